@@ -1,0 +1,155 @@
+"""Every key of a pre-training config with its default, and the ':variant' grammar.
+
+The defaults are MoCo v3 + RePre with ViT-S/16 on ImageNet; the other files say only what differs. Values are plain:
+epochs, rates per 256 images, fractions. What follows from them is worked out in repre_jax/core/schedules.py.
+"""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict, config_dict
+
+from repre_jax.core.errors import UserError
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.task = "pretrain"  # what main.py runs
+    config.seed = 0  # of the parameters, the record order and every random draw
+    config.batch_size = 4096  # records a step, over all devices
+    config.epochs = 300.0  # passes over the training split
+    config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
+    config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
+    config.log_every = 50  # steps between two lines of the log
+
+    config.data = ConfigDict()
+    config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, or 'digits'
+    config.data.dir = config_dict.placeholder(str)  # where data sets lie; else $TFDS_DATA_DIR, else TFDS's default
+    config.data.train_split = "train"  # TFDS's split syntax
+    config.data.test_split = "validation"
+    config.data.image_size = (224, 224)  # height, width of a view
+    config.data.test_crop = 0.875  # central part of a test image that is kept (224 of 256)
+    config.data.mean = (0.485, 0.456, 0.406)  # per channel, of pixels in 0..1
+    config.data.std = (0.229, 0.224, 0.225)
+    config.data.workers = 8  # processes that decode and crop; 0: threads of the main process
+
+    config.augment = ConfigDict()  # recipes of MoCo v3 for ViT (moco-v3 main_moco.py:262-285)
+    config.augment.crop_scale = (0.08, 1.0)  # area of a crop, as a fraction of the image
+    config.augment.crop_ratio = (3 / 4, 4 / 3)  # width / height of a crop
+    config.augment.jitter = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
+    config.augment.jitter_probability = 0.8
+    config.augment.grey_probability = 0.2
+    config.augment.blur_probability = (1.0, 0.1)  # view 1, view 2
+    config.augment.blur_sigma = (0.1, 2.0)  # pixels
+    config.augment.solarize_probability = (0.0, 0.2)  # view 1, view 2
+    config.augment.flip_probability = 0.5
+
+    config.encoder = ConfigDict()  # ViT-S/16 with MoCo v3's 12 heads (vits.py:115-118)
+    config.encoder.width = 384
+    config.encoder.depth = 12  # blocks
+    config.encoder.heads = 12
+    config.encoder.patch = 16  # side of a patch in pixels
+    config.encoder.hierarchies = 4  # K: block outputs that the decoder fuses (RePre section 3.2)
+
+    config.framework = ConfigDict()
+    config.framework.name = "moco_v3"
+    config.framework.hidden = 4096  # hidden width of projector and predictor
+    config.framework.out = 256  # width of the embedding
+    config.framework.temperature = 0.2
+    config.framework.momentum = 0.99  # of the target at the start; rises to 1 as a half cosine
+
+    config.repre = ConfigDict()
+    config.repre.enabled = True  # False: the contrastive baseline
+    config.repre.fusion_layers = 2  # 3x3 convolutions in each decoder block (RePre Table 5)
+    config.repre.balance_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
+
+    config.optim = ConfigDict()  # AdamW (moco-v3 main_moco.py:229-230, CONFIG.md:109-113)
+    config.optim.lr = 1.5e-4  # per 256 images
+    config.optim.warmup_epochs = 40.0
+    config.optim.weight_decay = 0.1
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    # Exceptions: (pattern found in a parameter's path, 'lr_scale' or 'weight_decay', value); lr_scale 0 freezes.
+    config.optim.rules = (("^encoder/patch_embed/", "lr_scale", 0.0),)  # vits.py:49-51, --stop-grad-conv1
+
+    config.knn = ConfigDict()  # DINO's vote, during training and at the end
+    config.knn.times = 10  # measurements over the run, evenly spaced
+    config.knn.k = 20
+    config.knn.train_records = 51_200  # at most, the first of the split
+    config.knn.test_records = 10_240
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps
+    config.checkpoint.keep = 2  # newest checkpoints that stay
+    return config
+
+
+def digits_data(config: ConfigDict) -> None:
+    """scikit-learn's digits instead of ImageNet: grey, upright, centred, so no flip, hue, solarize or tight crop."""
+    config.data.name = "digits"
+    config.data.test_split = "test"
+    config.data.test_crop = 1.0
+    config.data.mean = (0.5, 0.5, 0.5)
+    config.data.std = (0.5, 0.5, 0.5)
+    config.data.workers = 0
+    config.augment.crop_scale = (0.4, 1.0)
+    config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
+    config.augment.grey_probability = 0.0
+    config.augment.blur_probability = (0.0, 0.0)
+    config.augment.solarize_probability = (0.0, 0.0)
+    config.augment.flip_probability = 0.0
+
+
+def digits(config: ConfigDict) -> None:
+    """The embedded digits and an encoder that two CPU cores train in minutes."""
+    digits_data(config)
+    config.data.image_size = (32, 32)
+    config.dtype = "float32"
+    config.encoder.update(width=128, depth=6, heads=4, patch=8)
+    config.framework.hidden = 512
+    config.framework.out = 128
+    config.batch_size = 128
+    config.epochs = 40.0
+    config.optim.lr = 3e-3
+    config.optim.warmup_epochs = 4.0
+    config.log_every = 25
+    config.checkpoint.every = 100
+
+
+def tiny(config: ConfigDict) -> None:
+    """The smallest run that goes through everything, for smoke tests."""
+    if config.data.name == "imagenet2012":
+        digits_data(config)
+    config.data.image_size = (32, 32)
+    config.data.workers = 0
+    config.dtype = "float32"
+    config.encoder.update(width=32, depth=4, heads=4, patch=8, hierarchies=4)
+    config.framework.hidden = 64
+    config.framework.out = 64
+    config.batch_size = 16
+    config.total_steps = 8
+    config.log_every = 2
+    config.checkpoint.every = 2
+    config.knn.times = 2
+    config.knn.train_records = 256
+    config.knn.test_records = 64
+
+
+def baseline(config: ConfigDict) -> None:
+    """The contrastive framework alone."""
+    config.repre.enabled = False
+
+
+VARIANTS: dict[str, Callable[[ConfigDict], None]] = {"digits": digits, "baseline": baseline, "tiny": tiny}
+
+
+def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
+    """Applies 'digits,baseline' and the like, in the order of VARIANTS. Raises UserError for unknown ones."""
+    names = [name.strip() for name in variants.split(",") if name.strip()]
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise UserError(f"Unknown variant {unknown[0]!r}.\n  expected: {', '.join(VARIANTS)}, joined by commas")
+    for name, change in VARIANTS.items():
+        if name in names:
+            change(config)
+    return config

@@ -1,0 +1,19 @@
+"""What ends a run on purpose. main.py prints the text, without a traceback, and exits with `status`."""
+
+
+class UserError(Exception):
+    """Something that the user can mend. The text says what was expected, what was given and what to change.
+
+    Not a ValueError on purpose: absl and ml_collections catch those while they parse flags and wrap them in a
+    traceback of their own.
+    """
+
+    status = 1
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal and has saved its state."""
+
+    def __init__(self, text: str, signal: int):
+        super().__init__(text)
+        self.status = 128 + signal  # the shell's convention

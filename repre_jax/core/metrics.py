@@ -1,0 +1,48 @@
+"""Results as files: metrics.jsonl grows by a JSON object a logging step, the other files are written whole."""
+
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replaces `path` in one go, so that a reader never sees half a file."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(draft, path)
+
+
+class MetricsFile:
+    """metrics.jsonl of one run; each line holds 'step' and what was measured there."""
+
+    def __init__(self, path: Path, continue_from: int):
+        """Lines beyond the step that the run goes on from are dropped: they will be written again."""
+        self.path = path
+        kept = [row for row in read_metrics(path) if row["step"] <= continue_from]
+        draft = path.with_name(path.name + ".draft")
+        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        os.replace(draft, path)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Appends one line; None becomes null."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All lines of a metrics.jsonl, [] when there is none. A last line cut short by a crash is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def median(path: Path, name: str) -> float | None:
+    """Median of a metric over all logged steps; None when it was never measured."""
+    values = [row[name] for row in read_metrics(path) if row.get(name) is not None]
+    return statistics.median(values) if values else None

@@ -1,0 +1,1 @@
+"""From stored records to augmented views: sources, host crops, device augmentation, the loader."""

@@ -1,0 +1,142 @@
+"""The device's half of the augmentation: uint8 crops -> view pixels -> normalised views, under jit.
+
+Every image draws from its own key, made from its row in the global batch, so the outcome does not depend on how many
+devices share the batch. Order and meaning follow moco-v3 main_moco.py:262-285: colour jitter, grey, blur, solarize,
+flip. An operation whose probability or strength is 0 is left out of the program.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's convert("L")
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """What happens to one view. Probabilities in 0..1; an image is float32 [H, W, 3] in 0..1 throughout.
+
+    jitter:     brightness, contrast, saturation, hue as in torchvision's ColorJitter: factors are drawn from
+                1 - x .. 1 + x (not below 0), the hue shift from -x .. x turns, the four in random order.
+    blur_sigma: range of the Gaussian's standard deviation, in pixels.
+    solarize:   inverts pixels of at least 128 / 255.
+    """
+
+    jitter: tuple[float, float, float, float]
+    jitter_probability: float
+    grey_probability: float
+    blur_probability: float
+    blur_sigma: tuple[float, float]
+    solarize_probability: float
+    flip_probability: float
+
+
+def augment(key: jax.Array, images: jax.Array, settings: Sequence[Photometric]) -> jax.Array:
+    """uint8 [B, V, H, W, 3] -> float32 [B, V, H, W, 3] in 0..1; `settings` holds one entry per view."""
+    pixels = images.astype(jnp.float32) / 255
+    rows = jnp.arange(images.shape[0])
+    views = []
+    for view, chosen in enumerate(settings):
+        keys = jax.vmap(lambda row, view=view: jax.random.fold_in(jax.random.fold_in(key, row), view))(rows)
+        views.append(jax.vmap(lambda k, x, chosen=chosen: augment_one(k, x, chosen))(keys, pixels[:, view]))
+    return jnp.stack(views, axis=1)
+
+
+def normalize(pixels: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """(pixels - mean) / std per channel; pixels float32 in 0..1."""
+    return (pixels - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+
+
+def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.Array:
+    """One image [H, W, 3] -> its augmented view, in 0..1."""
+    jitter_key, blur_key, *gates = jax.random.split(key, 7)
+
+    def sometimes(gate: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
+        return changed if probability >= 1 else jnp.where(jax.random.bernoulli(gate, probability), changed, image)
+
+    if settings.jitter_probability > 0 and any(settings.jitter):
+        image = sometimes(gates[0], settings.jitter_probability, jitter(jitter_key, image, settings.jitter), image)
+    if settings.grey_probability > 0:
+        image = sometimes(gates[1], settings.grey_probability, grey(image), image)
+    if settings.blur_probability > 0:
+        low, high = settings.blur_sigma
+        sigma = jax.random.uniform(blur_key, minval=low, maxval=high)
+        image = sometimes(gates[2], settings.blur_probability, blur(image, sigma, high), image)
+    if settings.solarize_probability > 0:
+        image = sometimes(gates[3], settings.solarize_probability, solarize(image), image)
+    if settings.flip_probability > 0:
+        image = sometimes(gates[4], settings.flip_probability, image[:, ::-1], image)
+    return image
+
+
+def grey(image: jax.Array) -> jax.Array:
+    """Luminance in all three channels."""
+    return jnp.broadcast_to((image @ jnp.asarray(GREY, image.dtype))[..., None], image.shape)
+
+
+def solarize(image: jax.Array) -> jax.Array:
+    """1 - x where x is at least 128 / 255."""
+    return jnp.where(image >= 128 / 255, 1 - image, image)
+
+
+def blur(image: jax.Array, sigma: jax.Array, largest_sigma: float) -> jax.Array:
+    """Gaussian of standard deviation `sigma` pixels, cut off at 3 * largest_sigma; edges are repeated."""
+    radius = max(1, round(3 * largest_sigma))
+    offsets = jnp.arange(-radius, radius + 1)
+    weights = jnp.exp(-0.5 * (offsets / jnp.maximum(sigma, 1e-3)) ** 2)
+    weights = weights / weights.sum()
+    height, width = image.shape[:2]
+    padded = jnp.pad(image, ((radius, radius), (0, 0), (0, 0)), mode="edge")
+    image = sum(weights[i] * padded[i : i + height] for i in range(2 * radius + 1))
+    padded = jnp.pad(image, ((0, 0), (radius, radius), (0, 0)), mode="edge")
+    return sum(weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
+
+
+def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float]) -> jax.Array:
+    """torchvision's ColorJitter: the operations of non-zero strength, each once, in an order drawn per image."""
+    order_key, *keys = jax.random.split(key, 5)
+    operations = []
+    for operation, strength, op_key in zip((brightness, contrast, saturation, hue), strengths, keys, strict=True):
+        if strength > 0:
+            centre = 0.0 if operation is hue else 1.0
+            low = -strength if operation is hue else max(0.0, centre - strength)
+            amount = jax.random.uniform(op_key, minval=low, maxval=centre + strength)
+            operations.append(lambda x, operation=operation, amount=amount: operation(x, amount))
+    order = jax.random.permutation(order_key, len(operations))
+    for turn in range(len(operations)):
+        image = jax.lax.switch(order[turn], operations, image)
+    return image
+
+
+def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blend with black."""
+    return jnp.clip(image * factor, 0, 1)
+
+
+def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blend with the mean luminance."""
+    return jnp.clip(grey(image).mean() * (1 - factor) + image * factor, 0, 1)
+
+
+def saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blend with the grey image."""
+    return jnp.clip(grey(image) * (1 - factor) + image * factor, 0, 1)
+
+
+def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
+    """Rotates the hue in HSV by `turns` of the full circle."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    value = image.max(axis=-1)
+    chroma = value - image.min(axis=-1)
+    safe = jnp.where(chroma > 0, chroma, 1)
+    sixth = jnp.where(
+        value == red,
+        ((green - blue) / safe) % 6,
+        jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    turned = (jnp.where(chroma > 0, sixth, 0) + 6 * turns) % 6
+    # HSV -> RGB in closed form: channel n is value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6.
+    steps = (jnp.asarray((5.0, 3.0, 1.0)) + turned[..., None]) % 6
+    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(steps, 4 - steps), 0, 1)

@@ -1,0 +1,1 @@
+"""Contrastive frameworks, one file each; none knows of RePre or of another."""

@@ -1,0 +1,103 @@
+"""What a run prints: the table at the start, a line a logging step, the summary at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from repre_jax.core.schedules import Plan
+
+
+Row = tuple[str, str]  # a name, which may be empty, and a value
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned 'name  value' lines."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
+
+
+def devices() -> str:
+    """For example '8 x cpu' or '1 x gpu (NVIDIA H100 80GB HBM3)'."""
+    first = jax.devices()[0]
+    kind = "" if first.device_kind == first.platform else f" ({first.device_kind})"
+    return f"{jax.device_count()} x {first.platform}{kind}"
+
+
+def plan(plan: Plan, *, batch_size: int, lr_per_256: float) -> list[Row]:
+    """The resolved numbers of a run."""
+    epochs = plan.total_steps / plan.steps_per_epoch
+    steps = f"{plan.total_steps:,} of {batch_size} images = {epochs:.4g} epochs of {plan.steps_per_epoch:.1f} steps"
+    return [
+        ("steps", f"{steps}; warm-up {plan.warmup_steps:,}"),
+        ("learning rate", f"{plan.peak_lr:.4g} at its peak ({lr_per_256:.4g} per 256 images), half a cosine to 0"),
+        ("momentum", f"{float(plan.momentum(0)):.4g} -> {float(plan.momentum(plan.total_steps)):.4g}"),
+    ]
+
+
+def parameter_counts(params: Mapping[str, Any]) -> str:
+    """For example 'encoder 1.19 M, projector 0.34 M'."""
+    parts = []
+    for part, tree in params.items():
+        count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+        parts.append(f"{part} {count / 1e6:.2f} M" if count >= 10_000 else f"{part} {count:,}")
+    return ", ".join(parts)
+
+
+def dataset(identity: Mapping[str, Any], directory: str, classes: int) -> str:
+    """For example 'digits 1.0.0: 1,437 train, 360 test, 10 classes, in ~/tensorflow_datasets/digits/1.0.0'."""
+    sizes = f"{identity['train_records']:,} train, {identity['test_records']:,} test, {classes} classes"
+    return f"{identity['name']} {identity['version']}: {sizes}, in {directory}"
+
+
+def progress_line(step: int, total_steps: int, values: Mapping[str, float | None], *, batch_size: int) -> str:
+    """One line of the log; leaves out what was not measured."""
+    parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}"]
+    formats = {
+        "loss": "loss {:.4f}",
+        "contrastive": "contrastive {:.4f}",
+        "reconstruction": "reconstruction {:.4f}",
+        "weight_contrastive": "weights {:.2f}",
+        "weight_reconstruction": "{:.2f}",
+        "lr": "lr {:.2e}",
+        "momentum": "momentum {:.4f}",
+        "gradient_norm": "grad norm {:.3g}",
+        "embedding_std": "emb std {:.4f}",
+        "embedding_std_uniform": "(1/sqrt(d) {:.4f})",
+        "images_per_second": "{:.0f} images/s",
+        "wait_share": "waiting {:.0%}",
+        "knn_top1": "k-NN {:.1%}",
+    }
+    parts += [form.format(values[name]) for name, form in formats.items() if values.get(name) is not None]
+    if values.get("images_per_second"):
+        parts.append(f"{duration((total_steps - step) * batch_size / values['images_per_second'])} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, or 2:03 below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """The end of a pre-training run, from its result.json."""
+    points = 100 * (result["knn_top1"] - result["knn_top1_pixels"])
+    verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
+    speed = f"; {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
+    rows = [
+        ("steps", f"{result['steps']:,} in {duration(result['seconds'])}, with compilation and k-NN{speed}"),
+        (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
+        ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
+        ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
+    ]
+    if result["reconstruction_l1"] is not None:
+        share = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]
+        rows += [
+            ("reconstruction L1", f"{result['reconstruction_l1']:.4f} over all test images, {share:.0%} of the next line"),
+            ("", f"{result['reconstruction_l1_mean_colour']:.4f} painting each image in its mean colour"),
+            ("figure", result["figure"]),
+        ]
+    return table(rows)

@@ -1,0 +1,1 @@
+"""Tasks that main.py can run: each is run(config, workdir) -> results."""

@@ -1,0 +1,112 @@
+"""What a pre-training run measures of itself: k-NN on the way, k-NN and reconstruction at the end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from repre_jax.core import sharding
+from repre_jax.core.types import TrainState
+from repre_jax.data import loader, photometric
+from repre_jax.data.sources import DataSet
+from repre_jax.evaluation import features, knn
+from repre_jax.losses import reconstruction
+from repre_jax.train.pretrain import Pretraining
+
+PIXEL_SIDE = 32  # raw-pixel features of larger images are shrunk to this
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """L1 means over all test images, in 0..1: of the decoder, and of each image's mean colour; some examples."""
+
+    l1: float
+    l1_mean_colour: float
+    views: np.ndarray
+    rebuilt: np.ndarray
+
+
+class Evaluation:
+    """Measures a state on un-augmented images; shapes never change, so each function compiles once."""
+
+    def __init__(
+        self,
+        method: Pretraining,
+        dataset: DataSet,
+        mesh: Mesh,
+        *,
+        size: tuple[int, int],
+        crop_fraction: float,
+        batch_size: int,
+        k: int,
+        train_records: int,
+        test_records: int,
+    ):
+        """k-NN compares the first `test_records` of test with the first `train_records` of train."""
+        self.method, self.dataset, self.mesh = method, dataset, mesh
+        self.size, self.crop_fraction, self.batch_size = size, crop_fraction, batch_size
+        self.k, self.train_records, self.test_records = k, train_records, test_records
+        everywhere = sharding.replicated(mesh)
+        self._encode = jax.jit(self._pooled, out_shardings=everywhere)
+        self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
+        self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
+
+    def knn(self, state: TrainState) -> float:
+        """Top-1 of the online encoder's pooled feature, 0..1 (MoCo v3's authors evaluate the online encoder too)."""
+        return self._vote(lambda images: self._encode(state.params["encoder"], images))
+
+    def knn_pixels(self) -> float:
+        """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
+        return self._vote(self._pixels)
+
+    def reconstruction(self, state: TrainState, examples: int = 8) -> Reconstructions:
+        """Over the whole test split; to be asked only of a method with a branch."""
+        errors, errors_mean, views, rebuilt = [], [], None, None
+        for images, labels in self._batches(self.dataset.test, None):
+            pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
+            errors.append(np.asarray(error)[: len(labels)])
+            errors_mean.append(np.asarray(error_mean)[: len(labels)])
+            if views is None:
+                shown = min(examples, len(labels))
+                views, rebuilt = np.asarray(pixels[:shown]), np.asarray(output[:shown])
+        return Reconstructions(
+            l1=float(np.concatenate(errors).mean()),
+            l1_mean_colour=float(np.concatenate(errors_mean).mean()),
+            views=views,
+            rebuilt=rebuilt,
+        )
+
+    def _vote(self, encode) -> float:
+        train = features.extract(encode, self._batches(self.dataset.train, self.train_records), self.mesh)
+        test = features.extract(encode, self._batches(self.dataset.test, self.test_records), self.mesh)
+        return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
+
+    def _batches(self, source, limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return loader.test_batches(
+            source, size=self.size, fraction=self.crop_fraction, batch_size=self.batch_size, limit=limit
+        )
+
+    def _normalized(self, images: jax.Array) -> jax.Array:
+        return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)
+
+    def _pooled(self, encoder_params, images: jax.Array) -> jax.Array:
+        return self.method.encode(encoder_params, self._normalized(images)).pooled
+
+    def _reconstruct(self, params, images: jax.Array) -> tuple[jax.Array, ...]:
+        pixels = images.astype(jnp.float32) / 255
+        output = self.method.encode(params["encoder"], self._normalized(images))
+        rebuilt = self.method.branch.reconstruct(params, output.pyramid)
+        flat = jnp.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True), pixels.shape)
+        l1 = jax.vmap(reconstruction.l1)
+        return pixels, rebuilt, l1(rebuilt, pixels), l1(flat, pixels)
+
+
+def _small_pixels(images: jax.Array) -> jax.Array:
+    """uint8 [B, H, W, C] -> [B, values] in 0..1."""
+    count, height, width, channels = images.shape
+    small = (count, min(height, PIXEL_SIDE), min(width, PIXEL_SIDE), channels)
+    pixels = jax.image.resize(images.astype(jnp.float32) / 255, small, "linear")
+    return pixels.reshape(count, -1)

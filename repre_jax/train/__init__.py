@@ -1,0 +1,1 @@
+"""The reconstruction branch, the training step and the loop that calls it."""

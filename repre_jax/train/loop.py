@@ -1,0 +1,111 @@
+"""The loop owns time: when to log, when to call the hooks, how long things took, when to stop.
+
+It knows nothing of what a step does; other tasks hand it another step function.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from repre_jax.train.signals import StopRequest
+
+State = Any
+StepFn = Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
+Values = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Calls run(step, state) after each of `steps`; what it returns is logged. Its time is not training time."""
+
+    run: Callable[[int, State], Values]
+    steps: frozenset[int]
+
+
+def every(interval: int, total_steps: int) -> frozenset[int]:
+    """Each interval-th step, and the last."""
+    return frozenset(range(interval, total_steps, interval)) | {total_steps}
+
+
+def evenly(times: int, total_steps: int) -> frozenset[int]:
+    """`times` steps, evenly spaced, the last one among them."""
+    return frozenset(max(1, round(i * total_steps / times)) for i in range(1, times + 1))
+
+
+def fit(
+    step_fn: StepFn,
+    state: State,
+    batches: Iterator[Any],
+    *,
+    start_step: int,
+    total_steps: int,
+    batch_size: int,
+    log_steps: frozenset[int],
+    log: Callable[[int, Values], None],
+    hooks: Sequence[Hook],
+    stop: StopRequest,
+) -> tuple[State, int]:
+    """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
+
+    `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
+    (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
+    time in which the step waited for data).
+    """
+    clock = _Clock()
+    step = start_step
+    with tqdm(
+        total=total_steps * batch_size,
+        initial=start_step * batch_size,
+        unit=" images",
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=None,  # no bar in a log file; the logged lines carry the remaining time
+    ) as bar:
+        while step < total_steps and stop.signal is None:
+            asked = time.perf_counter()
+            batch = next(batches)
+            clock.waited += time.perf_counter() - asked
+            state, metrics = step_fn(state, batch)
+            step += 1
+            clock.steps += 1
+            bar.set_description(f"step {step}/{total_steps}", refresh=False)
+            bar.update(batch_size)
+            if step == start_step + 1:
+                jax.block_until_ready(metrics)  # this step was compiled; the clock starts behind it
+                clock.restart()
+
+            values: Values = {}
+            if step in log_steps:
+                values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                values |= clock.read(batch_size)
+                clock.restart()
+            due = [hook for hook in hooks if step in hook.steps]
+            if due:
+                jax.block_until_ready(metrics)
+                paused = time.perf_counter()
+                for hook in due:
+                    values |= hook.run(step, state)
+                clock.start += time.perf_counter() - paused
+            if values:
+                log(step, values)
+    return state, step
+
+
+class _Clock:
+    """Time, steps and waiting since the last log."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.start, self.steps, self.waited = time.perf_counter(), 0, 0.0
+
+    def read(self, batch_size: int) -> Values:
+        if not self.steps:
+            return {"images_per_second": None, "wait_share": None}
+        seconds = time.perf_counter() - self.start
+        return {"images_per_second": self.steps * batch_size / seconds, "wait_share": self.waited / seconds}
