@@ -4,8 +4,10 @@ Parses the command line, makes the workdir, runs the config's task. Whatever a u
 and an exit status, without a traceback.
 """
 
+import difflib
 import re
 import sys
+import traceback
 from pathlib import Path
 
 from absl import flags
@@ -21,32 +23,25 @@ EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
 
 def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     """The config with its overrides, locked, and the absolute workdir. Raises UserError for anything mistyped."""
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config>-<variants> unless given.", flag_values=values)
-    config_flags.DEFINE_config_file("config", None, "Config file[:variants].", flag_values=values, sys_argv=argv)
-    flags.DEFINE_bool("help", False, "Show this text.", flag_values=values)
     given = _config_argument(argv)
-    if given is None:
-        if "--help" in argv:
-            raise UserError(f"{__doc__.strip()}\n\nKnown configs: {', '.join(_known_configs())}")
+    if not given:
         raise UserError(f"--config is missing.\n  expected: a config file, as in  {EXAMPLE}\n{_list_configs()}")
     path = Path(given.split(":")[0])
     if not path.is_file():
         raise UserError(f"Config file {path} does not exist.\n{_list_configs()}")
-    try:
-        rest = values(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{_mistake(error)}\n  expected: keys and types as in configs/base.py") from None
+    plain, _ = _parse_flags([argv[0], f"--config={given}"], path)
+    if not isinstance(plain.config, ConfigDict):
+        raise UserError(f"get_config() in {path} returns {type(plain.config).__name__}.\n  expected: a ConfigDict")
+    _check_keys(argv, plain.config)
+    values, rest = _parse_flags(argv, path)
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}.\n  expected: --config, --workdir or --config.KEY=VALUE")
-    config = values.config
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"get_config() of {path} gave {type(config).__name__}.\n  expected: an ml_collections ConfigDict")
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
-    return config, Path(values.workdir or Path("runs") / name).absolute()
+    return values.config, Path(values.workdir or Path("runs") / name).absolute()
 
 
 def _config_argument(argv: list[str]) -> str | None:
+    """The value of --config; absl's own parser would already fail on what stands around it."""
     for index, argument in enumerate(argv):
         if re.fullmatch(r"--?config", argument):
             return argv[index + 1] if index + 1 < len(argv) else None
@@ -55,10 +50,38 @@ def _config_argument(argv: list[str]) -> str | None:
     return None
 
 
-def _mistake(error: Exception) -> str:
-    """The useful part of what absl and ml_collections say: their last line, the rest being a traceback."""
-    lines = [line for line in str(error).strip("'\"").splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[str]]:
+    """The flags' values and what is left over. absl and ml_collections raise every kind of exception here."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values, sys_argv=argv)
+    try:
+        return values, values(argv)[1:]
+    except UserError:
+        raise
+    except flags.Error as error:
+        raise UserError(f"{error}\n  expected: keys and types as in configs/base.py") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise UserError(f"Config file {path} fails{where}: {type(error).__name__}: {error}") from None
+
+
+def _check_keys(argv: list[str], config: ConfigDict) -> None:
+    """Raises UserError for the first --config.KEY that the config does not have."""
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        node = config
+        for part in match[1].split(".") if match else ():
+            if not isinstance(node, ConfigDict) or part not in node:
+                known = sorted(node) if isinstance(node, ConfigDict) else []
+                close = difflib.get_close_matches(part, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise UserError(
+                    f"Unknown key {part!r} in --config.{match[1]}.{hint}\n"
+                    f"  expected: {', '.join(known) or 'no key below that'}"
+                )
+            node = node[part]
 
 
 def _known_configs() -> list[str]:
@@ -66,18 +89,20 @@ def _known_configs() -> list[str]:
 
 
 def _list_configs() -> str:
-    return f"  known:    {', '.join(_known_configs()) or 'none in ./configs; run this from the folder of the repository'}"
+    return (
+        f"  known:    {', '.join(_known_configs()) or 'none in ./configs; run this from the folder of the repository'}"
+    )
 
 
 def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    if {"-h", "--help"} & set(argv):
+        print(f"{__doc__}\n{_list_configs()}\n  keys:     configs/base.py")
+        return 0
     try:
         config, workdir = parse(argv)
         if config.get("task") not in TASKS:
             raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"The workdir {workdir} cannot be made: {error}.\n  change:   --workdir=...") from None
         TASKS[config.task](config, workdir)
     except (UserError, Stopped) as ending:
         print(ending, file=sys.stderr)

@@ -1,7 +1,6 @@
 """Results as files: metrics.jsonl grows by a JSON object a logging step, the other files are written whole."""
 
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replaces `path` in one go, so that a reader never sees half a file."""
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 class MetricsFile:
@@ -23,7 +22,7 @@ class MetricsFile:
         kept = [row for row in read_metrics(path) if row["step"] <= continue_from]
         draft = path.with_name(path.name + ".draft")
         draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(draft, path)
+        draft.replace(path)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line; None becomes null."""

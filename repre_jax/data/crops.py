@@ -12,7 +12,7 @@ from repre_jax.core.errors import UserError
 
 
 def decode(encoded: bytes) -> np.ndarray:
-    """JPEG or PNG bytes -> uint8 [h, w, 3] in RGB; grey images are repeated, EXIF rotation is ignored as in torchvision.
+    """JPEG or PNG bytes -> uint8 [h, w, 3] in RGB. Grey is repeated; EXIF rotation is ignored, as in torchvision.
 
     Raises UserError when the bytes are no image.
     """

@@ -113,10 +113,10 @@ def _how_to_prepare(name: str, root: epath.Path) -> str:
 
 
 def _check_format(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    file_format = builder.info.file_format
-    if file_format is None or file_format.value != "array_record":
+    file_format = getattr(builder.info.file_format, "value", "an unknown format")
+    if file_format != "array_record":
         raise UserError(
-            f"Data set {name} in {builder.data_dir} is stored as {getattr(file_format, 'value', 'an unknown format')}.\n"
+            f"Data set {name} in {builder.data_dir} is stored as {file_format}.\n"
             "  expected: array_record, which allows random access\n"
             f"  prepare:  tfds build {name} --file_format=array_record, into another --data_dir"
         )

@@ -8,7 +8,6 @@ import numpy as np
 
 from repre_jax.core.schedules import Plan
 
-
 Row = tuple[str, str]  # a name, which may be empty, and a value
 
 
@@ -64,7 +63,7 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
         "momentum": "momentum {:.4f}",
         "gradient_norm": "grad norm {:.3g}",
         "embedding_std": "emb std {:.4f}",
-        "embedding_std_uniform": "(1/sqrt(d) {:.4f})",
+        "embedding_std_uniform": "of {:.4f}",
         "images_per_second": "{:.0f} images/s",
         "wait_share": "waiting {:.0%}",
         "knn_top1": "k-NN {:.1%}",
@@ -96,7 +95,10 @@ def summary(result: Mapping[str, Any]) -> str:
     if result["reconstruction_l1"] is not None:
         share = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]
         rows += [
-            ("reconstruction L1", f"{result['reconstruction_l1']:.4f} over all test images, {share:.0%} of the next line"),
+            (
+                "reconstruction L1",
+                f"{result['reconstruction_l1']:.4f} over all test images, {share:.0%} of the next line",
+            ),
             ("", f"{result['reconstruction_l1_mean_colour']:.4f} painting each image in its mean colour"),
             ("figure", result["figure"]),
         ]

@@ -1,14 +1,43 @@
-"""Whether a run may go on: what it was started with against what it is started with now."""
+"""What a workdir already holds, and whether the run in it may go on."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 
 # Keys that do not change what is computed: where data lies, how fast it is read, what is logged and kept.
 FREE_KEYS = ("data.dir", "data.workers", "log_every", "checkpoint.every", "checkpoint.keep", "knn.times")
+
+
+@dataclass(frozen=True)
+class History:
+    """step and seconds of training so far, 0 for a new run; the data set it used; its result when it is finished."""
+
+    step: int = 0
+    seconds: float = 0.0
+    data: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+
+
+def look(workdir: Path, settings: dict[str, Any]) -> History:
+    """The newest checkpoint's record. Raises UserError when that run had other settings."""
+    if not (workdir / "checkpoints").is_dir():
+        return History()
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.latest_step()
+    record = checkpoints.record(step) if step else None
+    checkpoints.close()
+    if record is None:
+        return History()
+    check_unchanged(record["config"], settings, "config")
+    finished = workdir / "result.json"
+    result = json.loads(finished.read_text()) if finished.exists() else None
+    return History(step, record["seconds"], record["data"], result)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:

@@ -1,17 +1,26 @@
 """From a ConfigDict to the objects that a pre-training run is made of. Below the tasks, nobody sees the config."""
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from flax import linen as nn
+import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.core import optim, schedules
+from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import TrainState
+from repre_jax.data import sources
 from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
+from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import moco_v3
 from repre_jax.models import decoder, vit
+from repre_jax.report import console
+from repre_jax.tasks.online import Evaluation
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
 
@@ -21,11 +30,11 @@ CHANNELS = 3
 VIEWS = 2
 
 
-def choose(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-    """known[name], or a UserError that lists what is known."""
+def choose(kind: str, name: str, known: Collection[str]) -> str:
+    """`name` itself, or a UserError that lists what is known."""
     if name not in known:
         raise UserError(f"Unknown {kind} {name!r}.\n  expected: {', '.join(sorted(known))}")
-    return known[name]
+    return name
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:
@@ -40,9 +49,80 @@ def image_size(config: ConfigDict) -> tuple[int, int]:
     return size
 
 
+@dataclass(frozen=True)
+class Job:
+    """The parts of one pre-training run. init_state() gives the same fresh state each time, on every device."""
+
+    mesh: Mesh
+    dataset: DataSet
+    plan: schedules.Plan
+    method: Pretraining
+    train_view: TrainView
+    evaluation: Evaluation
+    init_state: Callable[[], TrainState]
+
+
+def check(config: ConfigDict) -> None:
+    """Raises UserError for whatever can be seen to be wrong without the data."""
+    _check_counts(config)
+    sharding.make_mesh(config.batch_size)
+    build_encoder(config)
+    build_train_view(config)
+    build_method(config, build_plan(config, records=config.batch_size))
+
+
+def build(config: ConfigDict) -> Job:
+    """Opens the data and builds the rest for it. Raises UserError when the data set is missing or unfit."""
+    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    mesh = sharding.make_mesh(config.batch_size)
+    train_view = build_train_view(config)
+    plan = build_plan(config, records=len(dataset.train))
+    method = build_method(config, plan)
+    evaluation = Evaluation(
+        method,
+        dataset,
+        mesh,
+        size=train_view.size,
+        crop_fraction=config.data.test_crop,
+        batch_size=config.batch_size,
+        k=config.knn.k,
+        train_records=config.knn.train_records,
+        test_records=config.knn.test_records,
+    )
+    init = jax.jit(
+        lambda key: method.init_state(key, (*train_view.size, CHANNELS)), out_shardings=sharding.replicated(mesh)
+    )
+    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array.
+    return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(jax.random.PRNGKey(config.seed)))
+
+
+def describe(config: ConfigDict, job: Job) -> list[console.Row]:
+    """The table that a run starts with."""
+    height, width = job.train_view.size
+    return [
+        ("devices", console.devices()),
+        ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
+        ("views", f"{VIEWS} of {height} x {width} pixels a record"),
+        *console.plan(job.plan, batch_size=config.batch_size, lr_per_256=config.optim.lr),
+        ("parameters", console.parameter_counts(jax.eval_shape(job.init_state).params)),
+    ]
+
+
+def make_folder(folder: Path) -> None:
+    """Raises UserError when it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
+        ) from None
+
+
 def build_encoder(config: ConfigDict) -> vit.ViT:
     """The encoder for the config's images."""
-    choose("dtype", config.dtype, dict.fromkeys(DTYPES))
+    choose("dtype", config.dtype, DTYPES)
     return vit.build(**config.encoder, image_size=image_size(config), dtype=config.dtype)
 
 
@@ -59,10 +139,10 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
     )
 
 
-def build_method(config: ConfigDict, encoder: nn.Module, plan: schedules.Plan) -> Pretraining:
-    """The framework with its heads, RePre's branch unless it is off, the augmentations and the optimiser."""
+def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
+    """Encoder, framework with its heads, RePre's branch unless it is off, augmentations and optimiser."""
     framework_settings = config.framework.to_dict()
-    build_framework = choose("framework", framework_settings.pop("name"), FRAMEWORKS)
+    name = choose("framework", framework_settings.pop("name"), FRAMEWORKS)
     del framework_settings["momentum"]  # a schedule, in the plan
     branch = None
     if config.repre.enabled:
@@ -75,6 +155,8 @@ def build_method(config: ConfigDict, encoder: nn.Module, plan: schedules.Plan) -
             ),
             balance_lr_scale=config.repre.balance_lr_scale,
         )
+    _check_numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
+    _check_numbers("data.std", config.data.std, CHANNELS, 1e-6, 1)
     rules = tuple(config.optim.rules) + (branch.rules() if branch else ())
     optimizer = optim.adamw(
         plan.lr,
@@ -85,8 +167,8 @@ def build_method(config: ConfigDict, encoder: nn.Module, plan: schedules.Plan) -
         rules=rules,
     )
     return Pretraining(
-        encoder=encoder,
-        framework=build_framework(**framework_settings, dtype=config.dtype),
+        encoder=build_encoder(config),
+        framework=FRAMEWORKS[name](**framework_settings, dtype=config.dtype),
         branch=branch,
         augmentation=build_augmentation(config),
         mean=config.data.mean,
@@ -102,11 +184,11 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
     """The device's half, one entry per view."""
     augment = config.augment
     for name in ("jitter_probability", "grey_probability", "flip_probability"):
-        _check_range(f"augment.{name}", (augment[name],), 1, 0, 1)
+        _check_numbers(f"augment.{name}", (augment[name],), 1, 0, 1)
     for name in ("blur_probability", "solarize_probability"):
-        _check_range(f"augment.{name}", augment[name], VIEWS, 0, 1)
-    _check_range("augment.jitter", augment.jitter, 4, 0, 1)
-    _check_range("augment.blur_sigma", augment.blur_sigma, 2, 0, 100)
+        _check_numbers(f"augment.{name}", augment[name], VIEWS, 0, 1)
+    _check_numbers("augment.jitter", augment.jitter, 4, 0, 1)
+    _check_span("augment.blur_sigma", augment.blur_sigma, 100)
     return tuple(
         Photometric(
             jitter=tuple(augment.jitter),
@@ -123,8 +205,8 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
 
 def build_train_view(config: ConfigDict) -> TrainView:
     """The host's half: decode, random resized crops."""
-    _check_range("augment.crop_scale", config.augment.crop_scale, 2, 0, 1)
-    _check_range("augment.crop_ratio", config.augment.crop_ratio, 2, 0.01, 100)
+    _check_span("augment.crop_scale", config.augment.crop_scale, 1)
+    _check_span("augment.crop_ratio", config.augment.crop_ratio, 100)
     return TrainView(
         seed=config.seed,
         views=VIEWS,
@@ -134,8 +216,28 @@ def build_train_view(config: ConfigDict) -> TrainView:
     )
 
 
-def _check_range(name: str, values: tuple, count: int, low: float, high: float) -> None:
-    fits = len(values) == count and all(isinstance(v, int | float) and low <= v <= high for v in values)
-    if not fits:
-        numbers = "a number" if count == 1 else f"{count} numbers"
-        raise UserError(f"{name} is {values}.\n  expected: {numbers} from {low} to {high}")
+def _check_counts(config: ConfigDict) -> None:
+    """Raises UserError for a count that is below what it can be."""
+    counts = {"log_every": 1, "checkpoint.every": 1, "checkpoint.keep": 1, "knn.times": 1, "knn.k": 1}
+    counts |= {"knn.train_records": 1, "knn.test_records": 1, "data.workers": 0, "seed": 0}
+    for name, least in counts.items():
+        value = functools.reduce(lambda tree, part: tree[part], name.split("."), config)
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, got {value}.")
+
+
+def _check_numbers(name: str, values: Sequence[float], count: int, low: float, high: float) -> None:
+    """Raises UserError unless `values` are `count` numbers in low..high."""
+    if len(values) != count or not all(isinstance(v, int | float) and low <= v <= high for v in values):
+        given = values[0] if count == 1 and len(values) == 1 else tuple(values)
+        wanted = "a number" if count == 1 else f"{count} numbers"
+        raise UserError(f"{name} is {given}.\n  expected: {wanted} from {low} to {high}")
+
+
+def _check_span(name: str, values: Sequence[float], high: float) -> None:
+    """Raises UserError unless `values` are two numbers, above 0, at most `high`, the first not the larger one."""
+    fits = len(values) == 2 and all(isinstance(v, int | float) for v in values)
+    if not fits or not 0 < values[0] <= values[1] <= high:
+        raise UserError(
+            f"{name} is {tuple(values)}.\n  expected: two numbers above 0 and up to {high}, the first not the larger"
+        )

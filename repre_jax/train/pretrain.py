@@ -100,6 +100,7 @@ class Pretraining:
             metrics |= weights
         embedding = contrastive.l2_normalize(projection[:, 0])
         metrics["embedding_std"] = embedding.std(axis=0).mean()
+        metrics["embedding_std_uniform"] = jnp.float32(embedding.shape[-1] ** -0.5)  # spread evenly over the sphere
         return total, {"loss": total, **losses, **metrics}
 
     def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -128,5 +129,5 @@ class Pretraining:
             target=optax.incremental_update(moved, state.target, 1 - momentum),
             opt_state=opt_state,
         )
-        metrics |= {"lr": self.lr(state.step), "momentum": momentum, "gradient_norm": optax.global_norm(grads)}
+        metrics |= {"lr": self.lr(state.step), "momentum": momentum, "gradient_norm": optax.tree.norm(grads)}
         return new_state, metrics

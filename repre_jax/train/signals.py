@@ -29,4 +29,6 @@ class StopRequest:
     def _ask(self, number: int, _: FrameType | None) -> None:
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.write(f"{signal.Signals(number).name}: saving after this step. Ctrl-C again stops at once, without saving.")
+        tqdm.write(
+            f"{signal.Signals(number).name}: saving after this step. Ctrl-C again stops at once, without saving."
+        )

@@ -1,0 +1,53 @@
+# make demo   the main job on the embedded digits          make test       lint and the tests
+# make bench  what RePre costs per step, on this machine   make test-slow  the long tests
+#
+# Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
+#   VENV=none         use the Python on PATH and what is installed there (Docker, Colab, no network)
+#   ACCELERATOR=cpu   or cuda, tpu: what to install, instead of looking
+#   PYTHON=python3.12 which Python makes the environment
+
+VENV ?= .venv
+# The first Python of at least 3.11 that runs.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ACCELERATOR ?= $(shell if nvidia-smi -L >/dev/null 2>&1; then echo cuda; elif ls /dev/accel0 >/dev/null 2>&1; then echo tpu; else echo cpu; fi)
+REQUIREMENTS := $(if $(filter cpu,$(ACCELERATOR)),requirements.txt,requirements-$(ACCELERATOR).txt)
+DEMO_DIR ?= runs/demo
+
+ifeq ($(VENV),none)
+PY := $(PYTHON)
+READY :=
+READY_DEV :=
+else
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready-$(ACCELERATOR)
+READY_DEV := $(VENV)/.ready-dev
+endif
+
+.PHONY: demo test test-slow lint bench
+
+demo: $(READY)
+	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
+
+test: lint
+	$(PY) -m pytest -m "not slow"
+
+test-slow: $(READY_DEV)
+	$(PY) -m pytest -m slow
+
+lint: $(READY_DEV)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: $(READY)
+	$(PY) -m benchmarks.repre_cost
+
+$(VENV)/.ready-$(ACCELERATOR): requirements.txt $(REQUIREMENTS)
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready-$(ACCELERATOR)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,207 @@
+"""From scikit-learn's digits through TFDS, ArrayRecord, Grain and OpenCV to batches; and what goes wrong on the way."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops, loader, sources
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return sources.open_dataset("digits", None, "train", "test")
+
+
+def train_view(seed=3):
+    return loader.TrainView(seed=seed, views=2, size=(12, 20), scale=(0.3, 1.0), ratio=(0.75, 1.33))
+
+
+def take(source, count, **changes):
+    settings = {"batch_size": 7, "start_step": 0, "workers": 0}
+    return list(itertools.islice(loader.train_batches(source, train_view(), **settings | changes), count))
+
+
+def png(pixels):
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def test_digits_are_scikit_learns_in_its_order(dataset):
+    digits = load_digits()
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (1437, 360, 10)
+    for start, split in ((0, dataset.train), (1437, dataset.test)):
+        for index in (0, 1, 17, len(split) - 1):
+            image = crops.decode(split[index]["image"])
+            expected = np.round(digits.images[start + index] * 255 / 16)
+            np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, axis=-1))
+            assert split[index]["label"] == digits.target[start + index]
+
+
+def test_digits_lie_in_the_data_directory_as_array_record(dataset, data_dir):
+    assert dataset.directory == str(data_dir / "digits" / "1.0.0")
+    assert any("array_record" in name for name in map(str, Path(dataset.directory).iterdir()))
+
+
+def test_nothing_imports_tensorflow(data_dir):
+    code = (
+        "import sys; from repre_jax.data import sources, loader; from repre_jax.tasks import pretrain;"
+        f"d = sources.open_dataset('digits', {str(data_dir / 'again')!r}, 'train', 'test'); d.train[0];"
+        "print([m for m in ('tensorflow', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_batches_are_uint8_views_with_labels(dataset):
+    (batch,) = take(dataset.train, 1)
+    assert batch.images.shape == (7, 2, 12, 20, 3)
+    assert batch.images.dtype == np.uint8
+    assert batch.labels.shape == (7,)
+    assert np.abs(batch.images[:, 0].astype(int) - batch.images[:, 1]).max(axis=(1, 2, 3)).min() > 0, "two crops"
+
+
+def test_a_run_continues_where_it_stopped_also_with_workers(dataset):
+    whole = take(dataset.train, 5)
+    for workers in (0, 2):
+        rest = take(dataset.train, 2, start_step=3, workers=workers)
+        for ours, expected in zip(rest, whole[3:], strict=True):
+            np.testing.assert_array_equal(ours.images, expected.images)
+            np.testing.assert_array_equal(ours.labels, expected.labels)
+
+
+def test_each_epoch_is_another_permutation_and_epochs_flow_into_each_other():
+    source = [{"image": png(np.full((4, 4), 10 * i, np.uint8)), "label": i} for i in range(10)]
+    labels = np.concatenate([batch.labels for batch in take(source, 6, batch_size=5)])
+    epochs = labels.reshape(3, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+
+
+def test_crops_differ_between_epochs_and_seeds():
+    source = [{"image": png(np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)), "label": 0}]
+    first, second = (batch.images for batch in take(source, 2, batch_size=1))
+    other = next(loader.train_batches(source, train_view(seed=4), batch_size=1, start_step=0, workers=0)).images
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_test_batches_fill_up_the_last(dataset):
+    batches = list(loader.test_batches(dataset.test, size=(8, 8), fraction=1.0, batch_size=50, limit=130))
+    assert [len(labels) for _, labels in batches] == [50, 50, 30]
+    assert {images.shape for images, _ in batches} == {(50, 8, 8, 3)}
+    np.testing.assert_array_equal(batches[1][0][4], crops.decode(dataset.test[54]["image"]))
+    assert not batches[2][0][30:].any()
+
+
+def test_crop_boxes_stay_inside_and_cover_the_asked_areas():
+    rng = np.random.default_rng(0)
+    boxes = [crops.sample_crop(50, 80, rng, (0.1, 0.4), (0.75, 4 / 3)) for _ in range(2000)]
+    top, left, height, width = np.array(boxes).T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 50).all()
+    assert (left + width <= 80).all()
+    area = height * width / 4000
+    assert 0.09 < area.min() < 0.11
+    assert 0.38 < area.max() < 0.42
+    assert area.mean() == pytest.approx(0.25, abs=0.01), "area is drawn uniformly"
+    ratio = np.log(width / height)
+    assert abs(ratio.mean()) < 0.02, "the ratio is drawn symmetrically in its logarithm"
+    assert np.abs(ratio).max() < np.log(4 / 3) + 0.06
+
+
+def test_crop_falls_back_to_the_centre():
+    assert crops.sample_crop(10, 1000, np.random.default_rng(0), (1.0, 1.0), (0.75, 4 / 3)) == (0, 493, 10, 13)
+
+
+def test_resize_averages_when_it_shrinks():
+    checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
+    assert np.ptp(crops.resize(checkerboard, (16, 16))) <= 1
+
+
+def test_center_crop_takes_the_middle_in_the_targets_shape():
+    image = np.zeros((40, 100, 3), np.uint8)
+    image[10:30, 30:70] = 255
+    np.testing.assert_array_equal(crops.center_crop(image, size=(20, 40), fraction=0.5), 255)
+    assert crops.center_crop(image, size=(20, 40), fraction=1.0).min() == 0
+
+
+def test_decode_ignores_exif_rotation_and_gives_rgb():
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[..., 0] = 200
+    np.testing.assert_array_equal(crops.decode(png(pixels[..., ::-1])), pixels)
+
+
+@pytest.mark.parametrize("encoded", [b"", b"not an image", b"\x89PNG\r\n\x1a\n cut"])
+def test_a_record_that_is_no_image_is_named(encoded):
+    with pytest.raises(UserError, match="not an image that OpenCV can decode"):
+        crops.decode(encoded)
+
+
+def test_a_missing_data_set_says_what_to_do(tmp_path):
+    with pytest.raises(UserError) as error:
+        sources.open_dataset("imagenet2012", str(tmp_path), "train", "validation")
+    text = str(error.value)
+    for words in (str(tmp_path / "imagenet2012"), "ILSVRC2012_img_train.tar", "tfds build", "moco_vit_s.py:digits"):
+        assert words in text
+
+
+def test_an_unknown_split_lists_the_known(dataset):
+    with pytest.raises(UserError, match=r"no split 'validation'(.|\n)*expected: one of test, train"):
+        sources.open_dataset("digits", None, "train", "validation")
+    assert len(sources.open_dataset("digits", None, "train[:10%]", "test").train) == 144
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="could not be written"):
+        sources.open_dataset("digits", str(tmp_path / "file"), "train", "test")
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """A data set with other features than ours, and one in another format."""
+
+    VERSION = tfds.core.Version("2.1.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {"picture": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)}
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"picture": "round", "label": 1}
+
+
+def test_other_features_are_refused(tmp_path):
+    Shapes(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    with pytest.raises(UserError, match=r"has the features (.|\n)*expected: one called 'image'"):
+        sources.open_dataset("shapes", str(tmp_path), "train", "train")
+
+
+def test_another_format_is_refused(tmp_path):
+    Shapes(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    info = tmp_path / "shapes" / "2.1.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    with pytest.raises(UserError, match=r"stored as tfrecord(.|\n)*expected: array_record"):
+        sources.open_dataset("shapes", str(tmp_path), "train", "train")
+
+
+def test_the_newest_version_is_taken_unless_one_is_named(tmp_path, dataset):
+    for version in ("0.9.0", "0.10.0"):
+        folder = tmp_path / "mine" / version
+        folder.mkdir(parents=True)
+        for file in Path(dataset.directory).iterdir():
+            (folder / file.name).write_bytes(file.read_bytes().replace(b'"1.0.0"', f'"{version}"'.encode()))
+    assert sources.open_dataset("mine", str(tmp_path), "train", "test").directory.endswith("0.10.0")
+    assert sources.open_dataset("mine:0.9.0", str(tmp_path), "train", "test").directory.endswith("0.9.0")

@@ -1,0 +1,60 @@
+"""Imports point down: core < losses, models, data < frameworks < train, evaluation, report < tasks."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "repre_jax"
+LAYERS = {
+    "core": 0,
+    "losses": 1,
+    "models": 1,
+    "data": 1,
+    "frameworks": 2,
+    "train": 3,
+    "evaluation": 3,
+    "report": 3,
+    "tasks": 4,
+}
+
+
+def imported(source: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def rooms(source: str) -> set[str]:
+    parts = (name.split(".") for name in imported(source))
+    return {part[1] for part in parts if part[0] == "repre_jax" and len(part) > 1 and part[1] in LAYERS}
+
+
+def faults(room: str, source: str) -> list[str]:
+    wrong = [other for other in rooms(source) if other != room and LAYERS[other] >= LAYERS[room]]
+    top = {name.split(".")[0] for name in imported(source)}
+    wrong += [name for name in ("configs", "main", "tests", "benchmarks", "tensorflow", "torch") if name in top]
+    wrong += ["flax"] if room == "losses" and "flax" in top else []
+    return wrong
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    inside = path.relative_to(PACKAGE).parts
+    if len(inside) == 1:
+        assert not imported(path.read_text())
+    else:
+        assert faults(inside[0], path.read_text()) == []
+
+
+def test_the_rule_catches_what_it_forbids():
+    assert faults("models", "from repre_jax.train import loop") == ["train"]
+    assert faults("models", "import repre_jax.losses.balance") == ["losses"]
+    assert faults("losses", "from flax import linen") == ["flax"]
+    assert faults("tasks", "import configs.base") == ["configs"]
+    assert faults("train", "from repre_jax.models import vit") == []

@@ -1,0 +1,77 @@
+"""Losses against plain NumPy loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from repre_jax.frameworks import moco_v3
+from repre_jax.losses import balance, contrastive, reconstruction
+
+
+def info_nce_by_loops(queries, keys, temperature):
+    total = 0.0
+    for i, q in enumerate(queries):
+        logits = [np.dot(q, k) / np.linalg.norm(q) / np.linalg.norm(k) / temperature for k in keys.astype(np.float64)]
+        total += np.log(np.sum(np.exp(logits))) - logits[i]
+    return total / len(queries)
+
+
+@pytest.mark.parametrize(("batch", "width", "temperature"), [(7, 5, 0.2), (3, 11, 1.0), (13, 4, 0.07)])
+def test_info_nce_equals_the_loop(batch, width, temperature):
+    rng = np.random.default_rng(batch)
+    queries, keys = rng.normal(size=(2, batch, width)) * [[[3.0]], [[0.2]]]
+    ours = contrastive.info_nce(jnp.asarray(queries), jnp.asarray(keys), temperature)
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, info_nce_by_loops(queries, keys, temperature), rtol=2e-5)
+
+
+def test_moco_v3_sums_both_directions_times_two_temperatures():
+    rng = np.random.default_rng(0)
+    online, target = rng.normal(size=(2, 9, 2, 6))
+    expected = (
+        2
+        * 0.3
+        * (info_nce_by_loops(online[:, 0], target[:, 1], 0.3) + info_nce_by_loops(online[:, 1], target[:, 0], 0.3))
+    )
+    ours = moco_v3.symmetric_loss(jnp.asarray(online), jnp.asarray(target), 0.3)
+    np.testing.assert_allclose(ours, expected, rtol=2e-5)
+
+
+def test_moco_v3_starts_at_its_known_constant():
+    """4 * 0.2 * ln 4096 = 6.65 when nothing can be told apart (recipes of MoCo v3 at batch 4096)."""
+    same = jnp.ones((4096, 2, 3))
+    np.testing.assert_allclose(moco_v3.symmetric_loss(same, same, 0.2), 6.654, atol=1e-3)
+
+
+def test_l2_normalize_survives_zero():
+    gradient = jax.grad(lambda x: contrastive.l2_normalize(x).sum())(jnp.zeros((2, 3)))
+    assert np.isfinite(gradient).all()
+
+
+def test_l1_is_the_mean_over_everything():
+    rng = np.random.default_rng(1)
+    a, b = rng.uniform(size=(2, 3, 5, 7, 3))
+    total = sum(abs(x - y) for x, y in zip(a.ravel(), b.ravel(), strict=True))
+    np.testing.assert_allclose(reconstruction.l1(jnp.asarray(a), jnp.asarray(b)), total / a.size, rtol=1e-5)
+
+
+def test_balance_is_kendalls_sum():
+    losses = {"contrastive": jnp.float32(2.5), "reconstruction": jnp.float32(0.07)}
+    s = {"contrastive": jnp.float32(0.4), "reconstruction": jnp.float32(-1.3)}
+    expected = np.exp(-0.4) * 2.5 + 0.4 + np.exp(1.3) * 0.07 - 1.3
+    np.testing.assert_allclose(balance.combine(losses, s), expected, rtol=1e-6)
+    np.testing.assert_allclose(balance.weights(s)["reconstruction"], np.exp(1.3), rtol=1e-6)
+
+
+def test_balance_is_lowest_where_the_weight_is_one_over_the_loss():
+    losses = {"a": jnp.float32(2.5), "b": jnp.float32(0.07)}
+    best = {name: jnp.log(loss) for name, loss in losses.items()}
+    gradient = jax.grad(lambda s: balance.combine(losses, s))(best)
+    np.testing.assert_allclose([gradient["a"], gradient["b"]], 0, atol=1e-6)
+    np.testing.assert_allclose(balance.weights(best)["b"], 1 / 0.07, rtol=1e-5)
+
+
+def test_clamp_holds_log_variances_in_range():
+    clamped = balance.clamp({"a": jnp.float32(-9.0), "b": jnp.float32(7.0), "c": jnp.float32(0.3)})
+    assert [float(x) for x in clamped.values()] == pytest.approx([-6.0, 6.0, 0.3])

@@ -1,0 +1,141 @@
+"""What a user can get wrong: one clear message, status 1, no traceback, before anything trains."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import main
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = "--config=configs/moco_vit_s.py"
+TINY = CONFIG + ":tiny"
+
+MISTAKES = {
+    "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
+    "no such config": (["--config=configs/moco_vit_x.py"], ["configs/moco_vit_x.py does not exist", "moco_vit_s.py"]),
+    "no such config, with a key": (["--config=none.py", "--config.seed=1"], ["none.py does not exist"]),
+    "unknown variant": ([CONFIG + ":digit"], ["Unknown variant 'digit'", "digits, baseline, tiny"]),
+    "mistyped key": ([TINY, "--config.batch_sise=8"], ["batch_sise", "Did you mean", "batch_size"]),
+    "mistyped nested key": (
+        [TINY, "--config.optim.rate=1"],
+        ["Unknown key 'rate' in --config.optim.rate", "weight_decay"],
+    ),
+    "mistyped flag": ([TINY, "--workdri=x"], ["workdri"]),
+    "text for a number": ([TINY, "--config.optim.lr=fast"], ["config.optim.lr", "fast"]),
+    "fraction for a count": ([TINY, "--config.batch_size=1.5"], ["config.batch_size", "1.5"]),
+    "one number for a group": ([TINY, "--config.data=3"], ["config.data", "3"]),
+    "stray argument": ([TINY, "digits"], ["Unexpected argument 'digits'"]),
+    "key before config": (["--config.seed=1", TINY], ["config.seed", "before"]),
+    "patch does not divide": (
+        [TINY, "--config.data.image_size=(30, 32)"],
+        ["30 x 32 pixels cannot be cut into patches of 8 x 8", "(32, 32)"],
+    ),
+    "image size of three": ([TINY, "--config.data.image_size=(8,8,8)"], ["data.image_size is (8, 8, 8)", "expected"]),
+    "too many hierarchies": (
+        [TINY, "--config.encoder.hierarchies=5"],
+        ["hierarchies 5 does not fit an encoder of 4 blocks", "expected: 1 to 4", "--config.encoder.hierarchies=4"],
+    ),
+    "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
+    "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "bfloat16, float32"]),
+    "unknown task": ([TINY, "--config.task=train"], ["Unknown task 'train'", "pretrain"]),
+    "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be at least 1"]),
+    "temperature 0": ([TINY, "--config.framework.temperature=0"], ["framework.temperature must be above 0"]),
+    "probability 2": ([TINY, "--config.augment.flip_probability=2"], ["flip_probability", "from 0 to 1"]),
+    "jitter of three": ([TINY, "--config.augment.jitter=(1, 1, 1)"], ["augment.jitter", "4 numbers from 0 to 1"]),
+    "crop of nothing": ([TINY, "--config.augment.crop_scale=(0.0, 1.0)"], ["augment.crop_scale", "above 0"]),
+    "crop upside down": ([TINY, "--config.augment.crop_scale=(1.0, 0.5)"], ["augment.crop_scale", "first"]),
+    "no steps": ([TINY, "--config.total_steps=0"], ["total_steps must be at least 1"]),
+    "log never": ([TINY, "--config.log_every=0"], ["log_every must be at least 1"]),
+    "k of nothing": ([TINY, "--config.knn.k=0"], ["knn.k must be at least 1"]),
+    "mean of two": ([TINY, "--config.data.mean=(0.5, 0.5)"], ["data.mean", "3 numbers"]),
+    "std of zero": ([TINY, "--config.data.std=(0.0, 0.5, 0.5)"], ["data.std", "3 numbers"]),
+    "unknown split": ([TINY, "--config.data.test_split=val"], ["no split 'val'", "test, train"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_gets_one_message(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(main.pretrain.loop, "fit", lambda *a, **k: pytest.fail("trained"))
+    workdir = [f"--workdir={tmp_path / 'run'}"]
+    assert main.main(["main.py", *arguments[:1], *workdir, *arguments[1:]]) == 1
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err + output.out
+    assert 0 < len(output.err.strip().splitlines()) <= 8
+    for word in words:
+        assert word in output.err
+    assert not (tmp_path / "run" / "config.json").exists(), "nothing is left of a run that never began"
+
+
+def test_devices_that_do_not_divide_the_batch(eight_devices, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for size, proposal in ((12, 16), (3, 8)):
+        arguments = ["main.py", TINY, f"--workdir={tmp_path}", f"--config.batch_size={size}"]
+        assert main.main(arguments) == 1
+        error = capsys.readouterr().err
+        assert f"batch_size {size} cannot be split evenly over 8 devices" in error
+        assert f"--config.batch_size={proposal}" in error
+
+
+def test_imagenet_that_is_not_there(tmp_path):
+    """The paper's command on a machine without ImageNet, as a user runs it."""
+    command = [sys.executable, "main.py", "--config", "configs/moco_vit_s.py", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [*command, f"--config.data.dir={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    for word in (
+        "imagenet2012 was not found",
+        str(tmp_path / "imagenet2012"),
+        "fetch:",
+        "prepare:",
+        "moco_vit_s.py:digits",
+    ):
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "file").write_text("")
+    assert main.main(["main.py", TINY, f"--workdir={tmp_path / 'file' / 'run'}"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_config_file_with_a_fault_names_file_and_line(tmp_path, capsys):
+    faulty = tmp_path / "faulty.py"
+    faulty.write_text("def get_config(variants=''):\n    return undefined_name\n")
+    assert main.main(["main.py", f"--config={faulty}"]) == 1
+    error = capsys.readouterr().err
+    assert "faulty.py" in error
+    assert "undefined_name" in error
+
+
+def test_variants_combine_and_overrides_come_last():
+    config, workdir = main.parse(["main.py", CONFIG + ":digits,baseline", "--config.total_steps=7"])
+    assert (config.data.name, config.repre.enabled, config.total_steps) == ("digits", False, 7)
+    assert workdir.parts[-2:] == ("runs", "moco_vit_s-digits-baseline")
+
+
+def test_the_papers_config_is_the_papers():
+    config, _ = main.parse(["main.py", CONFIG])
+    assert (config.batch_size, config.epochs, config.optim.lr, config.optim.weight_decay) == (4096, 300, 1.5e-4, 0.1)
+    assert (config.encoder.width, config.encoder.depth, config.encoder.heads, config.encoder.patch) == (384, 12, 12, 16)
+    assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)
+    assert (config.framework.momentum, config.optim.warmup_epochs, config.data.image_size) == (0.99, 40, (224, 224))
+    assert config.repre.enabled
+    assert config.encoder.hierarchies == 4
+
+
+def test_help_names_the_configs(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main.main(["main.py", "--help"]) == 0
+    assert "configs/moco_vit_s.py" in capsys.readouterr().out
+
+
+def test_the_device_count_is_what_the_tests_think(eight_devices):
+    assert jax.device_count() == 8

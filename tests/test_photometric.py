@@ -1,0 +1,155 @@
+"""Device augmentations against Pillow, SciPy and colorsys, operation by operation."""
+
+import colorsys
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from PIL import Image, ImageEnhance, ImageOps
+from scipy import ndimage
+
+from repre_jax.core import sharding
+from repre_jax.data import photometric
+from repre_jax.data.photometric import Photometric
+
+NOTHING = Photometric(
+    jitter=(0.0, 0.0, 0.0, 0.0),
+    jitter_probability=0.0,
+    grey_probability=0.0,
+    blur_probability=0.0,
+    blur_sigma=(0.1, 2.0),
+    solarize_probability=0.0,
+    flip_probability=0.0,
+)
+EVERYTHING = Photometric((0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.5, (0.1, 2.0), 0.2, 0.5)
+PILLOW_STEPS = 1.01 / 255  # Pillow rounds to whole grey levels, at times twice
+
+
+def picture(seed=0, height=13, width=9):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ours(operation, image, *values):
+    return np.asarray(operation(jnp.asarray(image, jnp.float32) / 255, *values))
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 1.7])
+@pytest.mark.parametrize(
+    ("operation", "enhance"),
+    [
+        (photometric.brightness, ImageEnhance.Brightness),
+        (photometric.contrast, ImageEnhance.Contrast),
+        (photometric.saturation, ImageEnhance.Color),
+    ],
+)
+def test_blends_equal_pillow(operation, enhance, factor):
+    image = picture()
+    theirs = np.asarray(enhance(Image.fromarray(image)).enhance(factor)) / 255
+    np.testing.assert_allclose(ours(operation, image, factor), theirs, atol=(1 + factor) * PILLOW_STEPS)
+
+
+def test_grey_equals_pillow():
+    image = picture(1)
+    theirs = np.asarray(Image.fromarray(image).convert("L").convert("RGB")) / 255
+    np.testing.assert_allclose(ours(photometric.grey, image), theirs, atol=PILLOW_STEPS)
+
+
+def test_solarize_equals_pillow():
+    image = picture(2)
+    theirs = np.asarray(ImageOps.solarize(Image.fromarray(image))) / 255
+    np.testing.assert_allclose(ours(photometric.solarize, image), theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("turns", [-0.1, 0.0, 0.05, 0.5])
+def test_hue_equals_colorsys(turns):
+    image = picture(3)
+    image[0, :3] = ((7, 7, 7), (0, 0, 0), (255, 255, 255))  # no hue at all
+    theirs = np.empty((*image.shape[:2], 3))
+    for index in np.ndindex(image.shape[:2]):
+        h, s, v = colorsys.rgb_to_hsv(*(image[index] / 255))
+        theirs[index] = colorsys.hsv_to_rgb((h + turns) % 1, s, v)
+    np.testing.assert_allclose(ours(photometric.hue, image, turns), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_blur_is_a_gaussian(sigma):
+    image = picture(4, 31, 17) / 255
+    theirs = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="nearest", truncate=8)
+    mine = photometric.blur(jnp.asarray(image, jnp.float32), jnp.float32(sigma), 2.0)
+    np.testing.assert_allclose(mine, theirs, atol=0.004)  # cut off at 3 sigma
+
+
+def test_nothing_returns_the_pixels():
+    images = np.stack([picture(seed)[None] for seed in range(4)])
+    pixels = photometric.augment(jax.random.key(0), images, (NOTHING,))
+    np.testing.assert_allclose(pixels, images / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"flip_probability": 1.0}, lambda x: x[:, :, ::-1]),
+        ({"solarize_probability": 1.0}, lambda x: np.where(x >= 128 / 255, 1 - x, x)),
+        ({"grey_probability": 1.0}, lambda x: (x @ np.array(photometric.GREY))[..., None].repeat(3, -1)),
+    ],
+)
+def test_probability_one_always_happens(changes, expected):
+    images = np.stack([picture(seed)[None] for seed in range(5)])
+    pixels = photometric.augment(jax.random.key(0), images, (dataclasses.replace(NOTHING, **changes),))
+    np.testing.assert_allclose(pixels[:, 0], expected(images[:, 0] / 255), atol=1e-6)
+
+
+def test_probabilities_are_met():
+    """Flip at 0.3 over 2,000 images: within four standard deviations, and independent between the two views."""
+    images = np.broadcast_to(picture(height=1, width=2), (2000, 2, 1, 2, 3))
+    setting = dataclasses.replace(NOTHING, flip_probability=0.3)
+    pixels = np.asarray(photometric.augment(jax.random.key(5), images, (setting, setting)))
+    flipped = np.abs(pixels - images / 255).max(axis=(2, 3, 4)) > 1e-3
+    deviation = (0.3 * 0.7 / 2000) ** 0.5
+    assert flipped.mean(axis=0) == pytest.approx(0.3, abs=4 * deviation)
+    assert (flipped[:, 0] & flipped[:, 1]).mean() == pytest.approx(0.09, abs=4 * (0.09 * 0.91 / 2000) ** 0.5)
+
+
+def test_jitter_draws_the_order_per_image():
+    """Brightness then contrast differs from contrast then brightness; both orders must occur among equal images."""
+    image = jnp.asarray(picture(6), jnp.float32) / 255
+    keys = jax.random.split(jax.random.key(0), 40)
+    results = jax.vmap(lambda key: photometric.jitter(key, image, (0.9, 0.9, 0.0, 0.0)))(keys)
+    orders = set()
+    for key, result in zip(keys, results, strict=True):
+        _, first, second, *_ = jax.random.split(key, 5)
+        b, c = (jax.random.uniform(k, minval=0.1, maxval=1.9) for k in (first, second))
+        one = photometric.contrast(photometric.brightness(image, b), c)
+        other = photometric.brightness(photometric.contrast(image, c), b)
+        matches = [np.allclose(result, one, atol=1e-5), np.allclose(result, other, atol=1e-5)]
+        assert any(matches)
+        orders.add(tuple(matches))
+    assert {(True, False), (False, True)} <= orders
+
+
+def test_views_stay_in_range_and_differ():
+    images = np.broadcast_to(picture(7), (6, 2, 13, 9, 3))
+    pixels = np.asarray(jax.jit(lambda k, x: photometric.augment(k, x, (EVERYTHING,) * 2))(jax.random.key(1), images))
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    flat = pixels.reshape(12, -1)
+    distances = np.abs(flat[:, None] - flat[None]).max(-1)
+    assert (distances[~np.eye(12, dtype=bool)] > 1e-3).all(), "every view of every record has draws of its own"
+
+
+def test_outcome_does_not_depend_on_the_devices(eight_devices):
+    images = np.random.default_rng(0).integers(0, 256, (16, 2, 8, 8, 3), dtype=np.uint8)
+    run = jax.jit(lambda key, x: photometric.augment(key, x, (EVERYTHING,) * 2))
+    mesh = sharding.make_mesh(16)
+    spread = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    alone = jax.device_put(images, jax.devices()[0])
+    np.testing.assert_allclose(run(jax.random.key(2), spread), run(jax.random.key(2), alone), atol=1e-6)
+
+
+def test_normalize():
+    pixels = jnp.asarray(picture(8) / 255)
+    expected = (picture(8) / 255 - [0.1, 0.2, 0.3]) / [0.4, 0.5, 0.6]
+    np.testing.assert_allclose(photometric.normalize(pixels, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), expected, atol=1e-5)

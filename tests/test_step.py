@@ -1,0 +1,189 @@
+"""The training step: what moves, what must not, what the losses see."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pretraining import SIZE, batch, build, init
+
+from repre_jax.core import sharding
+from repre_jax.data import photometric
+from repre_jax.losses import reconstruction
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    config, method = build(**{"optim.lr": 0.05, "optim.warmup_epochs": 0.0})
+    state = init(method)
+    return config, method, state, jax.jit(method.train_step)
+
+
+def pixels_of(method, state, views):
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0)
+    return photometric.augment(key, views.images, method.augmentation)
+
+
+def test_a_step_reports_and_advances(tiny):
+    _, _, state, step = tiny
+    new, metrics = step(state, batch())
+    assert int(new.step) == 1
+    assert {"loss", "contrastive", "reconstruction", "weight_contrastive", "weight_reconstruction"} <= set(metrics)
+    assert {"lr", "momentum", "gradient_norm", "embedding_std"} <= set(metrics)
+    for name, value in metrics.items():
+        assert value.shape == (), name
+        assert value.dtype == jnp.float32, name
+    np.testing.assert_allclose(metrics["loss"], metrics["contrastive"] + metrics["reconstruction"], rtol=1e-6)
+
+
+def test_everything_but_the_frozen_patches_moves(tiny):
+    _, _, state, step = tiny
+    new, _ = step(state, batch())
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, new.params)
+    assert not any(jax.tree.leaves(moved["encoder"].pop("patch_embed")))
+    still = [jax.tree_util.keystr(path) for path, m in jax.tree_util.tree_leaves_with_path(moved) if not m]
+    assert still == []
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.25, 1.0])
+def test_target_is_the_moving_average(tiny, momentum):
+    _, method, state, _ = tiny
+    method = dataclasses.replace(method, momentum=lambda step: jnp.float32(momentum))
+    new, _ = jax.jit(method.train_step)(state, batch())
+    online = {name: new.params[name] for name in ("encoder", "projector")}
+    expected = jax.tree.map(lambda o, t: momentum * t + (1 - momentum) * o, online, state.target)
+    assert set(new.target) == {"encoder", "projector"}
+    if momentum in (0.0, 1.0):
+        chex.assert_trees_all_equal(new.target, state.target if momentum else online)
+    else:
+        chex.assert_trees_all_close(new.target, expected, rtol=1e-6)
+
+
+def test_momentum_is_that_of_the_next_step(tiny):
+    """Update-after with m(step + 1) gives the targets of MoCo v3's update-before with m(step)."""
+    _, method, state, step = tiny
+    _, metrics = step(state, batch())
+    np.testing.assert_array_equal(metrics["momentum"], method.momentum(1))
+    assert metrics["momentum"] != method.momentum(0)
+
+
+def test_no_gradient_reaches_the_target(tiny):
+    """The gradient is the same whether the target is computed inside from its parameters or is a constant."""
+    _, method, state, _ = tiny
+    pixels = pixels_of(method, state, batch())
+    images = pixels.reshape(-1, *SIZE, 3)
+
+    def loss(target_params):
+        target = method.project(target_params, method.encode(target_params["encoder"], images), views=2)
+        return method.loss(state.params, images, pixels, target)[0]
+
+    gradients = jax.grad(loss)(state.target)
+    assert all(not g.any() for g in jax.tree.leaves(gradients))
+
+
+def test_the_reconstruction_target_is_the_view_before_normalisation(tiny):
+    """A decoder that answers with the augmented pixels of view 1 has loss 0; with the normalised ones it has not."""
+    _, method, state, _ = tiny
+    views = batch()
+    pixels = pixels_of(method, state, views)
+    assert float(pixels.min()) >= 0
+    assert float(pixels.max()) <= 1
+    seen = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Spy(type(method.branch)):
+        def loss(self, params, pyramid, pixels):
+            jax.debug.callback(lambda x: seen.append(np.asarray(x)), pixels)
+            return super().loss(params, pyramid, pixels)
+
+    spying = dataclasses.replace(method, branch=Spy(method.branch.decoder))
+    jax.block_until_ready(jax.jit(spying.train_step)(state, views))
+    jax.effects_barrier()
+    np.testing.assert_allclose(seen[0], pixels, atol=1e-6)
+    assert float(reconstruction.l1(seen[0][:, 0], pixels[:, 0])) < 1e-6
+
+
+def test_only_the_first_view_is_reconstructed(tiny):
+    _, method, state, _ = tiny
+    pixels = pixels_of(method, state, batch())
+    images = photometric.normalize(pixels, method.mean, method.std).reshape(-1, *SIZE, 3)
+    output = method.encode(state.params["encoder"], images)
+    ours = method.branch.loss(state.params, output.pyramid, pixels)
+    first = method.encode(state.params["encoder"], images.reshape(16, 2, *SIZE, 3)[:, 0])
+    by_hand = reconstruction.l1(method.branch.reconstruct(state.params, first.pyramid), pixels[:, 0])
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-5)
+
+
+def test_log_variances_learn_without_decay_and_stay_in_range(tiny):
+    """With losses far from 1 they move towards ln L; decay alone would pull them to 0."""
+    _, _, state, step = tiny
+    params = state.params | {"balance": {"contrastive": jnp.float32(-6.0), "reconstruction": jnp.float32(6.0)}}
+    new, _ = step(dataclasses.replace(state, params=params), batch())
+    assert float(new.params["balance"]["contrastive"]) > -6.0
+    assert float(new.params["balance"]["reconstruction"]) < 6.0
+    params["balance"] = {"contrastive": jnp.float32(50.0), "reconstruction": jnp.float32(-50.0)}
+    new, _ = step(dataclasses.replace(state, params=params), batch())
+    assert float(new.params["balance"]["contrastive"]) == 6.0
+    assert float(new.params["balance"]["reconstruction"]) == -6.0
+
+
+def test_the_baseline_is_the_contrastive_loss_alone():
+    _, method = build("tiny,baseline")
+    state = init(method)
+    assert set(state.params) == {"encoder", "projector", "predictor"}
+    _, metrics = jax.jit(method.train_step)(state, batch())
+    assert "reconstruction" not in metrics
+    np.testing.assert_array_equal(metrics["loss"], metrics["contrastive"])
+
+
+def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(tiny):
+    _, method, _, step = tiny
+
+    def run(seed):
+        state = init(method, seed)
+        for number in range(3):
+            state, metrics = step(state, batch(seed=number))
+        return state, metrics
+
+    chex.assert_trees_all_equal(run(0), run(0))
+    assert float(run(0)[1]["loss"]) != float(run(1)[1]["loss"])
+
+
+def test_augmentation_draws_anew_each_step(tiny):
+    _, method, state, _ = tiny
+    later = dataclasses.replace(state, step=state.step + 1)
+    assert (pixels_of(method, state, batch()) != pixels_of(method, later, batch())).any()
+
+
+def test_one_and_eight_devices_agree(tiny, eight_devices):
+    """BatchNorm, negatives and the reconstruction span the global batch, however it is split."""
+    _, _, state, step = tiny
+    alone, alone_metrics = step(state, batch())
+    mesh = sharding.make_mesh(16)
+    spread = jax.device_put(state, sharding.replicated(mesh))
+    many, many_metrics = step(spread, sharding.shard_batch(batch(), mesh))
+    chex.assert_trees_all_close(jax.device_get(many_metrics), jax.device_get(alone_metrics), rtol=1e-4)
+    close = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), jax.device_get(alone.target), jax.device_get(many.target)
+    )
+    assert max(jax.tree.leaves(close)) < 1e-4
+
+
+def test_the_state_is_donated(tiny):
+    _, method, _, _ = tiny
+    state = init(method)
+    new, _ = jax.jit(method.train_step, donate_argnums=0)(state, batch())
+    assert state.params["encoder"]["norm"]["scale"].is_deleted()
+    assert not new.params["encoder"]["norm"]["scale"].is_deleted()
+
+
+def test_bfloat16_agrees_with_float32(tiny):
+    _, _, state, step = tiny
+    _, mixed = build(**{"optim.lr": 0.05, "optim.warmup_epochs": 0.0, "dtype": "bfloat16"})
+    new, metrics = jax.jit(mixed.train_step)(state, batch())
+    _, exact = step(state, batch())
+    np.testing.assert_allclose(metrics["contrastive"], exact["contrastive"], rtol=0.05)
+    np.testing.assert_allclose(metrics["reconstruction"], exact["reconstruction"], rtol=0.05)
+    assert {leaf.dtype for leaf in jax.tree.leaves(new.params)} == {jnp.dtype("float32")}
