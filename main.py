@@ -107,6 +107,9 @@ def main(argv: list[str]) -> int:
     except (UserError, Stopped) as ending:
         print(ending, file=sys.stderr)
         return ending.status
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from the last checkpoint, if there is one.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, or 'digits'
     config.data.dir = config_dict.placeholder(str)  # where data sets lie; else $TFDS_DATA_DIR, else TFDS's default
     config.data.train_split = "train"  # TFDS's split syntax
-    config.data.test_split = "validation"
+    config.data.test_split = config_dict.placeholder(str)  # else 'validation' where there is one, else 'test'
     config.data.image_size = (224, 224)  # height, width of a view
     config.data.test_crop = 0.875  # central part of a test image that is kept (224 of 256)
     config.data.mean = (0.485, 0.456, 0.406)  # per channel, of pixels in 0..1
@@ -87,7 +87,6 @@ def get_config() -> ConfigDict:
 def digits_data(config: ConfigDict) -> None:
     """scikit-learn's digits instead of ImageNet: grey, upright, centred, so no flip, hue, solarize or tight crop."""
     config.data.name = "digits"
-    config.data.test_split = "test"
     config.data.test_crop = 1.0
     config.data.mean = (0.5, 0.5, 0.5)
     config.data.std = (0.5, 0.5, 0.5)

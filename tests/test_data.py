@@ -17,7 +17,7 @@ from repre_jax.data import crops, loader, sources
 
 @pytest.fixture(scope="module")
 def dataset():
-    return sources.open_dataset("digits", None, "train", "test")
+    return sources.open_dataset("digits")
 
 
 def train_view(seed=3):

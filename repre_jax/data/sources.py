@@ -35,11 +35,14 @@ class DataSet:
         }
 
 
-def open_dataset(name: str, data_dir: str | None, train_split: str, test_split: str) -> DataSet:
+def open_dataset(
+    name: str, data_dir: str | None = None, train_split: str = "train", test_split: str | None = None
+) -> DataSet:
     """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...).
 
     data_dir: the folder that holds data sets; None means $TFDS_DATA_DIR, else TFDS's own default.
-    splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'.
+    splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'; test_split None means 'validation' where there is
+              one (ImageNet's 'test' has no labels), else 'test'.
 
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, is stored in another format, or lacks the split or an image and a label.
@@ -57,6 +60,7 @@ def open_dataset(name: str, data_dir: str | None, train_split: str, test_split: 
     _check_format(builder, name)
     _check_features(builder, name)
     decoders = {"image": tfds.decode.SkipDecoding()}
+    test_split = test_split or ("validation" if "validation" in builder.info.splits else "test")
     parts = {}
     for key, split in (("train_split", train_split), ("test_split", test_split)):
         try:

@@ -63,7 +63,7 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
         "momentum": "momentum {:.4f}",
         "gradient_norm": "grad norm {:.3g}",
         "embedding_std": "emb std {:.4f}",
-        "embedding_std_uniform": "of {:.4f}",
+        "embedding_std_uniform": "(1/sqrt(d) {:.4f})",
         "images_per_second": "{:.0f} images/s",
         "wait_share": "waiting {:.0%}",
         "knn_top1": "k-NN {:.1%}",

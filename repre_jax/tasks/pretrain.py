@@ -38,9 +38,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
     job = setup.build(config)
     history.check_unchanged(past.data or job.dataset.identity(), job.dataset.identity(), "data set")
+    rows = [*setup.describe(config, job), ("workdir", str(workdir))]
     setup.make_folder(workdir)
     metrics.write_json(workdir / "config.json", settings)
-    print(console.table([*setup.describe(config, job), ("workdir", str(workdir))]), flush=True)
+    print(console.table(rows), flush=True)
 
     state, seconds = _train(config, job, workdir, past, started)
     return _conclude(config, job, workdir, state, seconds)
