@@ -1,0 +1,90 @@
+"""What is printed and drawn, and the files beside it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from repre_jax.core import metrics
+from repre_jax.report import console, figures
+from repre_jax.train import loop
+
+RESULT = {
+    "steps": 1200,
+    "seconds": 3723.4,
+    "images_per_second": 512.3,
+    "knn_k": 20,
+    "knn_top1": 0.951,
+    "knn_top1_untrained": 0.64,
+    "knn_top1_pixels": 0.944,
+    "reconstruction_l1": 0.03,
+    "reconstruction_l1_mean_colour": 0.3,
+    "figure": "runs/x/reconstructions.png",
+}
+
+
+def test_summary_says_how_the_encoder_stands_against_pixels():
+    text = console.summary(RESULT)
+    for words in ("95.1%  trained", "64.0%  untrained", "94.4%  raw pixels: the encoder is 0.7 points better"):
+        assert words in text
+    for words in (
+        "1,200 in 1:02:03",
+        "0.0300 over all test images, 10% of the next line",
+        "runs/x/reconstructions.png",
+    ):
+        assert words in text
+    assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894})
+    assert "reconstruction" not in console.summary(RESULT | {"reconstruction_l1": None})
+
+
+def test_progress_line_shows_what_was_measured():
+    values = {"loss": 2.0, "contrastive": 1.5, "wait_share": 0.034, "images_per_second": 50.0, "embedding_std": 0.08}
+    line = console.progress_line(7, 107, values, batch_size=10)
+    for words in ("step   7/107", "loss 2.0000", "contrastive 1.5000", "waiting 3%", "50 images/s", "0:20 left"):
+        assert words in line
+    assert "k-NN" not in line
+    assert console.progress_line(0, 9, {"knn_top1": 0.5}, batch_size=1) == "step 0/9  k-NN 50.0%"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (90061, "25:01:01")])
+def test_duration(seconds, text):
+    assert console.duration(seconds) == text
+
+
+def test_reconstructions_are_drawn(tmp_path):
+    """Three rows of images: the figure holds the colours that it was given, at their place."""
+    views = np.zeros((2, 4, 4, 3))
+    views[0, ..., 0] = 1.0
+    rebuilt = np.zeros((2, 4, 4, 3))
+    rebuilt[..., 2] = 1.0
+    figures.reconstructions(tmp_path / "r.png", views, rebuilt)
+    picture = cv2.imread(str(tmp_path / "r.png"), cv2.IMREAD_COLOR_RGB)
+    upper, middle, lower = np.array_split(picture[: int(0.85 * len(picture))], 3)
+    red, blue, magenta = (255, 0, 0), (0, 0, 255), (255, 0, 255)
+    for part, colour in ((upper, red), (middle, blue), (lower, magenta)):
+        assert (part == colour).all(-1).mean() > 0.1
+    assert not (upper == blue).all(-1).any()
+
+
+def test_metrics_after_the_last_checkpoint_are_written_anew(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    first = metrics.MetricsFile(path, continue_from=0)
+    for step in (2, 4, 6):
+        first.write(step, {"loss": float(step), "wait_share": None})
+    with path.open("a") as file:
+        file.write('{"step": 8, "lo')  # the process died here
+    second = metrics.MetricsFile(path, continue_from=4)
+    second.write(6, {"loss": 0.5})
+    assert metrics.read_metrics(path) == [
+        {"step": 2, "loss": 2.0, "wait_share": None},
+        {"step": 4, "loss": 4.0, "wait_share": None},
+        {"step": 6, "loss": 0.5},
+    ]
+    assert metrics.median(path, "loss") == 2.0
+    assert metrics.median(path, "wait_share") is None
+
+
+def test_when_the_loop_does_what():
+    assert sorted(loop.every(3, 10)) == [3, 6, 9, 10]
+    assert sorted(loop.every(20, 10)) == [10]
+    assert sorted(loop.evenly(4, 10)) == [2, 5, 8, 10]
+    assert sorted(loop.evenly(10, 3)) == [1, 2, 3]
