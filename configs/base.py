@@ -91,7 +91,7 @@ def digits_data(config: ConfigDict) -> None:
     config.data.mean = (0.5, 0.5, 0.5)
     config.data.std = (0.5, 0.5, 0.5)
     config.data.workers = 0
-    config.augment.crop_scale = (0.4, 1.0)
+    config.augment.crop_scale = (0.5, 1.0)
     config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
     config.augment.grey_probability = 0.0
     config.augment.blur_probability = (0.0, 0.0)
@@ -100,19 +100,20 @@ def digits_data(config: ConfigDict) -> None:
 
 
 def digits(config: ConfigDict) -> None:
-    """The embedded digits and an encoder that two CPU cores train in minutes."""
+    """The embedded digits and an encoder that two CPU cores train in minutes. Tuned on this data set, seed 0."""
     digits_data(config)
-    config.data.image_size = (32, 32)
+    config.data.image_size = (16, 16)
     config.dtype = "float32"
-    config.encoder.update(width=128, depth=6, heads=4, patch=8)
-    config.framework.hidden = 512
-    config.framework.out = 128
-    config.batch_size = 128
-    config.epochs = 40.0
-    config.optim.lr = 3e-3
+    config.encoder.update(width=64, depth=4, heads=4, patch=4)
+    config.framework.hidden = 256
+    config.framework.out = 64
+    config.framework.momentum = 0.9  # a short run needs a quick target
+    config.batch_size = 64
+    config.epochs = 80.0
+    config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 4.0
-    config.log_every = 25
-    config.checkpoint.every = 100
+    config.log_every = 50
+    config.checkpoint.every = 200
 
 
 def tiny(config: ConfigDict) -> None:
