@@ -91,7 +91,7 @@ def digits_data(config: ConfigDict) -> None:
     config.data.mean = (0.5, 0.5, 0.5)
     config.data.std = (0.5, 0.5, 0.5)
     config.data.workers = 0
-    config.augment.crop_scale = (0.5, 1.0)
+    config.augment.crop_scale = (0.7, 1.0)
     config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
     config.augment.grey_probability = 0.0
     config.augment.blur_probability = (0.0, 0.0)
@@ -109,7 +109,7 @@ def digits(config: ConfigDict) -> None:
     config.framework.out = 64
     config.framework.momentum = 0.9  # a short run needs a quick target
     config.batch_size = 64
-    config.epochs = 80.0
+    config.epochs = 70.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 4.0
     config.log_every = 50
