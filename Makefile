@@ -7,10 +7,18 @@
 #   PYTHON=python3.12 which Python makes the environment
 
 VENV ?= .venv
-# The first Python of at least 3.11 that runs.
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+# The first Python of at least 3.11 that runs; `python` first where the environment is not ours to make.
+ifndef PYTHON
+PYTHON := $(shell for p in $(if $(filter none,$(VENV)),python) python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-ACCELERATOR ?= $(shell if nvidia-smi -L >/dev/null 2>&1; then echo cuda; elif ls /dev/accel0 >/dev/null 2>&1; then echo tpu; else echo cpu; fi)
+endif
+ifeq ($(PYTHON),)
+$(error No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3)
+endif
+ifndef ACCELERATOR
+ACCELERATOR := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo cuda; \
+	elif ls /dev/accel0 /dev/vfio/0 2>/dev/null | grep -q .; then echo tpu; else echo cpu; fi)
+endif
 REQUIREMENTS := $(if $(filter cpu,$(ACCELERATOR)),requirements.txt,requirements-$(ACCELERATOR).txt)
 DEMO_DIR ?= runs/demo
 
@@ -43,7 +51,6 @@ bench: $(READY)
 	$(PY) -m benchmarks.repre_cost
 
 $(VENV)/.ready-$(ACCELERATOR): requirements.txt $(REQUIREMENTS)
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	@touch $@

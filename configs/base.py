@@ -109,7 +109,7 @@ def digits(config: ConfigDict) -> None:
     config.framework.out = 64
     config.framework.momentum = 0.9  # a short run needs a quick target
     config.batch_size = 64
-    config.epochs = 70.0
+    config.epochs = 100.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 4.0
     config.log_every = 50

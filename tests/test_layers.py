@@ -39,6 +39,7 @@ def faults(room: str, source: str) -> list[str]:
     wrong = [other for other in rooms(source) if other != room and LAYERS[other] >= LAYERS[room]]
     top = {name.split(".")[0] for name in imported(source)}
     wrong += [name for name in ("configs", "main", "tests", "benchmarks", "tensorflow", "torch") if name in top]
+    wrong += ["data"] if room == "frameworks" and "data" in rooms(source) else []
     wrong += ["flax"] if room == "losses" and "flax" in top else []
     return wrong
 
@@ -55,6 +56,7 @@ def test_imports_point_down(path):
 def test_the_rule_catches_what_it_forbids():
     assert faults("models", "from repre_jax.train import loop") == ["train"]
     assert faults("models", "import repre_jax.losses.balance") == ["losses"]
+    assert faults("frameworks", "from repre_jax.data import crops") == ["data"]
     assert faults("losses", "from flax import linen") == ["flax"]
     assert faults("tasks", "import configs.base") == ["configs"]
     assert faults("train", "from repre_jax.models import vit") == []

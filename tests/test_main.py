@@ -8,6 +8,7 @@ import jax
 import pytest
 
 import main
+from repre_jax.tasks import setup
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -42,16 +43,27 @@ MISTAKES = {
     "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "bfloat16, float32"]),
     "unknown task": ([TINY, "--config.task=train"], ["Unknown task 'train'", "pretrain"]),
     "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be at least 1"]),
-    "temperature 0": ([TINY, "--config.framework.temperature=0"], ["framework.temperature must be above 0"]),
-    "probability 2": ([TINY, "--config.augment.flip_probability=2"], ["flip_probability", "from 0 to 1"]),
+    "temperature 0": ([TINY, "--config.framework.temperature=0"], ["framework.temperature is 0.0", "change:"]),
+    "probability 2": (
+        [TINY, "--config.augment.flip_probability=2"],
+        ["augment.flip_probability is 2.0", "from 0 to 1"],
+    ),
     "jitter of three": ([TINY, "--config.augment.jitter=(1, 1, 1)"], ["augment.jitter", "4 numbers from 0 to 1"]),
     "crop of nothing": ([TINY, "--config.augment.crop_scale=(0.0, 1.0)"], ["augment.crop_scale", "above 0"]),
     "crop upside down": ([TINY, "--config.augment.crop_scale=(1.0, 0.5)"], ["augment.crop_scale", "first"]),
     "no steps": ([TINY, "--config.total_steps=0"], ["total_steps must be at least 1"]),
-    "log never": ([TINY, "--config.log_every=0"], ["log_every must be at least 1"]),
-    "k of nothing": ([TINY, "--config.knn.k=0"], ["knn.k must be at least 1"]),
+    "log never": ([TINY, "--config.log_every=0"], ["log_every is 0", "at least 1"]),
+    "k of nothing": ([TINY, "--config.knn.k=0"], ["knn.k is 0", "at least 1"]),
     "mean of two": ([TINY, "--config.data.mean=(0.5, 0.5)"], ["data.mean", "3 numbers"]),
     "std of zero": ([TINY, "--config.data.std=(0.0, 0.5, 0.5)"], ["data.std", "3 numbers"]),
+    "rate that is no number": ([TINY, "--config.optim.lr=nan"], ["optim.lr is nan", "expected: a number from"]),
+    "crop beyond the image": ([TINY, "--config.data.test_crop=2"], ["data.test_crop is 2.0", "to 1"]),
+    "rules that are none": ([TINY, "--config.optim.rules=3"], ["optim.rules: expected", "got 3"]),
+    "rule without a number": ([TINY, "--config.optim.rules=(('a','lr_scale','x'),)"], ["optim.rules: expected"]),
+    "rule for nothing": ([TINY, "--config.optim.rules=(('encodr','lr_scale',0.0),)"], ["no parameter's path matches"]),
+    "batch of nothing": ([TINY, "--config.batch_size=0"], ["batch_size must be at least 1, got 0"]),
+    "no data set": ([TINY, "--config.data.name="], ["data.name is empty"]),
+    "no such version": ([TINY, "--config.data.name=digits:9.9.9"], ["not there in version 9.9.9", "1.0.0"]),
     "unknown split": ([TINY, "--config.data.test_split=val"], ["no split 'val'", "test, train"]),
 }
 
@@ -127,6 +139,13 @@ def test_the_papers_config_is_the_papers():
     assert (config.encoder.width, config.encoder.depth, config.encoder.heads, config.encoder.patch) == (384, 12, 12, 16)
     assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)
     assert (config.framework.momentum, config.optim.warmup_epochs, config.data.image_size) == (0.99, 40, (224, 224))
+    assert (config.augment.crop_scale, config.augment.jitter) == ((0.08, 1.0), (0.4, 0.4, 0.2, 0.1))
+    views = setup.build_augmentation(config)
+    assert [view.blur_probability for view in views] == [1.0, 0.1]
+    assert [view.solarize_probability for view in views] == [0.0, 0.2]
+    for view in views:
+        assert (view.jitter_probability, view.grey_probability, view.flip_probability) == (0.8, 0.2, 0.5)
+        assert (view.jitter, view.blur_sigma) == ((0.4, 0.4, 0.2, 0.1), (0.1, 2.0))
     assert config.repre.enabled
     assert config.encoder.hierarchies == 4
 

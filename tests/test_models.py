@@ -175,3 +175,32 @@ def test_cells_to_image_puts_each_vector_on_its_own_cell():
 def test_numbers_that_do_not_fit_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         small_vit(**changes)
+
+
+def test_attention_equals_numpy():
+    attention = layers.Attention(heads=3, tokens=5)
+    x = jax.random.normal(jax.random.key(0), (2 * 5, 12)) * 2
+    params = jax.tree.map(lambda p: p + 0.05, attention.init(jax.random.key(1), x)["params"])
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    qkv = (np.asarray(x) @ p["qkv"]["kernel"] + p["qkv"]["bias"]).reshape(2, 5, 3, 3, 4)
+    expected = np.zeros((2, 5, 12))
+    for n, head in np.ndindex(2, 3):
+        q, k, v = (qkv[n, :, part, head] for part in range(3))
+        logits = q @ k.T / np.sqrt(4)
+        weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        expected[n, :, head * 4 : head * 4 + 4] = weights @ v
+    expected = expected.reshape(10, 12) @ p["proj"]["kernel"] + p["proj"]["bias"]
+    np.testing.assert_allclose(attention.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_positions_are_added_to_the_patches(encoded):
+    """Swapping two patches of the image is not just swapping two tokens; for equal patches tokens still differ."""
+    encoder, params, images, output, _ = encoded
+    swapped = images.at[:, :4, :4].set(images[:, 4:, 16:]).at[:, 4:, 16:].set(images[:, :4, :4])
+    other = encoder.apply({"params": params}, swapped)
+    assert jnp.abs(other.pooled - output.pooled).max() > 1e-4
+    flat = encoder.apply({"params": params}, jnp.ones_like(images), capture_intermediates=True)[1]["intermediates"]
+    patches = flat["patch_embed"]["__call__"][0]
+    np.testing.assert_allclose(patches[0, 0, 0], patches[0, 1, 4], rtol=1e-5)
+    tokens = flat["block_1"]["__call__"][0][0, 1:]
+    assert jnp.abs(tokens[0] - tokens[-1]).max() > 0.1

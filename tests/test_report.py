@@ -1,5 +1,7 @@
 """What is printed and drawn, and the files beside it."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -18,12 +20,12 @@ RESULT = {
     "knn_top1_pixels": 0.944,
     "reconstruction_l1": 0.03,
     "reconstruction_l1_mean_colour": 0.3,
-    "figure": "runs/x/reconstructions.png",
+    "figure": "reconstructions.png",
 }
 
 
 def test_summary_says_how_the_encoder_stands_against_pixels():
-    text = console.summary(RESULT)
+    text = console.summary(RESULT, Path("runs/x"))
     for words in ("95.1%  trained", "64.0%  untrained", "94.4%  raw pixels: the encoder is 0.7 points better"):
         assert words in text
     for words in (
@@ -32,8 +34,8 @@ def test_summary_says_how_the_encoder_stands_against_pixels():
         "runs/x/reconstructions.png",
     ):
         assert words in text
-    assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894})
-    assert "reconstruction" not in console.summary(RESULT | {"reconstruction_l1": None})
+    assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894}, Path("x"))
+    assert "reconstruction" not in console.summary(RESULT | {"reconstruction_l1": None}, Path("x"))
 
 
 def test_progress_line_shows_what_was_measured():
@@ -69,7 +71,7 @@ def test_metrics_after_the_last_checkpoint_are_written_anew(tmp_path):
     path = tmp_path / "metrics.jsonl"
     first = metrics.MetricsFile(path, continue_from=0)
     for step in (2, 4, 6):
-        first.write(step, {"loss": float(step), "wait_share": None})
+        first.write(step, {"loss": float(step), "wait_share": None}, Path("x"))
     with path.open("a") as file:
         file.write('{"step": 8, "lo')  # the process died here
     second = metrics.MetricsFile(path, continue_from=4)

@@ -1,6 +1,8 @@
 """Whole runs of main.py: what they leave behind, and that stopping does not change them."""
 
+import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,12 +11,16 @@ import time
 from pathlib import Path
 
 import chex
+import cv2
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from sklearn.datasets import load_digits
 
 import main
 from repre_jax.core import metrics
-from repre_jax.tasks import pretrain
+from repre_jax.tasks import pretrain, setup
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
@@ -36,6 +42,11 @@ def final_state(workdir, step=8):
     return ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "state")
 
 
+def metrics_seconds(workdir, step):
+    """The training time that the checkpoint of `step` recorded."""
+    return json.loads((workdir / "checkpoints" / str(step) / "record" / "metadata").read_text())["seconds"]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
@@ -53,7 +64,7 @@ def test_result_has_what_was_promised(finished):
     assert result["reconstruction_l1"] > 0
     assert 0.1 < result["reconstruction_l1_mean_colour"] < 0.5
     assert json.loads((workdir / "config.json").read_text())["total_steps"] == 8
-    assert Path(result["figure"]) == workdir / "reconstructions.png"
+    assert result["figure"] == "reconstructions.png"
     assert (workdir / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -87,7 +98,8 @@ def test_going_on_from_a_checkpoint_equals_not_stopping(finished, tmp_path, caps
     second = run(again)
     assert "Going on from step 4 of 8." in capsys.readouterr().out
     chex.assert_trees_all_equal(final_state(again), final_state(workdir))
-    timed = {"seconds", "images_per_second", "figure"}
+    assert second["seconds"] > metrics_seconds(workdir, 4) > 1
+    timed = {"seconds", "images_per_second"}
     assert {k: v for k, v in second.items() if k not in timed} == {k: v for k, v in result.items() if k not in timed}
     rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (again, workdir))
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
@@ -125,24 +137,83 @@ def test_a_changed_config_is_refused_with_the_difference(finished, capsys):
     assert (workdir / "config.json").read_text() == before
 
 
-def test_a_stopped_run_saves_and_goes_on(tmp_path):
-    """A real process gets a real SIGINT; a second one ends it as if nothing had happened."""
-    command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.total_steps=400",
-               "--config.checkpoint.every=1000", "--config.knn.times=1"]  # fmt: skip
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
+    """A real process group gets a real signal, as from a terminal or SLURM; a second start ends the run."""
+    command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.total_steps=300", "--config.knn.times=1",
+               "--config.checkpoint.every=1000", f"--config.data.workers={workers}"]  # fmt: skip
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 200
     while len(metrics.read_metrics(tmp_path / "metrics.jsonl")) < 3:
         assert child.poll() is None, child.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
+    os.killpg(child.pid, number)
     _, error = child.communicate(timeout=120)
-    assert child.returncode == 130, error
+    assert child.returncode == 128 + number, error
     assert "Traceback" not in error
     assert "The same command goes on from there." in error
     saved = int(error.split("Saved at step ")[1].split()[0])
-    assert 2 < saved < 400
+    assert 2 < saved < 300
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Going on from step {saved} of 400." in done.stdout
+    assert f"Going on from step {saved} of 300." in done.stdout
     steps = [row["step"] for row in metrics.read_metrics(tmp_path / "metrics.jsonl")]
-    assert steps == [0, *range(2, 401, 2)]
+    assert steps == [0, *range(2, 301, 2)]
+
+
+def test_what_a_crash_leaves_does_not_confuse_the_next_start(finished, tmp_path, capsys):
+    """A log without a checkpoint is begun anew; a result cut short counts as none; a damaged checkpoint is named."""
+    folder = tmp_path / "crashed"
+    shutil.copytree(finished[0], folder)
+    (folder / "result.json").write_text('{"task": "pre')
+    shutil.rmtree(folder / "checkpoints" / "8" / "state")
+    argv = [*TINY, "--workdir", str(folder)]
+    assert main.main(argv) == 1
+    assert "Checkpoint 8" in (error := capsys.readouterr().err)
+    assert "go on from the one before it" in error
+    shutil.rmtree(folder / "checkpoints")
+    run(folder, "--config.total_steps=2")
+    assert [row["step"] for row in metrics.read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_another_data_set_under_the_same_name_is_refused(finished, tmp_path, capsys):
+    folder = tmp_path / "moved"
+    shutil.copytree(finished[0], folder)
+    (folder / "result.json").unlink()
+    source = Path(os.environ["TFDS_DATA_DIR"]) / "digits" / "1.0.0"
+    target = tmp_path / "other" / "digits" / "1.0.0"
+    shutil.copytree(source, target)
+    info = json.loads((target / "dataset_info.json").read_text())
+    train = next(split for split in info["splits"] if split["name"] == "train")
+    train["shardLengths"] = ["1000"]
+    (target / "dataset_info.json").write_text(json.dumps(info))
+    assert main.main([*TINY, "--workdir", str(folder), f"--config.data.dir={tmp_path / 'other'}"]) == 1
+    assert "train_records: 1437 -> 1000" in capsys.readouterr().err
+
+
+def test_divergence_ends_with_a_message_and_valid_json(tmp_path, capsys):
+    """At a rate of 1e6 the parameters overflow."""
+    argv = [*TINY, "--workdir", str(tmp_path), "--config.optim.lr=1000000.0", "--config.total_steps=30"]
+    assert main.main([*argv, "--config.optim.b2=0.0", "--config.optim.weight_decay=1000.0"]) == 1
+    assert "training has diverged" in capsys.readouterr().err
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert metrics.read_metrics(tmp_path / "metrics.jsonl")[-1]["loss"] is None
+
+
+def test_the_mean_colours_l1_is_what_numpy_says(finished):
+    pixels = np.round(load_digits().images[1437:] * 255 / 16).astype(np.uint8)
+    large = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_LINEAR) for image in pixels]) / 255
+    expected = np.abs(large - large.mean(axis=(1, 2), keepdims=True)).mean()
+    assert finished[1]["reconstruction_l1_mean_colour"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_online_encoder_is_judged():
+    config, _ = main.parse([*TINY])
+    job = setup.build(config)
+    state = job.init_state()
+    noise = jax.tree.map(lambda p: p * 0, state.target)
+    assert job.evaluation.knn(dataclasses.replace(state, target=noise)) == job.evaluation.knn(state)
+    online = state.params | {"encoder": jax.tree.map(lambda p: p * 0, state.params["encoder"])}
+    assert job.evaluation.knn(dataclasses.replace(state, params=online)) < job.evaluation.knn(state)

@@ -1,6 +1,7 @@
 """The training step: what moves, what must not, what the losses see."""
 
 import dataclasses
+import time
 
 import chex
 import jax
@@ -12,6 +13,8 @@ from pretraining import SIZE, batch, build, init
 from repre_jax.core import sharding
 from repre_jax.data import photometric
 from repre_jax.losses import reconstruction
+from repre_jax.train import loop
+from repre_jax.train.signals import StopRequest
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +119,8 @@ def test_only_the_first_view_is_reconstructed(tiny):
     np.testing.assert_allclose(ours, by_hand, rtol=1e-5)
 
 
-def test_log_variances_learn_without_decay_and_stay_in_range(tiny):
-    """With losses far from 1 they move towards ln L; decay alone would pull them to 0."""
+def test_log_variances_learn_and_stay_in_range(tiny):
+    """Far from ln L they move towards it; beyond the range they are brought back."""
     _, _, state, step = tiny
     params = state.params | {"balance": {"contrastive": jnp.float32(-6.0), "reconstruction": jnp.float32(6.0)}}
     new, _ = step(dataclasses.replace(state, params=params), batch())
@@ -187,3 +190,44 @@ def test_bfloat16_agrees_with_float32(tiny):
     np.testing.assert_allclose(metrics["contrastive"], exact["contrastive"], rtol=0.05)
     np.testing.assert_allclose(metrics["reconstruction"], exact["reconstruction"], rtol=0.05)
     assert {leaf.dtype for leaf in jax.tree.leaves(new.params)} == {jnp.dtype("float32")}
+
+
+def test_the_step_is_its_parts_put_together(tiny):
+    """Loss and gradient norm by hand: normalised views through both branches, frozen patches left out of the norm."""
+    _, method, state, step = tiny
+    pixels = pixels_of(method, state, batch())
+    images = ((pixels - jnp.array(method.mean)) / jnp.array(method.std)).reshape(-1, *SIZE, 3)
+    target = method.project(state.target, method.encode(state.target["encoder"], images), views=2)
+    grads, metrics = jax.grad(method.loss, has_aux=True)(state.params, images, pixels, target)
+    squares = {name: sum(float((g**2).sum()) for g in jax.tree.leaves(tree)) for name, tree in grads.items()}
+    frozen = sum(float((g**2).sum()) for g in jax.tree.leaves(grads["encoder"]["patch_embed"]))
+    _, reported = step(state, batch())
+    assert frozen > 1e-6
+    np.testing.assert_allclose(reported["loss"], metrics["loss"], rtol=1e-5)
+    np.testing.assert_allclose(reported["gradient_norm"], (sum(squares.values()) - frozen) ** 0.5, rtol=1e-3)
+
+
+def test_the_loop_does_not_run_ahead_of_the_device():
+    """While the first slow step runs, at most two more batches may have been asked for."""
+    taken, finished = [], []
+
+    def slow(state, x):
+        def wait(value):
+            time.sleep(0.15)
+            finished.append(len(taken))
+            return value
+
+        out = jax.pure_callback(wait, jax.ShapeDtypeStruct((), jnp.float32), state + x, vmap_method="sequential")
+        return out, {"loss": out}
+
+    def batches():
+        while True:
+            taken.append(1)
+            yield jnp.float32(1)
+
+    with StopRequest() as stop:
+        loop.fit(
+            jax.jit(slow), jnp.float32(0), batches(), start_step=0, total_steps=6, batch_size=1,
+            log_steps=frozenset({6}), log=lambda *_: None, hooks=(), stop=stop,
+        )  # fmt: skip
+    assert all(ahead - number <= 2 for number, ahead in enumerate(finished, start=1)), finished

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Sharding
 
+from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 
 
@@ -39,7 +40,13 @@ class Checkpoints:
         self._manager.save(step, args=items)
 
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON record saved with `step`."""
+        """The JSON record saved with `step`. Raises UserError when the checkpoint lacks a part."""
+        for part in ("state", "record"):
+            if not (self._manager.directory / str(step) / part).is_dir():
+                raise UserError(
+                    f"Checkpoint {step} in {self._manager.directory} is damaged: its {part} is missing.\n"
+                    f"  change:   delete {self._manager.directory / str(step)}, to go on from the one before it"
+                )
         return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
 
     def restore(self, step: int, like: TrainState, sharding: Sharding) -> TrainState:

@@ -1,6 +1,7 @@
 """Results as files: metrics.jsonl grows by a JSON object a logging step, the other files are written whole."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,31 @@ class MetricsFile:
     """metrics.jsonl of one run; each line holds 'step' and what was measured there."""
 
     def __init__(self, path: Path, continue_from: int):
-        """Lines beyond the step that the run goes on from are dropped: they will be written again."""
+        """Lines beyond the step that the run goes on from are dropped, all of them for a new run (step 0)."""
         self.path = path
-        kept = [row for row in read_metrics(path) if row["step"] <= continue_from]
+        kept = [row for row in read_metrics(path) if continue_from and row["step"] <= continue_from]
         draft = path.with_name(path.name + ".draft")
         draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
         draft.replace(path)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Appends one line; None becomes null."""
+        """Appends one line. None, and what JSON has no number for (NaN, infinity), become null."""
+        finite = {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All lines of a metrics.jsonl, [] when there is none. A last line cut short by a crash is left out."""
+    """All lines of a metrics.jsonl, [] when there is none. It ends before a line cut short by a crash."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict) or "step" not in row:
+            break
+        rows.append(row)
     return rows
 
 

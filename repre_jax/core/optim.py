@@ -59,7 +59,7 @@ def check_rules(params: Any, rules: Sequence[Rule]) -> None:
     """Raises UserError for an unknown property, a broken pattern or a pattern that no parameter matches."""
     paths = [_joined(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for rule in rules:
-        if len(rule) != 3 or rule[1] not in PROPERTIES:
+        if not _is_rule(rule):
             raise UserError(f"optim.rules: expected (path pattern, {' or '.join(PROPERTIES)}, value), got {rule!r}.")
         try:
             found = any(re.search(rule[0], path) for path in paths)
@@ -70,6 +70,11 @@ def check_rules(params: Any, rules: Sequence[Rule]) -> None:
                 f"optim.rules: no parameter's path matches {rule[0]!r}.\n"
                 f"  expected: a pattern that is found in paths such as {paths[0]!r}"
             )
+
+
+def _is_rule(rule: Any) -> bool:
+    fits = isinstance(rule, tuple | list) and len(rule) == 3 and isinstance(rule[0], str)
+    return fits and rule[1] in PROPERTIES and isinstance(rule[2], int | float)
 
 
 def _joined(path: tuple) -> str:

@@ -46,18 +46,13 @@ def resolve(
 
     Raises UserError for a run without steps or with a warm-up as long as the run.
     """
-    for name, value in (("batch_size", batch_size), ("epochs", epochs), ("optim.lr", lr_per_256)):
-        if value <= 0:
-            raise UserError(f"{name} must be above 0, got {value}.\n  change:   --config.{name}=...")
     if not 0 <= warmup_epochs < epochs:
         raise UserError(
             f"optim.warmup_epochs must be at least 0 and below epochs ({epochs:g}), got {warmup_epochs:g}.\n"
             f"  change:   --config.optim.warmup_epochs={epochs / 10:g}"
         )
-    if not 0 <= momentum_start <= 1:
-        raise UserError(f"framework.momentum must lie in 0..1, got {momentum_start}.")
     if total_steps is not None and total_steps < 1:
-        raise UserError(f"total_steps must be at least 1, got {total_steps}.")
+        raise UserError(f"total_steps must be at least 1, got {total_steps}.\n  change:   --config.total_steps=...")
     per_epoch = records / batch_size
     if total_steps is None:
         steps = max(1, round(epochs * per_epoch))

@@ -4,6 +4,7 @@ Nothing else in the package speaks of devices. Inside jit the batch axis is glob
 all devices, and the compiler puts in the communication.
 """
 
+import os
 from typing import Any
 
 import jax
@@ -18,7 +19,16 @@ def make_mesh(batch_size: int) -> Mesh:
 
     Raises UserError when the devices do not divide `batch_size` (records a step, over all devices).
     """
-    count = jax.device_count()
+    try:
+        count = jax.device_count()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that the platform asked for is there
+        raise UserError(
+            f"JAX cannot start{f': {error}' if str(error) else '.'}\n"
+            f"  given:    JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}\n"
+            "  change:   JAX_PLATFORMS=cpu, or install JAX for the accelerator (requirements-cuda.txt, -tpu.txt)"
+        ) from None
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}.\n  change:   --config.batch_size=...")
     if batch_size < count or batch_size % count:
         nearest = max(1, round(batch_size / count)) * count
         raise UserError(

@@ -20,7 +20,7 @@ class Views:
     """One batch as it travels from the host to the device.
 
     images: uint8 [B, V, H, W, C] in 0..255, cropped and resized, otherwise not augmented.
-    labels: int32 [B], -1 where the record has none.
+    labels: int32 [B], the class of each record; training does not look at it.
     """
 
     images: jax.Array

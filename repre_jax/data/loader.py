@@ -4,6 +4,8 @@ The training stream is a function of (seed, position) alone: record order = f(se
 f(seed, position). So there is no iterator state to save; a run continues by starting at its step.
 """
 
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
 from repre_jax.data import crops
 
@@ -28,7 +31,10 @@ class TrainView:
 
     def __call__(self, position: int, record: Mapping) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, position))
-        image = crops.decode(record["image"])
+        try:
+            image = crops.decode(record["image"])
+        except UserError as error:
+            raise UserError(f"{error}\n  It is number {position} of the shuffled training stream.") from None
         views = crops.random_resized_crops(
             image, rng, views=self.views, size=self.size, scale=self.scale, ratio=self.ratio
         )
@@ -41,7 +47,7 @@ def train_batches(
     """Endless batches from step `start_step` on: the same stream for any number of workers.
 
     Each epoch is a new permutation, and epochs flow into each other without a short batch.
-    workers: processes that decode and crop; 0 uses a thread of this process.
+    workers: processes that decode and crop; 0 uses two threads of this process.
     """
     dataset = (
         grain.MapDataset.source(source)
@@ -64,6 +70,7 @@ def train_batches(
 def _start_worker(index: int, count: int) -> None:
     del index, count
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
 
 
 def test_batches(
@@ -74,18 +81,19 @@ def test_batches(
     batch_size: int,
     limit: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass in stored order over the first `limit` records: (uint8 [batch_size, H, W, 3], int32 labels [n]).
+    """One pass over at most `limit` records, evenly spaced: (uint8 [batch_size, H, W, 3], int32 labels [n]).
 
     The last batch is filled up with black images so that shapes never change; only its first n rows are records.
     """
     count = len(source) if limit is None else min(limit, len(source))
+    spacing = len(source) // count  # a stored order may be sorted by class
 
     def view(record: Mapping) -> dict[str, np.ndarray]:
         image = crops.center_crop(crops.decode(record["image"]), size=size, fraction=fraction)
         return {"images": image, "labels": np.int32(record["label"])}
 
-    dataset = grain.MapDataset.source(source)[:count].map(view).batch(batch_size)
-    for batch in dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)):
+    dataset = grain.MapDataset.source(source)[: count * spacing : spacing].map(view).batch(batch_size)
+    for batch in dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)):
         filled = np.zeros((batch_size, *size, 3), np.uint8)
         filled[: len(batch["labels"])] = batch["images"]
         yield filled, batch["labels"]

@@ -47,7 +47,10 @@ def open_dataset(
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, is stored in another format, or lacks the split or an image and a label.
     """
-    root = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    if not name:
+        raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, or digits")
+    default = tfds.core.constants.DATA_DIR or "~/tensorflow_datasets"  # TFDS takes an empty variable for a path
+    root = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
     if name == "digits":
         try:
             digits.prepare(os.fspath(root))
@@ -86,8 +89,14 @@ def _find(name: str, root: epath.Path) -> tfds.core.DatasetBuilder:
     name, _, wanted = name.partition(":")
     folders = sorted((root / name).glob("*/dataset_info.json")) if (root / name).is_dir() else []
     versions = {tfds.core.Version(file.parent.name): file.parent for file in folders if _is_version(file.parent.name)}
-    if wanted:
+    if wanted and versions:
+        found = ", ".join(str(version) for version in sorted(versions))
         versions = {version: folder for version, folder in versions.items() if str(version) == wanted}
+        if not versions:
+            raise UserError(
+                f"Data set {name} is not there in version {wanted}: {root / name}.\n"
+                f"  expected: one of {found}\n  change:   --config.data.name={name}, for the newest"
+            )
     if not versions:
         raise UserError(_how_to_prepare(name, root))
     logging.set_verbosity(logging.ERROR)  # TFDS logs each opening as a warning-like line

@@ -18,7 +18,7 @@ def vote(
 
     Each of the k most similar records votes for its class with weight exp(cosine / temperature).
     """
-    similarity, nearest = jax.lax.top_k(queries @ bank.T, k)
+    similarity, nearest = jax.lax.top_k(jnp.matmul(queries, bank.T, precision="highest"), k)
     ballots = jax.nn.one_hot(labels[nearest], classes) * jnp.exp(similarity / temperature)[..., None]
     return ballots.sum(axis=1).argmax(axis=-1)
 

@@ -14,8 +14,6 @@ from repre_jax.models.heads import BatchNormMlp
 
 def build(*, hidden: int, out: int, temperature: float, dtype: Dtype) -> Framework:
     """hidden, out: widths of the heads (4096 and 256 in the paper). temperature: unitless, 0.2 for ViT."""
-    if temperature <= 0:
-        raise UserError(f"framework.temperature must be above 0, got {temperature}.")
     if min(hidden, out) < 1:
         raise UserError(f"framework.hidden and framework.out must be at least 1, got {hidden} and {out}.")
 

@@ -19,5 +19,6 @@ def info_nce(queries: jax.Array, keys: jax.Array, temperature: float) -> jax.Arr
     temperature:   unitless, above 0.
     Returns a float32 scalar, at least 0; ln(B) when every key looks alike.
     """
-    logits = l2_normalize(queries) @ l2_normalize(keys).T / temperature
+    cosines = jnp.matmul(l2_normalize(queries), l2_normalize(keys).T, precision="highest")  # not TF32 or bfloat16
+    logits = cosines / temperature
     return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(logits.shape[0])).mean()

@@ -51,7 +51,7 @@ def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
 
 
 def build(*, patch: int, channels: int, fusion_layers: int, dtype: Dtype = jnp.float32) -> ConvDecoder:
-    """A decoder for an encoder of this patch size. Raises UserError for fewer than one fusion layer."""
+    """A decoder for an encoder of this patch size. Raises UserError for fewer than one layer."""
     if fusion_layers < 1:
-        raise UserError(f"decoder.fusion_layers must be at least 1, got {fusion_layers}.")
+        raise UserError(f"repre.fusion_layers must be at least 1, got {fusion_layers}.")
     return ConvDecoder(patch, channels, fusion_layers, dtype)

@@ -1,6 +1,7 @@
 """What a run prints: the table at the start, a line a logging step, the summary at the end."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -81,7 +82,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def summary(result: Mapping[str, Any], workdir: Path) -> str:
     """The end of a pre-training run, from its result.json."""
     points = 100 * (result["knn_top1"] - result["knn_top1_pixels"])
     verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
@@ -100,6 +101,6 @@ def summary(result: Mapping[str, Any]) -> str:
                 f"{result['reconstruction_l1']:.4f} over all test images, {share:.0%} of the next line",
             ),
             ("", f"{result['reconstruction_l1_mean_colour']:.4f} painting each image in its mean colour"),
-            ("figure", result["figure"]),
+            ("figure", str(workdir / result["figure"])),
         ]
     return table(rows)

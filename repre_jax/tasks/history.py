@@ -25,7 +25,14 @@ class History:
 
 
 def look(workdir: Path, settings: dict[str, Any]) -> History:
-    """The newest checkpoint's record. Raises UserError when that run had other settings."""
+    """The result of a finished run, else the newest checkpoint's record.
+
+    Raises UserError when that run had other settings, or when the checkpoint is not whole.
+    """
+    result = _read(workdir / "result.json")
+    if result is not None:  # finished; its checkpoints may have been deleted since
+        check_unchanged(_read(workdir / "config.json") or settings, settings, "config")
+        return History(result["steps"], result["seconds"], result=result)
     if not (workdir / "checkpoints").is_dir():
         return History()
     checkpoints = Checkpoints(workdir / "checkpoints")
@@ -35,9 +42,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     if record is None:
         return History()
     check_unchanged(record["config"], settings, "config")
-    finished = workdir / "result.json"
-    result = json.loads(finished.read_text()) if finished.exists() else None
-    return History(step, record["seconds"], record["data"], result)
+    return History(step, record["seconds"], record["data"])
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -55,6 +60,14 @@ def check_unchanged(before: dict[str, Any], now: dict[str, Any], what: str) -> N
             f"This workdir holds a run with another {what}:\n{lines}\n"
             "  change:   the value back, to go on with that run; or --workdir, to start a new one"
         )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object, None when the file is not there or was not written whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

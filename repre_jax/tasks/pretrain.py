@@ -3,6 +3,7 @@
 run() prepares, _train() hands the step (train/pretrain.py) to the loop (train/loop.py), _conclude() sums up.
 """
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from repre_jax.core import metrics, sharding
 from repre_jax.core.checkpoint import Checkpoints
-from repre_jax.core.errors import Stopped
+from repre_jax.core.errors import Stopped, UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader
 from repre_jax.report import console, figures
@@ -33,7 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     settings = history.plain(config)
     past = history.look(workdir, settings)
     if past.result is not None:
-        print(f"This run is finished. Its summary:\n{console.summary(past.result)}", flush=True)
+        print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
         return past.result
 
     job = setup.build(config)
@@ -60,6 +61,11 @@ def _train(
 
     def log(step: int, values: loop.Values) -> None:
         writer.write(step, values)
+        if not math.isfinite(values.get("loss", 0.0)):
+            raise UserError(
+                f"The loss is {values['loss']} at step {step}: training has diverged.\n"
+                "  change:   --config.optim.lr to a lower value, or --config.optim.warmup_epochs to a higher, and --workdir"
+            )
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
 
     def save(step: int, state: TrainState) -> loop.Values:
@@ -129,8 +135,8 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         result |= {
             "reconstruction_l1": measured.l1,
             "reconstruction_l1_mean_colour": measured.l1_mean_colour,
-            "figure": str(figure),
+            "figure": figure.name,
         }
     metrics.write_json(workdir / "result.json", result)
-    print(f"Summary:\n{console.summary(result)}", flush=True)
+    print(f"Summary:\n{console.summary(result, workdir)}", flush=True)
     return result

@@ -1,8 +1,7 @@
 """From a ConfigDict to the objects that a pre-training run is made of. Below the tasks, nobody sees the config."""
 
-import functools
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import moco_v3
 from repre_jax.models import decoder, vit
 from repre_jax.report import console
+from repre_jax.tasks import checks
 from repre_jax.tasks.online import Evaluation
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
@@ -64,7 +64,7 @@ class Job:
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for whatever can be seen to be wrong without the data."""
-    _check_counts(config)
+    checks.ranges(config)
     sharding.make_mesh(config.batch_size)
     build_encoder(config)
     build_train_view(config)
@@ -155,8 +155,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
             ),
             balance_lr_scale=config.repre.balance_lr_scale,
         )
-    _check_numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
-    _check_numbers("data.std", config.data.std, CHANNELS, 1e-6, 1)
+    checks.numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
+    checks.numbers("data.std", config.data.std, CHANNELS, 1e-6, 1)
     rules = tuple(config.optim.rules) + (branch.rules() if branch else ())
     optimizer = optim.adamw(
         plan.lr,
@@ -183,12 +183,10 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
 def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
     """The device's half, one entry per view."""
     augment = config.augment
-    for name in ("jitter_probability", "grey_probability", "flip_probability"):
-        _check_numbers(f"augment.{name}", (augment[name],), 1, 0, 1)
     for name in ("blur_probability", "solarize_probability"):
-        _check_numbers(f"augment.{name}", augment[name], VIEWS, 0, 1)
-    _check_numbers("augment.jitter", augment.jitter, 4, 0, 1)
-    _check_span("augment.blur_sigma", augment.blur_sigma, 100)
+        checks.numbers(f"augment.{name}", augment[name], VIEWS, 0, 1)
+    checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
+    checks.span("augment.blur_sigma", augment.blur_sigma, 100)
     return tuple(
         Photometric(
             jitter=tuple(augment.jitter),
@@ -205,8 +203,8 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
 
 def build_train_view(config: ConfigDict) -> TrainView:
     """The host's half: decode, random resized crops."""
-    _check_span("augment.crop_scale", config.augment.crop_scale, 1)
-    _check_span("augment.crop_ratio", config.augment.crop_ratio, 100)
+    checks.span("augment.crop_scale", config.augment.crop_scale, 1)
+    checks.span("augment.crop_ratio", config.augment.crop_ratio, 100)
     return TrainView(
         seed=config.seed,
         views=VIEWS,
@@ -214,30 +212,3 @@ def build_train_view(config: ConfigDict) -> TrainView:
         scale=tuple(config.augment.crop_scale),
         ratio=tuple(config.augment.crop_ratio),
     )
-
-
-def _check_counts(config: ConfigDict) -> None:
-    """Raises UserError for a count that is below what it can be."""
-    counts = {"log_every": 1, "checkpoint.every": 1, "checkpoint.keep": 1, "knn.times": 1, "knn.k": 1}
-    counts |= {"knn.train_records": 1, "knn.test_records": 1, "data.workers": 0, "seed": 0}
-    for name, least in counts.items():
-        value = functools.reduce(lambda tree, part: tree[part], name.split("."), config)
-        if value < least:
-            raise UserError(f"{name} must be at least {least}, got {value}.")
-
-
-def _check_numbers(name: str, values: Sequence[float], count: int, low: float, high: float) -> None:
-    """Raises UserError unless `values` are `count` numbers in low..high."""
-    if len(values) != count or not all(isinstance(v, int | float) and low <= v <= high for v in values):
-        given = values[0] if count == 1 and len(values) == 1 else tuple(values)
-        wanted = "a number" if count == 1 else f"{count} numbers"
-        raise UserError(f"{name} is {given}.\n  expected: {wanted} from {low} to {high}")
-
-
-def _check_span(name: str, values: Sequence[float], high: float) -> None:
-    """Raises UserError unless `values` are two numbers, above 0, at most `high`, the first not the larger one."""
-    fits = len(values) == 2 and all(isinstance(v, int | float) for v in values)
-    if not fits or not 0 < values[0] <= values[1] <= high:
-        raise UserError(
-            f"{name} is {tuple(values)}.\n  expected: two numbers above 0 and up to {high}, the first not the larger"
-        )

@@ -57,6 +57,7 @@ def fit(
     """
     clock = _Clock()
     step = start_step
+    previous = metrics = None
     with tqdm(
         total=total_steps * batch_size,
         initial=start_step * batch_size,
@@ -66,9 +67,17 @@ def fit(
         disable=None,  # no bar in a log file; the logged lines carry the remaining time
     ) as bar:
         while step < total_steps and stop.signal is None:
+            if previous is not None:
+                jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
             asked = time.perf_counter()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except Exception:
+                if stop.signal is not None:  # the signal reached the workers too; the state is whole
+                    break
+                raise
             clock.waited += time.perf_counter() - asked
+            previous = metrics
             state, metrics = step_fn(state, batch)
             step += 1
             clock.steps += 1

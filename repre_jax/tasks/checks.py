@@ -1,0 +1,64 @@
+"""What can be seen to be wrong in a config without the data. Each fault is a UserError that names the key."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from repre_jax.core.errors import UserError
+
+# Key -> (smallest, largest) value that makes sense.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, math.inf),
+    "epochs": (1e-9, 1e9),
+    "log_every": (1, math.inf),
+    "data.workers": (0, 1024),
+    "data.test_crop": (0.01, 1),
+    "augment.jitter_probability": (0, 1),
+    "augment.grey_probability": (0, 1),
+    "augment.flip_probability": (0, 1),
+    "framework.momentum": (0, 1),
+    "framework.temperature": (1e-6, 1e6),
+    "repre.balance_lr_scale": (0, 1e6),
+    "optim.lr": (1e-12, 1e6),
+    "optim.warmup_epochs": (0, 1e9),
+    "optim.weight_decay": (0, 1e6),
+    "optim.b1": (0, 0.999999),
+    "optim.b2": (0, 0.99999999),
+    "optim.eps": (1e-30, 1),
+    "knn.times": (1, 1_000_000),
+    "knn.k": (1, math.inf),
+    "knn.train_records": (1, math.inf),
+    "knn.test_records": (1, math.inf),
+    "checkpoint.every": (1, math.inf),
+    "checkpoint.keep": (1, math.inf),
+}
+
+
+def ranges(config: ConfigDict) -> None:
+    """Every key of RANGES; NaN lies in no range."""
+    for name, (low, high) in RANGES.items():
+        value = functools.reduce(lambda tree, part: tree[part], name.split("."), config)
+        if not low <= value <= high:
+            wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
+
+
+def numbers(name: str, values: Sequence[float], count: int, low: float, high: float) -> None:
+    """Raises UserError unless `values` are `count` numbers in low..high."""
+    if len(values) != count or not all(isinstance(v, int | float) and low <= v <= high for v in values):
+        raise UserError(
+            f"{name} is {tuple(values)}.\n  expected: {count} numbers from {low:g} to {high:g}\n"
+            f"  change:   --config.{name}='(...)'"
+        )
+
+
+def span(name: str, values: Sequence[float], high: float) -> None:
+    """Raises UserError unless `values` are two numbers, above 0, at most `high`, the first not the larger one."""
+    fits = len(values) == 2 and all(isinstance(v, int | float) for v in values)
+    if not fits or not 0 < values[0] <= values[1] <= high:
+        raise UserError(
+            f"{name} is {tuple(values)}.\n  expected: two numbers above 0, up to {high:g}, the first not the larger\n"
+            f"  change:   --config.{name}='(...)'"
+        )
