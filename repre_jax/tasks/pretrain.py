@@ -64,7 +64,7 @@ def _train(
         if not math.isfinite(values.get("loss", 0.0)):
             raise UserError(
                 f"The loss is {values['loss']} at step {step}: training has diverged.\n"
-                "  change:   --config.optim.lr to a lower value, or --config.optim.warmup_epochs to a higher, and --workdir"
+                "  change:   --config.optim.lr to a lower value, and --workdir, or go back to an older checkpoint"
             )
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
 
