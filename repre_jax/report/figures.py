@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 
 def reconstructions(path: Path, views: np.ndarray, rebuilt: np.ndarray) -> None:
-    """Draws view, reconstruction and absolute difference side by side, a column an image, with its L1 and PSNR.
+    """Draws view, reconstruction and (brightened) absolute difference, a column an image, with its L1 and PSNR.
 
     views, rebuilt: float [n, H, W, 3] in 0..1; values of `rebuilt` beyond that are cut for display only.
     """

@@ -51,6 +51,8 @@ def fit(
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
+    Ends early, between two steps, once `stop` has seen a signal. The host stays at most two batches ahead.
+
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
     time in which the step waited for data).
