@@ -71,7 +71,7 @@ def test_metrics_after_the_last_checkpoint_are_written_anew(tmp_path):
     path = tmp_path / "metrics.jsonl"
     first = metrics.MetricsFile(path, continue_from=0)
     for step in (2, 4, 6):
-        first.write(step, {"loss": float(step), "wait_share": None}, Path("x"))
+        first.write(step, {"loss": float(step), "wait_share": None})
     with path.open("a") as file:
         file.write('{"step": 8, "lo')  # the process died here
     second = metrics.MetricsFile(path, continue_from=4)
