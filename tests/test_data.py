@@ -92,11 +92,11 @@ def test_crops_differ_between_epochs_and_seeds():
     assert not np.array_equal(first, other)
 
 
-def test_test_batches_fill_up_the_last(dataset):
+def test_test_batches_are_evenly_spaced_and_fill_up_the_last(dataset):
     batches = list(loader.test_batches(dataset.test, size=(8, 8), fraction=1.0, batch_size=50, limit=130))
     assert [len(labels) for _, labels in batches] == [50, 50, 30]
     assert {images.shape for images, _ in batches} == {(50, 8, 8, 3)}
-    np.testing.assert_array_equal(batches[1][0][4], crops.decode(dataset.test[54]["image"]))
+    np.testing.assert_array_equal(batches[1][0][4], crops.decode(dataset.test[2 * 54]["image"]))
     assert not batches[2][0][30:].any()
 
 
