@@ -1,7 +1,6 @@
 """The training step: what moves, what must not, what the losses see."""
 
 import dataclasses
-import time
 
 import chex
 import jax
@@ -208,26 +207,33 @@ def test_the_step_is_its_parts_put_together(tiny):
 
 
 def test_the_loop_does_not_run_ahead_of_the_device():
-    """While the first slow step runs, at most two more batches may have been asked for."""
-    taken, finished = [], []
+    """The batch of a step is asked for only when the step before the last has finished."""
+    matrix = jnp.eye(400)
+    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 60, lambda _, y: y @ matrix, x).sum())
+    outputs, ready = [], []
 
-    def slow(state, x):
-        def wait(value):
-            time.sleep(0.15)
-            finished.append(len(taken))
-            return value
-
-        out = jax.pure_callback(wait, jax.ShapeDtypeStruct((), jnp.float32), state + x, vmap_method="sequential")
-        return out, {"loss": out}
+    def step(state, x):
+        outputs.append(slow(x))
+        return state, {"loss": outputs[-1]}
 
     def batches():
         while True:
-            taken.append(1)
-            yield jnp.float32(1)
+            if len(outputs) >= 2:
+                ready.append(outputs[-2].is_ready())
+            yield matrix
 
     with StopRequest() as stop:
         loop.fit(
-            jax.jit(slow), jnp.float32(0), batches(), start_step=0, total_steps=6, batch_size=1,
-            log_steps=frozenset({6}), log=lambda *_: None, hooks=(), stop=stop,
+            step, None, batches(), start_step=0, total_steps=8, batch_size=1,
+            log_steps=frozenset({8}), log=lambda *_: None, hooks=(), stop=stop,
         )  # fmt: skip
-    assert all(ahead - number <= 2 for number, ahead in enumerate(finished, start=1)), finished
+    assert ready == [True] * 6
+
+
+def test_frozen_parameters_do_not_count_in_the_gradient_norm(tiny):
+    """With the class token frozen, whose gradient is the largest at the start."""
+    _, method, state, _ = tiny
+    frozen = dataclasses.replace(method, rules=(("^encoder/cls_token", "lr_scale", 0.0),))
+    free = dataclasses.replace(method, rules=())
+    norms = [jax.jit(m.train_step)(state, batch())[1]["gradient_norm"] for m in (frozen, free)]
+    assert norms[0] < 0.9 * norms[1]
