@@ -1,6 +1,6 @@
 """RePre in JAX: `python main.py --config configs/moco_vit_s.py[:variant,...] [--workdir W] [--config.key=value ...]`.
 
-Parses the command line, makes the workdir, runs the config's task. Whatever a user can mend ends here as one message
+Parses the command line and runs the config's task. Whatever a user can mend ends here as one message
 and an exit status, without a traceback.
 """
 
