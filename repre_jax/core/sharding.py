@@ -1,7 +1,7 @@
 """One mesh over all devices: the batch is split along it, the state is copied to each device.
 
-Nothing else in the package places anything on devices. Inside jit the batch axis is global, so a mean over it is a mean over
-all devices, and the compiler puts in the communication.
+Nothing else in the package places anything on devices. Inside jit the batch axis is global, so a mean over it is a
+mean over all devices, and the compiler puts in the communication.
 """
 
 import os
