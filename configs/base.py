@@ -1,14 +1,17 @@
 """Every key of a pre-training config with its default, and the ':variant' grammar.
 
-The defaults are MoCo v3 + RePre with ViT-S/16 on ImageNet; the other files say only what differs. Values are plain:
+The defaults are those of MoCo v3 + RePre on ImageNet; the other files say only what differs. Values are plain:
 epochs, rates per 256 images, fractions. What follows from them is worked out in repre_jax/core/schedules.py.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from repre_jax.core.errors import UserError
+
+SWIN = ("swin_t", "swin_s", "swin_b")
 
 
 def get_config() -> ConfigDict:
@@ -43,12 +46,17 @@ def get_config() -> ConfigDict:
     config.augment.solarize_probability = (0.0, 0.2)  # view 1, view 2
     config.augment.flip_probability = 0.5
 
-    config.encoder = ConfigDict()  # ViT-S/16 with MoCo v3's 12 heads (vits.py:115-118)
-    config.encoder.width = 384
-    config.encoder.depth = 12  # blocks
-    config.encoder.heads = 12
-    config.encoder.patch = 16  # side of a patch in pixels
-    config.encoder.hierarchies = 4  # K: block outputs that the decoder fuses (RePre section 3.2)
+    config.encoder = ConfigDict()
+    config.encoder.name = "vit_s"  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
+    config.encoder.flavour = config_dict.placeholder(str)  # ViT: 'deit' (where nothing is set), 'dino' or 'moco_v3'
+    config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
+    config.encoder.remat = False  # True: save memory by computing each block twice
+    config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
+    config.encoder.hierarchies = config_dict.placeholder(int)  # ViT: K of RePre section 3.2, else 4; Swin: its stages
+    config.encoder.width = config_dict.placeholder(int)  # width, depth, heads, window: else what the name stands for
+    config.encoder.depth = config_dict.placeholder(tuple)  # blocks; for Swin one number a stage
+    config.encoder.heads = config_dict.placeholder(tuple)  # likewise
+    config.encoder.window = config_dict.placeholder(int)  # Swin's, in patches
 
     config.framework = ConfigDict()
     config.framework.name = "moco_v3"
@@ -59,7 +67,11 @@ def get_config() -> ConfigDict:
 
     config.repre = ConfigDict()
     config.repre.enabled = True  # False: the contrastive baseline
-    config.repre.fusion_layers = 2  # 3x3 convolutions in each decoder block (RePre Table 5)
+    config.repre.preset = "paper"  # widths of the decoder: the text's, or 'light': at most 4 % of the step's FLOPs
+    config.repre.single = False  # True: decode the last feature alone (Table 4)
+    config.repre.operator = "conv"  # of fusion layers, or 'transformer' (Table 5)
+    config.repre.fusion_layers = 2  # in each decoder block (Table 5)
+    config.repre.views = 1  # of the two, how many are reconstructed (Algorithm 1 has the first)
     config.repre.balance_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
 
     config.optim = ConfigDict()  # AdamW (moco-v3 main_moco.py:229-230, CONFIG.md:109-113)
@@ -104,7 +116,10 @@ def digits(config: ConfigDict) -> None:
     digits_data(config)
     config.data.image_size = (16, 16)
     config.dtype = "float32"
-    config.encoder.update(width=64, depth=4, heads=4, patch=4)
+    if config.encoder.name in SWIN:
+        config.encoder.update(width=32, depth=(1, 2, 1), heads=(2, 4, 8), patch=2, window=4)
+    else:
+        config.encoder.update(width=64, depth=(4,), heads=(4,), patch=4)
     config.framework.hidden = 256
     config.framework.out = 64
     config.framework.momentum = 0.9  # a short run needs a quick target
@@ -123,7 +138,10 @@ def tiny(config: ConfigDict) -> None:
     config.data.image_size = (32, 32)
     config.data.workers = 0
     config.dtype = "float32"
-    config.encoder.update(width=32, depth=4, heads=4, patch=8, hierarchies=4)
+    if config.encoder.name in SWIN:
+        config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
+    else:
+        config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8, hierarchies=4)
     config.framework.hidden = 64
     config.framework.out = 64
     config.batch_size = 16
@@ -140,7 +158,25 @@ def baseline(config: ConfigDict) -> None:
     config.repre.enabled = False
 
 
-VARIANTS: dict[str, Callable[[ConfigDict], None]] = {"digits": digits, "baseline": baseline, "tiny": tiny}
+def decoder(**settings: Any) -> Callable[[ConfigDict], None]:
+    """One of the paper's ablations of the decoder, or another way to build it."""
+    return lambda config: config.repre.update(settings)
+
+
+VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
+    "digits": digits,
+    "baseline": baseline,
+    "light": decoder(preset="light"),
+    "both": decoder(views=2),
+    "single": decoder(single=True),  # Table 4
+    "conv1": decoder(fusion_layers=1),  # Table 5
+    "conv2": decoder(fusion_layers=2),
+    "conv4": decoder(fusion_layers=4),
+    "transformer1": decoder(operator="transformer", fusion_layers=1),
+    "transformer2": decoder(operator="transformer", fusion_layers=2),
+    "transformer4": decoder(operator="transformer", fusion_layers=4),
+    "tiny": tiny,
+}
 
 
 def with_variants(config: ConfigDict, variants: str) -> ConfigDict:

@@ -14,7 +14,7 @@ def build(variants="tiny", **overrides):
     """(config, method) of a tiny MoCo v3 + RePre on 8 x 16 pixels."""
     config = moco_vit_s.get_config(variants)
     config.update_from_flattened_dict(
-        {"data.image_size": SIZE, "encoder.patch": 4, "encoder.depth": 3, "encoder.hierarchies": 3} | overrides
+        {"data.image_size": SIZE, "encoder.patch": 4, "encoder.depth": (3,), "encoder.hierarchies": 3} | overrides
     )
     plan = setup.build_plan(config, records=100)
     return config, setup.build_method(config, plan)

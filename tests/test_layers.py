@@ -1,4 +1,4 @@
-"""Imports point down: core < losses, models, data < frameworks < train, evaluation, report < tasks."""
+"""Imports point down: core < losses, models, data < frameworks < train, evaluation, interop, report < tasks."""
 
 import ast
 from pathlib import Path
@@ -15,6 +15,7 @@ LAYERS = {
     "frameworks": 2,
     "train": 3,
     "evaluation": 3,
+    "interop": 3,
     "report": 3,
     "tasks": 4,
 }

@@ -18,7 +18,7 @@ MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
     "no such config": (["--config=configs/moco_vit_x.py"], ["configs/moco_vit_x.py does not exist", "moco_vit_s.py"]),
     "no such config, with a key": (["--config=none.py", "--config.seed=1"], ["none.py does not exist"]),
-    "unknown variant": ([CONFIG + ":digit"], ["Unknown variant 'digit'", "digits, baseline, tiny"]),
+    "unknown variant": ([CONFIG + ":digit"], ["Unknown variant 'digit'", "digits, baseline, light"]),
     "mistyped key": ([TINY, "--config.batch_sise=8"], ["batch_sise", "Did you mean", "batch_size"]),
     "mistyped nested key": (
         [TINY, "--config.optim.rate=1"],
@@ -136,7 +136,9 @@ def test_variants_combine_and_overrides_come_last():
 def test_the_papers_config_is_the_papers():
     config, _ = main.parse(["main.py", CONFIG])
     assert (config.batch_size, config.epochs, config.optim.lr, config.optim.weight_decay) == (4096, 300, 1.5e-4, 0.1)
-    assert (config.encoder.width, config.encoder.depth, config.encoder.heads, config.encoder.patch) == (384, 12, 12, 16)
+    encoder = setup.build_encoder(config)
+    assert (encoder.width, encoder.depth, encoder.heads, encoder.patch) == (384, 12, 12, 16)
+    assert (encoder.hierarchies, encoder.flavour, encoder.drop_path) == (4, "moco_v3", 0.0)
     assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)
     assert (config.framework.momentum, config.optim.warmup_epochs, config.data.image_size) == (0.99, 40, (224, 224))
     assert (config.augment.crop_scale, config.augment.jitter) == ((0.08, 1.0), (0.4, 0.4, 0.2, 0.1))
@@ -147,7 +149,6 @@ def test_the_papers_config_is_the_papers():
         assert (view.jitter_probability, view.grey_probability, view.flip_probability) == (0.8, 0.2, 0.5)
         assert (view.jitter, view.blur_sigma) == ((0.4, 0.4, 0.2, 0.1), (0.1, 2.0))
     assert config.repre.enabled
-    assert config.encoder.hierarchies == 4
 
 
 def test_help_names_the_configs(capsys, monkeypatch):

@@ -79,7 +79,7 @@ def test_no_gradient_reaches_the_target(tiny):
 
     def loss(target_params):
         target = method.project(target_params, method.encode(target_params["encoder"], images), views=2)
-        return method.loss(state.params, images, pixels, target)[0]
+        return method.loss(state.params, images, pixels, target, jax.random.key(0))[0]
 
     gradients = jax.grad(loss)(state.target)
     assert all(not g.any() for g in jax.tree.leaves(gradients))
@@ -197,7 +197,7 @@ def test_the_step_is_its_parts_put_together(tiny):
     pixels = pixels_of(method, state, batch())
     images = ((pixels - jnp.array(method.mean)) / jnp.array(method.std)).reshape(-1, *SIZE, 3)
     target = method.project(state.target, method.encode(state.target["encoder"], images), views=2)
-    grads, metrics = jax.grad(method.loss, has_aux=True)(state.params, images, pixels, target)
+    grads, metrics = jax.grad(method.loss, has_aux=True)(state.params, images, pixels, target, jax.random.key(0))
     squares = {name: sum(float((g**2).sum()) for g in jax.tree.leaves(tree)) for name, tree in grads.items()}
     frozen = sum(float((g**2).sum()) for g in jax.tree.leaves(grads["encoder"]["patch_embed"]))
     _, reported = step(state, batch())

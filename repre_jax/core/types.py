@@ -29,19 +29,23 @@ class Views:
 
 @struct.dataclass
 class EncoderOutput:
-    """What every encoder returns.
+    """What every encoder returns, float32.
 
-    pooled:  [N, D] the image's feature after the final LayerNorm (ViT: the class token).
-    cls:     [N, D] the class token after the final LayerNorm, None for encoders without one.
-    tokens:  [N, T, D] patch tokens after the final LayerNorm, row by row.
-    pyramid: K maps [N, h, w, D], shallow to deep: raw block outputs, before the final LayerNorm
-             (RePre section 3.2, the set Y).
+    pooled:    [N, D] the image's feature after the final LayerNorm (ViT: the class token; Swin: the tokens' mean).
+    cls:       [N, D] the class token after the final LayerNorm, None for encoders without one.
+    tokens:    [N, T, D] patch tokens after the final LayerNorm, row by row.
+    pyramid:   K maps [N, h, w, C], shallow to deep: raw block outputs, before the final LayerNorm
+               (RePre section 3.2, the set Y). ViT: all of one size; Swin: the last map of each stage, before merging.
+    attention: attention weights of the block asked for, rows summing to 1, otherwise None.
+               ViT: [N, heads, 1 + T, 1 + T], the class token first; Swin: [N, windows, heads, w * w, w * w], windows
+               row by row on the map that was padded and, in every other block, rolled up and left by w // 2.
     """
 
     pooled: jax.Array
     cls: jax.Array | None
     tokens: jax.Array
     pyramid: tuple[jax.Array, ...]
+    attention: jax.Array | None = None
 
 
 @struct.dataclass

@@ -1,4 +1,6 @@
-"""RePre's reconstruction decoder (section 3.3, Fig. 2)."""
+"""RePre's reconstruction decoder (section 3.3, Fig. 2), and its variants in Tables 4 and 5."""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -6,40 +8,103 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
+from repre_jax.models.layers import Block
+from repre_jax.models.swin import Swin, SwinBlock
+from repre_jax.models.vit import LAYER_NORM_EPSILON, ViT
+
+PRESETS = ("paper", "light")
+OPERATORS = ("conv", "transformer")
+HEAD_WIDTH = 32  # of transformer fusion layers, as in Swin and in MoCo v3's ViT-S
+
+# `light`: lateral width as a share of the feature's, in a pyramid of one width (ViT) or of several (Swin), for one or
+# for both views: such that the decoder adds at most 4 % to MoCo v3's step, as benchmarks/decoder_cost.py prints.
+LIGHT_SHARE = {("one", 1): 5 / 12, ("one", 2): 1 / 4, ("several", 1): 1 / 3, ("several", 2): 1 / 4}
 
 
-class ConvDecoder(nn.Module):
-    """A pyramid of K maps [N, h, w, D], shallow to deep -> pixels [N, h * patch, w * patch, channels].
+class Decoder(nn.Module):
+    """A pyramid of K maps [N, h_i, w_i, C_i], shallow to deep -> pixels [N, h_1 * patch, w_1 * patch, channels].
 
-    Starting from the deepest map, each of the K - 1 blocks concatenates the next shallower one (2 D channels) and
-    applies `fusion_layers` times a 3x3 convolution with ReLU, the first 2 D -> D, the rest D -> D. A 1x1 convolution
-    then maps each vector to the patch * patch * channels pixels of its own cell.
+    Starting from the deepest map, each of the K - 1 blocks brings it to the size of the next shallower one (bilinear,
+    only for Swin), concatenates the two and applies `fusion_layers` fusion layers of that one's width: convolutions
+    3x3 with ReLU, or transformer blocks. A 1x1 convolution then maps each vector to the patch * patch * channels pixels
+    of its own cell, in the order (row, column, channel).
 
-    The paper leaves open and we choose: zero padding, biases, He initialisation, raw block outputs without a norm,
-    no activation after the last convolution, pixel order (row, column, channel) within a cell.
+    paper: widths are the features' own: a block's first layer maps 2 C -> C (ViT), C_deep + C_shallow -> C_shallow.
+    light: a 1x1 convolution first brings each feature to a smaller width.
+    single: the deepest feature alone passes the same blocks, nothing is concatenated (Table 4, 'Single').
+
+    The paper leaves open and we choose: zero padding, biases, He initialisation, raw block outputs without a norm, no
+    activation after 1x1 convolutions. Transformer layers are the encoders' own blocks with heads of 32, after a linear
+    map to the block's width: over the whole map for ViT, in the encoder's windows, every other one shifted, for Swin.
     """
 
     patch: int
     channels: int
-    fusion_layers: int = 2
-    dtype: Dtype = jnp.float32
+    preset: str
+    views: int
+    single: bool
+    operator: str
+    fusion_layers: int
+    window: int | None
+    dtype: Dtype
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...]) -> jax.Array:
-        *shallower, x = pyramid
-        for block, skip in enumerate(reversed(shallower), start=1):
-            x = jnp.concatenate([x, skip], axis=-1)
-            for layer in range(1, self.fusion_layers + 1):
-                x = nn.Conv(
-                    skip.shape[-1],
-                    (3, 3),
-                    dtype=self.dtype,
-                    kernel_init=nn.initializers.he_normal(),
-                    name=f"block_{block}_conv_{layer}",
-                )(x)
-                x = nn.relu(x)
+        widths = self.widths(tuple(level.shape[-1] for level in pyramid))
+        x = self._lateral(pyramid, widths, len(pyramid))
+        for block, level in enumerate(range(len(pyramid) - 1, 0, -1), start=1):
+            x = _resize(x, pyramid[level - 1].shape[1:3])
+            if not self.single:
+                x = jnp.concatenate([x, self._lateral(pyramid, widths, level)], axis=-1)
+            fuse = self._convolutions if self.operator == "conv" else self._transformers
+            x = fuse(x, widths[level - 1], block)
         x = nn.Dense(self.patch * self.patch * self.channels, dtype=self.dtype, name="to_pixels")(x)
         return cells_to_image(x.astype(jnp.float32), self.patch)
+
+    def widths(self, features: tuple[int, ...]) -> tuple[int, ...]:
+        """The decoder's width at each level, for features of these widths, both shallow to deep."""
+        if self.preset == "paper":
+            return features
+        share = LIGHT_SHARE["one" if len(set(features)) == 1 else "several", self.views]
+        return tuple(max(8, int(share * width) // 8 * 8) for width in features)
+
+    def _lateral(self, pyramid: tuple[jax.Array, ...], widths: tuple[int, ...], level: int) -> jax.Array:
+        if self.preset == "paper":
+            return pyramid[level - 1]
+        return nn.Dense(widths[level - 1], dtype=self.dtype, name=f"lateral_{level}")(pyramid[level - 1])
+
+    def _convolutions(self, x: jax.Array, width: int, block: int) -> jax.Array:
+        for layer in range(1, self.fusion_layers + 1):
+            x = nn.Conv(
+                width,
+                (3, 3),
+                dtype=self.dtype,
+                kernel_init=nn.initializers.he_normal(),
+                name=f"block_{block}_conv_{layer}",
+            )(x)
+            x = nn.relu(x)
+        return x
+
+    def _transformers(self, x: jax.Array, width: int, block: int) -> jax.Array:
+        if x.shape[-1] != width:
+            x = nn.Dense(width, dtype=self.dtype, name=f"block_{block}_project")(x)
+        x = x.astype(jnp.float32)
+        heads = width // math.gcd(width, HEAD_WIDTH)
+        for layer in range(1, self.fusion_layers + 1):
+            name = f"block_{block}_transformer_{layer}"
+            if self.window is None:
+                tokens = x.reshape(len(x), -1, width)
+                x = Block(heads, LAYER_NORM_EPSILON, dtype=self.dtype, name=name)(tokens)[0].reshape(x.shape)
+            else:
+                x, _ = SwinBlock(heads, self.window, shifted=layer % 2 == 0, dtype=self.dtype, name=name)(x)
+        return x
+
+
+def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Bilinear, half-pixel centres, borders repeated: [N, h, w, D] -> [N, *size, D]; itself where the size is right."""
+    if x.shape[1:3] == size:
+        return x
+    return jax.image.resize(x, (len(x), *size, x.shape[-1]), "bilinear", antialias=False)
 
 
 def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
@@ -50,8 +115,29 @@ def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
     return cells.reshape(count, rows * patch, columns * patch, channels)
 
 
-def build(*, patch: int, channels: int, fusion_layers: int, dtype: Dtype = jnp.float32) -> ConvDecoder:
-    """A decoder for an encoder of this patch size. Raises UserError for fewer than one layer."""
+def build(
+    encoder: ViT | Swin,
+    *,
+    preset: str = "paper",
+    views: int = 1,
+    single: bool = False,
+    operator: str = "conv",
+    fusion_layers: int = 2,
+) -> Decoder:
+    """A decoder for this encoder's pyramid, in its dtype. views: how many of the two are reconstructed (`light` only).
+
+    Raises UserError for an unknown preset or operator, fewer than one layer, or other than one or two views.
+    """
+    for name, value, known in (
+        ("preset", preset, PRESETS),
+        ("operator", operator, OPERATORS),
+        ("views", views, (1, 2)),
+    ):
+        if value not in known:
+            raise UserError(f"repre.{name} is {value!r}.\n  expected: {' or '.join(str(k) for k in known)}")
     if fusion_layers < 1:
         raise UserError(f"repre.fusion_layers must be at least 1, got {fusion_layers}.")
-    return ConvDecoder(patch, channels, fusion_layers, dtype)
+    window = encoder.window if isinstance(encoder, Swin) else None
+    return Decoder(
+        encoder.patch, encoder.channels, preset, views, single, operator, fusion_layers, window, encoder.dtype
+    )

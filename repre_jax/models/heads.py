@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 
-# torch.nn.Linear's default: U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)).
-torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+from repre_jax.models.layers import torch_uniform
 
 
 class BatchNormMlp(nn.Module):
@@ -27,7 +26,7 @@ class BatchNormMlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         for number, width in enumerate((*self.hidden, self.out), start=1):
             last = number == len(self.hidden) + 1
-            x = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=torch_linear, name=f"fc{number}")(x)
+            x = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=torch_uniform, name=f"fc{number}")(x)
             x = nn.LayerNorm(
                 epsilon=1e-5,
                 reduction_axes=0,

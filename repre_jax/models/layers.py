@@ -1,4 +1,4 @@
-"""Blocks of a pre-norm transformer, and the initialisers and position table of MoCo v3's ViT."""
+"""Blocks of a pre-norm transformer and their initialisers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,16 @@ import numpy as np
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 
-LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:115-127, dino vision_transformer.py:236)
+# Truncated at -2 and 2 in the sources, a hundred standard deviations away (dino utils.py:548).
+normal_02 = nn.initializers.normal(0.02)
+# torch.nn.Linear's and Conv2d's default: U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def torch_bias(fan_in: int) -> Initializer:
+    """PyTorch's default for biases: U(-1 / sqrt(fan_in), 1 / sqrt(fan_in))."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def patch_uniform(fan_out: int) -> Initializer:
@@ -25,62 +34,91 @@ def qkv_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """MoCo v3's fixed table (vits.py:53-64): [rows * columns, width] float32, row by row.
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """One rate a block, rising in a straight line from 0 to `rate` (recipes: dino vision_transformer.py:150)."""
+    return np.linspace(0, rate, depth).tolist()
 
-    Frequencies f_k = 10000^(-k / (width / 4)); the token in row i and column j gets
-    [sin(i f), cos(i f), sin(j f), cos(j f)]. MAE's table puts the column first.
+
+class DropPath(nn.Module):
+    """Stochastic depth: leaves out a whole image's branch with probability `rate`, and scales the others up.
+
+    [N, ...] -> [N, ...]; draws from the rng 'drop_path', of which a rate of 0 needs none.
     """
-    frequencies = 10000.0 ** -(np.arange(width // 4) / (width / 4))
-    row = np.repeat(np.arange(rows), columns)[:, None] * frequencies
-    column = np.tile(np.arange(columns), rows)[:, None] * frequencies
-    return np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=1).astype(np.float32)
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dropout = nn.Dropout(self.rate, broadcast_dims=range(1, x.ndim), rng_collection="drop_path")
+        return dropout(x, deterministic=False)
 
 
 class Mlp(nn.Module):
     """[M, D] -> [M, D] through a hidden layer of 4 D with the exact (erf) GELU."""
 
+    kernel_init: Initializer
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        x = nn.Dense(4 * width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="fc1")(x)
+        x = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
         x = nn.gelu(x, approximate=False)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="fc2")(x)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(x)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over `tokens` rows each, [N * T, D] -> [N * T, D]; softmax in float32."""
+    """Multi-head self-attention over `tokens` rows each; softmax in float32.
+
+    [N * T, D] -> [N * T, D] and, if asked for, the attention weights float32 [N, heads, T, T], else None: they are then
+    never formed as such, and XLA may fuse them away.
+    """
 
     heads: int
     tokens: int
+    kernel_init: Initializer
+    qkv_init: Initializer
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, return_weights: bool = False) -> tuple[jax.Array, jax.Array | None]:
         width = x.shape[-1]
-        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=qkv_uniform, name="qkv")(x)
+        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=self.qkv_init, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(-1, self.tokens, 3, self.heads, width // self.heads), 2, 0)
+        weights = attention_weights(q, k) if return_weights else None
         x = jax.nn.dot_product_attention(q, k, v).reshape(-1, width)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(x)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(x), weights
+
+
+def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | float = 0.0) -> jax.Array:
+    """softmax(q k / sqrt(d) + bias), float32 [..., heads, T, T], of q and k [..., T, heads, d]; bias broadcasts."""
+    logits = jnp.einsum("...qhd,...khd->...hqk", q, k, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(logits * q.shape[-1] ** -0.5 + bias)
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); the sum and the norms stay in float32.
 
-    [N, T, D] -> [N, T, D]. Inside, N and T are one axis: on CPU the gradient of a Dense over two leading axes takes
-    three times as long.
+    [N, T, D] -> [N, T, D] and, if asked for, the attention weights [N, heads, T, T]. Inside, N and T are one axis: on
+    CPU the gradient of a Dense over two leading axes takes three times as long. drop_path: probability, 0 off.
     """
 
     heads: int
+    epsilon: float
+    kernel_init: Initializer = normal_02
+    qkv_init: Initializer = normal_02
+    drop_path: float = 0.0
+    return_weights: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         shape = x.shape
-        x = x.reshape(-1, shape[-1])
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x)
-        x = x + Attention(self.heads, shape[1], self.dtype, name="attn")(y)
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x)
-        return (x + Mlp(self.dtype, name="mlp")(y)).reshape(shape)
+        flat = (-1, shape[-1])
+        y = nn.LayerNorm(epsilon=self.epsilon, name="norm1")(x.reshape(flat))
+        attention = Attention(self.heads, shape[1], self.kernel_init, self.qkv_init, self.dtype, name="attn")
+        y, weights = attention(y, return_weights=self.return_weights)
+        x = x + DropPath(self.drop_path)(y.reshape(shape))
+        y = nn.LayerNorm(epsilon=self.epsilon, name="norm2")(x.reshape(flat))
+        y = Mlp(self.kernel_init, self.dtype, name="mlp")(y)
+        return x + DropPath(self.drop_path)(y.reshape(shape)), weights

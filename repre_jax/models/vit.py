@@ -1,6 +1,8 @@
-"""MoCo v3's vision transformer, returning the intermediate block outputs that RePre's decoder wants.
+"""Vision transformers, returning the intermediate block outputs that RePre's decoder wants.
 
-Sizes, initialisation and positions follow moco-v3 vits.py:22-127; the pyramid follows RePre section 3.2.
+Two flavours share the architecture (pre-norm blocks, MLP ratio 4, qkv bias, LayerNorm epsilon 1e-6):
+deit and dino: learned positions, weights N(0, 0.02) (dino vision_transformer.py:146-172); moco_v3: fixed sin-cos
+positions and its own initialisation (moco-v3 vits.py:22-127). The pyramid follows RePre section 3.2.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,13 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import layers
+from repre_jax.models import checks, layers, positions
+
+LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:115-127, dino vision_transformer.py:236)
+
+# What is added to the grid when learned positions are resized: DINO's guard against rounding, nothing elsewhere.
+RESIZE_GUARD = {"deit": 0.0, "dino": 0.1}
+FLAVOURS = (*RESIZE_GUARD, "moco_v3")
 
 
 def pyramid_blocks(depth: int, hierarchies: int) -> tuple[int, ...]:
@@ -33,9 +41,11 @@ def pyramid_blocks(depth: int, hierarchies: int) -> tuple[int, ...]:
 
 
 class ViT(nn.Module):
-    """images [N, H, W, C] float32, normalised -> EncoderOutput with maps of H/patch x W/patch.
+    """images [N, H, W, channels] float32, normalised -> EncoderOutput with maps of H/patch x W/patch.
 
-    Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the residual sum in float32.
+    Any H and W that the patch divides: learned positions belong to `image_size` and are resized for other images,
+    fixed ones are computed for them. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the
+    residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient.
     """
 
     width: int
@@ -43,34 +53,70 @@ class ViT(nn.Module):
     heads: int
     patch: int
     hierarchies: int
-    dtype: Dtype = jnp.float32
+    flavour: str
+    image_size: tuple[int, int]
+    channels: int
+    drop_path: float
+    remat: bool
+    dtype: Dtype
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> EncoderOutput:
+    def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
+        """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
+        checks.images(images, self.patch, self.channels)
+        checks.attention_of(attention_of, self.depth)
+        moco = self.flavour == "moco_v3"
         x = nn.Conv(
             self.width,
             (self.patch, self.patch),
             strides=self.patch,
             padding="VALID",
             dtype=self.dtype,
-            kernel_init=layers.patch_uniform(self.width),
+            kernel_init=layers.patch_uniform(self.width) if moco else layers.torch_uniform,
+            bias_init=nn.initializers.zeros if moco else layers.torch_bias(self.patch**2 * self.channels),
             name="patch_embed",
         )(images)
         count, rows, columns, _ = x.shape
-        x = x.reshape(count, rows * columns, self.width).astype(jnp.float32)
-        x = x + layers.sincos_positions(rows, columns, self.width)
-        # The class token has no position (vits.py:66), so at 1e-6 its first LayerNorm lives on the epsilon.
-        cls = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, self.width))
-        x = jnp.concatenate([jnp.broadcast_to(cls, (count, 1, self.width)), x], axis=1)
+        x = self._with_class_token(x.astype(jnp.float32))
 
+        block = nn.remat(layers.Block) if self.remat else layers.Block
+        rates = layers.drop_path_rates(self.drop_path if train else 0.0, self.depth)
         wanted = pyramid_blocks(self.depth, self.hierarchies)
-        pyramid = []
-        for number in range(1, self.depth + 1):
-            x = layers.Block(self.heads, self.dtype, name=f"block_{number}")(x)
+        pyramid, attention = [], None
+        for number, rate in enumerate(rates, start=1):
+            x, weights = block(
+                heads=self.heads,
+                epsilon=LAYER_NORM_EPSILON,
+                kernel_init=nn.initializers.xavier_uniform() if moco else layers.normal_02,
+                qkv_init=layers.qkv_uniform if moco else layers.normal_02,
+                drop_path=rate,
+                return_weights=number == attention_of,
+                dtype=self.dtype,
+                name=f"block_{number}",
+            )(x)
+            attention = weights if number == attention_of else attention
             if number in wanted:
                 pyramid.append(x[:, 1:].reshape(count, rows, columns, self.width))
-        x = nn.LayerNorm(epsilon=layers.LAYER_NORM_EPSILON, name="norm")(x)
-        return EncoderOutput(pooled=x[:, 0], cls=x[:, 0], tokens=x[:, 1:], pyramid=tuple(pyramid))
+        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
+        return EncoderOutput(pooled=x[:, 0], cls=x[:, 0], tokens=x[:, 1:], pyramid=tuple(pyramid), attention=attention)
+
+    def _with_class_token(self, x: jax.Array) -> jax.Array:
+        """Patches [N, rows, columns, D] -> [N, 1 + rows * columns, D], positions added."""
+        count, rows, columns, width = x.shape
+        x = x.reshape(count, rows * columns, width)
+        if self.flavour == "moco_v3":
+            # The class token has no position (vits.py:66), so at 1e-6 its first LayerNorm lives on the epsilon.
+            cls = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
+            x = x + positions.sincos(rows, columns, width)
+        else:
+            cls = self.param("cls_token", layers.normal_02, (1, 1, width))
+            grid = (self.image_size[0] // self.patch, self.image_size[1] // self.patch)
+            table = self.param("pos_embed", layers.normal_02, (1, 1 + grid[0] * grid[1], width))
+            cls, table = cls + table[:, :1], table[:, 1:]
+            if (rows, columns) != grid:
+                table = positions.resize(table.reshape(*grid, width), (rows, columns), RESIZE_GUARD[self.flavour])
+            x = x + table.reshape(1, rows * columns, width)
+        return jnp.concatenate([jnp.broadcast_to(cls, (count, 1, width)), x], axis=1)
 
 
 def build(
@@ -78,30 +124,42 @@ def build(
     width: int,
     depth: int,
     heads: int,
-    patch: int,
-    hierarchies: int,
-    image_size: Sequence[int],
+    patch: int = 16,
+    hierarchies: int = 4,
+    flavour: str = "deit",
+    image_size: Sequence[int] = (224, 224),
+    channels: int = 3,
+    drop_path: float = 0.0,
+    remat: bool = False,
     dtype: Dtype = jnp.float32,
 ) -> ViT:
-    """A ViT whose numbers fit together, for images of `image_size` (height, width).
+    """A ViT whose numbers fit together. image_size: height and width that learned positions belong to.
 
-    Raises UserError when the patch does not divide the image, the heads the width, or 4 the width (sin-cos
-    positions), or when there are more hierarchies than blocks.
+    Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of moco_v3 (sin-cos
+    positions), when there are more hierarchies than blocks, or for an unknown flavour.
     """
-    for name, value in (("width", width), ("depth", depth), ("heads", heads), ("patch", patch)):
-        if value < 1:
-            raise UserError(f"encoder.{name} must be at least 1, got {value}.")
-    if any(side % patch or side < patch for side in image_size):
-        fitting = tuple(max(1, round(side / patch)) * patch for side in image_size)
+    checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels)
+    checks.drop_path(drop_path)
+    if flavour not in FLAVOURS:
+        raise UserError(f"Unknown encoder.flavour {flavour!r}.\n  expected: {', '.join(FLAVOURS)}")
+    checks.image_size(image_size, patch)
+    checks.heads_divide(width, heads)
+    if flavour == "moco_v3" and width % 4:
         raise UserError(
-            f"Images of {image_size[0]} x {image_size[1]} pixels cannot be cut into patches of {patch} x {patch}.\n"
-            f"  expected: height and width to be multiples of encoder.patch ({patch})\n"
-            f"  change:   --config.data.image_size='{fitting}' or --config.encoder.patch"
-        )
-    if width % heads or width % 4:
-        raise UserError(
-            f"encoder.width {width} must be a multiple of encoder.heads ({heads}) and of 4.\n"
-            f"  change:   --config.encoder.width or --config.encoder.heads"
+            f"encoder.width {width} must be a multiple of 4 for moco_v3's positions.\n"
+            "  change:   --config.encoder.width"
         )
     pyramid_blocks(depth, hierarchies)
-    return ViT(width, depth, heads, patch, hierarchies, dtype)
+    return ViT(
+        width,
+        depth,
+        heads,
+        patch,
+        hierarchies,
+        flavour,
+        tuple(image_size),
+        channels,
+        drop_path,
+        remat,
+        jnp.dtype(dtype),
+    )

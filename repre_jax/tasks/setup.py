@@ -17,13 +17,15 @@ from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import moco_v3
-from repre_jax.models import decoder, vit
+from repre_jax.models import checks as encoder_checks
+from repre_jax.models import decoder, encoders
 from repre_jax.report import console
 from repre_jax.tasks import checks
 from repre_jax.tasks.online import Evaluation
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
 
+DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
 FRAMEWORKS = {"moco_v3": moco_v3.build}
 DTYPES = ("float32", "bfloat16")
 CHANNELS = 3
@@ -120,10 +122,24 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def build_encoder(config: ConfigDict) -> vit.ViT:
-    """The encoder for the config's images."""
+def build_encoder(config: ConfigDict) -> encoders.Encoder:
+    """The encoder for the config's images: its name, and whatever else is set."""
     choose("dtype", config.dtype, DTYPES)
-    return vit.build(**config.encoder, image_size=image_size(config), dtype=config.dtype)
+    size = image_size(config)
+    settings = {key: value for key, value in config.encoder.items() if value is not None}
+    name = choose("encoder", settings.pop("name"), encoders.VITS | encoders.SWINS)
+    if name in encoders.VITS:
+        settings |= {key: _one_number(key, settings[key]) for key in ("depth", "heads") if key in settings}
+        settings["image_size"] = size
+    encoder = encoders.build_encoder(name, **settings, channels=CHANNELS, dtype=config.dtype)
+    encoder_checks.image_size(size, encoder.patch)
+    return encoder
+
+
+def _one_number(key: str, value: tuple[int, ...]) -> int:
+    if len(value) != 1:
+        raise UserError(f"encoder.{key} is {value}.\n  expected: one number for a ViT; stages are Swin's")
+    return value[0]
 
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
@@ -144,15 +160,12 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     framework_settings = config.framework.to_dict()
     name = choose("framework", framework_settings.pop("name"), FRAMEWORKS)
     del framework_settings["momentum"]  # a schedule, in the plan
+    encoder = build_encoder(config)
     branch = None
     if config.repre.enabled:
         branch = ReconstructionBranch(
-            decoder=decoder.build(
-                patch=config.encoder.patch,
-                channels=CHANNELS,
-                fusion_layers=config.repre.fusion_layers,
-                dtype=config.dtype,
-            ),
+            decoder=decoder.build(encoder, **{key: config.repre[key] for key in DECODER_KEYS}),
+            views=config.repre.views,
             balance_lr_scale=config.repre.balance_lr_scale,
         )
     checks.numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
@@ -167,7 +180,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
         rules=rules,
     )
     return Pretraining(
-        encoder=build_encoder(config),
+        encoder=encoder,
         framework=FRAMEWORKS[name](**framework_settings, dtype=config.dtype),
         branch=branch,
         augmentation=build_augmentation(config),

@@ -23,7 +23,7 @@ from repre_jax.train.repre import ReconstructionBranch
 
 Params = dict[str, Any]
 
-AUGMENT = 0  # a step's key is folded with one constant per use
+AUGMENT, DROP_PATH = 0, 1  # a step's key is folded with one constant per use
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ class Pretraining:
             opt_state=self.optimizer.init(params),
         )
 
-    def encode(self, encoder_params: Params, images: jax.Array) -> EncoderOutput:
-        """images [N, H, W, C], normalised."""
-        return self.encoder.apply({"params": encoder_params}, images)
+    def encode(self, encoder_params: Params, images: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
+        """images [N, H, W, C], normalised. With a key, paths are dropped."""
+        rngs = None if key is None else {"drop_path": key}
+        return self.encoder.apply({"params": encoder_params}, images, train=key is not None, rngs=rngs)
 
     def project(self, params: Params, output: EncoderOutput, views: int) -> jax.Array:
         """The projection of every view, [B, V, E]; `params` holds 'projector'."""
@@ -80,14 +81,14 @@ class Pretraining:
         return self.framework.projector.apply({"params": params["projector"]}, pooled)
 
     def loss(
-        self, params: Params, images: jax.Array, pixels: jax.Array, target: jax.Array
+        self, params: Params, images: jax.Array, pixels: jax.Array, target: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Total loss and what to log.
 
         images: [N, H, W, C], the normalised views. pixels: [B, V, H, W, C], the same before normalisation.
-        target: [B, V, E], the target branch's projections.
+        target: [B, V, E], the target branch's projections. key: for the paths that the online encoder drops.
         """
-        output = self.encode(params["encoder"], images)
+        output = self.encode(params["encoder"], images, key)
         projection = self.project(params, output, views=pixels.shape[1])
         prediction = self.framework.predictor.apply({"params": params["predictor"]}, projection)
         losses = {}
@@ -111,7 +112,8 @@ class Pretraining:
         images = images.reshape(-1, *images.shape[2:])
 
         target = self.project(state.target, self.encode(state.target["encoder"], images), views=pixels.shape[1])
-        grads, metrics = jax.grad(self.loss, has_aux=True)(state.params, images, pixels, target)
+        drop_path = jax.random.fold_in(key, DROP_PATH)
+        grads, metrics = jax.grad(self.loss, has_aux=True)(state.params, images, pixels, target, drop_path)
         grads = optim.zero_frozen(grads, self.rules)
 
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)

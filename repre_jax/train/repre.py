@@ -15,10 +15,12 @@ from repre_jax.losses import balance, reconstruction
 class ReconstructionBranch:
     """A decoder, and two learned log-variances that weigh its loss against the contrastive one.
 
+    views: how many views of a record are reconstructed; Algorithm 1 has the first alone.
     balance_lr_scale multiplies the learning rate of the log-variances, which the paper leaves open.
     """
 
     decoder: nn.Module
+    views: int = 1
     balance_lr_scale: float = 1.0
 
     def init_params(self, key: jax.Array, pyramid: tuple[jax.Array, ...]) -> dict[str, Any]:
@@ -33,17 +35,21 @@ class ReconstructionBranch:
         return (("^balance/", "weight_decay", 0.0), ("^balance/", "lr_scale", self.balance_lr_scale))
 
     def reconstruct(self, params: dict[str, Any], pyramid: tuple[jax.Array, ...]) -> jax.Array:
-        """Maps [N, h, w, D], shallow to deep -> pixels [N, H, W, C], in the units of the target (0..1)."""
+        """Maps [N, h, w, C], shallow to deep -> pixels [N, H, W, C], in the units of the target (0..1)."""
         return self.decoder.apply({"params": params["decoder"]}, pyramid)
 
     def loss(self, params: dict[str, Any], pyramid: tuple[jax.Array, ...], pixels: jax.Array) -> jax.Array:
-        """L1 of the first view's reconstruction (Algorithm 1, lines 8-10).
+        """L1 of the first `views` views' reconstructions (Algorithm 1, lines 8-10).
 
         pyramid: maps of all B * V views, batch-major. pixels: [B, V, H, W, C] in 0..1, augmented, not normalised.
         """
         records, views = pixels.shape[:2]
-        first = tuple(level.reshape(records, views, *level.shape[1:])[:, 0] for level in pyramid)
-        return reconstruction.l1(self.reconstruct(params, first), pixels[:, 0])
+
+        def wanted(x: jax.Array) -> jax.Array:
+            return x.reshape(records, views, *x.shape[1:])[:, : self.views].reshape(-1, *x.shape[1:])
+
+        maps = tuple(wanted(level) for level in pyramid)
+        return reconstruction.l1(self.reconstruct(params, maps), wanted(pixels.reshape(-1, *pixels.shape[2:])))
 
     def join(self, params: dict[str, Any], losses: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The total of RePre Eq. 4, and the two weights for the log."""

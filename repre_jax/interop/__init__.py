@@ -1,0 +1,1 @@
+"""Weights in and out: other projects' names and file formats."""

@@ -1,0 +1,55 @@
+"""Files of named arrays: safetensors, npz, and PyTorch's .pth, which is read without PyTorch and runs no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from repre_jax.core.errors import UserError
+from repre_jax.interop import pth
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a .safetensors, .npz or .pth file (also .pt, .bin, .pth.tar) by name.
+
+    Nested dictionaries of a .pth file are joined by dots: {'model': {'norm.weight': w}} gives 'model.norm.weight'.
+    bfloat16 becomes float32, other dtypes stay.
+
+    Raises UserError when the file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    kind = path.with_suffix("").suffix if path.suffix == ".tar" else path.suffix
+    if kind not in READERS:
+        raise UserError(f"The weights file {path} is of an unknown kind.\n  expected: {', '.join(READERS)}")
+    if not path.is_file():
+        raise UserError(f"The weights file {path} does not exist.")
+    try:
+        arrays = READERS[kind](path)
+    except UserError:
+        raise
+    except Exception as error:  # damaged files fail in every way
+        raise UserError(f"The weights file {path} cannot be read: {type(error).__name__}: {error}") from None
+    return {
+        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in arrays.items()
+    }
+
+
+def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a .safetensors or .npz file, as its name says. Raises UserError for another name."""
+    path = Path(path)
+    if path.suffix not in WRITERS:
+        raise UserError(f"Weights cannot be written to {path}.\n  expected: a name ending in {' or '.join(WRITERS)}")
+    WRITERS[path.suffix](path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+READERS = {".safetensors": load_file, ".npz": _read_npz} | dict.fromkeys((".pth", ".pt", ".bin"), pth.read)
+WRITERS = {
+    ".safetensors": lambda path, arrays: save_file(arrays, path),
+    ".npz": lambda path, arrays: np.savez(path, **arrays),
+}

@@ -1,0 +1,282 @@
+"""Our parameters <-> timm's state dicts, which DeiT, Swin, MoCo v3, DINO and MoBY share but for prefixes.
+
+Only arrays and names pass here; repre_jax/interop/files.py has the files.
+
+  arrays = files.read("vit_small_patch16_224.safetensors")
+  params = timm.load(arrays, build_encoder("vit_s"))
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from repre_jax.core.errors import UserError
+from repre_jax.models import positions
+from repre_jax.models.encoders import Encoder
+from repre_jax.models.vit import ViT
+
+Arrays = Mapping[str, np.ndarray]
+
+FIXED_TOLERANCE = 1e-5  # MoCo v3 computes its table in float32
+
+
+@dataclass(frozen=True)
+class TwoBranches:
+    """Where a framework's files keep its encoders."""
+
+    framework: str
+    online: str
+    target: str
+
+
+# After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
+# and 243-257, MoBY models/moby.py:45-59).
+FRAMEWORKS = (
+    TwoBranches("MoCo v3", "base_encoder.", "momentum_encoder."),
+    TwoBranches("DINO", "student.backbone.", "teacher.backbone."),
+    TwoBranches("MoBY", "encoder.", "encoder_k."),
+)
+
+# What a file may hold that no encoder has: (pattern from the start of the name, what it is).
+LEFT_OUT = (
+    (r"(optimizer|lr_scheduler|(fp16_)?scaler|amp|dino_loss)\.", "training state"),
+    (r"(projector|projector_k|predictor|student\.head|teacher\.head)\.|queue", "framework heads and queues"),
+    (r"(head|head_dist|fc)\.", "classifier or projector"),
+    (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
+)
+
+
+def load(state_dict: Arrays, encoder: Encoder, *, branch: str | None = None, resize: bool = False) -> dict[str, Any]:
+    """The encoder's parameters, float32, from timm's names and layouts.
+
+    state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's and MoBY's
+        published files, prefixes and all.
+    branch: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
+    resize: let learned positions and window biases of another size be resized, bicubic as in ViT.
+
+    Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (flavour
+    'moco_v3') are compared with the formula. The number of heads of a ViT stands in no file: the encoder's is printed.
+
+    Raises UserError that names missing, unknown and misshapen tensors, or for a branch that is missing or not there.
+    """
+    arrays, others = _select_branch(_without_wrappers(state_dict), branch)
+    arrays, left_out = _without_extras(arrays)
+    left_out["the other branch"] = others
+    if "layers.0.downsample.reduction.weight" in arrays:  # merging stands at the end of a stage; timm: of the next
+        arrays = {re.sub(r"^layers\.(\d)\.downsample", _next_stage, name): a for name, a in arrays.items()}
+    if isinstance(encoder, ViT) and encoder.flavour == "moco_v3" and "pos_embed" in arrays:
+        _check_fixed_positions(arrays.pop("pos_embed"), encoder)
+        left_out["fixed positions, equal to the formula"] = ["pos_embed"]
+
+    wanted = _wanted(encoder)
+    missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in arrays]
+    unknown = [f"{name} {array.shape}" for name, array in arrays.items() if name not in wanted]
+    flat, resized, misshapen = {}, [], []
+    for name in wanted.keys() & arrays.keys():
+        path, shape = wanted[name]
+        array = arrays[name]
+        if array.shape != shape and resize:
+            array = _resized(name, array, encoder, shape)
+            resized.append(name)
+        if array.shape != shape:
+            hint = " (resize=True interpolates it)" if _resizable(name) and not resize else ""
+            misshapen.append(f"{name} {array.shape}, the encoder has {shape}{hint}")
+        elif not np.issubdtype(array.dtype, np.floating):
+            misshapen.append(f"{name} has dtype {array.dtype}, not floating point")
+        else:
+            flat[path] = _to_ours(path, array.astype(np.float32))
+    _refuse(f"These weights do not fit {_describe(encoder)}.", missing, unknown, misshapen)
+    _report(encoder, branch, len(flat), len(state_dict), left_out, resized)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
+    """The inverse of load: NumPy arrays under timm's names, equal to the bit, of an encoder's parameters.
+
+    Fixed positions (flavour 'moco_v3') are added as 'pos_embed', since timm's model has that tensor.
+    Raises UserError when the parameters are not those of the encoder.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    wanted = _wanted(encoder)
+    arrays = {name: _to_timm(path, np.asarray(flat[path])) for name, (path, _) in wanted.items() if path in flat}
+    missing = [path for path, _ in wanted.values() if path not in flat]
+    unknown = sorted(flat.keys() - {path for path, _ in wanted.values()})
+    misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
+    _refuse(f"These parameters are not those of {_describe(encoder)}.", missing, unknown, misshapen)
+    if isinstance(encoder, ViT) and encoder.flavour == "moco_v3":
+        arrays["pos_embed"] = _fixed_positions(*(side // encoder.patch for side in encoder.image_size), encoder.width)
+    return arrays
+
+
+def _refuse(title: str, missing: list[str], unknown: list[str], misshapen: list[str], shown: int = 8) -> None:
+    """Raises UserError with the faults by kind, if there are any."""
+    lines = [title]
+    for kind, faults in (("missing", missing), ("unknown", unknown), ("misshapen", misshapen)):
+        lines += [f"  {kind + ':':<10} {fault}" for fault in sorted(faults)[:shown]]
+        lines += [f"  {kind + ':':<10} and {len(faults) - shown} more"] if len(faults) > shown else []
+    if len(lines) > 1:
+        raise UserError("\n".join(lines))
+
+
+def _wanted(encoder: Encoder) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """timm's name -> (our path, timm's shape) of each of the encoder's tensors."""
+    images = jax.ShapeDtypeStruct((1, encoder.patch, encoder.patch, encoder.channels), np.float32)
+    params = jax.eval_shape(encoder.init, jax.random.key(0), images)["params"]
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return {_timm_name(path): (path, _timm_shape(path, leaf.shape)) for path, leaf in flat.items()}
+
+
+def _timm_name(path: str) -> str:
+    """'stage_2_block_1/attn/qkv/kernel' -> 'layers.1.blocks.0.attn.qkv.weight'."""
+    name = re.sub(r"stage_(\d+)_merge", lambda m: f"layers.{m[1]}.downsample", path)  # at the start of the next stage
+    name = re.sub(r"stage_(\d+)_", lambda m: f"layers.{int(m[1]) - 1}.", name)
+    name = re.sub(r"block_(\d+)", lambda m: f"blocks.{int(m[1]) - 1}", name)
+    name = name.replace("patch_embed/", "patch_embed/proj/").replace("patch_norm/", "patch_embed/norm/")
+    name = name.replace("bias_table", "relative_position_bias_table")
+    return re.sub(r"/(kernel|scale)$", "/weight", name).replace("/", ".")
+
+
+def _timm_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return _to_timm(path, np.broadcast_to(np.float32(0), shape)).shape
+
+
+def _to_timm(path: str, array: np.ndarray) -> np.ndarray:
+    """Kernels: [in, out] -> [out, in], [h, w, in, out] -> [out, in, h, w]; everything else stays."""
+    if not path.endswith("/kernel"):
+        return array
+    return array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
+
+
+def _to_ours(path: str, array: np.ndarray) -> np.ndarray:
+    """The inverse of _to_timm."""
+    if not path.endswith("/kernel"):
+        return array
+    return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
+
+
+def _without_wrappers(state_dict: Arrays) -> dict[str, np.ndarray]:
+    """Takes off 'state_dict.', 'model.' and 'module.', which say how a file was saved and nothing of what it holds."""
+    arrays = {}
+    for name, array in state_dict.items():
+        if not isinstance(array, np.ndarray | jax.Array):
+            raise UserError(
+                f"state_dict[{name!r}] is of type {type(array).__name__}.\n"
+                "  expected: NumPy arrays by name; repre_jax.interop.files.read gives them for a file"
+            )
+        plain = re.sub(r"(^|\.)module\.", r"\1", re.sub(r"^(state_dict|model)\.", "", name))
+        if plain in arrays:
+            raise UserError(f"state_dict has {plain!r} more than once, {name!r} among them.")
+        arrays[plain] = np.asarray(array)
+    return arrays
+
+
+def _select_branch(arrays: dict[str, np.ndarray], branch: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays without those of the other branch, prefixes taken off, and the names of the other branch's."""
+    for layout in FRAMEWORKS:
+        prefixes = {"online": layout.online, "target": layout.target}
+        held = [name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in arrays)]
+        if not held:
+            continue
+        if branch not in held:
+            raise UserError(
+                f"This is a file of {layout.framework}, and branch is {branch!r}.\n"
+                f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
+            )
+        others = [key for key in arrays for name in held if name != branch and key.startswith(prefixes[name])]
+        kept = {key.removeprefix(prefixes[branch]): array for key, array in arrays.items() if key not in set(others)}
+        return kept, others
+    if branch is not None:
+        raise UserError(
+            f"branch is {branch!r}, but this file holds one encoder, not the two branches of a framework.\n"
+            "  change:   leave branch out"
+        )
+    return arrays, []
+
+
+def _without_extras(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The arrays that an encoder may have, and the names of the others by what they are."""
+    kept, left_out = {}, {}
+    for name, array in arrays.items():
+        kinds = [kind for pattern, kind in LEFT_OUT if re.match(pattern, name)]
+        if kinds:
+            left_out.setdefault(kinds[0], []).append(name)
+        else:
+            kept[name] = array
+    return kept, left_out
+
+
+def _next_stage(match: re.Match) -> str:
+    return f"layers.{int(match[1]) + 1}.downsample"
+
+
+def _resizable(name: str) -> bool:
+    return name == "pos_embed" or name.endswith("relative_position_bias_table")
+
+
+def _resized(name: str, array: np.ndarray, encoder: Encoder, shape: tuple[int, ...]) -> np.ndarray:
+    """Positions and bias tables of a square grid, brought to the encoder's; anything else stays as it is."""
+    first = 1 if name == "pos_embed" else 0  # the class token's position comes first and is kept
+    table = array.reshape(-1, array.shape[-1])
+    side = round((len(table) - first) ** 0.5)
+    if not _resizable(name) or array.shape[-1] != shape[-1] or side * side != len(table) - first:
+        return array
+    if isinstance(encoder, ViT):
+        size = tuple(pixels // encoder.patch for pixels in encoder.image_size)
+    else:
+        size = (2 * encoder.window - 1,) * 2
+    grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1).astype(np.float32), size))
+    return np.concatenate([table[:first], grid.reshape(-1, table.shape[-1])]).reshape(shape)
+
+
+def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
+    """MoCo v3's table as its files hold it: [1, 1 + rows * columns, D], zeros for the class token."""
+    return np.pad(positions.sincos(rows, columns, width), ((1, 0), (0, 0)))[None]
+
+
+def _check_fixed_positions(table: np.ndarray, encoder: ViT) -> None:
+    """A file's table must be the formula's, for a square grid or for the encoder's own."""
+    grids = [tuple(side // encoder.patch for side in encoder.image_size), (round((table.shape[1] - 1) ** 0.5),) * 2]
+    for grid in grids:
+        expected = _fixed_positions(*grid, encoder.width)
+        if expected.shape == table.shape and np.allclose(table, expected, atol=FIXED_TOLERANCE):
+            return
+    raise UserError(
+        f"pos_embed {table.shape} in the file is not MoCo v3's fixed table for {encoder.width} channels.\n"
+        "  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
+    )
+
+
+def _describe(encoder: Encoder) -> str:
+    kind = type(encoder).__name__
+    blocks = encoder.depth if isinstance(encoder, ViT) else "-".join(str(number) for number in encoder.depth)
+    return f"the {kind} of width {encoder.width} and {blocks} blocks"
+
+
+def _report(
+    encoder: Encoder,
+    branch: str | None,
+    count: int,
+    held: int,
+    left_out: dict[str, list[str]],
+    resized: list[str],
+) -> None:
+    """count: tensors loaded, all that the encoder has; held: tensors in the file."""
+    print(f"Loaded {count} of {count} tensors of {_describe(encoder)}, out of {held} in the file.")
+    if branch is not None:
+        print(f"  branch:   {branch}")
+    if isinstance(encoder, ViT):
+        print(f"  heads:    {encoder.heads}, as the encoder was built; a file does not tell")
+    if resized:
+        print(f"  resized:  {len(resized)}: {_few(resized)}")
+    for kind, names in left_out.items():
+        if names:
+            print(f"  left out: {len(names)} of {kind}: {_few(names)}")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:2]) + (", ..." if len(names) > 2 else "")

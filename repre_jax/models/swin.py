@@ -1,0 +1,234 @@
+"""Swin transformers: windows of attention, shifted in every other block, and maps that halve from stage to stage.
+
+Architecture and initialisation follow MoBY's Swin (models/swin_transformer.py:73-580), padding the detection code
+(SwinOD mmdet/models/backbones/swin_transformer.py:211-247, 271-298), so that any image that the patch divides fits.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.typing import Dtype
+
+from repre_jax.core.errors import UserError
+from repre_jax.core.types import EncoderOutput
+from repre_jax.models import checks, layers
+
+LAYER_NORM_EPSILON = 1e-5
+MASKED = -100.0  # added to the logit of a pair that the shift brought together (swin_transformer.py:233)
+
+
+def partition(x: jax.Array, window: int) -> jax.Array:
+    """[N, h, w, D] -> [N, h/window * w/window, window * window, D], windows and their tokens row by row."""
+    count, rows, columns, width = x.shape
+    x = x.reshape(count, rows // window, window, columns // window, window, width).swapaxes(2, 3)
+    return x.reshape(count, -1, window * window, width)
+
+
+def merge(windows: jax.Array, rows: int, columns: int) -> jax.Array:
+    """The inverse of partition: [N, windows, window * window, D] -> [N, rows, columns, D]."""
+    count, _, tokens, width = windows.shape
+    window = round(tokens**0.5)
+    x = windows.reshape(count, rows // window, columns // window, window, window, width).swapaxes(2, 3)
+    return x.reshape(count, rows, columns, width)
+
+
+def shift_mask(rows: int, columns: int, window: int, shift: int) -> np.ndarray:
+    """float32 [windows, T, T]: MASKED where two tokens of a window were not neighbours before the shift, else 0.
+
+    Along each axis the rolled map has three regions, [0, -window), [-window, -shift) and [-shift, end)
+    (swin_transformer.py:215-234); tokens see each other within one region only.
+    """
+    row, column = (np.searchsorted([side - window, side - shift], np.arange(side), "right") for side in (rows, columns))
+    regions = (3 * row[:, None] + column[None, :])[None, :, :, None]
+    regions = np.asarray(partition(regions, window))[0, :, :, 0]
+    return np.where(regions[:, :, None] == regions[:, None, :], 0, MASKED).astype(np.float32)
+
+
+def relative_index(window: int, table_window: int) -> np.ndarray:
+    """int [T, T]: where in a table for `table_window` the bias of query i and key j of a `window` stands.
+
+    Row and column differences count from the table's centre, so a smaller window uses the middle of the table: the same
+    offset, the same bias.
+    """
+    side = 2 * table_window - 1
+    position = np.stack(np.divmod(np.arange(window * window), window))
+    difference = position[:, :, None] - position[:, None, :] + table_window - 1
+    return difference[0] * side + difference[1]
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows with a learned bias per relative position; softmax in float32.
+
+    [N, windows, T, D] -> the same and the weights float32 [N, windows, heads, T, T]. mask: [windows, T, T] or 0.
+    """
+
+    heads: int
+    table_window: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
+        count, windows, tokens, width = x.shape
+        init = layers.normal_02
+        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x.reshape(-1, width))
+        qkv = qkv.reshape(count, windows, tokens, 3, self.heads, width // self.heads)
+        q, k, v = jnp.moveaxis(qkv, 3, 0)
+        table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads))
+        bias = table[relative_index(round(tokens**0.5), self.table_window)].transpose(2, 0, 1)
+        bias = bias if mask is None else bias + mask[:, None]
+        weights = layers.attention_weights(q, k, bias)
+        x = jnp.einsum("...hqk,...khd->...qhd", weights.astype(v.dtype), v).reshape(-1, width)
+        x = nn.Dense(width, dtype=self.dtype, kernel_init=init, name="proj")(x)
+        return x.reshape(count, windows, tokens, width), weights
+
+
+class SwinBlock(nn.Module):
+    """x + attention in windows(norm(x)), then x + mlp(norm(x)), on maps [N, h, w, D].
+
+    shifted: roll the map by half a window first. A map no larger than the window is one window high or wide and is not
+    shifted (swin_transformer.py:194-198). Sides that the window does not divide are padded with zeros below and on the
+    right, after the norm and before the roll; padding is not masked. Returns the attention weights too, if asked for:
+    [N, windows, heads, T, T] in the layout of the padded and rolled map.
+    """
+
+    heads: int
+    window: int
+    shifted: bool
+    drop_path: float = 0.0
+    return_weights: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        _, rows, columns, width = shape = x.shape
+        window = min(self.window, rows, columns)
+        shift = window // 2 if self.shifted and min(rows, columns) > self.window else 0
+        padding = (-rows % window, -columns % window)
+        padded = (rows + padding[0], columns + padding[1])
+
+        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x)
+        y = jnp.pad(y, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
+        y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
+        mask = shift_mask(*padded, window, shift) if shift else None
+        attention = WindowAttention(self.heads, self.window, self.dtype, name="attn")
+        y, weights = attention(partition(y, window), mask)
+        y = jnp.roll(merge(y, *padded), (shift, shift), axis=(1, 2))[:, :rows, :columns]
+        x = x + layers.DropPath(self.drop_path)(y)
+
+        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x.reshape(-1, width))
+        y = layers.Mlp(layers.normal_02, self.dtype, name="mlp")(y).reshape(shape)
+        return x + layers.DropPath(self.drop_path)(y), weights if self.return_weights else None
+
+
+class PatchMerging(nn.Module):
+    """[N, h, w, D] -> [N, ceil(h/2), ceil(w/2), 2 D]; odd sides are padded with zeros (swin_transformer.py:307-335)."""
+
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        _, rows, columns, width = x.shape
+        x = jnp.pad(x, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))
+        x = jnp.concatenate([x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)], axis=-1)
+        shape = x.shape
+        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x.reshape(-1, shape[-1]))
+        reduction = nn.Dense(
+            2 * width, use_bias=False, dtype=self.dtype, kernel_init=layers.normal_02, name="reduction"
+        )
+        return reduction(x).astype(jnp.float32).reshape(*shape[:-1], 2 * width)
+
+
+class Swin(nn.Module):
+    """images [N, H, W, channels] float32, normalised -> EncoderOutput without a class token.
+
+    Stage i of depth[i] blocks with heads[i] heads works on maps of width * 2^i channels, H / patch / 2^i high. The
+    pyramid holds each stage's last map, before merging (RePre section 3.2); pooled is the mean of the tokens after the
+    final LayerNorm. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the residual sum in
+    float32. remat: forget what lies inside a block and compute it again for the gradient.
+    """
+
+    width: int
+    depth: tuple[int, ...]
+    heads: tuple[int, ...]
+    patch: int
+    window: int
+    channels: int
+    drop_path: float
+    remat: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
+        """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
+        checks.images(images, self.patch, self.channels)
+        checks.attention_of(attention_of, sum(self.depth))
+        x = nn.Conv(
+            self.width,
+            (self.patch, self.patch),
+            strides=self.patch,
+            padding="VALID",
+            dtype=self.dtype,
+            kernel_init=layers.torch_uniform,
+            bias_init=layers.torch_bias(self.patch**2 * self.channels),
+            name="patch_embed",
+        )(images)
+        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="patch_norm")(x.astype(jnp.float32))
+
+        block = nn.remat(SwinBlock) if self.remat else SwinBlock
+        rates = iter(enumerate(layers.drop_path_rates(self.drop_path if train else 0.0, sum(self.depth)), start=1))
+        pyramid, attention = [], None
+        for stage, (depth, heads) in enumerate(zip(self.depth, self.heads, strict=True), start=1):
+            for number in range(1, depth + 1):
+                overall, rate = next(rates)
+                x, weights = block(
+                    heads=heads,
+                    window=self.window,
+                    shifted=number % 2 == 0,
+                    drop_path=rate,
+                    return_weights=overall == attention_of,
+                    dtype=self.dtype,
+                    name=f"stage_{stage}_block_{number}",
+                )(x)
+                attention = weights if overall == attention_of else attention
+            pyramid.append(x)
+            if stage < len(self.depth):
+                x = PatchMerging(self.dtype, name=f"stage_{stage}_merge")(x)
+        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
+        tokens = x.reshape(len(x), -1, x.shape[-1])
+        return EncoderOutput(
+            pooled=tokens.mean(axis=1), cls=None, tokens=tokens, pyramid=tuple(pyramid), attention=attention
+        )
+
+
+def build(
+    *,
+    width: int,
+    depth: Sequence[int],
+    heads: Sequence[int],
+    patch: int = 4,
+    window: int = 7,
+    channels: int = 3,
+    drop_path: float = 0.0,
+    remat: bool = False,
+    dtype: Dtype = jnp.float32,
+) -> Swin:
+    """A Swin whose numbers fit together; depth and heads hold one number a stage.
+
+    Raises UserError when they don't agree, or when a stage's heads don't divide its width.
+    """
+    if isinstance(depth, int) or isinstance(heads, int) or len(depth) != len(heads) or not depth:
+        raise UserError(
+            f"encoder.depth is {depth} and encoder.heads is {heads}.\n"
+            "  expected: for Swin one number a stage in each, such as (2, 2, 6, 2) and (3, 6, 12, 24)"
+        )
+    checks.at_least_one(width=width, patch=patch, window=window, channels=channels)
+    for number in depth:
+        checks.at_least_one(depth=number)
+    for stage, number in enumerate(heads):
+        checks.at_least_one(heads=number)
+        checks.heads_divide(width * 2**stage, number)
+    checks.drop_path(drop_path)
+    return Swin(width, tuple(depth), tuple(heads), patch, window, channels, drop_path, remat, jnp.dtype(dtype))

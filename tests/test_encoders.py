@@ -1,0 +1,260 @@
+"""Both kinds of encoder: names and sizes, outputs against another library's, and what they have in common."""
+
+import functools
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden.weights import CASES, ViTCase, images, state_dict
+
+from repre_jax.core.errors import UserError
+from repre_jax.interop import timm
+from repre_jax.models import build_encoder, decoder, layers
+
+GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
+SMALL = {
+    "vit_s": {"width": 16, "depth": 4, "heads": 2, "patch": 4, "image_size": (16, 16)},
+    "swin_t": {"width": 8, "depth": (2, 2), "heads": (2, 4), "patch": 2, "window": 3},
+}
+
+
+def small(name, **changes):
+    return build_encoder(name, **SMALL[name] | changes)
+
+
+def init(encoder, shape, seed=0):
+    """Parameters large enough for every part to be seen."""
+    params = jax.jit(encoder.init)(jax.random.key(seed), jnp.zeros(shape))["params"]
+    return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+
+
+def golden_encoder(name):
+    case, _ = CASES[name]
+    if isinstance(case, ViTCase):
+        size = tuple(side * case.patch for side in case.grid)
+        changes = {"flavour": name, "image_size": size}
+    else:
+        changes = {"window": case.window}
+    return build_encoder(
+        "vit_s" if isinstance(case, ViTCase) else "swin_t",
+        width=case.width, depth=case.depth, heads=case.heads, patch=case.patch, channels=case.channels, **changes,
+    )  # fmt: skip
+
+
+def relative(got, wanted):
+    return np.abs(np.asarray(got).reshape(wanted.shape) - wanted).max() / np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name, (_, sizes) in CASES.items() for size in sizes])
+def test_outputs_equal_those_of_another_library(name, size):
+    """Hugging Face transformers on PyTorch (tests/golden/generate.py), float32, every level within 1e-4."""
+    encoder = golden_encoder(name)
+    weights = state_dict(name)
+    if name == "moco_v3":
+        del weights["pos_embed"]
+    params = timm.load(weights, encoder)
+    wanted = np.load(GOLDEN)
+    blocks, attention_of = ((2, 4, 6, 8), (5, 6)) if name == "swin" else ((1, 3, 4, 6), (3,))
+    prefix = f"{name}/{size[0]}x{size[1]}/"
+    for asked in attention_of:
+        output = jax.jit(functools.partial(encoder.apply, attention_of=asked))({"params": params}, images(name, size))
+        for block, level in zip(blocks, output.pyramid, strict=True):
+            raw = wanted[f"{prefix}block_{block}"]
+            assert relative(level, raw if name == "swin" else raw[:, 1:]) < 1e-4, block
+        tokens = wanted[f"{prefix}tokens"]
+        assert relative(output.tokens, tokens if name == "swin" else tokens[:, 1:]) < 1e-4
+        assert relative(output.pooled, wanted[f"{prefix}pooled"]) < 1e-4
+        assert relative(output.attention, wanted[f"{prefix}attention_{asked}"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("vit_ti", 5_524_416),
+        ("vit_s", 21_665_664),
+        ("vit_b", 85_798_656),
+        ("vit_l", 303_301_632),
+        ("swin_t", 27_519_354),
+        ("swin_s", 48_837_258),
+        ("swin_b", 86_743_224),
+    ],
+)
+def test_parameter_counts(name, count):
+    encoder = build_encoder(name)
+    pixels = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    params = jax.eval_shape(encoder.init, jax.random.key(0), pixels)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
+
+
+def test_flavours():
+    assert (build_encoder("vit_s").heads, build_encoder("vit_s").flavour) == (6, "deit")
+    assert build_encoder("vit_s", flavour="moco_v3").heads == 12
+    assert build_encoder("vit_s", flavour="moco_v3", heads=6).heads == 6
+    assert build_encoder("vit_b", flavour="moco_v3").heads == 12
+    encoder = build_encoder("vit_s", flavour="moco_v3")
+    params = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 21_665_664 - 197 * 384, "197 positions are fixed"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("vit_x", {}, "Unknown encoder 'vit_x'.\n  expected: vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s, swin_b"),
+        ("swin_t", {"hierarchies": 3}, "swin_t has no setting 'hierarchies'.\n  expected: width, depth, heads, patch"),
+        ("vit_s", {"window": 7}, "vit_s has no setting 'window'"),
+        ("swin_t", {"flavour": "moco_v3"}, "swin_t has no setting 'flavour'"),
+    ],
+)
+def test_what_does_not_exist_is_named(name, changes, words):
+    with pytest.raises(UserError, match=words):
+        build_encoder(name, **changes)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((2, 16, 16, 1), r"shape \(2, 16, 16, 1\).*\n.*\[N, H, W, 3\]"), ((2, 15, 16, 3), "15 x 16 pixels cannot be cut")],
+)
+def test_images_that_do_not_fit_are_named(name, shape, words):
+    with pytest.raises(UserError, match=words):
+        small(name).init(jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("channels", [1, 5])
+def test_any_number_of_channels(name, channels):
+    encoder = small(name, channels=channels)
+    pixels = jax.random.normal(jax.random.key(0), (1, 16, 16, channels))
+    params = init(encoder, pixels.shape)
+    apply = jax.jit(encoder.apply)
+    for channel in range(channels):
+        other = apply({"params": params}, pixels.at[..., channel].add(1.0))
+        assert jnp.abs(other.pooled - apply({"params": params}, pixels).pooled).max() > 1e-4, "it sees every channel"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_images_of_a_batch_do_not_touch(name):
+    encoder = small(name)
+    pixels = jax.random.normal(jax.random.key(0), (2, 20, 12, 3))
+    params = init(encoder, pixels.shape)
+    both = jax.jit(encoder.apply)({"params": params}, pixels)
+    alone = jax.jit(encoder.apply)({"params": params}, pixels[1:])
+    for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a[1:], b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_attention_is_there_when_asked_for_and_changes_nothing(name):
+    encoder = small(name)
+    pixels = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    params = init(encoder, pixels.shape)
+    plain = jax.jit(encoder.apply)({"params": params}, pixels)
+    assert plain.attention is None
+    seen = []
+    for block in (1, 4):
+        asked = jax.jit(functools.partial(encoder.apply, attention_of=block))({"params": params}, pixels)
+        np.testing.assert_allclose(asked.pooled, plain.pooled, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(asked.attention.sum(-1), 1.0, rtol=1e-5)
+        seen.append(asked.attention)
+    assert [a.shape for a in seen] == ([(2, 2, 17, 17)] * 2 if name == "vit_s" else [(2, 9, 2, 9, 9), (2, 4, 4, 9, 9)])
+    with pytest.raises(UserError, match=r"attention_of is 5.*\n.*from 1 to 4"):
+        encoder.apply({"params": params}, pixels, attention_of=5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_multiplies_and_float32_keeps(name):
+    """Matrix products take bfloat16; parameters, norms and the softmax stay float32."""
+    pixels = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    exact, mixed = small(name), small(name, dtype="bfloat16")
+    params = init(exact, pixels.shape)
+    assert {leaf.dtype for leaf in jax.tree.leaves(init(mixed, pixels.shape))} == {jnp.dtype("float32")}
+    difference = jnp.abs(
+        jax.jit(mixed.apply)({"params": params}, pixels).pooled
+        - jax.jit(exact.apply)({"params": params}, pixels).pooled
+    )
+    assert 0 < difference.max() < 0.2
+    seen = {"dot_general": set(), "conv_general_dilated": set(), "exp": set(), "rsqrt": set()}
+    for equation in equations(jax.make_jaxpr(mixed.apply)({"params": params}, pixels).jaxpr):
+        if equation.primitive.name in seen:
+            seen[equation.primitive.name] |= {v.aval.dtype.name for v in equation.invars}
+    assert seen["dot_general"] == seen["conv_general_dilated"] == {"bfloat16"}
+    assert seen["exp"] == seen["rsqrt"] == {"float32"}
+
+
+def equations(jaxpr):
+    """Every equation, those of inner functions included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_rematerialisation_changes_memory_only(name):
+    pixels = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    params = init(small(name), pixels.shape)
+    results = []
+    for remat in (False, True):
+        encoder = small(name, remat=remat, drop_path=0.5)
+
+        def loss(p, encoder=encoder):
+            output = encoder.apply({"params": p}, pixels, train=True, rngs={"drop_path": jax.random.key(1)})
+            return (output.pooled**3).sum() + sum((level**2).mean() for level in output.pyramid)
+
+        results.append(jax.jit(jax.value_and_grad(loss))(params))
+        names = {e.primitive.name for e in equations(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)}
+        assert bool({"remat", "remat2", "checkpoint"} & names) == remat
+    for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(results[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_drop_path(name):
+    """Off without train; with it, whole images lose a branch, in the same way for the same key."""
+    encoder = small(name, drop_path=0.6)
+    pixels = jnp.tile(jax.random.normal(jax.random.key(0), (1, 16, 16, 3)), (64, 1, 1, 1))
+    params = init(encoder, pixels.shape)
+    plain = jax.jit(encoder.apply)({"params": params}, pixels).pooled
+    np.testing.assert_allclose(plain, jax.jit(small(name).apply)({"params": params}, pixels).pooled, rtol=1e-6)
+
+    def train(seed):
+        apply = jax.jit(functools.partial(encoder.apply, train=True))
+        return np.asarray(apply({"params": params}, pixels, rngs={"drop_path": jax.random.key(seed)}).pooled)
+
+    np.testing.assert_array_equal(train(0), train(0))
+    assert (train(0) != train(1)).any()
+    ways = {tuple(row.round(3)) for row in train(0)}
+    assert 4 < len(ways) <= 2**6, "equal images differ only by which of the six branches after the first block dropped"
+
+
+def test_drop_path_keeps_the_expectation():
+    """An image keeps its branch, divided by the probability to keep it, or loses all of it."""
+    x = jnp.ones((4000, 2, 3))
+    y = np.asarray(layers.DropPath(0.2).apply({}, x, rngs={"drop_path": jax.random.key(0)}))
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.8)}
+    assert (y == y[:, :1, :1]).all()
+    assert 0.95 < y.mean() < 1.05
+    assert layers.drop_path_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_encoder_and_decoder_lower_for_every_vendor(name):
+    """jax.export for cpu, cuda and tpu from here, in bfloat16: nothing is tied to one of them."""
+    encoder = small(name, dtype="bfloat16")
+    rebuild = decoder.build(encoder, preset="light")
+    pixels = jnp.zeros((2, 16, 16, 3))
+    params = init(encoder, pixels.shape)
+    pyramid = jax.eval_shape(encoder.apply, {"params": params}, pixels).pyramid
+    decoder_params = jax.jit(rebuild.init)(jax.random.key(0), jax.tree.map(lambda x: jnp.zeros(x.shape), pyramid))
+
+    def reconstruct(params, decoder_params, pixels):
+        return rebuild.apply(decoder_params, encoder.apply({"params": params}, pixels).pyramid)
+
+    exported = jax.export.export(jax.jit(reconstruct), platforms=("cpu", "cuda", "tpu"))(params, decoder_params, pixels)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert exported.out_avals[0].shape == pixels.shape

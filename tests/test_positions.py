@@ -1,0 +1,57 @@
+"""Position tables: the sin-cos formula, and resizing against a sample-by-sample computation."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repre_jax.models import positions
+
+
+def test_sincos_follows_the_formula():
+    table = positions.sincos(2, 3, 8)
+    for row in range(2):
+        for column in range(3):
+            for k in range(2):
+                f = 10000 ** (-k / 2)
+                expected = [math.sin(row * f), math.cos(row * f), math.sin(column * f), math.cos(column * f)]
+                np.testing.assert_allclose(table[row * 3 + column, k::2], expected, rtol=1e-6, atol=1e-7)
+
+
+def cubic(x):
+    x = abs(x)
+    if x <= 1:
+        return 1.25 * x**3 - 2.25 * x**2 + 1
+    return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+@pytest.mark.parametrize("guard", [0.0, 0.1])
+def test_resize_equals_bicubic_sampling(guard):
+    """One sample after the other, in float64, from the convolution with the cubic kernel of a = -0.75."""
+    table = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float32)
+    size = (7, 2)
+    expected = np.zeros((*size, 2))
+    for i, j in np.ndindex(size):
+        y = (i + 0.5) * 5 / (7 + guard) - 0.5
+        x = (j + 0.5) * 3 / (2 + guard) - 0.5
+        for r in range(math.floor(y) - 1, math.floor(y) + 3):
+            for c in range(math.floor(x) - 1, math.floor(x) + 3):
+                weight = cubic(y - r) * cubic(x - c)
+                expected[i, j] += weight * table[min(max(r, 0), 4), min(max(c, 0), 2)]
+    np.testing.assert_allclose(positions.resize(table, size, guard), expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 2**31))
+def test_resizing_to_the_same_size_is_the_identity(rows, columns, seed):
+    table = np.random.default_rng(seed).normal(size=(rows, columns, 3)).astype(np.float32)
+    np.testing.assert_array_equal(positions.resize(table, (rows, columns)), table)
+
+
+@settings(deadline=None, max_examples=25)
+@given(old=st.integers(1, 9), new=st.integers(1, 12), guard=st.sampled_from([0.0, 0.1]))
+def test_a_constant_table_stays_constant(old, new, guard):
+    table = np.full((old, old, 1), 3.0, np.float32)
+    np.testing.assert_allclose(positions.resize(table, (new, new), guard), 3.0, rtol=1e-5)

@@ -1,0 +1,245 @@
+"""timm's names <-> ours: every tensor accounted for, both branches told apart, everything given back to the bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden.weights import CASES, state_dict
+
+from repre_jax.core.errors import UserError
+from repre_jax.interop import files, timm
+from repre_jax.models import build_encoder, positions
+
+VIT = {"width": 24, "depth": 6, "heads": 3, "patch": 4, "image_size": (16, 16)}
+
+
+def vit(flavour="deit", **changes):
+    return build_encoder("vit_s", **VIT | {"flavour": flavour} | changes)
+
+
+def swin(**changes):
+    case, _ = CASES["swin"]
+    settings = {"width": 12, "depth": case.depth, "heads": case.heads, "patch": 2, "window": 3, "channels": 1}
+    return build_encoder("swin_t", **settings | changes)
+
+
+def names(encoder):
+    return set(timm.dump(fresh(encoder), encoder))
+
+
+def fresh(encoder, seed=0):
+    images = jnp.zeros((1, encoder.patch, encoder.patch, encoder.channels))
+    return jax.jit(encoder.init)(jax.random.key(seed), images)["params"]
+
+
+@pytest.mark.parametrize("name", ["deit", "swin"])
+def test_what_was_loaded_is_dumped_to_the_bit(name):
+    weights = state_dict(name)
+    encoder = swin() if name == "swin" else vit()
+    back = timm.dump(timm.load(weights, encoder), encoder)
+    assert set(back) == set(weights)
+    for key, array in weights.items():
+        assert back[key].dtype == np.float32
+        assert np.ascontiguousarray(back[key]).tobytes() == array.tobytes(), key
+
+
+@pytest.mark.parametrize("encoder", [vit(), vit("moco_v3"), swin()], ids=["deit", "moco_v3", "swin"])
+@pytest.mark.parametrize("kind", ["safetensors", "npz"])
+def test_what_was_dumped_is_loaded_to_the_bit(encoder, kind, tmp_path):
+    """Through a file, random values included that training would give."""
+    params = jax.tree.map(lambda p: p + jax.random.normal(jax.random.key(p.size), p.shape), fresh(encoder))
+    files.write(tmp_path / f"x.{kind}", timm.dump(params, encoder))
+    back = timm.load(files.read(tmp_path / f"x.{kind}"), encoder)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(params), strict=True))
+
+
+def test_the_names_are_timms():
+    """Those of timm 1.0.31's vit_small_patch16_224 and swin_tiny_patch4_window7_224, without the classifier."""
+    expected = {
+        "cls_token",
+        "pos_embed",
+        "norm.weight",
+        "norm.bias",
+        "patch_embed.proj.weight",
+        "patch_embed.proj.bias",
+    }
+    block = [
+        f"{layer}.{kind}"
+        for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+        for kind in ("weight", "bias")
+    ]
+    expected |= {f"blocks.{number}.{name}" for number in range(6) for name in block}
+    assert names(vit()) == names(vit("moco_v3")) == expected
+    expected = {
+        f"{layer}.{kind}" for layer in ("patch_embed.proj", "patch_embed.norm", "norm") for kind in ("weight", "bias")
+    }
+    block.append("attn.relative_position_bias_table")
+    expected |= {
+        f"layers.{stage}.blocks.{number}.{name}" for stage in range(4) for number in range(2) for name in block
+    }
+    merging = ("norm.weight", "norm.bias", "reduction.weight")
+    expected |= {f"layers.{stage}.downsample.{name}" for stage in (1, 2, 3) for name in merging}
+    assert names(swin()) == expected
+
+
+def test_the_counts_are_printed(capsys):
+    weights = state_dict("deit") | {"head.weight": np.zeros((10, 24)), "head.bias": np.zeros(10)}
+    timm.load(weights, vit())
+    assert capsys.readouterr().out.splitlines() == [
+        "Loaded 78 of 78 tensors of the ViT of width 24 and 6 blocks, out of 80 in the file.",
+        "  heads:    3, as the encoder was built; a file does not tell",
+        "  left out: 2 of classifier or projector: head.bias, head.weight",
+    ]
+
+
+def as_framework(layout, online, target):
+    """A checkpoint as the framework's code writes it, flattened as files.read does."""
+    head, number = np.zeros((3, 24), np.float32), np.array(5)
+    if layout == "MoCo v3":
+        arrays = {f"state_dict.module.base_encoder.{k}": v for k, v in online.items()}
+        arrays |= {f"state_dict.module.momentum_encoder.{k}": v for k, v in target.items()}
+        arrays |= {f"state_dict.module.{e}_encoder.head.0.weight": head for e in ("base", "momentum")}
+        arrays |= {f"state_dict.module.{e}_encoder.head.1.num_batches_tracked": number for e in ("base", "momentum")}
+        return arrays | {"state_dict.module.predictor.0.weight": head, "optimizer.state.0.exp_avg": head}
+    if layout == "DINO":
+        arrays = {f"student.module.backbone.{k}": v for k, v in online.items()}
+        arrays |= {f"teacher.backbone.{k}": v for k, v in target.items()}
+        arrays |= {"student.module.head.mlp.0.weight": head, "teacher.head.last_layer.weight_g": head}
+        return arrays | {"dino_loss.center": head, "optimizer.state.0.step": number}
+    arrays = {f"model.encoder.{k}": v for k, v in online.items()} | {
+        f"model.encoder_k.{k}": v for k, v in target.items()
+    }
+    arrays |= {f"model.{part}.linear_out.weight": head for part in ("projector", "projector_k", "predictor")}
+    return arrays | {"model.queue1": head, "model.queue2": head, "model.queue_ptr": number}
+
+
+def moby_swin(weights):
+    """MoBY's Swin: merging at the end of a stage, index buffers among the tensors."""
+    renamed = {}
+    for name, array in weights.items():
+        parts = name.split(".")
+        if "downsample" in parts:
+            parts[1] = str(int(parts[1]) - 1)
+        renamed[".".join(parts)] = array
+    buffers = {
+        "layers.0.blocks.0.attn.relative_position_index": np.zeros((9, 9), np.int64),
+        "layers.0.blocks.1.attn_mask": np.zeros((4, 9, 9), np.float32),
+    }
+    return renamed | buffers
+
+
+@pytest.mark.parametrize("branch", ["online", "target"])
+@pytest.mark.parametrize("layout", ["MoCo v3", "DINO", "MoBY"])
+def test_published_files_of_frameworks(layout, branch, capsys):
+    """The asked branch is loaded and the other one left out, in each framework's own names."""
+    encoder = {"MoCo v3": vit("moco_v3"), "DINO": vit("dino"), "MoBY": swin()}[layout]
+    online = state_dict("swin" if layout == "MoBY" else "dino")
+    if layout == "MoCo v3":
+        table = positions.sincos(4, 4, 24)
+        online["pos_embed"] = np.concatenate([np.zeros((1, 24), np.float32), table])[None]
+    target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
+    rename = moby_swin if layout == "MoBY" else dict
+    arrays = as_framework(layout, rename(online), rename(target))
+    params = timm.load(arrays, encoder, branch=branch)
+    back = timm.dump(params, encoder)
+    for name, array in {"online": online, "target": target}[branch].items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+    printed = capsys.readouterr().out
+    other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
+    assert f"left out: {other} of the other branch" in printed
+    with pytest.raises(
+        UserError, match=f"a file of {layout}, and branch is None.\n  expected: branch='online' or branch='target'"
+    ):
+        timm.load(arrays, encoder)
+
+
+def test_a_file_with_one_branch_offers_that_one():
+    arrays = {f"teacher.backbone.{name}": array for name, array in state_dict("dino").items()}
+    with pytest.raises(UserError, match=r"branch is 'online'.\n  expected: branch='target'$"):
+        timm.load(arrays, vit("dino"), branch="online")
+    timm.load(arrays, vit("dino"), branch="target")
+
+
+def test_a_plain_file_has_no_branch():
+    with pytest.raises(UserError, match=r"holds one encoder.*\n.*leave branch out"):
+        timm.load(state_dict("deit"), vit(), branch="online")
+
+
+def test_every_fault_is_named():
+    weights = state_dict("deit")
+    del weights["blocks.2.norm1.bias"]
+    weights["dist_token"] = np.zeros((1, 1, 24))
+    weights["blocks.0.mlp.fc1.bias"] = np.zeros(5, np.float32)
+    weights["norm.bias"] = np.zeros(24, np.int64)
+    with pytest.raises(UserError) as caught:
+        timm.load(weights, vit())
+    message = str(caught.value)
+    assert "missing:   blocks.2.norm1.bias (24,)" in message
+    assert "unknown:   dist_token (1, 1, 24)" in message
+    assert "misshapen: blocks.0.mlp.fc1.bias (5,), the encoder has (96,)" in message
+    assert "misshapen: norm.bias has dtype int64" in message
+    assert len(message.splitlines()) == 5
+
+
+def test_another_encoder_is_refused():
+    with pytest.raises(UserError, match=r"missing: +layers\.0(.|\n)*missing: +and 107 more\n  unknown: +blocks\.0"):
+        timm.load(state_dict("deit"), swin())
+
+
+def test_nested_dictionaries_are_explained():
+    with pytest.raises(UserError, match=r"state_dict\['model'\] is of type dict.\n.*files.read"):
+        timm.load({"model": state_dict("deit")}, vit())
+
+
+def test_half_precision_is_widened():
+    weights = {name: array.astype(np.float16) for name, array in state_dict("deit").items()}
+    params = timm.load(weights, vit())
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("float32")}
+    np.testing.assert_array_equal(params["norm"]["scale"], weights["norm.weight"].astype(np.float32))
+
+
+def test_fixed_positions_are_compared_with_the_formula(capsys):
+    weights = state_dict("moco_v3")
+    with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\) in the file is not MoCo v3's.*\n.*flavour='deit'"):
+        timm.load(weights, vit("moco_v3", heads=6))
+    weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
+    assert not weights["pos_embed"][0, 0].any()
+    np.testing.assert_array_equal(weights["pos_embed"][0, 1:], positions.sincos(4, 4, 24))
+    timm.load(weights, vit("moco_v3"))
+    assert "left out: 1 of fixed positions, equal to the formula: pos_embed" in capsys.readouterr().out
+    timm.load(weights, vit("moco_v3", image_size=(32, 16)))
+
+
+def test_positions_of_another_size_are_resized_when_asked():
+    weights = state_dict("deit")
+    encoder = vit(image_size=(24, 12))
+    with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\), the encoder has \(1, 19, 24\) \(resize=True interp"):
+        timm.load(weights, encoder)
+    params = timm.load(weights, encoder, resize=True)
+    images = jax.random.normal(jax.random.key(0), (1, 24, 12, 3))
+    resized = jax.jit(encoder.apply)({"params": params}, images)
+    on_the_fly = jax.jit(vit().apply)({"params": timm.load(weights, vit())}, images)
+    np.testing.assert_allclose(resized.pooled, on_the_fly.pooled, rtol=1e-4, atol=1e-5)
+
+
+def test_window_biases_of_another_size_are_resized_when_asked(capsys):
+    weights = state_dict("swin")
+    with pytest.raises(UserError, match=r"bias_table \(25, 1\), the encoder has \(49, 1\) \(resize=True interpolates"):
+        timm.load(weights, swin(window=4))
+    capsys.readouterr()
+    params = timm.load(weights, swin(window=4), resize=True)
+    assert "resized:  8: layers.0.blocks.0.attn.relative" in capsys.readouterr().out
+    table = weights["layers.1.blocks.0.attn.relative_position_bias_table"]
+    expected = positions.resize(table.reshape(5, 5, 2), (7, 7)).reshape(49, 2)
+    np.testing.assert_array_equal(params["stage_2_block_1"]["attn"]["bias_table"], expected)
+
+
+def test_dump_refuses_parameters_of_another_encoder():
+    params = fresh(vit())
+    with pytest.raises(UserError, match=r"not those of the ViT of width 24 and 5 blocks.\n  unknown:   block_6/"):
+        timm.dump(params, vit(depth=5))
+    with pytest.raises(UserError, match="missing:   block_7/"):
+        timm.dump(params, vit(depth=7))
+    with pytest.raises(UserError, match="misshapen: block_1/"):
+        timm.dump(params, vit(width=12))
