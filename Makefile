@@ -1,5 +1,5 @@
 # make demo   the main job on the embedded digits          make test       lint and the tests
-# make bench  what RePre costs per step, on this machine   make test-slow  the long tests
+# make bench  what RePre costs, on this machine            make test-slow  the long tests
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
 #   VENV=none         use the Python on PATH and what is installed there (Docker, Colab, no network)
@@ -49,6 +49,7 @@ lint: $(READY_DEV)
 
 bench: $(READY)
 	$(PY) -m benchmarks.repre_cost
+	$(PY) -m benchmarks.decoder_cost
 
 $(VENV)/.ready-$(ACCELERATOR): requirements.txt $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

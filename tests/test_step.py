@@ -237,3 +237,53 @@ def test_frozen_parameters_do_not_count_in_the_gradient_norm(tiny):
     free = dataclasses.replace(method, rules=())
     norms = [jax.jit(m.train_step)(state, batch())[1]["gradient_norm"] for m in (frozen, free)]
     assert norms[0] < 0.9 * norms[1]
+
+
+def test_both_views_can_be_reconstructed():
+    _, method = build(**{"repre.views": 2})
+    state = init(method)
+    pixels = pixels_of(method, state, batch())
+    images = photometric.normalize(pixels, method.mean, method.std).reshape(-1, *SIZE, 3)
+    output = method.encode(state.params["encoder"], images)
+    rebuilt = method.branch.reconstruct(state.params, output.pyramid).reshape(pixels.shape)
+    each = [reconstruction.l1(rebuilt[:, view], pixels[:, view]) for view in (0, 1)]
+    assert abs(each[0] - each[1]) > 1e-4
+    ours = method.branch.loss(state.params, output.pyramid, pixels)
+    np.testing.assert_allclose(ours, (each[0] + each[1]) / 2, rtol=1e-5)
+
+
+def test_only_the_online_encoder_drops_paths():
+    """With drop path the online side draws anew each step; the target's projections stay those of the whole network."""
+    _, plain = build()
+    _, dropping = build(**{"encoder.drop_path": 0.9})
+    state = init(plain)
+    views = batch()
+    seen = []
+
+    def losses(method, state):
+        """Of one step, with a framework that remembers what it was given."""
+
+        def remember(online, target):
+            jax.debug.callback(lambda *both: seen.append([np.asarray(x) for x in both]), online, target)
+            return method.framework.loss(online, target)
+
+        spying = dataclasses.replace(method, framework=dataclasses.replace(method.framework, loss=remember))
+        jax.block_until_ready(jax.jit(spying.train_step)(state, views))
+        jax.effects_barrier()
+        return seen[-1]
+
+    online, target = losses(plain, state)
+    dropped, same_target = losses(dropping, state)
+    np.testing.assert_allclose(same_target, target, rtol=1e-5, atol=1e-6)
+    assert np.abs(dropped - online).max() > 1e-2
+    again, _ = losses(dropping, state)
+    np.testing.assert_array_equal(again, dropped)
+
+
+def test_evaluation_drops_no_paths():
+    _, plain = build()
+    _, dropping = build(**{"encoder.drop_path": 0.9})
+    state = init(plain)
+    images = jax.random.normal(jax.random.key(0), (4, *SIZE, 3))
+    a, b = (m.encode(state.params["encoder"], images).pooled for m in (plain, dropping))
+    np.testing.assert_array_equal(a, b)

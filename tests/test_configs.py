@@ -1,0 +1,63 @@
+"""Every config and variant: it builds, says what the paper says, and the tiny ones train."""
+
+import json
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import main
+from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
+from repre_jax.core.types import Views
+from repre_jax.tasks import setup
+
+ROOT = Path(__file__).resolve().parent.parent
+DECODERS = [name for name in base.VARIANTS if name not in ("digits", "tiny", "baseline")]
+
+
+@pytest.mark.parametrize("name", ["moco_vit_b", "moco_swin_t"])
+def test_tiny_trains(name, tmp_path, monkeypatch):
+    """A few steps, k-NN, checkpoint, reconstructions; moco_vit_s has its own tests."""
+    monkeypatch.chdir(ROOT)
+    command = ["main.py", f"--config=configs/{name}.py:tiny", f"--workdir={tmp_path}", "--config.total_steps=4"]
+    assert main.main(command) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert result["steps"] == 4
+    assert all(math.isfinite(loss) for loss in losses)
+    assert len(set(losses)) == len(losses) >= 2
+    assert 0 < result["reconstruction_l1"] < 10
+
+
+@pytest.mark.parametrize("variant", DECODERS)
+@pytest.mark.parametrize("module", [moco_vit_s, moco_swin_t], ids=lambda module: module.__name__)
+def test_every_variant_of_the_decoder_makes_another_step(module, variant):
+    """It traces, and its decoder or its number of pixels is not the default's, but for conv2, which is the default."""
+    steps = {}
+    for variants in ("tiny", f"{variant},tiny"):
+        config = module.get_config(variants)
+        method = setup.build_method(config, setup.build_plan(config, records=100))
+        size = config.data.image_size
+        state = jax.eval_shape(lambda m=method, s=size: m.init_state(jax.random.PRNGKey(0), (*s, 3)))
+        batch = Views(
+            images=jax.ShapeDtypeStruct((16, 2, *size, 3), np.uint8), labels=jax.ShapeDtypeStruct((16,), np.int32)
+        )
+        jax.eval_shape(method.train_step, state, batch)
+        names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.params["decoder"])}
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(state.params["decoder"]))
+        steps[variants] = (names, shapes, method.branch.views)
+    assert (steps["tiny"] != steps[f"{variant},tiny"]) == (variant != "conv2")
+
+
+def test_the_encoders_are_the_papers():
+    small, large, swin = (setup.build_encoder(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
+    assert (small.width, small.depth, small.heads, small.patch, small.flavour) == (384, 12, 12, 16, "moco_v3")
+    assert (large.width, large.depth, large.heads, large.patch, large.flavour) == (768, 12, 12, 16, "moco_v3")
+    assert (swin.width, swin.depth, swin.heads, swin.window) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
+
+
+def test_swin_names_are_known_to_the_variants():
+    assert set(base.SWIN) == set(setup.encoders.SWINS)
