@@ -53,7 +53,7 @@ def test_every_variant_of_the_decoder_makes_another_step(module, variant):
 
 
 def test_the_encoders_are_the_papers():
-    small, large, swin = (setup.build_encoder(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
+    small, large, swin = (setup.encoder_of(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
     assert (small.width, small.depth, small.heads, small.patch, small.flavour) == (384, 12, 12, 16, "moco_v3")
     assert (large.width, large.depth, large.heads, large.patch, large.flavour) == (768, 12, 12, 16, "moco_v3")
     assert (swin.width, swin.depth, swin.heads, swin.window) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)

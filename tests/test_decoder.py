@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from repre_jax.core.errors import UserError
@@ -158,7 +158,6 @@ def test_upsampling_is_bilinear():
     np.testing.assert_allclose(got, np.interp((np.arange(7) + 0.5) * 4 / 7 - 0.5, np.arange(4), line), atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
 @given(rows=st.integers(1, 4), columns=st.integers(1, 4), patch=st.integers(1, 5), channels=st.integers(1, 4))
 def test_rearranging_pixels_inverts_cutting_into_patches(rows, columns, patch, channels):
     image = np.arange(2 * rows * columns * patch**2 * channels).reshape(2, rows * patch, columns * patch, channels)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from repre_jax.models import positions
@@ -43,14 +43,12 @@ def test_resize_equals_bicubic_sampling(guard):
     np.testing.assert_allclose(positions.resize(table, size, guard), expected, rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 2**31))
 def test_resizing_to_the_same_size_is_the_identity(rows, columns, seed):
     table = np.random.default_rng(seed).normal(size=(rows, columns, 3)).astype(np.float32)
     np.testing.assert_array_equal(positions.resize(table, (rows, columns)), table)
 
 
-@settings(deadline=None, max_examples=25)
 @given(old=st.integers(1, 9), new=st.integers(1, 12), guard=st.sampled_from([0.0, 0.1]))
 def test_a_constant_table_stays_constant(old, new, guard):
     table = np.full((old, old, 1), 3.0, np.float32)

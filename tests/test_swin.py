@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from repre_jax.core.errors import UserError
@@ -13,7 +13,6 @@ from repre_jax.models import swin
 windows = st.integers(1, 5)
 
 
-@settings(deadline=None, max_examples=40)
 @given(window=windows, high=st.integers(1, 4), wide=st.integers(1, 4))
 def test_merge_inverts_partition(window, high, wide):
     x = np.arange(2 * high * wide * window**2 * 3).reshape(2, high * window, wide * window, 3)
@@ -25,7 +24,6 @@ def test_merge_inverts_partition(window, high, wide):
         np.testing.assert_array_equal(parts[1, row * wide + column], corner.reshape(-1, 3))
 
 
-@settings(deadline=None, max_examples=40)
 @given(window=st.integers(2, 5), high=st.integers(1, 4), wide=st.integers(1, 4), data=st.data())
 def test_the_shift_mask_equals_a_brute_force_one(window, high, wide, data):
     """Two tokens of a window may see each other iff they came into it without crossing an edge of the map.
@@ -46,7 +44,6 @@ def test_the_shift_mask_equals_a_brute_force_one(window, high, wide, data):
         assert mask[w, a, b] == (0 if places[0] == places[1] else -100)
 
 
-@settings(deadline=None, max_examples=40)
 @given(window=windows, extra=st.integers(0, 4))
 def test_the_bias_of_a_pair_depends_on_its_offset_only(window, extra):
     """A smaller window reads from the same table the entries of the same offsets."""

@@ -87,8 +87,9 @@ def test_the_counts_are_printed(capsys):
     weights = state_dict("deit") | {"head.weight": np.zeros((10, 24)), "head.bias": np.zeros(10)}
     timm.load(weights, vit())
     assert capsys.readouterr().out.splitlines() == [
-        "Loaded 78 of 78 tensors of the ViT of width 24 and 6 blocks, out of 80 in the file.",
-        "  heads:    3, as the encoder was built; a file does not tell",
+        "Loaded 78 of 78 tensors of the encoder, from 80 in the file.",
+        "  encoder:  ViT (deit), width 24, 6 blocks, 3 heads, patch 4",
+        "  heads:    3 as it was built; the file cannot tell, 6 and 12 have equal shapes",
         "  left out: 2 of classifier or projector: head.bias, head.weight",
     ]
 
@@ -166,6 +167,15 @@ def test_a_plain_file_has_no_branch():
         timm.load(state_dict("deit"), vit(), branch="online")
 
 
+def test_a_tensor_under_two_prefixes_is_refused():
+    weights = state_dict("deit")
+    with pytest.raises(UserError, match=r"holds 'norm.bias' more than once"):
+        timm.load(weights | {"module.norm.bias": weights["norm.bias"]}, vit())
+    arrays = as_framework("MoBY", state_dict("swin"), state_dict("swin"))
+    with pytest.raises(UserError, match=r"holds 'norm.bias' more than once"):
+        timm.load(arrays | {"norm.bias": weights["norm.bias"]}, swin(), branch="target")
+
+
 def test_every_fault_is_named():
     weights = state_dict("deit")
     del weights["blocks.2.norm1.bias"]
@@ -237,7 +247,7 @@ def test_window_biases_of_another_size_are_resized_when_asked(capsys):
 
 def test_dump_refuses_parameters_of_another_encoder():
     params = fresh(vit())
-    with pytest.raises(UserError, match=r"not those of the ViT of width 24 and 5 blocks.\n  unknown:   block_6/"):
+    with pytest.raises(UserError, match=r"not those of the encoder \(.* 5 blocks, .*\n  unknown:   block_6/"):
         timm.dump(params, vit(depth=5))
     with pytest.raises(UserError, match="missing:   block_7/"):
         timm.dump(params, vit(depth=7))

@@ -17,7 +17,7 @@ from flax import traverse_util
 
 from repre_jax.core.errors import UserError
 from repre_jax.models import positions
-from repre_jax.models.encoders import Encoder
+from repre_jax.models.encoders import Encoder, describe
 from repre_jax.models.vit import ViT
 
 Arrays = Mapping[str, np.ndarray]
@@ -90,7 +90,7 @@ def load(state_dict: Arrays, encoder: Encoder, *, branch: str | None = None, res
             misshapen.append(f"{name} has dtype {array.dtype}, not floating point")
         else:
             flat[path] = _to_ours(path, array.astype(np.float32))
-    _refuse(f"These weights do not fit {_describe(encoder)}.", missing, unknown, misshapen)
+    _refuse(f"These weights do not fit the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     _report(encoder, branch, len(flat), len(state_dict), left_out, resized)
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -107,7 +107,7 @@ def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     missing = [path for path, _ in wanted.values() if path not in flat]
     unknown = sorted(flat.keys() - {path for path, _ in wanted.values()})
     misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
-    _refuse(f"These parameters are not those of {_describe(encoder)}.", missing, unknown, misshapen)
+    _refuse(f"These parameters are not those of the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     if isinstance(encoder, ViT) and encoder.flavour == "moco_v3":
         arrays["pos_embed"] = _fixed_positions(*(side // encoder.patch for side in encoder.image_size), encoder.width)
     return arrays
@@ -168,11 +168,15 @@ def _without_wrappers(state_dict: Arrays) -> dict[str, np.ndarray]:
                 f"state_dict[{name!r}] is of type {type(array).__name__}.\n"
                 "  expected: NumPy arrays by name; repre_jax.interop.files.read gives them for a file"
             )
-        plain = re.sub(r"(^|\.)module\.", r"\1", re.sub(r"^(state_dict|model)\.", "", name))
-        if plain in arrays:
-            raise UserError(f"state_dict has {plain!r} more than once, {name!r} among them.")
-        arrays[plain] = np.asarray(array)
+        _put(arrays, re.sub(r"(^|\.)module\.", r"\1", re.sub(r"^(state_dict|model)\.", "", name)), np.asarray(array))
     return arrays
+
+
+def _put(arrays: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
+    """A name that is left twice after prefixes are taken off would hide a tensor."""
+    if name in arrays:
+        raise UserError(f"The state dict holds {name!r} more than once, with and without a prefix.")
+    arrays[name] = array
 
 
 def _select_branch(arrays: dict[str, np.ndarray], branch: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -187,8 +191,12 @@ def _select_branch(arrays: dict[str, np.ndarray], branch: str | None) -> tuple[d
                 f"This is a file of {layout.framework}, and branch is {branch!r}.\n"
                 f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
             )
-        others = [key for key in arrays for name in held if name != branch and key.startswith(prefixes[name])]
-        kept = {key.removeprefix(prefixes[branch]): array for key, array in arrays.items() if key not in set(others)}
+        kept, others = {}, []
+        for key, array in arrays.items():
+            if any(key.startswith(prefix) for name, prefix in prefixes.items() if name != branch):
+                others.append(key)
+            else:
+                _put(kept, key.removeprefix(prefixes[branch]), array)
         return kept, others
     if branch is not None:
         raise UserError(
@@ -251,12 +259,6 @@ def _check_fixed_positions(table: np.ndarray, encoder: ViT) -> None:
     )
 
 
-def _describe(encoder: Encoder) -> str:
-    kind = type(encoder).__name__
-    blocks = encoder.depth if isinstance(encoder, ViT) else "-".join(str(number) for number in encoder.depth)
-    return f"the {kind} of width {encoder.width} and {blocks} blocks"
-
-
 def _report(
     encoder: Encoder,
     branch: str | None,
@@ -266,11 +268,12 @@ def _report(
     resized: list[str],
 ) -> None:
     """count: tensors loaded, all that the encoder has; held: tensors in the file."""
-    print(f"Loaded {count} of {count} tensors of {_describe(encoder)}, out of {held} in the file.")
+    print(f"Loaded {count} of {count} tensors of the encoder, from {held} in the file.")
+    print(f"  encoder:  {describe(encoder)}")
     if branch is not None:
         print(f"  branch:   {branch}")
     if isinstance(encoder, ViT):
-        print(f"  heads:    {encoder.heads}, as the encoder was built; a file does not tell")
+        print(f"  heads:    {encoder.heads} as it was built; the file cannot tell, 6 and 12 have equal shapes")
     if resized:
         print(f"  resized:  {len(resized)}: {_few(resized)}")
     for kind, names in left_out.items():

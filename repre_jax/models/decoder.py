@@ -8,16 +8,17 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
+from repre_jax.models.encoders import Encoder
 from repre_jax.models.layers import Block
 from repre_jax.models.swin import Swin, SwinBlock
-from repre_jax.models.vit import LAYER_NORM_EPSILON, ViT
+from repre_jax.models.vit import LAYER_NORM_EPSILON
 
 PRESETS = ("paper", "light")
 OPERATORS = ("conv", "transformer")
 HEAD_WIDTH = 32  # of transformer fusion layers, as in Swin and in MoCo v3's ViT-S
 
 # `light`: lateral width as a share of the feature's, in a pyramid of one width (ViT) or of several (Swin), for one or
-# for both views: such that the decoder adds at most 4 % to MoCo v3's step, as benchmarks/decoder_cost.py prints.
+# for both views: such that with K = 4 the decoder adds at most 4 % to MoCo v3's step (benchmarks/decoder_cost.py).
 LIGHT_SHARE = {("one", 1): 5 / 12, ("one", 2): 1 / 4, ("several", 1): 1 / 3, ("several", 2): 1 / 4}
 
 
@@ -115,8 +116,15 @@ def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
     return cells.reshape(count, rows * patch, columns * patch, channels)
 
 
+def describe(module: Decoder) -> str:
+    """For example 'paper, 2 conv layers a block, all features, 1 view'."""
+    features = "last feature alone" if module.single else "all features"
+    views = "1 view" if module.views == 1 else "both views"
+    return f"{module.preset}, {module.fusion_layers} {module.operator} layers a block, {features}, {views}"
+
+
 def build(
-    encoder: ViT | Swin,
+    encoder: Encoder,
     *,
     preset: str = "paper",
     views: int = 1,

@@ -30,9 +30,9 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
 
     Without overrides it is timm's model of that name for 224 x 224 pixels, without the classifier: vit_s has 6 heads
     and learned positions. Overrides:
-      both: width, depth, heads (Swin: one number a stage), patch, channels (of the images, 3), drop_path (0), remat
-            (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32)
-      ViT:  flavour ('deit', 'dino', 'moco_v3'), hierarchies (K = 4), image_size (224, 224) that positions belong to
+      both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
+            drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32)
+      ViT:  flavour ('deit', 'dino', 'moco_v3'), hierarchies (K = 4); learned positions belong to image_size
       Swin: window (7)
 
     encoder.init(key, images)['params'] gives parameters, and
@@ -52,8 +52,20 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     known = inspect.signature(build).parameters
     for setting in overrides:
         if setting not in known:
-            raise UserError(f"{name} has no setting {setting!r}.\n  expected: {', '.join(known)}")
+            raise UserError(
+                f"{name} has no setting {setting!r}.\n  expected: {', '.join(known)}\n"
+                "  change:   leave it out; a config that sets it is for another kind of encoder"
+            )
     settings = (VITS | SWINS)[name]
     if overrides.get("flavour") == "moco_v3" and name in MOCO_V3_HEADS:
         settings = settings | {"heads": MOCO_V3_HEADS[name]}
     return build(**settings | overrides)
+
+
+def describe(encoder: Encoder) -> str:
+    """For example 'ViT (moco_v3), width 384, 12 blocks, 12 heads, patch 16'."""
+    if isinstance(encoder, ViT):
+        kind, depth, heads = f"ViT ({encoder.flavour})", encoder.depth, encoder.heads
+    else:
+        kind, depth, heads = "Swin", *("-".join(map(str, numbers)) for numbers in (encoder.depth, encoder.heads))
+    return f"{kind}, width {encoder.width}, {depth} blocks, {heads} heads, patch {encoder.patch}"

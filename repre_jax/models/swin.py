@@ -210,14 +210,15 @@ def build(
     heads: Sequence[int],
     patch: int = 4,
     window: int = 7,
+    image_size: Sequence[int] = (224, 224),
     channels: int = 3,
     drop_path: float = 0.0,
     remat: bool = False,
     dtype: Dtype = jnp.float32,
 ) -> Swin:
-    """A Swin whose numbers fit together; depth and heads hold one number a stage.
+    """A Swin whose numbers fit together; depth and heads hold one number a stage. No parameter depends on image_size.
 
-    Raises UserError when they don't agree, or when a stage's heads don't divide its width.
+    Raises UserError when depth and heads don't agree, when a stage's heads don't divide its width, or the patch the image.
     """
     if isinstance(depth, int) or isinstance(heads, int) or len(depth) != len(heads) or not depth:
         raise UserError(
@@ -225,6 +226,7 @@ def build(
             "  expected: for Swin one number a stage in each, such as (2, 2, 6, 2) and (3, 6, 12, 24)"
         )
     checks.at_least_one(width=width, patch=patch, window=window, channels=channels)
+    checks.image_size(image_size, patch)
     for number in depth:
         checks.at_least_one(depth=number)
     for stage, number in enumerate(heads):

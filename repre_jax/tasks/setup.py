@@ -17,8 +17,7 @@ from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import moco_v3
-from repre_jax.models import checks as encoder_checks
-from repre_jax.models import decoder, encoders
+from repre_jax.models import build_encoder, decoder, encoders
 from repre_jax.report import console
 from repre_jax.tasks import checks
 from repre_jax.tasks.online import Evaluation
@@ -68,7 +67,7 @@ def check(config: ConfigDict) -> None:
     """Raises UserError for whatever can be seen to be wrong without the data."""
     checks.ranges(config)
     sharding.make_mesh(config.batch_size)
-    build_encoder(config)
+    encoder_of(config)
     build_train_view(config)
     build_method(config, build_plan(config, records=config.batch_size))
 
@@ -105,6 +104,8 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
         ("devices", console.devices()),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
         ("views", f"{VIEWS} of {height} x {width} pixels a record"),
+        ("encoder", encoders.describe(job.method.encoder)),
+        ("decoder", decoder.describe(job.method.branch.decoder) if job.method.branch else "none: the baseline"),
         *console.plan(job.plan, batch_size=config.batch_size, lr_per_256=config.optim.lr),
         ("parameters", console.parameter_counts(jax.eval_shape(job.init_state).params)),
     ]
@@ -122,24 +123,17 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def build_encoder(config: ConfigDict) -> encoders.Encoder:
+def encoder_of(config: ConfigDict) -> encoders.Encoder:
     """The encoder for the config's images: its name, and whatever else is set."""
     choose("dtype", config.dtype, DTYPES)
-    size = image_size(config)
     settings = {key: value for key, value in config.encoder.items() if value is not None}
-    name = choose("encoder", settings.pop("name"), encoders.VITS | encoders.SWINS)
-    if name in encoders.VITS:
-        settings |= {key: _one_number(key, settings[key]) for key in ("depth", "heads") if key in settings}
-        settings["image_size"] = size
-    encoder = encoders.build_encoder(name, **settings, channels=CHANNELS, dtype=config.dtype)
-    encoder_checks.image_size(size, encoder.patch)
-    return encoder
-
-
-def _one_number(key: str, value: tuple[int, ...]) -> int:
-    if len(value) != 1:
-        raise UserError(f"encoder.{key} is {value}.\n  expected: one number for a ViT; stages are Swin's")
-    return value[0]
+    name = settings.pop("name")
+    if name in encoders.VITS:  # a tuple in the config, since Swin has a number a stage
+        for key in {"depth", "heads"} & settings.keys():
+            if len(settings[key]) != 1:
+                raise UserError(f"encoder.{key} is {settings[key]}.\n  expected: one number; stages are Swin's")
+            settings[key] = settings[key][0]
+    return build_encoder(name, image_size=image_size(config), channels=CHANNELS, dtype=config.dtype, **settings)
 
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
@@ -160,7 +154,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     framework_settings = config.framework.to_dict()
     name = choose("framework", framework_settings.pop("name"), FRAMEWORKS)
     del framework_settings["momentum"]  # a schedule, in the plan
-    encoder = build_encoder(config)
+    encoder = encoder_of(config)
     branch = None
     if config.repre.enabled:
         branch = ReconstructionBranch(
