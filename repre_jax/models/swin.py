@@ -218,7 +218,7 @@ def build(
 ) -> Swin:
     """A Swin whose numbers fit together; depth and heads hold one number a stage. No parameter depends on image_size.
 
-    Raises UserError when depth and heads don't agree, when a stage's heads don't divide its width, or the patch the image.
+    Raises UserError when depth and heads don't agree, a stage's heads don't divide its width, or the patch the image.
     """
     if isinstance(depth, int) or isinstance(heads, int) or len(depth) != len(heads) or not depth:
         raise UserError(
