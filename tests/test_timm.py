@@ -1,5 +1,7 @@
 """timm's names <-> ours: every tensor accounted for, both branches told apart, everything given back to the bit."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,6 +149,8 @@ def test_published_files_of_frameworks(layout, branch, capsys):
     for name, array in {"online": online, "target": target}[branch].items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
     printed = capsys.readouterr().out
+    accounted = [int(number) for number in re.findall(r"(?:left out: |Loaded )(\d+)", printed)]
+    assert sum(accounted) == len(arrays), "every tensor of the file is loaded or named as left out"
     other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
     assert f"left out: {other} of the other branch" in printed
     with pytest.raises(
@@ -219,6 +223,16 @@ def test_fixed_positions_are_compared_with_the_formula(capsys):
     timm.load(weights, vit("moco_v3"))
     assert "left out: 1 of fixed positions, equal to the formula: pos_embed" in capsys.readouterr().out
     timm.load(weights, vit("moco_v3", image_size=(32, 16)))
+
+
+def test_weights_of_moco_v3_are_recognised_in_another_flavour(capsys):
+    """They load, as DeiT's fine-tuning does it, but six heads would be wrong for them."""
+    weights = state_dict("deit")
+    timm.load(weights, vit())
+    assert "note:" not in capsys.readouterr().out
+    weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
+    timm.load(weights, vit())
+    assert "MoCo v3's, whose ViT-S has 12 heads; flavour='moco_v3'" in capsys.readouterr().out
 
 
 def test_positions_of_another_size_are_resized_when_asked():

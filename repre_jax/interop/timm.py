@@ -8,7 +8,6 @@ Only arrays and names pass here; repre_jax/interop/files.py has the files.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,42 +15,17 @@ import numpy as np
 from flax import traverse_util
 
 from repre_jax.core.errors import UserError
+from repre_jax.interop import state_dicts
 from repre_jax.models import positions
 from repre_jax.models.encoders import Encoder, describe
 from repre_jax.models.vit import ViT
 
-Arrays = Mapping[str, np.ndarray]
-
 FIXED_TOLERANCE = 1e-5  # MoCo v3 computes its table in float32
 
 
-@dataclass(frozen=True)
-class TwoBranches:
-    """Where a framework's files keep its encoders."""
-
-    framework: str
-    online: str
-    target: str
-
-
-# After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
-# and 243-257, MoBY models/moby.py:45-59).
-FRAMEWORKS = (
-    TwoBranches("MoCo v3", "base_encoder.", "momentum_encoder."),
-    TwoBranches("DINO", "student.backbone.", "teacher.backbone."),
-    TwoBranches("MoBY", "encoder.", "encoder_k."),
-)
-
-# What a file may hold that no encoder has: (pattern from the start of the name, what it is).
-LEFT_OUT = (
-    (r"(optimizer|lr_scheduler|(fp16_)?scaler|amp|dino_loss)\.", "training state"),
-    (r"(projector|projector_k|predictor|student\.head|teacher\.head)\.|queue", "framework heads and queues"),
-    (r"(head|head_dist|fc)\.", "classifier or projector"),
-    (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
-)
-
-
-def load(state_dict: Arrays, encoder: Encoder, *, branch: str | None = None, resize: bool = False) -> dict[str, Any]:
+def load(
+    state_dict: Mapping[str, np.ndarray], encoder: Encoder, *, branch: str | None = None, resize: bool = False
+) -> dict[str, Any]:
     """The encoder's parameters, float32, from timm's names and layouts.
 
     state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's and MoBY's
@@ -64,21 +38,26 @@ def load(state_dict: Arrays, encoder: Encoder, *, branch: str | None = None, res
 
     Raises UserError that names missing, unknown and misshapen tensors, or for a branch that is missing or not there.
     """
-    arrays, others = _select_branch(_without_wrappers(state_dict), branch)
-    arrays, left_out = _without_extras(arrays)
-    left_out["the other branch"] = others
-    if "layers.0.downsample.reduction.weight" in arrays:  # merging stands at the end of a stage; timm: of the next
+    arrays, left_out = state_dicts.encoder_tensors(state_dict, branch)
+    if "layers.0.downsample.reduction.weight" in arrays:  # at the end of a stage; timm: at the start of the next
         arrays = {re.sub(r"^layers\.(\d)\.downsample", _next_stage, name): a for name, a in arrays.items()}
+    fixed = isinstance(encoder, ViT) and "pos_embed" in arrays and _is_fixed(arrays["pos_embed"], encoder)
     if isinstance(encoder, ViT) and encoder.flavour == "moco_v3" and "pos_embed" in arrays:
-        _check_fixed_positions(arrays.pop("pos_embed"), encoder)
+        if not fixed:
+            raise UserError(
+                f"pos_embed {arrays['pos_embed'].shape} in the file is not MoCo v3's fixed table for {encoder.width} "
+                "channels.\n  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
+            )
+        del arrays["pos_embed"]
         left_out["fixed positions, equal to the formula"] = ["pos_embed"]
 
     wanted = _wanted(encoder)
     missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in arrays]
     unknown = [f"{name} {array.shape}" for name, array in arrays.items() if name not in wanted]
     flat, resized, misshapen = {}, [], []
-    for name in wanted.keys() & arrays.keys():
-        path, shape = wanted[name]
+    for name, (path, shape) in wanted.items():
+        if name not in arrays:
+            continue
         array = arrays[name]
         if array.shape != shape and resize:
             array = _resized(name, array, encoder, shape)
@@ -92,6 +71,10 @@ def load(state_dict: Arrays, encoder: Encoder, *, branch: str | None = None, res
             flat[path] = _to_ours(path, array.astype(np.float32))
     _refuse(f"These weights do not fit the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     _report(encoder, branch, len(flat), len(state_dict), left_out, resized)
+    if fixed and encoder.flavour != "moco_v3":
+        print(
+            "  note:     these positions are MoCo v3's, whose ViT-S has 12 heads; flavour='moco_v3' builds that encoder"
+        )
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -159,65 +142,6 @@ def _to_ours(path: str, array: np.ndarray) -> np.ndarray:
     return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
 
 
-def _without_wrappers(state_dict: Arrays) -> dict[str, np.ndarray]:
-    """Takes off 'state_dict.', 'model.' and 'module.', which say how a file was saved and nothing of what it holds."""
-    arrays = {}
-    for name, array in state_dict.items():
-        if not isinstance(array, np.ndarray | jax.Array):
-            raise UserError(
-                f"state_dict[{name!r}] is of type {type(array).__name__}.\n"
-                "  expected: NumPy arrays by name; repre_jax.interop.files.read gives them for a file"
-            )
-        _put(arrays, re.sub(r"(^|\.)module\.", r"\1", re.sub(r"^(state_dict|model)\.", "", name)), np.asarray(array))
-    return arrays
-
-
-def _put(arrays: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
-    """A name that is left twice after prefixes are taken off would hide a tensor."""
-    if name in arrays:
-        raise UserError(f"The state dict holds {name!r} more than once, with and without a prefix.")
-    arrays[name] = array
-
-
-def _select_branch(arrays: dict[str, np.ndarray], branch: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays without those of the other branch, prefixes taken off, and the names of the other branch's."""
-    for layout in FRAMEWORKS:
-        prefixes = {"online": layout.online, "target": layout.target}
-        held = [name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in arrays)]
-        if not held:
-            continue
-        if branch not in held:
-            raise UserError(
-                f"This is a file of {layout.framework}, and branch is {branch!r}.\n"
-                f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
-            )
-        kept, others = {}, []
-        for key, array in arrays.items():
-            if any(key.startswith(prefix) for name, prefix in prefixes.items() if name != branch):
-                others.append(key)
-            else:
-                _put(kept, key.removeprefix(prefixes[branch]), array)
-        return kept, others
-    if branch is not None:
-        raise UserError(
-            f"branch is {branch!r}, but this file holds one encoder, not the two branches of a framework.\n"
-            "  change:   leave branch out"
-        )
-    return arrays, []
-
-
-def _without_extras(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The arrays that an encoder may have, and the names of the others by what they are."""
-    kept, left_out = {}, {}
-    for name, array in arrays.items():
-        kinds = [kind for pattern, kind in LEFT_OUT if re.match(pattern, name)]
-        if kinds:
-            left_out.setdefault(kinds[0], []).append(name)
-        else:
-            kept[name] = array
-    return kept, left_out
-
-
 def _next_stage(match: re.Match) -> str:
     return f"layers.{int(match[1]) + 1}.downsample"
 
@@ -246,17 +170,11 @@ def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.pad(positions.sincos(rows, columns, width), ((1, 0), (0, 0)))[None]
 
 
-def _check_fixed_positions(table: np.ndarray, encoder: ViT) -> None:
-    """A file's table must be the formula's, for a square grid or for the encoder's own."""
+def _is_fixed(table: np.ndarray, encoder: ViT) -> bool:
+    """Whether a file's positions are MoCo v3's formula, for a square grid or for the encoder's own."""
     grids = [tuple(side // encoder.patch for side in encoder.image_size), (round((table.shape[1] - 1) ** 0.5),) * 2]
-    for grid in grids:
-        expected = _fixed_positions(*grid, encoder.width)
-        if expected.shape == table.shape and np.allclose(table, expected, atol=FIXED_TOLERANCE):
-            return
-    raise UserError(
-        f"pos_embed {table.shape} in the file is not MoCo v3's fixed table for {encoder.width} channels.\n"
-        "  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
-    )
+    tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
+    return any(t.shape == table.shape and np.allclose(t, table, atol=FIXED_TOLERANCE) for t in tables)
 
 
 def _report(
@@ -277,8 +195,7 @@ def _report(
     if resized:
         print(f"  resized:  {len(resized)}: {_few(resized)}")
     for kind, names in left_out.items():
-        if names:
-            print(f"  left out: {len(names)} of {kind}: {_few(names)}")
+        print(f"  left out: {len(names)} of {kind}: {_few(names)}")
 
 
 def _few(names: list[str]) -> str:

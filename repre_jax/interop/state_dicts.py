@@ -1,0 +1,104 @@
+"""The encoder's tensors among everything that a file of weights holds: prefixes, branches, heads, buffers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from repre_jax.core.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+LeftOut = dict[str, list[str]]  # what it is -> names
+
+
+@dataclass(frozen=True)
+class TwoBranches:
+    """Where a framework's files keep its encoders."""
+
+    framework: str
+    online: str
+    target: str
+
+
+# After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
+# and 243-257, MoBY models/moby.py:45-59).
+FRAMEWORKS = (
+    TwoBranches("MoCo v3", "base_encoder.", "momentum_encoder."),
+    TwoBranches("DINO", "student.backbone.", "teacher.backbone."),
+    TwoBranches("MoBY", "encoder.", "encoder_k."),
+)
+
+# What a file may hold that no encoder has: (pattern from the start of the name, what it is).
+LEFT_OUT = (
+    (r"(optimizer|lr_scheduler|(fp16_)?scaler|amp|dino_loss)\.", "training state"),
+    (r"(projector|projector_k|predictor|student\.head|teacher\.head)\.|queue", "framework heads and queues"),
+    (r"(head|head_dist|fc)\.", "classifier or projector"),
+    (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
+)
+
+
+def encoder_tensors(state_dict: Mapping[str, np.ndarray], branch: str | None) -> tuple[Arrays, LeftOut]:
+    """What may belong to the encoder, without prefixes, and the names of everything else.
+
+    branch: 'online' or 'target' for files of a framework, None for others. Raises UserError when it does not fit the
+    file, when a value is not an array, or when two names are the same but for their prefixes.
+    """
+    arrays, others = _select_branch(_without_wrappers(state_dict), branch)
+    left_out = {"the other branch": others} if others else {}
+    kept = {}
+    for name, array in arrays.items():
+        kinds = [kind for pattern, kind in LEFT_OUT if re.match(pattern, name)]
+        if kinds:
+            left_out.setdefault(kinds[0], []).append(name)
+        else:
+            kept[name] = array
+    return kept, left_out
+
+
+def _without_wrappers(state_dict: Arrays) -> Arrays:
+    """Takes off 'state_dict.', 'model.' and 'module.', which say how a file was saved and nothing of what it holds."""
+    arrays = {}
+    for name, array in state_dict.items():
+        if not isinstance(array, np.ndarray | jax.Array):
+            raise UserError(
+                f"state_dict[{name!r}] is of type {type(array).__name__}.\n"
+                "  expected: NumPy arrays by name; repre_jax.interop.files.read gives them for a file"
+            )
+        _put(arrays, re.sub(r"(^|\.)module\.", r"\1", re.sub(r"^(state_dict|model)\.", "", name)), np.asarray(array))
+    return arrays
+
+
+def _put(arrays: Arrays, name: str, array: np.ndarray) -> None:
+    """A name that is left twice after prefixes are taken off would hide a tensor."""
+    if name in arrays:
+        raise UserError(f"The state dict holds {name!r} more than once, with and without a prefix.")
+    arrays[name] = array
+
+
+def _select_branch(arrays: Arrays, branch: str | None) -> tuple[Arrays, list[str]]:
+    """The arrays without those of the other branch, prefixes taken off, and the names of the other branch's."""
+    for layout in FRAMEWORKS:
+        prefixes = {"online": layout.online, "target": layout.target}
+        held = [name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in arrays)]
+        if not held:
+            continue
+        if branch not in held:
+            raise UserError(
+                f"This is a file of {layout.framework}, and branch is {branch!r}.\n"
+                f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
+            )
+        kept, others = {}, []
+        for key, array in arrays.items():
+            if any(key.startswith(prefix) for name, prefix in prefixes.items() if name != branch):
+                others.append(key)
+            else:
+                _put(kept, key.removeprefix(prefixes[branch]), array)
+        return kept, others
+    if branch is not None:
+        raise UserError(
+            f"branch is {branch!r}, but this file holds one encoder, not the two branches of a framework.\n"
+            "  change:   leave branch out"
+        )
+    return arrays, []
