@@ -113,12 +113,17 @@ def test_positions_are_added_to_the_patches(encoded):
     [
         ({"image_size": (8, 22)}, "8 x 22 pixels cannot be cut into patches of 4 x 4"),
         ({"hierarchies": 7}, "hierarchies 7 does not fit an encoder of 6 blocks"),
-        ({"hierarchies": 0}, "hierarchies 0"),
+        ({"hierarchies": 0}, "encoder.hierarchies must be a whole number of at least 1, got 0"),
+        ({"hierarchies": "4"}, "encoder.hierarchies must be a whole number of at least 1, got '4'"),
+        ({"image_size": 224}, "image_size is 224.\n  expected: height and width"),
+        ({"image_size": (8,)}, r"image_size is \(8,\)"),
+        ({"dtype": "float16"}, "Unknown dtype 'float16'.\n  expected: float32 or bfloat16"),
         ({"heads": 5}, "width 24 must be a multiple of encoder.heads"),
         ({"depth": 0}, "encoder.depth must be a whole number of at least 1"),
         ({"flavour": "moco"}, "Unknown encoder.flavour 'moco'.\n  expected: deit, dino, moco_v3"),
         ({"width": 6}, "width 6 must be a multiple of 4"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
+        ({"drop_path": "0.1"}, "drop_path is '0.1'"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(changes, words):

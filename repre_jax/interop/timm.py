@@ -39,11 +39,10 @@ def load(
     Raises UserError that names missing, unknown and misshapen tensors, or for a branch that is missing or not there.
     """
     arrays, left_out = state_dicts.encoder_tensors(state_dict, branch)
-    if "layers.0.downsample.reduction.weight" in arrays:  # at the end of a stage; timm: at the start of the next
-        arrays = {re.sub(r"^layers\.(\d)\.downsample", _next_stage, name): a for name, a in arrays.items()}
-    fixed = isinstance(encoder, ViT) and "pos_embed" in arrays and _is_fixed(arrays["pos_embed"], encoder)
+    arrays = {_merging_first(name, arrays): array for name, array in arrays.items()}
+    has_fixed = isinstance(encoder, ViT) and "pos_embed" in arrays and _is_fixed(arrays["pos_embed"], encoder)
     if isinstance(encoder, ViT) and encoder.flavour == "moco_v3" and "pos_embed" in arrays:
-        if not fixed:
+        if not has_fixed:
             raise UserError(
                 f"pos_embed {arrays['pos_embed'].shape} in the file is not MoCo v3's fixed table for {encoder.width} "
                 "channels.\n  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
@@ -71,7 +70,7 @@ def load(
             flat[path] = _to_ours(path, array.astype(np.float32))
     _refuse(f"These weights do not fit the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     _report(encoder, branch, len(flat), len(state_dict), left_out, resized)
-    if fixed and encoder.flavour != "moco_v3":
+    if has_fixed and encoder.flavour != "moco_v3":
         print(
             "  note:     these positions are MoCo v3's, whose ViT-S has 12 heads; flavour='moco_v3' builds that encoder"
         )
@@ -142,8 +141,11 @@ def _to_ours(path: str, array: np.ndarray) -> np.ndarray:
     return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
 
 
-def _next_stage(match: re.Match) -> str:
-    return f"layers.{int(match[1]) + 1}.downsample"
+def _merging_first(name: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Swin's authors merge patches at the end of a stage, timm at the start of the next one: timm's name."""
+    if "layers.0.downsample.reduction.weight" not in arrays:
+        return name
+    return re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
 
 
 def _resizable(name: str) -> bool:

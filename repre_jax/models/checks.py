@@ -1,23 +1,37 @@
 """What encoders ask of their settings and images. Each fault is a UserError that names the setting."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from repre_jax.core.errors import UserError
 
+DTYPES = ("float32", "bfloat16")
 
-def at_least_one(**settings: int) -> None:
+
+def at_least_one(**settings: Any) -> None:
     """Every setting must be a whole number of at least 1."""
     for name, value in settings.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise UserError(f"encoder.{name} must be a whole number of at least 1, got {value!r}.")
 
 
-def drop_path(rate: float) -> None:
+def drop_path(rate: Any) -> None:
     """The rate must lie in [0, 1)."""
-    if not 0 <= rate < 1:
-        raise UserError(f"encoder.drop_path is {rate}.\n  expected: a probability from 0 up to, not including, 1")
+    if not isinstance(rate, Real) or not 0 <= rate < 1:
+        raise UserError(f"encoder.drop_path is {rate!r}.\n  expected: a probability from 0 up to, not including, 1")
+
+
+def dtype(value: Any) -> jnp.dtype:
+    """'float32', 'bfloat16' or jnp's own, as a dtype."""
+    known = [jnp.dtype(name) for name in DTYPES]
+    for candidate in known:
+        if value == candidate or value == candidate.name:
+            return candidate
+    raise UserError(f"Unknown dtype {value!r}.\n  expected: {' or '.join(DTYPES)}")
 
 
 def heads_divide(width: int, heads: int) -> None:
@@ -29,8 +43,10 @@ def heads_divide(width: int, heads: int) -> None:
         )
 
 
-def image_size(size: Sequence[int], patch: int) -> None:
-    """The patch must divide height and width."""
+def image_size(size: Any, patch: int) -> None:
+    """Height and width, which the patch must divide."""
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) for side in size):
+        raise UserError(f"image_size is {size!r}.\n  expected: height and width, such as (224, 224)")
     if any(side % patch or side < patch for side in size):
         fitting = tuple(max(1, round(side / patch)) * patch for side in size)
         raise UserError(

@@ -233,4 +233,4 @@ def build(
         checks.at_least_one(heads=number)
         checks.heads_divide(width * 2**stage, number)
     checks.drop_path(drop_path)
-    return Swin(width, tuple(depth), tuple(heads), patch, window, channels, drop_path, remat, jnp.dtype(dtype))
+    return Swin(width, tuple(depth), tuple(heads), patch, window, channels, drop_path, remat, checks.dtype(dtype))

@@ -138,7 +138,7 @@ def build(
     Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of moco_v3 (sin-cos
     positions), when there are more hierarchies than blocks, or for an unknown flavour.
     """
-    checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels)
+    checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels, hierarchies=hierarchies)
     checks.drop_path(drop_path)
     if flavour not in FLAVOURS:
         raise UserError(f"Unknown encoder.flavour {flavour!r}.\n  expected: {', '.join(FLAVOURS)}")
@@ -161,5 +161,5 @@ def build(
         channels,
         drop_path,
         remat,
-        jnp.dtype(dtype),
+        checks.dtype(dtype),
     )
