@@ -125,6 +125,8 @@ def test_single_reads_the_last_feature_alone(encoder, pyramid, operator, preset)
             assert "lateral_1" not in variables["params"]
             blocks = {name.split("_")[1] for name in variables["params"] if name.startswith("block")}
             assert blocks == {"1", "2"}, "it keeps the decoder's K - 1 blocks"
+            same_width = encoder is VIT and preset == "paper"
+            assert not (same_width and "block_1_project" in variables["params"]), "nothing to project"
 
 
 @pytest.mark.parametrize(("encoder", "pyramid"), [(VIT, flat()), (SWIN, steep())], ids=["vit", "swin"])
@@ -147,6 +149,17 @@ def test_a_transformer_layer_sees_the_whole_map_of_a_vit():
     rebuilt = module.apply(variables, pyramid)
     moved = module.apply(variables, (pyramid[0].at[:, 0, 0].add(5.0), pyramid[1]))
     assert (jnp.abs(moved - rebuilt)[:, -2:, -2:].max()) > 1e-6, "the opposite corner feels it"
+
+
+def test_every_other_window_is_shifted_in_swin():
+    """Cells (1, 1) and (2, 2) lie in different windows of 2 x 2, and in one window after a shift by 1."""
+    pyramid = steep(((6, 6), (3, 3)))
+    for layers, reached in ((1, False), (2, True)):
+        module = decoder.build(SWIN, operator="transformer", fusion_layers=layers)
+        variables = init(module, pyramid)
+        moved = (pyramid[0].at[:, 2, 2].add(1.0), pyramid[1])
+        change = jnp.abs(module.apply(variables, moved) - module.apply(variables, pyramid))
+        assert bool((change[:, 2:4, 2:4] > 0).any()) == reached, "pixels of cell (1, 1)"
 
 
 def test_upsampling_is_bilinear():

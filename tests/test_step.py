@@ -259,7 +259,12 @@ def test_only_the_online_encoder_drops_paths():
     _, dropping = build(**{"encoder.drop_path": 0.9})
     state = init(plain)
     views = batch()
-    seen = []
+    seen, keys = [], []
+
+    class Spy(type(dropping)):
+        def loss(self, *arguments):
+            jax.debug.callback(keys.append, arguments[-1])
+            return super().loss(*arguments)
 
     def losses(method, state):
         """Of one step, with a framework that remembers what it was given."""
@@ -268,7 +273,8 @@ def test_only_the_online_encoder_drops_paths():
             jax.debug.callback(lambda *both: seen.append([np.asarray(x) for x in both]), online, target)
             return method.framework.loss(online, target)
 
-        spying = dataclasses.replace(method, framework=dataclasses.replace(method.framework, loss=remember))
+        parts = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
+        spying = Spy(**parts | {"framework": dataclasses.replace(method.framework, loss=remember)})
         jax.block_until_ready(jax.jit(spying.train_step)(state, views))
         jax.effects_barrier()
         return seen[-1]
@@ -279,6 +285,8 @@ def test_only_the_online_encoder_drops_paths():
     assert np.abs(dropped - online).max() > 1e-2
     again, _ = losses(dropping, state)
     np.testing.assert_array_equal(again, dropped)
+    augmentation = jax.random.fold_in(jax.random.fold_in(state.rng, 0), 0)
+    assert (keys[-1] != augmentation).any(), "augmentation draws from another key"
 
 
 def test_evaluation_drops_no_paths():
