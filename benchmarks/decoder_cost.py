@@ -22,11 +22,15 @@ SIDE = 224
 PAPERS = ("vit_s", "vit_b", "swin_t")
 DECODERS = {
     "paper": {},
-    "paper, 1 layer": {"fusion_layers": 1},
-    "paper, 4 layers": {"fusion_layers": 4},
     "paper, both views": {"views": 2},
     "light": {"preset": "light"},
     "light, both views": {"preset": "light", "views": 2},
+    "single": {"single": True},
+    "1 conv layer": {"fusion_layers": 1},
+    "4 conv layers": {"fusion_layers": 4},
+    "1 transformer layer": {"operator": "transformer", "fusion_layers": 1},
+    "2 transformer layers": {"operator": "transformer"},
+    "4 transformer layers": {"operator": "transformer", "fusion_layers": 4},
 }
 
 
@@ -51,13 +55,20 @@ def _block_macs(tokens: int, seen: int, width: int) -> int:
 
 
 def decoder_macs(module: decoder.Decoder, pyramid: tuple[tuple[int, int, int], ...]) -> int:
-    """Multiply-adds of a convolutional decoder's forward pass for one image; pyramid: (h, w, C), shallow to deep."""
+    """Multiply-adds of the decoder's forward pass for one image; pyramid: (h, w, C), shallow to deep."""
     widths = module.widths(tuple(channels for _, _, channels in pyramid))
     macs, width = 0, widths[-1]
-    if module.preset == "light":
-        macs += sum(h * w * channels * lateral for (h, w, channels), lateral in zip(pyramid, widths, strict=True))
+    for level, ((h, w, channels), own) in enumerate(zip(pyramid, widths, strict=True), start=1):
+        if module.lateral_share is not None and (not module.single or level == len(pyramid)):
+            macs += h * w * channels * own
     for (h, w, _), own in reversed(list(zip(pyramid, widths, strict=True))[:-1]):
-        macs += h * w * 9 * (width + own) * own + (module.fusion_layers - 1) * h * w * 9 * own**2
+        entering = width if module.single else width + own
+        if module.operator == "conv":
+            macs += h * w * 9 * (entering * own + (module.fusion_layers - 1) * own**2)
+        else:
+            seen = h * w if module.window is None else module.window**2
+            macs += h * w * entering * own if entering != own else 0
+            macs += module.fusion_layers * _block_macs(h * w, seen, own)
         width = own
     return macs + math.prod(pyramid[0][:2]) * width * module.patch**2 * module.channels
 
@@ -76,9 +87,9 @@ def pyramid_of(encoder: Encoder) -> tuple[tuple[int, int, int], ...]:
     return tuple(level.shape[1:] for level in jax.eval_shape(encoder.apply, variables, images).pyramid)
 
 
-def share_of_step(module: decoder.Decoder, encoder: Encoder) -> float:
-    """Decoder forward + backward over the rest of MoCo v3's step, 0.04 being the paper's claim."""
-    return 3 * module.views * decoder_macs(module, pyramid_of(encoder)) / (8 * encoder_macs(encoder))
+def share_of_step(module: decoder.Decoder, encoder: Encoder, views: int) -> float:
+    """Decoder forward + backward on so many views, over the rest of MoCo v3's step; 0.04 is the paper's claim."""
+    return 3 * views * decoder_macs(module, pyramid_of(encoder)) / (8 * encoder_macs(encoder))
 
 
 def run() -> None:
@@ -98,9 +109,10 @@ def run() -> None:
             maps = tuple(jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in pyramid)
             variables = jax.eval_shape(module.init, jax.random.key(0), maps)
             parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
+            added = share_of_step(module, encoder, settings.get("views", 1))
             print(
                 f"| {name} | {encoder_macs(encoder) / 1e9:.3f} | {label} | {decoder_macs(module, pyramid) / 1e9:.3f} "
-                f"| {xla_macs(module, pyramid) / 1e9:.2f} | {share_of_step(module, encoder):.1%} "
+                f"| {xla_macs(module, pyramid) / 1e9:.2f} | {added:.1%} "
                 f"| {parameters / 1e6:.1f} M |"
             )
 

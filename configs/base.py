@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
 
     config.encoder = ConfigDict()
     config.encoder.name = "vit_s"  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
-    config.encoder.flavour = config_dict.placeholder(str)  # ViT: 'deit' (where nothing is set), 'dino' or 'moco_v3'
+    config.encoder.flavour = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'deit', 'dino'
     config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
     config.encoder.remat = False  # True: save memory by computing each block twice
     config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
@@ -67,7 +67,7 @@ def get_config() -> ConfigDict:
 
     config.repre = ConfigDict()
     config.repre.enabled = True  # False: the contrastive baseline
-    config.repre.preset = "paper"  # widths of the decoder: the text's, or 'light': at most 4 % of the step's FLOPs
+    config.repre.preset = "paper"  # widths: the text's; or 'light': with 1 or 2 conv layers at most 4 % of the step
     config.repre.single = False  # True: decode the last feature alone (Table 4)
     config.repre.operator = "conv"  # of fusion layers, or 'transformer' (Table 5)
     config.repre.fusion_layers = 2  # in each decoder block (Table 5)
@@ -141,7 +141,7 @@ def tiny(config: ConfigDict) -> None:
     if config.encoder.name in SWIN:
         config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
     else:
-        config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8, hierarchies=4)
+        config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
     config.framework.hidden = 64
     config.framework.out = 64
     config.batch_size = 16
@@ -159,24 +159,20 @@ def baseline(config: ConfigDict) -> None:
 
 
 def decoder(**settings: Any) -> Callable[[ConfigDict], None]:
-    """One of the paper's ablations of the decoder, or another way to build it."""
+    """Another way to build the decoder."""
     return lambda config: config.repre.update(settings)
 
 
-VARIANTS: dict[str, Callable[[ConfigDict], None]] = {
-    "digits": digits,
-    "baseline": baseline,
-    "light": decoder(preset="light"),
-    "both": decoder(views=2),
-    "single": decoder(single=True),  # Table 4
-    "conv1": decoder(fusion_layers=1),  # Table 5
+FUSIONS = {  # Table 5
+    "conv1": decoder(fusion_layers=1),
     "conv2": decoder(fusion_layers=2),
     "conv4": decoder(fusion_layers=4),
     "transformer1": decoder(operator="transformer", fusion_layers=1),
     "transformer2": decoder(operator="transformer", fusion_layers=2),
     "transformer4": decoder(operator="transformer", fusion_layers=4),
-    "tiny": tiny,
 }
+DECODERS = {"light": decoder(preset="light"), "both": decoder(views=2), "single": decoder(single=True)} | FUSIONS
+VARIANTS = {"digits": digits, "baseline": baseline} | DECODERS | {"tiny": tiny}
 
 
 def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
@@ -185,6 +181,11 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
     unknown = [name for name in names if name not in VARIANTS]
     if unknown:
         raise UserError(f"Unknown variant {unknown[0]!r}.\n  expected: {', '.join(VARIANTS)}, joined by commas")
+    fusions = [name for name in names if name in FUSIONS]
+    if len(set(fusions)) > 1:
+        raise UserError(f"Variants {' and '.join(fusions)} exclude each other.\n  change:   keep one of them")
+    if "baseline" in names and set(names) & DECODERS.keys():
+        raise UserError("Variant baseline has no decoder, so that no variant of the decoder goes with it.")
     for name, change in VARIANTS.items():
         if name in names:
             change(config)

@@ -14,5 +14,4 @@ from configs import base
 def get_config(variants: str = "") -> ConfigDict:
     config = base.get_config()
     config.encoder.name = "vit_b"
-    config.encoder.flavour = "moco_v3"
     return base.with_variants(config, variants)

@@ -10,11 +10,11 @@ import pytest
 
 import main
 from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
+from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
 from repre_jax.tasks import setup
 
 ROOT = Path(__file__).resolve().parent.parent
-DECODERS = [name for name in base.VARIANTS if name not in ("digits", "tiny", "baseline")]
 
 
 @pytest.mark.parametrize("name", ["moco_vit_b", "moco_swin_t"])
@@ -32,7 +32,7 @@ def test_tiny_trains(name, tmp_path, monkeypatch):
     assert 0 < result["reconstruction_l1"] < 10
 
 
-@pytest.mark.parametrize("variant", DECODERS)
+@pytest.mark.parametrize("variant", base.DECODERS)
 @pytest.mark.parametrize("module", [moco_vit_s, moco_swin_t], ids=lambda module: module.__name__)
 def test_every_variant_of_the_decoder_makes_another_step(module, variant):
     """It traces, and its decoder or its number of pixels is not the default's, but for conv2, which is the default."""
@@ -61,3 +61,26 @@ def test_the_encoders_are_the_papers():
 
 def test_swin_names_are_known_to_the_variants():
     assert set(base.SWIN) == set(setup.encoders.SWINS)
+
+
+@pytest.mark.parametrize(
+    ("variants", "words"),
+    [
+        ("conv1,conv4", "Variants conv1 and conv4 exclude each other"),
+        ("transformer1,conv1,tiny", "Variants transformer1 and conv1 exclude each other"),
+        ("baseline,single", "baseline has no decoder"),
+    ],
+)
+def test_variants_that_exclude_each_other_are_named(variants, words):
+    with pytest.raises(UserError, match=words):
+        moco_vit_s.get_config(variants)
+
+
+def test_one_kind_of_encoder_can_replace_another():
+    """--config.encoder.name alone is enough, both ways."""
+    config = moco_vit_s.get_config()
+    config.encoder.name = "swin_t"
+    assert setup.encoder_of(config) == setup.encoder_of(moco_swin_t.get_config())
+    config = moco_swin_t.get_config()
+    config.encoder.name = "vit_s"
+    assert setup.encoder_of(config) == setup.encoder_of(moco_vit_s.get_config())

@@ -1,5 +1,7 @@
 """The decoder: which features meet where, by hand, and every variant of Tables 4 and 5."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,10 @@ def init(module, pyramid):
     return jax.jit(module.init)(jax.random.key(9), pyramid)
 
 
+def apply(module, variables, pyramid):
+    return jax.jit(module.apply)(variables, pyramid)
+
+
 def kernels(variables):
     return {path: params["kernel"].shape for path, params in variables["params"].items()}
 
@@ -37,7 +43,7 @@ def test_shapes_and_widths_for_vit(levels, fusion_layers):
     """2 C -> C, then C -> C."""
     pyramid = flat(levels)
     variables = init(decoder.build(VIT, fusion_layers=fusion_layers), pyramid)
-    assert decoder.build(VIT, fusion_layers=fusion_layers).apply(variables, pyramid).shape == (2, 6, 10, 1)
+    assert apply(decoder.build(VIT, fusion_layers=fusion_layers), variables, pyramid).shape == (2, 6, 10, 1)
     expected = {"to_pixels": (6, 4)}
     for block in range(1, levels):
         for layer in range(1, fusion_layers + 1):
@@ -49,7 +55,7 @@ def test_shapes_and_widths_for_swin():
     """C_deep + C_shallow -> C_shallow, then C_shallow -> C_shallow."""
     pyramid = steep()
     variables = init(decoder.build(SWIN), pyramid)
-    assert decoder.build(SWIN).apply(variables, pyramid).shape == (2, 14, 10, 1)
+    assert apply(decoder.build(SWIN), variables, pyramid).shape == (2, 14, 10, 1)
     assert kernels(variables) == {
         "block_1_conv_1": (3, 3, 24, 8),
         "block_1_conv_2": (3, 3, 8, 8),
@@ -73,7 +79,7 @@ def test_it_walks_from_deep_to_shallow():
     shallow, middle, deep = (np.asarray(level[:, 0, 0]) for level in pyramid)
     x = fuse("block_2_conv_1", fuse("block_1_conv_1", deep, middle), shallow)
     x = x @ params["to_pixels"]["kernel"] + params["to_pixels"]["bias"]
-    np.testing.assert_allclose(module.apply(variables, pyramid), x.reshape(2, 2, 2, 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply(module, variables, pyramid), x.reshape(2, 2, 2, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_light_brings_each_feature_to_a_small_width_first():
@@ -91,7 +97,7 @@ def test_light_brings_each_feature_to_a_small_width_first():
     x = np.concatenate([lateral[1], lateral[0]], -1) @ params["block_1_conv_1"]["kernel"][1, 1]
     x = np.maximum(x + params["block_1_conv_1"]["bias"], 0)
     x = x @ params["to_pixels"]["kernel"] + params["to_pixels"]["bias"]
-    np.testing.assert_allclose(module.apply(variables, pyramid), x.reshape(2, 2, 2, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(module, variables, pyramid), x.reshape(2, 2, 2, 1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +112,12 @@ def test_light_brings_each_feature_to_a_small_width_first():
     ],
 )
 def test_light_has_the_widths_that_were_worked_out(features, views, widths):
-    assert decoder.build(VIT, preset="light", views=views).widths(features) == widths
-    assert decoder.build(VIT, views=views).widths(features) == features
+    encoder = VIT if len(set(features)) == 1 else SWIN
+    assert decoder.build(encoder, preset="light", views=views).widths(features) == widths
+    assert decoder.build(encoder, views=views).widths(features) == features
 
 
-@pytest.mark.parametrize("preset", decoder.PRESETS)
-@pytest.mark.parametrize("operator", decoder.OPERATORS)
+@pytest.mark.parametrize(("operator", "preset"), [("conv", "paper"), ("conv", "light"), ("transformer", "paper")])
 @pytest.mark.parametrize(("encoder", "pyramid"), [(VIT, flat()), (SWIN, steep())], ids=["vit", "swin"])
 def test_single_reads_the_last_feature_alone(encoder, pyramid, operator, preset):
     """The output follows the deepest map and none of the others; with all of them, it follows each."""
@@ -136,7 +142,7 @@ def test_transformer_fusion_layers(encoder, pyramid):
     variables = init(module, pyramid)
     names = {name for name in variables["params"] if name.startswith("block")}
     assert names == {f"block_{b}_{part}" for b in (1, 2) for part in ("project", "transformer_1", "transformer_2")}
-    assert module.apply(variables, pyramid).shape[-1] == 1
+    assert apply(module, variables, pyramid).shape[-1] == 1
     last = variables["params"]["block_2_transformer_2"]["attn"]
     assert last["qkv"]["kernel"].shape == (pyramid[0].shape[-1], 3 * pyramid[0].shape[-1])
     assert ("bias_table" in last) == (encoder is SWIN)
@@ -146,8 +152,8 @@ def test_a_transformer_layer_sees_the_whole_map_of_a_vit():
     pyramid = flat(2)
     module = decoder.build(VIT, operator="transformer", fusion_layers=1)
     variables = init(module, pyramid)
-    rebuilt = module.apply(variables, pyramid)
-    moved = module.apply(variables, (pyramid[0].at[:, 0, 0].add(5.0), pyramid[1]))
+    rebuilt = apply(module, variables, pyramid)
+    moved = apply(module, variables, (pyramid[0].at[:, 0, 0].add(5.0), pyramid[1]))
     assert (jnp.abs(moved - rebuilt)[:, -2:, -2:].max()) > 1e-6, "the opposite corner feels it"
 
 
@@ -158,8 +164,36 @@ def test_every_other_window_is_shifted_in_swin():
         module = decoder.build(SWIN, operator="transformer", fusion_layers=layers)
         variables = init(module, pyramid)
         moved = (pyramid[0].at[:, 2, 2].add(1.0), pyramid[1])
-        change = jnp.abs(module.apply(variables, moved) - module.apply(variables, pyramid))
+        change = jnp.abs(apply(module, variables, moved) - apply(module, variables, pyramid))
         assert bool((change[:, 2:4, 2:4] > 0).any()) == reached, "pixels of cell (1, 1)"
+
+
+@pytest.mark.parametrize("operator", decoder.OPERATORS)
+def test_bfloat16_multiplies_and_float32_comes_out(operator):
+    """Products in the encoder's dtype; upsampling, transformer layers' residual sum and the pixels in float32."""
+    encoder = build_encoder("swin_t", width=4, depth=(1, 1), heads=(1, 2), patch=2, window=2, dtype="bfloat16")
+    module = decoder.build(encoder, operator=operator, preset="light")
+    pyramid = steep(((4, 4), (2, 2)))
+    variables = init(module, pyramid)
+    output, record = jax.eval_shape(functools.partial(module.apply, capture_intermediates=True), variables, pyramid)
+    assert output.dtype == jnp.float32
+    for name, calls in record["intermediates"].items():
+        if name != "__call__" and "__call__" in calls:
+            result = calls["__call__"][0]
+            wanted = jnp.float32 if "transformer" in name else jnp.bfloat16
+            assert (result[0] if isinstance(result, tuple) else result).dtype == wanted, name
+    halves = jnp.arange(8.0).reshape(1, 8, 1, 1).astype(jnp.bfloat16)
+    assert decoder._resize(halves, (13, 1)).dtype == jnp.float32
+
+
+def test_initialisation():
+    """He: the variance is 2 over what enters a value; heads of transformer layers are as wide as the encoder's."""
+    params = init(decoder.build(VIT), flat(2, width=48))["params"]
+    np.testing.assert_allclose(np.var(params["block_1_conv_1"]["kernel"]), 2 / (9 * 96), rtol=0.05)
+    assert not params["block_1_conv_1"]["bias"].any()
+    assert decoder.build(build_encoder("vit_b")).head_width == 64
+    assert decoder.build(build_encoder("vit_s", flavour="moco_v3")).head_width == 32
+    assert decoder.build(build_encoder("swin_s")).head_width == 32
 
 
 def test_upsampling_is_bilinear():
@@ -186,7 +220,8 @@ def test_rearranging_pixels_inverts_cutting_into_patches(rows, columns, patch, c
         ({"preset": "tiny"}, "repre.preset is 'tiny'.\n  expected: paper or light"),
         ({"operator": "mlp"}, "repre.operator is 'mlp'.\n  expected: conv or transformer"),
         ({"views": 3}, "repre.views is 3.\n  expected: 1 or 2"),
-        ({"fusion_layers": 0}, "repre.fusion_layers must be at least 1, got 0"),
+        ({"fusion_layers": 0}, "repre.fusion_layers must be a whole number of at least 1, got 0"),
+        ({"fusion_layers": 1.5}, "repre.fusion_layers must be a whole number of at least 1, got 1.5"),
     ],
 )
 def test_settings_that_do_not_exist_are_named(changes, words):

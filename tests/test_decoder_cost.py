@@ -24,17 +24,18 @@ def test_the_papers_decoder(name, encoder_gmacs, gmacs, xla_gmacs):
 @pytest.mark.parametrize("name", VITS | SWINS)
 def test_light_adds_at_most_four_percent(name, views):
     encoder = build_encoder(name)
-    share = decoder_cost.share_of_step(decoder.build(encoder, preset="light", views=views), encoder)
+    share = decoder_cost.share_of_step(decoder.build(encoder, preset="light", views=views), encoder, views)
     assert 0.01 < share <= 0.04
 
 
 @pytest.mark.parametrize("settings", decoder_cost.DECODERS.values(), ids=decoder_cost.DECODERS)
 @pytest.mark.parametrize("name", ["vit_s", "swin_t"])
 def test_the_formula_is_what_xla_counts_but_for_padding(name, settings):
+    """XLA also counts norms, softmax and, in Swin's windows, tokens that are padding."""
     encoder = build_encoder(name)
     module, pyramid = decoder.build(encoder, **settings), decoder_cost.pyramid_of(encoder)
     ratio = decoder_cost.xla_macs(module, pyramid) / decoder_cost.decoder_macs(module, pyramid)
-    assert 0.9 < ratio < 1.0
+    assert 0.9 < ratio < (1.09 if module.operator == "transformer" else 1.0)
 
 
 def test_what_the_step_adds():
@@ -42,5 +43,5 @@ def test_what_the_step_adds():
     for name, percent in (("vit_s", 19.6), ("vit_b", 20.2), ("swin_t", 26.2)):
         encoder = build_encoder(name)
         for views in (1, 2):
-            share = decoder_cost.share_of_step(decoder.build(encoder, views=views), encoder)
+            share = decoder_cost.share_of_step(decoder.build(encoder, views=views), encoder, views)
             assert 100 * share == pytest.approx(views * percent, abs=0.1)

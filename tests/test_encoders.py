@@ -13,6 +13,7 @@ from golden.weights import CASES, ViTCase, images, state_dict
 from repre_jax.core.errors import UserError
 from repre_jax.interop import timm
 from repre_jax.models import build_encoder, decoder, layers
+from repre_jax.models.encoders import VITS
 
 GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
 SMALL = {
@@ -93,7 +94,8 @@ def test_flavours():
     assert (build_encoder("vit_s").heads, build_encoder("vit_s").flavour) == (6, "deit")
     assert build_encoder("vit_s", flavour="moco_v3").heads == 12
     assert build_encoder("vit_s", flavour="moco_v3", heads=6).heads == 6
-    assert build_encoder("vit_b", flavour="moco_v3").heads == 12
+    heads = {name: build_encoder(name, flavour="moco_v3").heads for name in VITS}
+    assert heads == {"vit_ti": 3, "vit_s": 12, "vit_b": 12, "vit_l": 16}
     encoder = build_encoder("vit_s", flavour="moco_v3")
     params = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 21_665_664 - 197 * 384, "197 positions are fixed"
@@ -123,8 +125,7 @@ def test_images_that_do_not_fit_are_named(name, shape, words):
         small(name).init(jax.random.key(0), jnp.zeros(shape))
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(("name", "channels"), [("vit_s", 5), ("swin_t", 1), ("swin_t", 2)])
 def test_any_number_of_channels(name, channels):
     encoder = small(name, channels=channels)
     pixels = jax.random.normal(jax.random.key(0), (1, 16, 16, channels))
@@ -160,6 +161,11 @@ def test_attention_is_there_when_asked_for_and_changes_nothing(name):
         np.testing.assert_allclose(asked.attention.sum(-1), 1.0, rtol=1e-5)
         seen.append(asked.attention)
     assert [a.shape for a in seen] == ([(2, 2, 17, 17)] * 2 if name == "vit_s" else [(2, 9, 2, 9, 9), (2, 4, 4, 9, 9)])
+    softmaxes = [
+        sum(e.primitive.name == "exp" for e in equations(jax.make_jaxpr(apply)({"params": params}, pixels).jaxpr))
+        for apply in (encoder.apply, functools.partial(encoder.apply, attention_of=1))
+    ]
+    assert softmaxes == [4, 5 if name == "vit_s" else 4], "nothing is computed for weights that are not asked for"
     with pytest.raises(UserError, match=r"attention_of is 5.*\n.*from 1 to 4"):
         encoder.apply({"params": params}, pixels, attention_of=5)
 
@@ -177,11 +183,19 @@ def test_bfloat16_multiplies_and_float32_keeps(name):
     )
     assert 0 < difference.max() < 0.2
     seen = {"dot_general": set(), "conv_general_dilated": set(), "exp": set(), "rsqrt": set()}
-    for equation in equations(jax.make_jaxpr(mixed.apply)({"params": params}, pixels).jaxpr):
+    found = list(equations(jax.make_jaxpr(mixed.apply)({"params": params}, pixels).jaxpr))
+    for equation in found:
         if equation.primitive.name in seen:
             seen[equation.primitive.name] |= {v.aval.dtype.name for v in equation.invars}
     assert seen["dot_general"] == seen["conv_general_dilated"] == {"bfloat16"}
     assert seen["exp"] == seen["rsqrt"] == {"float32"}
+    logits = [e for e in found if e.primitive.name == "dot_general" and e.outvars[0].aval.dtype == jnp.float32]
+    assert len(logits) == 4, "a block's attention logits leave the matrix unit in float32, nothing else does"
+    record = jax.eval_shape(functools.partial(mixed.apply, capture_intermediates=True), {"params": params}, pixels)[1]
+    stream = {name: calls["__call__"][0] for name, calls in record["intermediates"].items() if name != "__call__"}
+    dtypes = {name: (out[0] if isinstance(out, tuple) else out).dtype for name, out in stream.items()}
+    others = {name for name, dtype in dtypes.items() if dtype != jnp.float32}
+    assert others == {"patch_embed"}, "what passes from block to block is float32"
 
 
 def equations(jaxpr):
@@ -242,11 +256,12 @@ def test_drop_path_keeps_the_expectation():
     assert layers.drop_path_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
+@pytest.mark.parametrize(("preset", "operator"), [("paper", "conv"), ("light", "transformer")])
 @pytest.mark.parametrize("name", SMALL)
-def test_encoder_and_decoder_lower_for_every_vendor(name):
-    """jax.export for cpu, cuda and tpu from here, in bfloat16: nothing is tied to one of them."""
+def test_encoder_and_decoder_lower_for_every_vendor(name, preset, operator):
+    """jax.export for cpu, cuda and tpu from here, in bfloat16, for any batch: nothing is tied to one of them."""
     encoder = small(name, dtype="bfloat16")
-    rebuild = decoder.build(encoder, preset="light")
+    rebuild = decoder.build(encoder, preset=preset, operator=operator)
     pixels = jnp.zeros((2, 16, 16, 3))
     params = init(encoder, pixels.shape)
     pyramid = jax.eval_shape(encoder.apply, {"params": params}, pixels).pyramid
@@ -255,6 +270,7 @@ def test_encoder_and_decoder_lower_for_every_vendor(name):
     def reconstruct(params, decoder_params, pixels):
         return rebuild.apply(decoder_params, encoder.apply({"params": params}, pixels).pyramid)
 
-    exported = jax.export.export(jax.jit(reconstruct), platforms=("cpu", "cuda", "tpu"))(params, decoder_params, pixels)
+    batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 16, 16, 3"), jnp.float32)
+    exported = jax.export.export(jax.jit(reconstruct), platforms=("cpu", "cuda", "tpu"))(params, decoder_params, batch)
     assert exported.platforms == ("cpu", "cuda", "tpu")
-    assert exported.out_avals[0].shape == pixels.shape
+    assert exported.out_avals[0].shape == batch.shape

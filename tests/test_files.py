@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import struct
 import zipfile
 from pathlib import Path
 
@@ -41,6 +43,26 @@ def test_a_checkpoint_with_more_than_tensors():
     assert len(arrays) == 6
 
 
+def test_odd_tensors_are_read_or_named(capsys):
+    """As PyTorch writes them (generate.py): what is not read is printed, never dropped or changed in silence."""
+    arrays = files.read(GOLDEN / "odd.pth")
+    expected = {
+        "marked": [0, 1, 2],
+        "by_default.scalar": 2.5,
+        "by_default.empty": np.zeros((0, 3)),
+        "shared.0": [0, 1, 2, 3, 4, 5],
+        "shared.1": [[2, 3], [4, 5]],
+        "flags": [True, False],
+    }
+    assert set(arrays) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(arrays[name], values)
+        assert arrays[name].shape == np.shape(values)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Not read from odd.pth: negated (a negated or conjugated view), sparse (torch._utils.")
+    assert re.findall(r"(\w+) \(", printed) == ["negated", "sparse", "array", "complex", "unsigned"]
+
+
 class Attack:
     """Unpickled in the usual way, this would run a command."""
 
@@ -66,57 +88,104 @@ def test_nothing_in_a_pth_file_is_run(tmp_path, protocol):
     assert proof.exists(), "the attack works where it is allowed to"
     proof.unlink()
     write_pth(tmp_path / "attack.pth", content)
-    assert files.read(tmp_path / "attack.pth") == {}
+    with pytest.raises(UserError, match="holds no tensors by name"):
+        files.read(tmp_path / "attack.pth")
     assert not proof.exists()
 
 
+def name(module, attribute):
+    """The opcodes of a pickle, written by hand: this and the following put one value on the stack."""
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def number(value):
+    return pickle.LONG1 + bytes([9]) + value.to_bytes(9, "little", signed=True)
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def several(*values):
+    return b"(" + b"".join(values) + b"t"
+
+
+def storage(file, kind="FloatStorage"):
+    return several(text("storage"), name("torch", kind), text(file), text("cpu"), number(4)) + b"Q"
+
+
+def tensor(base, offset, shape, strides):
+    parts = (base, number(offset), several(*shape), several(*strides))
+    return name("torch._utils", "_rebuild_tensor_v2") + several(*parts) + b"R"
+
+
+def read_pickled(tmp_path, value):
+    """Reads {'x': value} beside a storage of the floats 0..3 and one of the bytes 200, 2."""
+    content = b"\x80\x02}(" + text("x") + value + b"u."
+    write_pth(tmp_path / "x.pth", content, [np.arange(4, dtype=np.float32).tobytes(), bytes([200, 2])])
+    return files.read(tmp_path / "x.pth")
+
+
+NO_COLUMNS = tensor(storage("0"), 0, [number(1000), number(0)], [number(1), number(1)])
+BYTES = [tensor(storage("1", "ByteStorage"), place, [], []) for place in (0, 1)]
+
+
+def test_pickles_written_by_hand_are_pickles(tmp_path):
+    values = read_pickled(tmp_path, tensor(storage("0"), 1, [number(2)], [number(2)]))["x"]
+    np.testing.assert_array_equal(values, [1, 3])
+
+
 @pytest.mark.parametrize(
-    ("offset", "shape", "strides"), [(0, (5,), (1,)), (3, (2,), (1,)), (0, (2, 2), (3, 1)), (1, (2,), (-2,))]
+    ("value", "words"),
+    {
+        "too long": (tensor(storage("0"), 0, [number(5)], [number(1)]), "lies outside its storage"),
+        "offset": (tensor(storage("0"), 3, [number(2)], [number(1)]), "lies outside its storage"),
+        "strides": (
+            tensor(storage("0"), 0, [number(2), number(2)], [number(3), number(1)]),
+            "lies outside its storage",
+        ),
+        "backwards": (tensor(storage("0"), 1, [number(2)], [number(-1)]), "whole numbers of at least 0"),
+        "negative sizes": (tensor(storage("0"), 0, [number(-3)], [number(1)]), "whole numbers of at least 0"),
+        "sizes that overflow": (tensor(storage("0"), 0, BYTES[:1], BYTES[1:]), "whole numbers of at least 0"),
+        "a tensor as storage": (tensor(NO_COLUMNS, 0, [number(9)], [number(1)]), "not made of a storage"),
+        "a dtype of its own": (storage("0").replace(b"ctorch\nFloatStorage\n", text("O")), "holds no tensors|unread"),
+    }.values(),
 )
-def test_a_tensor_outside_its_storage_is_refused(tmp_path, offset, shape, strides):
-    """Such a file would read this process's memory."""
+def test_memory_outside_the_file_is_never_read(tmp_path, value, words):
+    with pytest.raises(UserError, match=words):
+        read_pickled(tmp_path, value)
 
-    class Storage:
-        pass
 
-    class Tensor:
-        def __reduce__(self):
-            return Rebuild(), (Storage(), offset, shape, strides)
+@pytest.mark.parametrize(
+    "target",
+    [("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"), ("torch", "FloatStorage")],
+)
+def test_a_file_cannot_change_its_reader(tmp_path, target):
+    """BUILD sets attributes on whatever lies on the stack."""
+    state = several(b"N", b"}(" + text("__defaults__") + several(number(1)) + text("dtype") + text("O") + b"u")
+    with pytest.raises(UserError, match="tries to change what reads it"):
+        read_pickled(tmp_path, name(*target) + state + b"b")
 
-    class Rebuild:
-        pass
 
-    class Pickler(pickle._Pickler):
-        def persistent_id(self, value):
-            return ("storage", "FloatStorage", "0", "cpu", 4) if isinstance(value, Storage) else None
-
-        def save(self, value, save_persistent_id=True):
-            if isinstance(value, Rebuild):
-                self.write(b"ctorch._utils\n_rebuild_tensor_v2\n")
-            else:
-                super().save(value, save_persistent_id)
-
-        def save_reduce(self, func, args, obj=None, **_):
-            self.save(func)
-            self.save(args)
-            self.write(b"R")
-
-    with (tmp_path / "pickle").open("wb") as file:
-        Pickler(file, 2).dump({"x": Tensor()})
-    content = (tmp_path / "pickle").read_bytes().replace(b"X\x0c\x00\x00\x00FloatStorage", b"ctorch\nFloatStorage\n")
-    write_pth(tmp_path / "x.pth", content, [np.arange(4, dtype=np.float32).tobytes()])
-    with pytest.raises(UserError, match="lies outside its storage"):
-        files.read(tmp_path / "x.pth")
+def test_names_that_collide_are_refused(tmp_path):
+    one, other = (tensor(storage("0"), place, [number(1)], [number(1)]) for place in (0, 1))
+    nested = b"}(" + text("x.y") + one + text("x") + b"}(" + text("y") + other + b"uu"
+    with pytest.raises(UserError, match=r"holds 'x\.x\.y' twice"):
+        read_pickled(tmp_path, nested)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz"])
 def test_written_files_come_back_to_the_bit(tmp_path, kind):
-    arrays = {"a.b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "c": np.float32([np.nan, -0.0, 1e-45])}
+    arrays = {
+        "a.b": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "c": np.float32([np.nan, -0.0, 1e-45]),
+        "d": np.array(2.5),
+    }
     files.write(tmp_path / f"x.{kind}", arrays)
     back = files.read(tmp_path / f"x.{kind}")
     assert set(back) == set(arrays)
     for name, array in arrays.items():
-        assert back[name].tobytes() == np.ascontiguousarray(array).tobytes()
+        assert back[name].tobytes() == array.tobytes("C")
         assert back[name].shape == array.shape
 
 
@@ -159,6 +228,14 @@ def test_a_cut_off_pth_file_is_named(tmp_path):
         files.read(tmp_path / "y.pth")
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "npz"])
+def test_bfloat16_is_written_as_float32(tmp_path, kind):
+    files.write(tmp_path / f"x.{kind}", {"x": np.float32([1.5, -2.0]).astype(ml_dtypes.bfloat16)})
+    np.testing.assert_array_equal(files.read(tmp_path / f"x.{kind}")["x"], np.float32([1.5, -2.0]))
+
+
 def test_only_known_kinds_are_written(tmp_path):
+    with pytest.raises(UserError, match="the folder does not exist"):
+        files.write(tmp_path / "absent" / "x.npz", {})
     with pytest.raises(UserError, match=r"ending in \.safetensors or \.npz"):
         files.write(tmp_path / "x.pth", {})

@@ -42,7 +42,7 @@ MISTAKES = {
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
     "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "bfloat16, float32"]),
     "unknown task": ([TINY, "--config.task=train"], ["Unknown task 'train'", "pretrain"]),
-    "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be at least 1"]),
+    "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be a whole number"]),
     "temperature 0": ([TINY, "--config.framework.temperature=0"], ["framework.temperature is 0.0", "change:"]),
     "probability 2": (
         [TINY, "--config.augment.flip_probability=2"],

@@ -4,13 +4,15 @@ import re
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from golden.weights import CASES, state_dict
 
 from repre_jax.core.errors import UserError
-from repre_jax.interop import files, timm
+from repre_jax.interop import files, state_dicts, timm
 from repre_jax.models import build_encoder, positions
+from repre_jax.models.encoders import SWINS, VITS
 
 VIT = {"width": 24, "depth": 6, "heads": 3, "patch": 4, "image_size": (16, 16)}
 
@@ -89,8 +91,8 @@ def test_the_counts_are_printed(capsys):
     weights = state_dict("deit") | {"head.weight": np.zeros((10, 24)), "head.bias": np.zeros(10)}
     timm.load(weights, vit())
     assert capsys.readouterr().out.splitlines() == [
-        "Loaded 78 of 78 tensors of the encoder, from 80 in the file.",
-        "  encoder:  ViT (deit), width 24, 6 blocks, 3 heads, patch 4",
+        "Loaded 78 tensors, all that the encoder has, from 80 in the file.",
+        "  encoder:  ViT (deit), width 24, 6 blocks, 3 heads, patch 4, pyramid of blocks 1-3-4-6",
         "  heads:    3 as it was built; the file cannot tell, 6 and 12 have equal shapes",
         "  left out: 2 of classifier or projector: head.bias, head.weight",
     ]
@@ -201,6 +203,20 @@ def test_another_encoder_is_refused():
         timm.load(state_dict("deit"), swin())
 
 
+def test_an_unknown_prefix_is_pointed_out():
+    weights = {f"backbone.trunk.{name}": array for name, array in state_dict("deit").items()}
+    with pytest.raises(UserError, match=r"take 'backbone\.trunk\.' off all names"):
+        timm.load(weights, vit())
+
+
+@pytest.mark.parametrize("name", VITS | SWINS)
+def test_no_tensor_of_a_full_size_encoder_is_taken_for_something_else(name):
+    arrays = dict.fromkeys(timm._wanted(build_encoder(name)), np.zeros(1, np.float32))
+    kept, left_out = state_dicts.encoder_tensors(arrays, None)
+    assert kept.keys() == arrays.keys()
+    assert left_out == {}
+
+
 def test_nested_dictionaries_are_explained():
     with pytest.raises(UserError, match=r"state_dict\['model'\] is of type dict.\n.*files.read"):
         timm.load({"model": state_dict("deit")}, vit())
@@ -232,18 +248,61 @@ def test_weights_of_moco_v3_are_recognised_in_another_flavour(capsys):
     assert "note:" not in capsys.readouterr().out
     weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
     timm.load(weights, vit())
-    assert "MoCo v3's, whose ViT-S has 12 heads; flavour='moco_v3'" in capsys.readouterr().out
+    assert "MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" in capsys.readouterr().out
 
 
-def test_positions_of_another_size_are_resized_when_asked():
+def test_weights_of_moco_v3_may_be_of_half_precision(capsys):
+    """And no table that is nearly right passes for it: MAE's has columns first."""
     weights = state_dict("deit")
-    encoder = vit(image_size=(24, 12))
+    table = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        half = {name: array.astype(dtype) for name, array in (weights | {"pos_embed": table}).items()}
+        timm.load(half, vit("moco_v3"))
+        assert "equal to the formula" in capsys.readouterr().out
+    columns_first = np.concatenate([table[..., 12:], table[..., :12]], axis=-1)
+    for wrong in (columns_first, table + 1e-3, table[:, :-1], np.zeros((1, 0, 24)), np.zeros(())):
+        with pytest.raises(UserError, match="is not MoCo v3's fixed table"):
+            timm.load(weights | {"pos_embed": np.float32(wrong)}, vit("moco_v3"))
+
+
+def test_a_moco_v3_file_without_positions_is_remarked_on(capsys):
+    weights = state_dict("deit")
+    del weights["pos_embed"]
+    timm.load(weights, vit("moco_v3"))
+    assert "note:     the file has no positions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [np.zeros(()), np.zeros(5), np.zeros((17, 24)), np.zeros((1, 0, 24)), np.zeros((1, 17, 0)), np.zeros((1, 16, 24))],
+)
+@pytest.mark.parametrize("resize", [False, True])
+def test_odd_positions_are_named(odd, resize):
+    """Wrong rank, nothing in it, or not square: resizing does not help, and is not offered."""
+    with pytest.raises(UserError) as caught:
+        timm.load(state_dict("deit") | {"pos_embed": np.float32(odd)}, vit(), resize=resize)
+    assert f"misshapen: pos_embed {odd.shape}, the encoder has (1, 17, 24)" in str(caught.value)
+    assert "resize=True" not in str(caught.value)
+
+
+def test_resizing_changes_no_dtype_check_and_no_number_of_heads():
+    with pytest.raises(UserError, match="pos_embed has dtype int64, not floating point"):
+        timm.load(state_dict("deit") | {"pos_embed": np.zeros((1, 10, 24), int)}, vit(), resize=True)
+    with pytest.raises(UserError, match=r"bias_table \(25, 1\), the encoder has \(25, 2\)$"):
+        timm.load(state_dict("swin"), swin(heads=(2, 2, 4, 4)), resize=True)
+
+
+@pytest.mark.parametrize("flavour", ["deit", "dino"])
+def test_positions_of_another_size_are_resized_when_asked(flavour):
+    weights = state_dict("deit")
+    encoder = vit(flavour, image_size=(24, 12))
     with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\), the encoder has \(1, 19, 24\) \(resize=True interp"):
         timm.load(weights, encoder)
     params = timm.load(weights, encoder, resize=True)
     images = jax.random.normal(jax.random.key(0), (1, 24, 12, 3))
     resized = jax.jit(encoder.apply)({"params": params}, images)
-    on_the_fly = jax.jit(vit().apply)({"params": timm.load(weights, vit())}, images)
+    own = vit(flavour)
+    on_the_fly = jax.jit(own.apply)({"params": timm.load(weights, own)}, images)
     np.testing.assert_allclose(resized.pooled, on_the_fly.pooled, rtol=1e-4, atol=1e-5)
 
 

@@ -30,17 +30,24 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # damaged files fail in every way
         raise UserError(f"The weights file {path} cannot be read: {type(error).__name__}: {error}") from None
-    return {
-        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in arrays.items()
-    }
+    return {name: _widened(array) for name, array in arrays.items()}
 
 
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a .safetensors or .npz file, as its name says. Raises UserError for another name."""
+    """Writes a .safetensors or .npz file, as its name says; bfloat16 as float32, since npz has no bfloat16.
+
+    Raises UserError for another name, or a folder that does not exist.
+    """
     path = Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"Weights cannot be written to {path}.\n  expected: a name ending in {' or '.join(WRITERS)}")
-    WRITERS[path.suffix](path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    if not path.parent.is_dir():
+        raise UserError(f"Weights cannot be written to {path}: the folder does not exist.")
+    WRITERS[path.suffix](path, {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()})
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

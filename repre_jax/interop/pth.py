@@ -1,13 +1,15 @@
 """PyTorch's zip checkpoints, read with neither PyTorch nor the code that a pickle may ask for.
 
 A .pth file is a zip of one pickle and one file of raw numbers per storage. Unpickling calls whatever the pickle names;
-here a name stands for one of a handful of functions that build arrays, or else for an inert object that swallows
-everything, so that argparse namespaces, configs and schedulers lying beside the tensors cost nothing and do nothing.
+here a name stands for one of a handful of objects that build arrays, or else for an inert one that swallows everything,
+so that namespaces, configs and schedulers lying beside the tensors do nothing. Whatever a file is given can neither be
+changed by it (BUILD sets attributes) nor look outside the file's own numbers.
 """
 
+import math
 import pickle
 import zipfile
-from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +33,39 @@ STORAGES = {
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Every array in the file under the names on its way, joined by dots. Raises UserError for a file before 2020."""
+    """Every array in the file under the names on its way, joined by dots; prints the names of tensors it cannot read.
+
+    Raises UserError for a file that PyTorch did not write as a zip, or that holds no array.
+    """
     if not zipfile.is_zipfile(path):
         raise UserError(
-            f"{path} is not a zip file: damaged, or written before PyTorch 1.6.\n"
-            "  change:   write it anew with PyTorch, if you trust it:\n"
-            f"            python -c \"import torch; torch.save(torch.load('{path}', map_location='cpu'), 'new.pth')\""
+            f"{path} is not a zip file: damaged, of another kind, or written before PyTorch 1.6.\n"
+            "  change:   for an old file, write it anew with PyTorch:\n"
+            f"            python -c \"import torch; torch.save(torch.load('{path}', 'cpu', weights_only=True), "
+            f"'{path.with_suffix('.new.pth')}')\""
         )
     with zipfile.ZipFile(path) as archive:
-        (index,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        with archive.open(index) as file:
-            tree = _Unpickler(file, archive, index.removesuffix("data.pkl")).load()
-    return dict(_arrays(tree, ()))
+        found = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(found) != 1:
+            raise UserError(f"{path} is a zip file, but not one of PyTorch's: it has no data.pkl.")
+        with archive.open(found[0]) as file:
+            tree = _Unpickler(file, archive, found[0].removesuffix("data.pkl")).load()
+    arrays, unread = {}, []
+    for name, value in _leaves(tree, ()):
+        if isinstance(value, _Unread):
+            unread.append(f"{name} ({value.what})")
+        elif name in arrays:
+            raise UserError(f"{path} holds {name!r} twice, once by its own name and once by nesting.")
+        else:
+            arrays[name] = value
+    if unread:
+        print(f"Not read from {path.name}: {', '.join(unread)}")
+    if not arrays:
+        raise UserError(
+            f"{path} holds no tensors by name.\n"
+            "  expected: a state dict, as torch.save(model.state_dict(), ...) writes it"
+        )
+    return arrays
 
 
 class _Inert:
@@ -60,55 +83,134 @@ class _Inert:
     __call__ = __setstate__ = __setitem__ = append = extend = add = _swallow
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows OrderedDict and arrays, nothing else."""
+class _Unread(_Inert):
+    """Stands in for a tensor that is not read; says what it is."""
 
-    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str):
-        super().__init__(file, encoding="utf-8")
-        self.archive, self.folder = archive, folder
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        return KNOWN.get((module, name), _Inert)
-
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        """One storage, flat: pid is ('storage', type, file, device, count)."""
-        _, dtype, file, _, _ = pid
-        data = self.archive.read(f"{self.folder}data/{file}")
-        if dtype == "bfloat16":
-            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(data, dtype)
+    def __init__(self, what: str, *_: Any):
+        self.what = what
 
 
-def _tensor(storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> np.ndarray:
-    """A view of a storage, copied; strides count elements. A file that reaches outside its storage is refused."""
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if 0 in shape:
-        return np.zeros(shape, storage.dtype)
-    if min(offset, *strides, 0) < 0 or last >= len(storage):
-        raise ValueError("a tensor lies outside its storage")
-    strides = [stride * storage.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, strides).copy()
+class _Dict(dict):
+    """Stands in for OrderedDict and defaultdict."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*(a for a in arguments if isinstance(a, list)))
+
+    def __setstate__(self, *_: Any) -> None:
+        pass
 
 
-def _parameter(data: Any, *_: Any) -> Any:
-    return data
+class _Sealed:
+    """What the file may not change."""
+
+    __slots__ = ()
+
+    def __setstate__(self, *_: Any) -> None:
+        raise ValueError("the file tries to change what reads it")
+
+
+class _StorageType(_Sealed):
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: str):
+        self.dtype = dtype
+
+
+class _Storage(_Sealed):
+    __slots__ = ("values",)
+
+    def __init__(self, values: np.ndarray):
+        self.values = values
+
+
+class _Tensor(_Sealed):
+    """torch._utils._rebuild_tensor and _v2: a view of a storage, copied. Strides count elements."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = None, hooks: Any = None, meta: Any = None
+    ) -> Any:
+        if isinstance(storage, _Unread):
+            return storage
+        if meta:
+            return _Unread("a negated or conjugated view")
+        if not isinstance(storage, _Storage) or type(shape) is not tuple or type(strides) is not tuple:
+            raise ValueError("a tensor is not made of a storage, a shape and strides")
+        if any(type(number) is not int or number < 0 for number in (offset, *shape, *strides)):
+            raise ValueError("a tensor's offset, shape and strides are not whole numbers of at least 0")
+        values = storage.values
+        if math.prod(shape) == 0:
+            return np.zeros(shape, values.dtype)
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        if last >= len(values):
+            raise ValueError("a tensor lies outside its storage")
+        strides = [stride * values.itemsize for stride in strides]
+        return np.lib.stride_tricks.as_strided(values[offset:], shape, strides).copy()
+
+
+class _Parameter(_Sealed):
+    """torch._utils._rebuild_parameter and _with_state."""
+
+    __slots__ = ()
+
+    def __call__(self, data: Any, *_: Any) -> Any:
+        return data
+
+
+class _Typed(_Sealed):
+    """torch._tensor._rebuild_from_type_v2: a tensor of a subclass, or one that carries attributes."""
+
+    __slots__ = ()
+
+    def __call__(self, build: Any, kind: Any, arguments: Any, *_: Any) -> Any:
+        return build(*arguments) if isinstance(build, _Tensor | _Parameter) else _Unread("a tensor of its own class")
 
 
 KNOWN = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-}
+    ("collections", "OrderedDict"): _Dict,
+    ("collections", "defaultdict"): _Dict,
+    ("torch._utils", "_rebuild_tensor"): _Tensor(),
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor(),
+    ("torch._utils", "_rebuild_parameter"): _Parameter(),
+    ("torch._utils", "_rebuild_parameter_with_state"): _Parameter(),
+    ("torch._tensor", "_rebuild_from_type_v2"): _Typed(),
+} | {("torch", name): _StorageType(dtype) for name, dtype in STORAGES.items()}
 
 
-def _arrays(tree: Any, path: tuple[str, ...]):
-    """(joined name, array) of every array in nested dictionaries and lists."""
-    if isinstance(tree, np.ndarray):
+class _Unpickler(pickle.Unpickler):
+    """Knows dictionaries and arrays, nothing else."""
+
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str):
+        super().__init__(file, encoding="utf-8")
+        self.archive, self.folder, self.storages = archive, folder, {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        tensor = module.startswith("torch") and (name.startswith("_rebuild") or name.endswith("Storage"))
+        array = module.startswith("numpy") and name == "_reconstruct"
+        other = _Unread(f"{module}.{name}") if tensor or array else _Inert
+        return KNOWN.get((module, name), other)
+
+    def persistent_load(self, pid: Any) -> Any:
+        """One storage, read once: pid is ('storage', type, file, device, count)."""
+        _, kind, file, _, _ = pid
+        if not isinstance(kind, _StorageType):
+            return kind if isinstance(kind, _Unread) else _Unread("an unknown storage")
+        if (file, kind) not in self.storages:
+            data = self.archive.read(f"{self.folder}data/{file}")
+            if kind.dtype == "bfloat16":
+                values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+            else:
+                values = np.frombuffer(data, kind.dtype)
+            self.storages[file, kind] = _Storage(values)
+        return self.storages[file, kind]
+
+
+def _leaves(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """(joined name, array or _Unread) of everything in nested dictionaries and lists."""
+    if isinstance(tree, np.ndarray | _Unread):
         yield ".".join(path), tree
     elif isinstance(tree, dict | list | tuple):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for key, value in items:
-            yield from _arrays(value, (*path, str(key)))
+            yield from _leaves(value, (*path, str(key)))

@@ -34,7 +34,7 @@ FRAMEWORKS = (
 LEFT_OUT = (
     (r"(optimizer|lr_scheduler|(fp16_)?scaler|amp|dino_loss)\.", "training state"),
     (r"(projector|projector_k|predictor|student\.head|teacher\.head)\.|queue", "framework heads and queues"),
-    (r"(head|head_dist|fc)\.", "classifier or projector"),
+    (r"(head|fc)\.", "classifier or projector"),
     (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
 )
 
@@ -61,7 +61,7 @@ def _without_wrappers(state_dict: Arrays) -> Arrays:
     """Takes off 'state_dict.', 'model.' and 'module.', which say how a file was saved and nothing of what it holds."""
     arrays = {}
     for name, array in state_dict.items():
-        if not isinstance(array, np.ndarray | jax.Array):
+        if not isinstance(name, str) or not isinstance(array, np.ndarray | np.generic | jax.Array):
             raise UserError(
                 f"state_dict[{name!r}] is of type {type(array).__name__}.\n"
                 "  expected: NumPy arrays by name; repre_jax.interop.files.read gives them for a file"

@@ -6,11 +6,14 @@ Only arrays and names pass here; repre_jax/interop/files.py has the files.
   params = timm.load(arrays, build_encoder("vit_s"))
 """
 
+import math
+import posixpath
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -18,9 +21,11 @@ from repre_jax.core.errors import UserError
 from repre_jax.interop import state_dicts
 from repre_jax.models import positions
 from repre_jax.models.encoders import Encoder, describe
-from repre_jax.models.vit import ViT
+from repre_jax.models.vit import RESIZE_GUARD, ViT
 
-FIXED_TOLERANCE = 1e-5  # MoCo v3 computes its table in float32
+# Largest difference of a file's fixed positions from ours, by its dtype: MoCo v3 computes its table in float32, and a
+# file of lower precision has rounded it.
+FIXED_TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}
 
 
 def load(
@@ -31,7 +36,8 @@ def load(
     state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's and MoBY's
         published files, prefixes and all.
     branch: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
-    resize: let learned positions and window biases of another size be resized, bicubic as in ViT.
+    resize: let learned positions and window biases of another square grid be resized, bicubic, as the encoder resizes
+        its own positions.
 
     Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (flavour
     'moco_v3') are compared with the formula. The number of heads of a ViT stands in no file: the encoder's is printed.
@@ -40,47 +46,44 @@ def load(
     """
     arrays, left_out = state_dicts.encoder_tensors(state_dict, branch)
     arrays = {_merging_first(name, arrays): array for name, array in arrays.items()}
-    has_fixed = isinstance(encoder, ViT) and "pos_embed" in arrays and _is_fixed(arrays["pos_embed"], encoder)
-    if isinstance(encoder, ViT) and encoder.flavour == "moco_v3" and "pos_embed" in arrays:
-        if not has_fixed:
-            raise UserError(
-                f"pos_embed {arrays['pos_embed'].shape} in the file is not MoCo v3's fixed table for {encoder.width} "
-                "channels.\n  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
-            )
-        del arrays["pos_embed"]
-        left_out["fixed positions, equal to the formula"] = ["pos_embed"]
+    note = None
+    if isinstance(encoder, ViT):
+        note = _positions_note(arrays, encoder)
+        if encoder.flavour == "moco_v3" and arrays.pop("pos_embed", None) is not None:
+            left_out["fixed positions, equal to the formula"] = ["pos_embed"]
 
     wanted = _wanted(encoder)
     missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in arrays]
     unknown = [f"{name} {array.shape}" for name, array in arrays.items() if name not in wanted]
     flat, resized, misshapen = {}, [], []
     for name, (path, shape) in wanted.items():
-        if name not in arrays:
+        array = arrays.get(name)
+        if array is None:
             continue
-        array = arrays[name]
-        if array.shape != shape and resize:
-            array = _resized(name, array, encoder, shape)
-            resized.append(name)
-        if array.shape != shape:
-            hint = " (resize=True interpolates it)" if _resizable(name) and not resize else ""
-            misshapen.append(f"{name} {array.shape}, the encoder has {shape}{hint}")
-        elif not np.issubdtype(array.dtype, np.floating):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
             misshapen.append(f"{name} has dtype {array.dtype}, not floating point")
-        else:
+        elif array.shape == shape:
             flat[path] = _to_ours(path, array.astype(np.float32))
-    _refuse(f"These weights do not fit the encoder ({describe(encoder)}).", missing, unknown, misshapen)
-    _report(encoder, branch, len(flat), len(state_dict), left_out, resized)
-    if has_fixed and encoder.flavour != "moco_v3":
-        print(
-            "  note:     these positions are MoCo v3's, whose ViT-S has 12 heads; flavour='moco_v3' builds that encoder"
-        )
+        elif resize and _resizable(name, array, shape):
+            flat[path] = _resized(name, array.astype(np.float32), encoder).reshape(shape)
+            resized.append(name)
+        else:
+            hint = " (resize=True interpolates it)" if _resizable(name, array, shape) else ""
+            misshapen.append(f"{name} {array.shape}, the encoder has {shape}{hint}")
+    title = f"These weights do not fit the encoder ({describe(encoder)})."
+    prefix = posixpath.commonpath([name.replace(".", "/") for name in arrays] or [""]).replace("/", ".")
+    if prefix and not wanted.keys() & arrays.keys():
+        title += f"\n  change:    take {prefix + '.'!r} off all names, if that is what the encoder is called there"
+    _refuse(title, missing, unknown, misshapen)
+    _report(encoder, branch, len(flat), len(state_dict), left_out, resized, note)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     """The inverse of load: NumPy arrays under timm's names, equal to the bit, of an encoder's parameters.
 
-    Fixed positions (flavour 'moco_v3') are added as 'pos_embed', since timm's model has that tensor.
+    Fixed positions (flavour 'moco_v3') are added as 'pos_embed', since timm's model has that tensor: computed, so equal
+    to a file's but for the last bits.
     Raises UserError when the parameters are not those of the encoder.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
@@ -91,7 +94,7 @@ def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
     _refuse(f"These parameters are not those of the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     if isinstance(encoder, ViT) and encoder.flavour == "moco_v3":
-        arrays["pos_embed"] = _fixed_positions(*(side // encoder.patch for side in encoder.image_size), encoder.width)
+        arrays["pos_embed"] = _fixed_positions(*_grid(encoder), encoder.width)
     return arrays
 
 
@@ -148,23 +151,26 @@ def _merging_first(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     return re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
 
 
-def _resizable(name: str) -> bool:
-    return name == "pos_embed" or name.endswith("relative_position_bias_table")
+def _resizable(name: str, array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a position or bias table of a square grid differs from the encoder's in its grid alone."""
+    if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
+        return False
+    if name == "pos_embed":
+        return array.shape[0] == 1 and array.shape[1] > 1 and math.isqrt(array.shape[1] - 1) ** 2 == array.shape[1] - 1
+    return name.endswith("relative_position_bias_table") and math.isqrt(len(array)) ** 2 == len(array) > 0
 
 
-def _resized(name: str, array: np.ndarray, encoder: Encoder, shape: tuple[int, ...]) -> np.ndarray:
-    """Positions and bias tables of a square grid, brought to the encoder's; anything else stays as it is."""
+def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
+    """The table on the encoder's grid, as the encoder itself would resize its own: [tokens, D]."""
     first = 1 if name == "pos_embed" else 0  # the class token's position comes first and is kept
     table = array.reshape(-1, array.shape[-1])
-    side = round((len(table) - first) ** 0.5)
-    if not _resizable(name) or array.shape[-1] != shape[-1] or side * side != len(table) - first:
-        return array
+    side = math.isqrt(len(table) - first)
     if isinstance(encoder, ViT):
-        size = tuple(pixels // encoder.patch for pixels in encoder.image_size)
+        size, guard = _grid(encoder), RESIZE_GUARD[encoder.flavour]
     else:
-        size = (2 * encoder.window - 1,) * 2
-    grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1).astype(np.float32), size))
-    return np.concatenate([table[:first], grid.reshape(-1, table.shape[-1])]).reshape(shape)
+        size, guard = (2 * encoder.window - 1,) * 2, 0.0
+    grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1), size, guard))
+    return np.concatenate([table[:first], grid.reshape(-1, table.shape[-1])])
 
 
 def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
@@ -172,11 +178,33 @@ def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.pad(positions.sincos(rows, columns, width), ((1, 0), (0, 0)))[None]
 
 
-def _is_fixed(table: np.ndarray, encoder: ViT) -> bool:
-    """Whether a file's positions are MoCo v3's formula, for a square grid or for the encoder's own."""
-    grids = [tuple(side // encoder.patch for side in encoder.image_size), (round((table.shape[1] - 1) ** 0.5),) * 2]
-    tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
-    return any(t.shape == table.shape and np.allclose(t, table, atol=FIXED_TOLERANCE) for t in tables)
+def _grid(encoder: ViT) -> tuple[int, int]:
+    """Patches high and wide that the encoder's own positions belong to."""
+    return (encoder.image_size[0] // encoder.patch, encoder.image_size[1] // encoder.patch)
+
+
+def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | None:
+    """What the file's positions say about it: MoCo v3's are a formula, on a square grid or on the encoder's own.
+
+    Raises UserError when the encoder has fixed positions and the file's are others.
+    """
+    table = arrays.get("pos_embed")
+    fixed = False
+    if table is not None and table.ndim == 3 and table.shape[1] > 0:
+        grids = {_grid(encoder), (math.isqrt(table.shape[1] - 1),) * 2}
+        tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
+        atol = FIXED_TOLERANCE.get(table.dtype.name, 0.0)
+        fixed = any(t.shape == table.shape and np.allclose(t, table.astype(np.float32), atol=atol) for t in tables)
+    if encoder.flavour != "moco_v3":
+        return "these positions are MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" if fixed else None
+    if table is None:
+        return "the file has no positions; the encoder computes MoCo v3's. Is it one of MoCo v3's files?"
+    if not fixed:
+        raise UserError(
+            f"pos_embed {table.shape} in the file is not MoCo v3's fixed table for {encoder.width} channels.\n"
+            "  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
+        )
+    return None
 
 
 def _report(
@@ -186,9 +214,10 @@ def _report(
     held: int,
     left_out: dict[str, list[str]],
     resized: list[str],
+    note: str | None,
 ) -> None:
     """count: tensors loaded, all that the encoder has; held: tensors in the file."""
-    print(f"Loaded {count} of {count} tensors of the encoder, from {held} in the file.")
+    print(f"Loaded {count} tensors, all that the encoder has, from {held} in the file.")
     print(f"  encoder:  {describe(encoder)}")
     if branch is not None:
         print(f"  branch:   {branch}")
@@ -198,6 +227,8 @@ def _report(
         print(f"  resized:  {len(resized)}: {_few(resized)}")
     for kind, names in left_out.items():
         print(f"  left out: {len(names)} of {kind}: {_few(names)}")
+    if note is not None:
+        print(f"  note:     {note}")
 
 
 def _few(names: list[str]) -> str:

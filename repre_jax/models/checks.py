@@ -15,8 +15,15 @@ DTYPES = ("float32", "bfloat16")
 def at_least_one(**settings: Any) -> None:
     """Every setting must be a whole number of at least 1."""
     for name, value in settings.items():
-        if not isinstance(value, Integral) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise UserError(f"encoder.{name} must be a whole number of at least 1, got {value!r}.")
+
+
+def flag(**settings: Any) -> None:
+    """Every setting must be True or False."""
+    for name, value in settings.items():
+        if not isinstance(value, bool):
+            raise UserError(f"encoder.{name} is {value!r}.\n  expected: True or False")
 
 
 def drop_path(rate: Any) -> None:

@@ -15,11 +15,11 @@ from repre_jax.models.vit import LAYER_NORM_EPSILON
 
 PRESETS = ("paper", "light")
 OPERATORS = ("conv", "transformer")
-HEAD_WIDTH = 32  # of transformer fusion layers, as in Swin and in MoCo v3's ViT-S
 
-# `light`: lateral width as a share of the feature's, in a pyramid of one width (ViT) or of several (Swin), for one or
-# for both views: such that with K = 4 the decoder adds at most 4 % to MoCo v3's step (benchmarks/decoder_cost.py).
-LIGHT_SHARE = {("one", 1): 5 / 12, ("one", 2): 1 / 4, ("several", 1): 1 / 3, ("several", 2): 1 / 4}
+# `light`: lateral width as a share of the feature's, for one view and for both: such that with K = 4 and two fusion
+# layers of convolutions the decoder adds at most 4 % to MoCo v3's step (benchmarks/decoder_cost.py).
+LIGHT_VIT = {1: 5 / 12, 2: 1 / 4}
+LIGHT_SWIN = {1: 1 / 3, 2: 1 / 4}
 
 
 class Decoder(nn.Module):
@@ -30,22 +30,24 @@ class Decoder(nn.Module):
     3x3 with ReLU, or transformer blocks. A 1x1 convolution then maps each vector to the patch * patch * channels pixels
     of its own cell, in the order (row, column, channel).
 
-    paper: widths are the features' own: a block's first layer maps 2 C -> C (ViT), C_deep + C_shallow -> C_shallow.
-    light: a 1x1 convolution first brings each feature to a smaller width.
+    lateral_share None (preset 'paper'): widths are the features' own, so a block's first layer maps 2 C -> C for ViT
+        and C_deep + C_shallow -> C_shallow for Swin. Else ('light') a 1x1 convolution first brings each feature to this
+        share of its width.
     single: the deepest feature alone passes the same blocks, nothing is concatenated (Table 4, 'Single').
+    head_width, window: of transformer fusion layers; window None is the whole map.
 
     The paper leaves open and we choose: zero padding, biases, He initialisation, raw block outputs without a norm, no
-    activation after 1x1 convolutions. Transformer layers are the encoders' own blocks with heads of 32, after a linear
-    map to the block's width: over the whole map for ViT, in the encoder's windows, every other one shifted, for Swin.
+    activation after 1x1 convolutions. Its transformer layers are "the same" as the backbone's: here blocks with heads
+    as wide as the encoder's, for Swin in its windows, every other one shifted, after a linear map to the block's width.
     """
 
     patch: int
     channels: int
-    preset: str
-    views: int
+    lateral_share: float | None
     single: bool
     operator: str
     fusion_layers: int
+    head_width: int
     window: int | None
     dtype: Dtype
 
@@ -64,13 +66,12 @@ class Decoder(nn.Module):
 
     def widths(self, features: tuple[int, ...]) -> tuple[int, ...]:
         """The decoder's width at each level, for features of these widths, both shallow to deep."""
-        if self.preset == "paper":
+        if self.lateral_share is None:
             return features
-        share = LIGHT_SHARE["one" if len(set(features)) == 1 else "several", self.views]
-        return tuple(max(8, int(share * width) // 8 * 8) for width in features)
+        return tuple(max(8, int(self.lateral_share * width) // 8 * 8) for width in features)
 
     def _lateral(self, pyramid: tuple[jax.Array, ...], widths: tuple[int, ...], level: int) -> jax.Array:
-        if self.preset == "paper":
+        if self.lateral_share is None:
             return pyramid[level - 1]
         return nn.Dense(widths[level - 1], dtype=self.dtype, name=f"lateral_{level}")(pyramid[level - 1])
 
@@ -90,11 +91,11 @@ class Decoder(nn.Module):
         if x.shape[-1] != width:
             x = nn.Dense(width, dtype=self.dtype, name=f"block_{block}_project")(x)
         x = x.astype(jnp.float32)
-        heads = width // math.gcd(width, HEAD_WIDTH)
+        heads = width // math.gcd(width, self.head_width)
         for layer in range(1, self.fusion_layers + 1):
             name = f"block_{block}_transformer_{layer}"
             if self.window is None:
-                tokens = x.reshape(len(x), -1, width)
+                tokens = x.reshape(x.shape[0], -1, width)
                 x = Block(heads, LAYER_NORM_EPSILON, dtype=self.dtype, name=name)(tokens)[0].reshape(x.shape)
             else:
                 x, _ = SwinBlock(heads, self.window, shifted=layer % 2 == 0, dtype=self.dtype, name=name)(x)
@@ -102,10 +103,11 @@ class Decoder(nn.Module):
 
 
 def _resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bilinear, half-pixel centres, borders repeated: [N, h, w, D] -> [N, *size, D]; itself where the size is right."""
+    """Bilinear in float32, half-pixel centres, borders repeated: [N, h, w, D] -> [N, *size, D]; itself if it fits."""
     if x.shape[1:3] == size:
         return x
-    return jax.image.resize(x, (len(x), *size, x.shape[-1]), "bilinear", antialias=False)
+    shape = (x.shape[0], *size, x.shape[-1])
+    return jax.image.resize(x.astype(jnp.float32), shape, "bilinear", antialias=False)
 
 
 def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
@@ -117,10 +119,10 @@ def cells_to_image(cells: jax.Array, patch: int) -> jax.Array:
 
 
 def describe(module: Decoder) -> str:
-    """For example 'paper, 2 conv layers a block, all features, 1 view'."""
-    features = "last feature alone" if module.single else "all features"
-    views = "1 view" if module.views == 1 else "both views"
-    return f"{module.preset}, {module.fusion_layers} {module.operator} layers a block, {features}, {views}"
+    """For example 'paper, 2 conv layers a block, all features'."""
+    preset = PRESETS[module.lateral_share is not None]
+    features = "the last feature alone" if module.single else "all features"
+    return f"{preset}, {module.fusion_layers} {module.operator} layers a block, {features}"
 
 
 def build(
@@ -132,7 +134,7 @@ def build(
     operator: str = "conv",
     fusion_layers: int = 2,
 ) -> Decoder:
-    """A decoder for this encoder's pyramid, in its dtype. views: how many of the two are reconstructed (`light` only).
+    """A decoder for this encoder's pyramid, in its dtype. views: how many are reconstructed; decides `light`'s widths.
 
     Raises UserError for an unknown preset or operator, fewer than one layer, or other than one or two views.
     """
@@ -143,9 +145,20 @@ def build(
     ):
         if value not in known:
             raise UserError(f"repre.{name} is {value!r}.\n  expected: {' or '.join(str(k) for k in known)}")
-    if fusion_layers < 1:
-        raise UserError(f"repre.fusion_layers must be at least 1, got {fusion_layers}.")
-    window = encoder.window if isinstance(encoder, Swin) else None
+    if not isinstance(fusion_layers, int) or fusion_layers < 1:
+        raise UserError(f"repre.fusion_layers must be a whole number of at least 1, got {fusion_layers!r}.")
+    if isinstance(encoder, Swin):
+        window, heads, light = encoder.window, encoder.heads[0], LIGHT_SWIN
+    else:
+        window, heads, light = None, encoder.heads, LIGHT_VIT
     return Decoder(
-        encoder.patch, encoder.channels, preset, views, single, operator, fusion_layers, window, encoder.dtype
+        patch=encoder.patch,
+        channels=encoder.channels,
+        lateral_share=None if preset == "paper" else light[views],
+        single=single,
+        operator=operator,
+        fusion_layers=fusion_layers,
+        head_width=encoder.width // heads,
+        window=window,
+        dtype=encoder.dtype,
     )

@@ -52,10 +52,7 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     known = inspect.signature(build).parameters
     for setting in overrides:
         if setting not in known:
-            raise UserError(
-                f"{name} has no setting {setting!r}.\n  expected: {', '.join(known)}\n"
-                "  change:   leave it out; a config that sets it is for another kind of encoder"
-            )
+            raise UserError(f"{name} has no setting {setting!r}.\n  expected: {', '.join(known)}")
     settings = (VITS | SWINS)[name]
     if overrides.get("flavour") == "moco_v3" and name in MOCO_V3_HEADS:
         settings = settings | {"heads": MOCO_V3_HEADS[name]}
@@ -63,9 +60,17 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
 
 
 def describe(encoder: Encoder) -> str:
-    """For example 'ViT (moco_v3), width 384, 12 blocks, 12 heads, patch 16'."""
+    """For example 'ViT (moco_v3), width 384, 12 blocks, 12 heads, patch 16, pyramid of blocks 3-6-9-12'."""
+
+    def joined(numbers: tuple[int, ...]) -> str:
+        return "-".join(str(number) for number in numbers)
+
     if isinstance(encoder, ViT):
         kind, depth, heads = f"ViT ({encoder.flavour})", encoder.depth, encoder.heads
+        own = f"pyramid of blocks {joined(vit.pyramid_blocks(encoder.depth, encoder.hierarchies))}"
     else:
-        kind, depth, heads = "Swin", *("-".join(map(str, numbers)) for numbers in (encoder.depth, encoder.heads))
-    return f"{kind}, width {encoder.width}, {depth} blocks, {heads} heads, patch {encoder.patch}"
+        kind, depth, heads = "Swin", joined(encoder.depth), joined(encoder.heads)
+        own = f"window {encoder.window}"
+    more = f", drop path {encoder.drop_path:g}" if encoder.drop_path else ""
+    more += ", rematerialised" if encoder.remat else ""
+    return f"{kind}, width {encoder.width}, {depth} blocks, {heads} heads, patch {encoder.patch}, {own}{more}"

@@ -70,8 +70,8 @@ class Mlp(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over `tokens` rows each; softmax in float32.
 
-    [N * T, D] -> [N * T, D] and, if asked for, the attention weights float32 [N, heads, T, T], else None: they are then
-    never formed as such, and XLA may fuse them away.
+    [N * T, D] -> [N * T, D] and, if asked for, the attention weights float32 [N, heads, T, T], else None. The output
+    comes from jax.nn.dot_product_attention either way; the weights are computed beside it, only to be returned.
     """
 
     heads: int

@@ -35,7 +35,7 @@ def merge(windows: jax.Array, rows: int, columns: int) -> jax.Array:
     return x.reshape(count, rows, columns, width)
 
 
-def shift_mask(rows: int, columns: int, window: int, shift: int) -> np.ndarray:
+def shift_mask(rows: int, columns: int, window: int, shift: int) -> jax.Array:
     """float32 [windows, T, T]: MASKED where two tokens of a window were not neighbours before the shift, else 0.
 
     Along each axis the rolled map has three regions, [0, -window), [-window, -shift) and [-shift, end)
@@ -43,8 +43,9 @@ def shift_mask(rows: int, columns: int, window: int, shift: int) -> np.ndarray:
     """
     row, column = (np.searchsorted([side - window, side - shift], np.arange(side), "right") for side in (rows, columns))
     regions = (3 * row[:, None] + column[None, :])[None, :, :, None]
-    regions = np.asarray(partition(regions, window))[0, :, :, 0]
-    return np.where(regions[:, :, None] == regions[:, None, :], 0, MASKED).astype(np.float32)
+    regions = partition(regions.astype(np.int32), window)[0, :, :, 0]
+    # Compared on the device: as a constant the mask of a large image would fill the program.
+    return jnp.where(jnp.asarray(regions)[:, :, None] == regions[:, None, :], 0.0, MASKED)
 
 
 def relative_index(window: int, table_window: int) -> np.ndarray:
@@ -62,7 +63,7 @@ def relative_index(window: int, table_window: int) -> np.ndarray:
 class WindowAttention(nn.Module):
     """Attention within windows with a learned bias per relative position; softmax in float32.
 
-    [N, windows, T, D] -> the same and the weights float32 [N, windows, heads, T, T]. mask: [windows, T, T] or 0.
+    [N, windows, T, D] -> the same and the weights float32 [N, windows, heads, T, T]. mask: [windows, T, T] or None.
     """
 
     heads: int
@@ -70,7 +71,7 @@ class WindowAttention(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: np.ndarray | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         count, windows, tokens, width = x.shape
         init = layers.normal_02
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x.reshape(-1, width))
@@ -109,7 +110,7 @@ class SwinBlock(nn.Module):
         padding = (-rows % window, -columns % window)
         padded = (rows + padding[0], columns + padding[1])
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x)
+        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x).astype(self.dtype)
         y = jnp.pad(y, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
         y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
         mask = shift_mask(*padded, window, shift) if shift else None
@@ -197,7 +198,7 @@ class Swin(nn.Module):
             if stage < len(self.depth):
                 x = PatchMerging(self.dtype, name=f"stage_{stage}_merge")(x)
         x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
-        tokens = x.reshape(len(x), -1, x.shape[-1])
+        tokens = x.reshape(x.shape[0], -1, x.shape[-1])
         return EncoderOutput(
             pooled=tokens.mean(axis=1), cls=None, tokens=tokens, pyramid=tuple(pyramid), attention=attention
         )
@@ -233,4 +234,5 @@ def build(
         checks.at_least_one(heads=number)
         checks.heads_divide(width * 2**stage, number)
     checks.drop_path(drop_path)
+    checks.flag(remat=remat)
     return Swin(width, tuple(depth), tuple(heads), patch, window, channels, drop_path, remat, checks.dtype(dtype))

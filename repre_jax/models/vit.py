@@ -140,6 +140,7 @@ def build(
     """
     checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels, hierarchies=hierarchies)
     checks.drop_path(drop_path)
+    checks.flag(remat=remat)
     if flavour not in FLAVOURS:
         raise UserError(f"Unknown encoder.flavour {flavour!r}.\n  expected: {', '.join(FLAVOURS)}")
     checks.image_size(image_size, patch)

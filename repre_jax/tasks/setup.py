@@ -100,12 +100,14 @@ def build(config: ConfigDict) -> Job:
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     """The table that a run starts with."""
     height, width = job.train_view.size
+    branch = job.method.branch
+    views = "both views" if config.repre.views == 2 else "first view"
     return [
         ("devices", console.devices()),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
         ("views", f"{VIEWS} of {height} x {width} pixels a record"),
         ("encoder", encoders.describe(job.method.encoder)),
-        ("decoder", decoder.describe(job.method.branch.decoder) if job.method.branch else "none: the baseline"),
+        ("decoder", "none: the baseline" if branch is None else f"{decoder.describe(branch.decoder)}, {views}"),
         *console.plan(job.plan, batch_size=config.batch_size, lr_per_256=config.optim.lr),
         ("parameters", console.parameter_counts(jax.eval_shape(job.init_state).params)),
     ]
@@ -133,6 +135,8 @@ def encoder_of(config: ConfigDict) -> encoders.Encoder:
             if len(settings[key]) != 1:
                 raise UserError(f"encoder.{key} is {settings[key]}.\n  expected: one number; stages are Swin's")
             settings[key] = settings[key][0]
+    else:
+        settings.pop("flavour", None)  # every config has one, for ViT
     return build_encoder(name, image_size=image_size(config), channels=CHANNELS, dtype=config.dtype, **settings)
 
 

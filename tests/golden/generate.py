@@ -7,6 +7,7 @@ positions are computed in plain loops, DINO's by torch.nn.functional.interpolate
 """
 
 import argparse
+import collections
 import math
 from pathlib import Path
 
@@ -163,6 +164,23 @@ def write_pth() -> None:
         "slice": weights["norm.bias"][3:7],
     }
     torch.save(checkpoint, HERE / "checkpoint.pth")
+
+    marked = torch.nn.Parameter(torch.arange(3.0))
+    marked.note = "a parameter that carries an attribute"
+    shared = torch.arange(6.0)
+    odd = {
+        "marked": marked,
+        "by_default": collections.defaultdict(list, {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}),
+        "shared": [shared, shared[2:].reshape(2, 2)],
+        "flags": torch.tensor([True, False]),
+        "negated": torch._neg_view(torch.arange(3.0)),
+        "sparse": torch.eye(2).to_sparse(),
+        "array": np.arange(2.0),
+        "complex": torch.zeros(2, dtype=torch.complex64),
+        "unsigned": torch.zeros(2, dtype=torch.uint16),
+        "best": np.float64(0.5),
+    }
+    torch.save(odd, HERE / "odd.pth")
 
 
 if __name__ == "__main__":
