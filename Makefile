@@ -21,6 +21,8 @@ ACCELERATOR := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo cuda; \
 endif
 REQUIREMENTS := $(if $(filter cpu,$(ACCELERATOR)),requirements.txt,requirements-$(ACCELERATOR).txt)
 DEMO_DIR ?= runs/demo
+# Processes of `make test`: one a core, up to four; an accelerator is not shared.
+WORKERS ?= $(if $(REPRE_TEST_PLATFORM),0,auto)
 
 ifeq ($(VENV),none)
 PY := $(PYTHON)
@@ -38,7 +40,7 @@ demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
 
 test: lint
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY_DEV)
 	$(PY) -m pytest -m slow

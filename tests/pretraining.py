@@ -5,6 +5,7 @@ import numpy as np
 
 from configs import moco_vit_s
 from repre_jax.core.types import Views
+from repre_jax.data import photometric
 from repre_jax.tasks import setup
 
 SIZE = (8, 16)
@@ -30,3 +31,9 @@ def batch(count=16, seed=0):
         images=rng.integers(0, 256, (count, 2, *SIZE, 3), dtype=np.uint8),
         labels=rng.integers(0, 10, count).astype(np.int32),
     )
+
+
+def pixels_of(method, state, views):
+    """The augmented views of the state's next step, before normalisation."""
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0)
+    return photometric.augment(key, views.images, method.augmentation)
