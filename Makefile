@@ -40,7 +40,7 @@ demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
 
 test: lint
-	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY_DEV)
 	$(PY) -m pytest -m slow

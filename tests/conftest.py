@@ -1,5 +1,8 @@
 """Eight fake CPU devices and one compile cache for every test and its child processes.
 
+XLA leaves out most optimisations: compiling is most of what the tests do. The demo's test, and whatever runs on an
+accelerator, compile as users do.
+
 REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need eight devices then skip.
 All of this must be set before jax is first imported, hence at the top.
 """
@@ -11,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = os.environ.get("REPRE_TEST_PLATFORM")
 os.environ["JAX_PLATFORMS"] = PLATFORM or "cpu"
 if not PLATFORM:
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
