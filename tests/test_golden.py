@@ -6,25 +6,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from golden.weights import CASES, ViTCase, images, state_dict
+from golden.encoders import swin, vit
+from golden.weights import CASES, images, state_dict
 
 from repre_jax.interop import timm
-from repre_jax.models import build_encoder
 
 GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
-
-
-def golden_encoder(name):
-    case, _ = CASES[name]
-    if isinstance(case, ViTCase):
-        size = tuple(side * case.patch for side in case.grid)
-        changes = {"flavour": name, "image_size": size}
-    else:
-        changes = {"window": case.window}
-    return build_encoder(
-        "vit_s" if isinstance(case, ViTCase) else "swin_t",
-        width=case.width, depth=case.depth, heads=case.heads, patch=case.patch, channels=case.channels, **changes,
-    )  # fmt: skip
 
 
 def relative(got, wanted):
@@ -34,7 +21,7 @@ def relative(got, wanted):
 @pytest.mark.parametrize(("name", "size"), [(name, size) for name, (_, sizes) in CASES.items() for size in sizes])
 def test_outputs_equal_those_of_another_library(name, size):
     """Hugging Face transformers on PyTorch (tests/golden/generate.py), float32, every level within 1e-4."""
-    encoder = golden_encoder(name)
+    encoder = swin() if name == "swin" else vit(name, heads=CASES[name][0].heads)
     weights = state_dict(name)
     if name == "moco_v3":
         del weights["pos_embed"]

@@ -40,7 +40,7 @@ MISTAKES = {
         ["hierarchies 5 does not fit an encoder of 4 blocks", "expected: 1 to 4", "--config.encoder.hierarchies=4"],
     ),
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
-    "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "bfloat16, float32"]),
+    "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "float32 or bfloat16"]),
     "unknown task": ([TINY, "--config.task=train"], ["Unknown task 'train'", "pretrain"]),
     "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be a whole number"]),
     "temperature 0": ([TINY, "--config.framework.temperature=0"], ["framework.temperature is 0.0", "change:"]),

@@ -26,7 +26,6 @@ from repre_jax.train.repre import ReconstructionBranch
 
 DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
 FRAMEWORKS = {"moco_v3": moco_v3.build}
-DTYPES = ("float32", "bfloat16")
 CHANNELS = 3
 VIEWS = 2
 
@@ -127,7 +126,6 @@ def make_folder(folder: Path) -> None:
 
 def encoder_of(config: ConfigDict) -> encoders.Encoder:
     """The encoder for the config's images: its name, and whatever else is set."""
-    choose("dtype", config.dtype, DTYPES)
     settings = {key: value for key, value in config.encoder.items() if value is not None}
     name = settings.pop("name")
     if name in encoders.VITS:  # a tuple in the config, since Swin has a number a stage

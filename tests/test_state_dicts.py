@@ -1,0 +1,116 @@
+"""The encoder's tensors among all that a file holds: every tensor accounted for, both branches told apart."""
+
+import re
+
+import numpy as np
+import pytest
+from golden.encoders import swin, vit
+from golden.weights import state_dict
+
+from repre_jax.core.errors import UserError
+from repre_jax.interop import state_dicts, timm
+from repre_jax.models import build_encoder, positions
+from repre_jax.models.encoders import SWINS, VITS
+
+
+def as_framework(layout, online, target):
+    """A checkpoint as the framework's code writes it, flattened as files.read does."""
+    head, number = np.zeros((3, 24), np.float32), np.array(5)
+    if layout == "MoCo v3":
+        arrays = {f"state_dict.module.base_encoder.{k}": v for k, v in online.items()}
+        arrays |= {f"state_dict.module.momentum_encoder.{k}": v for k, v in target.items()}
+        arrays |= {f"state_dict.module.{e}_encoder.head.0.weight": head for e in ("base", "momentum")}
+        arrays |= {f"state_dict.module.{e}_encoder.head.1.num_batches_tracked": number for e in ("base", "momentum")}
+        return arrays | {"state_dict.module.predictor.0.weight": head, "optimizer.state.0.exp_avg": head}
+    if layout == "DINO":
+        arrays = {f"student.module.backbone.{k}": v for k, v in online.items()}
+        arrays |= {f"teacher.backbone.{k}": v for k, v in target.items()}
+        arrays |= {"student.module.head.mlp.0.weight": head, "teacher.head.last_layer.weight_g": head}
+        return arrays | {"dino_loss.center": head, "optimizer.state.0.step": number}
+    arrays = {f"model.encoder.{k}": v for k, v in online.items()} | {
+        f"model.encoder_k.{k}": v for k, v in target.items()
+    }
+    arrays |= {f"model.{part}.linear_out.weight": head for part in ("projector", "projector_k", "predictor")}
+    return arrays | {"model.queue1": head, "model.queue2": head, "model.queue_ptr": number}
+
+
+def moby_swin(weights):
+    """MoBY's Swin: merging at the end of a stage, index buffers among the tensors."""
+    renamed = {}
+    for name, array in weights.items():
+        parts = name.split(".")
+        if "downsample" in parts:
+            parts[1] = str(int(parts[1]) - 1)
+        renamed[".".join(parts)] = array
+    buffers = {
+        "layers.0.blocks.0.attn.relative_position_index": np.zeros((9, 9), np.int64),
+        "layers.0.blocks.1.attn_mask": np.zeros((4, 9, 9), np.float32),
+    }
+    return renamed | buffers
+
+
+@pytest.mark.parametrize("branch", ["online", "target"])
+@pytest.mark.parametrize("layout", ["MoCo v3", "DINO", "MoBY"])
+def test_published_files_of_frameworks(layout, branch, capsys):
+    """The asked branch is loaded and the other one left out, in each framework's own names."""
+    encoder = {"MoCo v3": vit("moco_v3"), "DINO": vit("dino"), "MoBY": swin()}[layout]
+    online = state_dict("swin" if layout == "MoBY" else "dino")
+    if layout == "MoCo v3":
+        table = positions.sincos(4, 4, 24)
+        online["pos_embed"] = np.concatenate([np.zeros((1, 24), np.float32), table])[None]
+    target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
+    rename = moby_swin if layout == "MoBY" else dict
+    arrays = as_framework(layout, rename(online), rename(target))
+    params = timm.load(arrays, encoder, branch=branch)
+    back = timm.dump(params, encoder)
+    for name, array in {"online": online, "target": target}[branch].items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+    printed = capsys.readouterr().out
+    accounted = [int(number) for number in re.findall(r"(?:left out: |Loaded )(\d+)", printed)]
+    assert sum(accounted) == len(arrays), "every tensor of the file is loaded or named as left out"
+    other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
+    assert f"left out: {other} of the other branch" in printed
+    with pytest.raises(
+        UserError, match=f"a file of {layout}, and branch is None.\n  expected: branch='online' or branch='target'"
+    ):
+        timm.load(arrays, encoder)
+
+
+def test_a_file_with_one_branch_offers_that_one():
+    arrays = {f"teacher.backbone.{name}": array for name, array in state_dict("dino").items()}
+    with pytest.raises(UserError, match=r"branch is 'online'.\n  expected: branch='target'$"):
+        timm.load(arrays, vit("dino"), branch="online")
+    timm.load(arrays, vit("dino"), branch="target")
+
+
+def test_a_plain_file_has_no_branch():
+    with pytest.raises(UserError, match=r"holds one encoder.*\n.*leave branch out"):
+        timm.load(state_dict("deit"), vit(), branch="online")
+
+
+def test_a_tensor_under_two_prefixes_is_refused():
+    weights = state_dict("deit")
+    with pytest.raises(UserError, match=r"holds 'norm.bias' more than once"):
+        timm.load(weights | {"module.norm.bias": weights["norm.bias"]}, vit())
+    arrays = as_framework("MoBY", state_dict("swin"), state_dict("swin"))
+    with pytest.raises(UserError, match=r"holds 'norm.bias' more than once"):
+        timm.load(arrays | {"norm.bias": weights["norm.bias"]}, swin(), branch="target")
+
+
+def test_an_unknown_prefix_is_pointed_out():
+    weights = {f"backbone.trunk.{name}": array for name, array in state_dict("deit").items()}
+    with pytest.raises(UserError, match=r"take 'backbone\.trunk\.' off all names"):
+        timm.load(weights, vit())
+
+
+@pytest.mark.parametrize("name", VITS | SWINS)
+def test_no_tensor_of_a_full_size_encoder_is_taken_for_something_else(name):
+    arrays = dict.fromkeys(timm._wanted(build_encoder(name)), np.zeros(1, np.float32))
+    kept, left_out = state_dicts.encoder_tensors(arrays, None)
+    assert kept.keys() == arrays.keys()
+    assert left_out == {}
+
+
+def test_nested_dictionaries_are_explained():
+    with pytest.raises(UserError, match=r"state_dict\['model'\] is of type dict.\n.*files.read"):
+        timm.load({"model": state_dict("deit")}, vit())
