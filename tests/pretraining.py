@@ -25,6 +25,13 @@ def init(method, seed=0):
     return jax.jit(lambda key: method.init_state(key, (*SIZE, 3)))(jax.random.PRNGKey(seed))
 
 
+def learning():
+    """(config, method, fresh state, jitted step) at a rate that one step shows."""
+    config, method = build(**{"optim.lr": 0.05, "optim.warmup_epochs": 0.0})
+    state = init(method)
+    return config, method, state, jax.jit(method.train_step)
+
+
 def batch(count=16, seed=0):
     rng = np.random.default_rng(seed)
     return Views(

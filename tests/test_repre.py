@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretraining import SIZE, batch, build, init, pixels_of
+from pretraining import SIZE, batch, build, init, learning, pixels_of
 
 from repre_jax.data import photometric
 from repre_jax.losses import reconstruction
@@ -14,9 +14,7 @@ from repre_jax.losses import reconstruction
 
 @pytest.fixture(scope="module")
 def tiny():
-    config, method = build(**{"optim.lr": 0.05, "optim.warmup_epochs": 0.0})
-    state = init(method)
-    return config, method, state, jax.jit(method.train_step)
+    return learning()
 
 
 def test_only_the_first_view_is_reconstructed(tiny):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretraining import SIZE, batch, build, init, pixels_of
+from pretraining import SIZE, batch, build, init, learning, pixels_of
 
 from repre_jax.core import sharding
 from repre_jax.losses import reconstruction
@@ -17,9 +17,7 @@ from repre_jax.train.signals import StopRequest
 
 @pytest.fixture(scope="module")
 def tiny():
-    config, method = build(**{"optim.lr": 0.05, "optim.warmup_epochs": 0.0})
-    state = init(method)
-    return config, method, state, jax.jit(method.train_step)
+    return learning()
 
 
 def test_a_step_reports_and_advances(tiny):

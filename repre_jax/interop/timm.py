@@ -94,7 +94,7 @@ def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
     _refuse(f"These parameters are not those of the encoder ({describe(encoder)}).", missing, unknown, misshapen)
     if isinstance(encoder, ViT) and encoder.flavour == "moco_v3":
-        arrays["pos_embed"] = _fixed_positions(*_grid(encoder), encoder.width)
+        arrays["pos_embed"] = _fixed_positions(*encoder.grid, encoder.width)
     return arrays
 
 
@@ -166,7 +166,7 @@ def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
     table = array.reshape(-1, array.shape[-1])
     side = math.isqrt(len(table) - first)
     if isinstance(encoder, ViT):
-        size, guard = _grid(encoder), RESIZE_GUARD[encoder.flavour]
+        size, guard = encoder.grid, RESIZE_GUARD[encoder.flavour]
     else:
         size, guard = (2 * encoder.window - 1,) * 2, 0.0
     grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1), size, guard))
@@ -178,11 +178,6 @@ def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.pad(positions.sincos(rows, columns, width), ((1, 0), (0, 0)))[None]
 
 
-def _grid(encoder: ViT) -> tuple[int, int]:
-    """Patches high and wide that the encoder's own positions belong to."""
-    return (encoder.image_size[0] // encoder.patch, encoder.image_size[1] // encoder.patch)
-
-
 def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | None:
     """What the file's positions say about it: MoCo v3's are a formula, on a square grid or on the encoder's own.
 
@@ -191,7 +186,7 @@ def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | Non
     table = arrays.get("pos_embed")
     fixed = False
     if table is not None and table.ndim == 3 and table.shape[1] > 0:
-        grids = {_grid(encoder), (math.isqrt(table.shape[1] - 1),) * 2}
+        grids = {encoder.grid, (math.isqrt(table.shape[1] - 1),) * 2}
         tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
         atol = FIXED_TOLERANCE.get(table.dtype.name, 0.0)
         fixed = any(t.shape == table.shape and np.allclose(t, table.astype(np.float32), atol=atol) for t in tables)

@@ -34,6 +34,20 @@ def qkv_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+def patch_embedding(width: int, patch: int, dtype: Dtype, kernel_init: Initializer, bias_init: Initializer) -> nn.Conv:
+    """Images [N, H, W, C] -> patches [N, H/patch, W/patch, width]; a submodule named 'patch_embed' of its caller."""
+    return nn.Conv(
+        width,
+        (patch, patch),
+        strides=patch,
+        padding="VALID",
+        dtype=dtype,
+        kernel_init=kernel_init,
+        bias_init=bias_init,
+        name="patch_embed",
+    )
+
+
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """One rate a block, rising in a straight line from 0 to `rate` (recipes: dino vision_transformer.py:150)."""
     return np.linspace(0, rate, depth).tolist()

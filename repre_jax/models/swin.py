@@ -166,16 +166,8 @@ class Swin(nn.Module):
         """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
         checks.images(images, self.patch, self.channels)
         checks.attention_of(attention_of, sum(self.depth))
-        x = nn.Conv(
-            self.width,
-            (self.patch, self.patch),
-            strides=self.patch,
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=layers.torch_uniform,
-            bias_init=layers.torch_bias(self.patch**2 * self.channels),
-            name="patch_embed",
-        )(images)
+        bias_init = layers.torch_bias(self.patch**2 * self.channels)
+        x = layers.patch_embedding(self.width, self.patch, self.dtype, layers.torch_uniform, bias_init)(images)
         x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="patch_norm")(x.astype(jnp.float32))
 
         block = nn.remat(SwinBlock) if self.remat else SwinBlock

@@ -60,22 +60,20 @@ class ViT(nn.Module):
     remat: bool
     dtype: Dtype
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches high and wide of `image_size`."""
+        return (self.image_size[0] // self.patch, self.image_size[1] // self.patch)
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
         """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
         checks.images(images, self.patch, self.channels)
         checks.attention_of(attention_of, self.depth)
         moco = self.flavour == "moco_v3"
-        x = nn.Conv(
-            self.width,
-            (self.patch, self.patch),
-            strides=self.patch,
-            padding="VALID",
-            dtype=self.dtype,
-            kernel_init=layers.patch_uniform(self.width) if moco else layers.torch_uniform,
-            bias_init=nn.initializers.zeros if moco else layers.torch_bias(self.patch**2 * self.channels),
-            name="patch_embed",
-        )(images)
+        kernel_init = layers.patch_uniform(self.width) if moco else layers.torch_uniform
+        bias_init = nn.initializers.zeros if moco else layers.torch_bias(self.patch**2 * self.channels)
+        x = layers.patch_embedding(self.width, self.patch, self.dtype, kernel_init, bias_init)(images)
         count, rows, columns, _ = x.shape
         x = self._with_class_token(x.astype(jnp.float32))
 
@@ -110,11 +108,10 @@ class ViT(nn.Module):
             x = x + positions.sincos(rows, columns, width)
         else:
             cls = self.param("cls_token", layers.normal_02, (1, 1, width))
-            grid = (self.image_size[0] // self.patch, self.image_size[1] // self.patch)
-            table = self.param("pos_embed", layers.normal_02, (1, 1 + grid[0] * grid[1], width))
+            table = self.param("pos_embed", layers.normal_02, (1, 1 + self.grid[0] * self.grid[1], width))
             cls, table = cls + table[:, :1], table[:, 1:]
-            if (rows, columns) != grid:
-                table = positions.resize(table.reshape(*grid, width), (rows, columns), RESIZE_GUARD[self.flavour])
+            if (rows, columns) != self.grid:
+                table = positions.resize(table.reshape(*self.grid, width), (rows, columns), RESIZE_GUARD[self.flavour])
             x = x + table.reshape(1, rows * columns, width)
         return jnp.concatenate([jnp.broadcast_to(cls, (count, 1, width)), x], axis=1)
 
