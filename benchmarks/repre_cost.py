@@ -32,9 +32,18 @@ def build(config, mesh):
 
 
 def synthetic(config, mesh):
-    shape = (config.batch_size, setup.VIEWS, *setup.image_size(config), setup.CHANNELS)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return sharding.shard_batch(Views(images, np.zeros(config.batch_size, np.int32)), mesh)
+    rng = np.random.default_rng(0)
+
+    def views(count, size):
+        return rng.integers(0, 256, (config.batch_size, count, *size, setup.CHANNELS), dtype=np.uint8)
+
+    local = config.augment.local_views
+    batch = Views(
+        images=views(setup.VIEWS, setup.image_size(config)),
+        labels=np.zeros(config.batch_size, np.int32),
+        local=views(local, config.augment.local_size) if local else None,
+    )
+    return sharding.shard_batch(batch, mesh)
 
 
 def run() -> None:

@@ -4,7 +4,7 @@ The defaults are those of MoCo v3 + RePre on ImageNet; the other files say only 
 epochs, rates per 256 images, fractions. What follows from them is worked out in repre_jax/core/schedules.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_dict
 from repre_jax.core.errors import UserError
 
 SWIN = ("swin_t", "swin_s", "swin_b")
+FROZEN_PATCHES = ("^encoder/patch_embed/", "lr_scale", 0.0)  # moco-v3 vits.py:49-51, --stop-grad-conv1
+UNDECAYED = ("/(bias|scale)$", "weight_decay", 0.0)  # every tensor of one axis: DINO utils.py:632-643, MoBY optimizer.py
 
 
 def get_config() -> ConfigDict:
@@ -23,6 +25,8 @@ def get_config() -> ConfigDict:
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
     config.log_every = 50  # steps between two lines of the log
+    config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
+    config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
 
     config.data = ConfigDict()
     config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, or 'digits'
@@ -41,10 +45,13 @@ def get_config() -> ConfigDict:
     config.augment.jitter = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
     config.augment.jitter_probability = 0.8
     config.augment.grey_probability = 0.2
-    config.augment.blur_probability = (1.0, 0.1)  # view 1, view 2
+    config.augment.blur_probability = (1.0, 0.1)  # view 1, view 2 and, where there are any, the local views
     config.augment.blur_sigma = (0.1, 2.0)  # pixels
-    config.augment.solarize_probability = (0.0, 0.2)  # view 1, view 2
+    config.augment.solarize_probability = (0.0, 0.2)  # view 1, view 2 and, where there are any, the local views
     config.augment.flip_probability = 0.5
+    config.augment.local_views = 0  # smaller views of smaller parts, which DINO's student sees beside the two
+    config.augment.local_size = (96, 96)  # height, width of a local view
+    config.augment.local_scale = (0.05, 0.4)  # area of its crop, as a fraction of the image
 
     config.encoder = ConfigDict()
     config.encoder.name = "vit_s"  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
@@ -58,12 +65,13 @@ def get_config() -> ConfigDict:
     config.encoder.heads = config_dict.placeholder(tuple)  # likewise
     config.encoder.window = config_dict.placeholder(int)  # Swin's, in patches
 
-    config.framework = ConfigDict()
+    config.framework = ConfigDict()  # the keys depend on the framework; a config file of another has its own
     config.framework.name = "moco_v3"
     config.framework.hidden = 4096  # hidden width of projector and predictor
     config.framework.out = 256  # width of the embedding
     config.framework.temperature = 0.2
-    config.framework.momentum = 0.99  # of the target at the start; rises to 1 as a half cosine
+    config.framework.momentum = 0.99  # of the target at the start; a half cosine takes it to
+    config.framework.momentum_end = 1.0
 
     config.repre = ConfigDict()
     config.repre.enabled = True  # False: the contrastive baseline
@@ -75,14 +83,24 @@ def get_config() -> ConfigDict:
     config.repre.balance_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
 
     config.optim = ConfigDict()  # AdamW (moco-v3 main_moco.py:229-230, CONFIG.md:109-113)
+    config.optim.name = "adamw"  # or 'lars', 'sgd'
+    config.optim.schedule = "moco_v3"  # whose course of the rate: or 'moby', 'dino', 'simsiam', see core/schedules.py
     config.optim.lr = 1.5e-4  # per 256 images
+    config.optim.lr_start = 0.0  # where warm-up begins; absolute, but per 256 images with schedule 'moby'
+    config.optim.lr_end = 0.0  # likewise
     config.optim.warmup_epochs = 40.0
     config.optim.weight_decay = 0.1
-    config.optim.b1 = 0.9
+    config.optim.weight_decay_end = config_dict.placeholder(float)  # at the end, along a half cosine; else the same
+    config.optim.b1 = 0.9  # b1, b2, eps: AdamW's
     config.optim.b2 = 0.999
     config.optim.eps = 1e-8
-    # Exceptions: (pattern found in a parameter's path, 'lr_scale' or 'weight_decay', value); lr_scale 0 freezes.
-    config.optim.rules = (("^encoder/patch_embed/", "lr_scale", 0.0),)  # vits.py:49-51, --stop-grad-conv1
+    config.optim.momentum = 0.9  # of LARS and SGD
+    config.optim.trust_coefficient = 1e-3  # LARS's
+    config.optim.clip_norm = config_dict.placeholder(float)  # largest norm of the gradients; else they are not clipped
+    config.optim.clip_each = False  # True: each tensor by its own norm, not all together
+    # Exceptions: (pattern found in a parameter's path, property, value). Properties (core/optim.py): lr_scale (0
+    # freezes), constant_lr, frozen_epochs, weight_decay, trust_ratio, clip.
+    config.optim.rules = (FROZEN_PATCHES,)
 
     config.knn = ConfigDict()  # DINO's vote, during training and at the end
     config.knn.times = 10  # measurements over the run, evenly spaced
@@ -106,9 +124,10 @@ def digits_data(config: ConfigDict) -> None:
     config.augment.crop_scale = (0.7, 1.0)
     config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
     config.augment.grey_probability = 0.0
-    config.augment.blur_probability = (0.0, 0.0)
-    config.augment.solarize_probability = (0.0, 0.0)
+    config.augment.blur_probability = tuple(0.0 for _ in config.augment.blur_probability)
+    config.augment.solarize_probability = tuple(0.0 for _ in config.augment.solarize_probability)
     config.augment.flip_probability = 0.0
+    config.augment.local_scale = (0.3, 0.7)
 
 
 def digits(config: ConfigDict) -> None:
@@ -120,15 +139,21 @@ def digits(config: ConfigDict) -> None:
         config.encoder.update(width=32, depth=(1, 2, 1), heads=(2, 4, 8), patch=2, window=4)
     else:
         config.encoder.update(width=64, depth=(4,), heads=(4,), patch=4)
-    config.framework.hidden = 256
-    config.framework.out = 64
-    config.framework.momentum = 0.9  # a short run needs a quick target
+    shrink(config.framework, hidden=256, out=64)
+    shrink(config.framework, momentum=0.9)  # a short run needs a quick target
+    config.augment.local_views = min(config.augment.local_views, 2)
+    config.augment.local_size = (8, 8)
     config.batch_size = 64
     config.epochs = 100.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 4.0
     config.log_every = 50
     config.checkpoint.every = 200
+
+
+def shrink(framework: ConfigDict, **values: Any) -> None:
+    """Sets those of the keys that the framework has."""
+    framework.update({key: value for key, value in values.items() if key in framework})
 
 
 def tiny(config: ConfigDict) -> None:
@@ -142,8 +167,11 @@ def tiny(config: ConfigDict) -> None:
         config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
     else:
         config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
-    config.framework.hidden = 64
-    config.framework.out = 64
+    shrink(config.framework, hidden=64, out=64, queue=64, bottleneck=32, predictor_hidden=32)
+    if config.framework.name == "dino":
+        config.framework.out = 256
+    config.augment.local_views = min(config.augment.local_views, 2)
+    config.augment.local_size = (16, 16)
     config.batch_size = 16
     config.total_steps = 8
     config.log_every = 2
@@ -173,14 +201,24 @@ FUSIONS = {  # Table 5
 }
 DECODERS = {"light": decoder(preset="light"), "both": decoder(views=2), "single": decoder(single=True)} | FUSIONS
 VARIANTS = {"digits": digits, "baseline": baseline} | DECODERS | {"tiny": tiny}
+NUMBERS = ("epochs", "batch_size", "total_steps", "seed")  # variants of the form epochs=600
 
 
-def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
-    """Applies 'digits,baseline' and the like, in the order of VARIANTS. Raises UserError for unknown ones."""
+def with_variants(config: ConfigDict, variants: str, digits: Mapping[str, Any] | None = None) -> ConfigDict:
+    """Applies 'digits,baseline' and the like, in the order of VARIANTS, then 'epochs=600' and the like.
+
+    digits: what a framework needs besides, for that variant; keys such as 'optim.lr'.
+    Raises UserError for unknown ones, and for those that exclude each other.
+    """
     names = [name.strip() for name in variants.split(",") if name.strip()]
-    unknown = [name for name in names if name not in VARIANTS]
+    numbers = dict(name.split("=", 1) for name in names if "=" in name)
+    names = [name for name in names if "=" not in name]
+    unknown = [name for name in names if name not in VARIANTS] + [f"{n}=" for n in numbers if n not in NUMBERS]
     if unknown:
-        raise UserError(f"Unknown variant {unknown[0]!r}.\n  expected: {', '.join(VARIANTS)}, joined by commas")
+        raise UserError(
+            f"Unknown variant {unknown[0]!r}.\n"
+            f"  expected: {', '.join(VARIANTS)}, {', '.join(f'{name}=NUMBER' for name in NUMBERS)}, joined by commas"
+        )
     fusions = [name for name in names if name in FUSIONS]
     if len(set(fusions)) > 1:
         raise UserError(f"Variants {' and '.join(fusions)} exclude each other.\n  change:   keep one of them")
@@ -189,4 +227,16 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
     for name, change in VARIANTS.items():
         if name in names:
             change(config)
+            if name == "digits":
+                config.update_from_flattened_dict(digits or {})
+    for name, text in numbers.items():
+        config[name] = _number(name, text)
     return config
+
+
+def _number(name: str, text: str) -> float | int:
+    kind = float if name == "epochs" else int
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"Variant {name}={text}.\n  expected: a number, as in {name}=600") from None

@@ -1,22 +1,31 @@
-"""A small method and batch for the tests of the step."""
+"""A small method and batch of every framework for the tests of the step."""
+
+import importlib
 
 import jax
 import numpy as np
 
-from configs import moco_vit_s
-from repre_jax.core.types import Views
-from repre_jax.data import photometric
+from repre_jax.core.types import Pixels, Views
 from repre_jax.tasks import setup
 
 SIZE = (8, 16)
+LOCAL_SIZE = (4, 8)
+CONFIGS = {
+    "simclr": "simclr_vit_s",
+    "byol": "byol_vit_s",
+    "simsiam": "simsiam_vit_s",
+    "moco_v2": "moco_v2_vit_s",
+    "moco_v3": "moco_vit_s",
+    "moby": "moby_vit_s",
+    "dino": "dino_vit_s",
+}
 
 
-def build(variants="tiny", **overrides):
-    """(config, method) of a tiny MoCo v3 + RePre on 8 x 16 pixels."""
-    config = moco_vit_s.get_config(variants)
-    config.update_from_flattened_dict(
-        {"data.image_size": SIZE, "encoder.patch": 4, "encoder.depth": (3,), "encoder.hierarchies": 3} | overrides
-    )
+def build(variants="tiny", framework="moco_v3", **overrides):
+    """(config, method) of a tiny framework + RePre on 8 x 16 pixels; DINO's local views have 4 x 8."""
+    config = importlib.import_module(f"configs.{CONFIGS[framework]}").get_config(variants)
+    small = {"data.image_size": SIZE, "encoder.patch": 4, "encoder.depth": (3,), "encoder.hierarchies": 3}
+    config.update_from_flattened_dict(small | {"augment.local_size": LOCAL_SIZE} | overrides)
     plan = setup.build_plan(config, records=100)
     return config, setup.build_method(config, plan)
 
@@ -32,15 +41,27 @@ def learning():
     return config, method, state, jax.jit(method.train_step)
 
 
-def batch(count=16, seed=0):
+def batch(count=16, seed=0, local=0):
     rng = np.random.default_rng(seed)
     return Views(
         images=rng.integers(0, 256, (count, 2, *SIZE, 3), dtype=np.uint8),
         labels=rng.integers(0, 10, count).astype(np.int32),
+        local=rng.integers(0, 256, (count, local, *LOCAL_SIZE, 3), dtype=np.uint8) if local else None,
     )
+
+
+def batch_for(method, **settings):
+    """A batch with the local views that the method wants."""
+    return batch(local=2 if method.local_augmentation else 0, **settings)
 
 
 def pixels_of(method, state, views):
     """The augmented views of the state's next step, before normalisation."""
-    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0)
-    return photometric.augment(key, views.images, method.augmentation)
+    return method.augment(jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0), views)
+
+
+def random_pixels(method, count=16, seed=0):
+    """Views as arrays, float32 in 0..1, without any augmentation."""
+    rng = np.random.default_rng(seed)
+    local = rng.random((count, 2, *LOCAL_SIZE, 3), np.float32) if method.framework.local_views else None
+    return Pixels(rng.random((count, 2, *SIZE, 3), np.float32), local)

@@ -8,7 +8,7 @@ from repre_jax.models import heads
 
 
 def test_heads_normalise_each_view_by_itself():
-    head = heads.BatchNormMlp((7,), 5)
+    head = heads.MlpHead((7,), 5, out_norm="plain")
     x = jax.random.normal(jax.random.key(0), (11, 2, 6)) * jnp.array([1.0, 4.0])[None, :, None]
     variables = head.init(jax.random.key(1), x)
     params = jax.tree.map(lambda p: np.asarray(p, np.float64) + 0.1, variables["params"])
@@ -24,7 +24,7 @@ def test_heads_normalise_each_view_by_itself():
 
 
 def test_the_papers_projector_has_its_size():
-    projector = heads.BatchNormMlp((4096, 4096), 256)
+    projector = heads.MlpHead((4096, 4096), 256, out_norm="plain")
     pooled = jax.ShapeDtypeStruct((2, 2, 384), jnp.float32)
     params = jax.eval_shape(projector.init, jax.random.key(0), pooled)
     expected = 384 * 4096 + 4096 * 4096 + 4096 * 256 + 2 * 2 * 4096

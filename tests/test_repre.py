@@ -19,7 +19,7 @@ def tiny():
 
 def test_only_the_first_view_is_reconstructed(tiny):
     _, method, state, _ = tiny
-    pixels = pixels_of(method, state, batch())
+    pixels = pixels_of(method, state, batch()).views
     images = photometric.normalize(pixels, method.mean, method.std).reshape(-1, *SIZE, 3)
     output = method.encode(state.params["encoder"], images)
     ours = method.branch.loss(state.params, output.pyramid, pixels)
@@ -44,7 +44,7 @@ def test_log_variances_learn_and_stay_in_range(tiny):
 def test_both_views_can_be_reconstructed():
     _, method = build(**{"repre.views": 2})
     state = init(method)
-    pixels = pixels_of(method, state, batch())
+    pixels = pixels_of(method, state, batch()).views
     images = photometric.normalize(pixels, method.mean, method.std).reshape(-1, *SIZE, 3)
     output = method.encode(state.params["encoder"], images)
     rebuilt = method.branch.reconstruct(state.params, output.pyramid).reshape(pixels.shape)
@@ -63,16 +63,17 @@ def test_only_the_online_encoder_drops_paths():
     seen, keys = [], []
 
     class Spy(type(dropping)):
-        def loss(self, *arguments):
-            jax.debug.callback(keys.append, arguments[-1])
-            return super().loss(*arguments)
+        def encode(self, encoder_params, images, key=None):
+            if key is not None:
+                jax.debug.callback(keys.append, key)
+            return super().encode(encoder_params, images, key)
 
     def spied_step(method):
         """The step, with a framework that remembers what it was given."""
 
-        def remember(online, target):
+        def remember(online, target, extra, step):
             jax.debug.callback(lambda *both: seen.append([np.asarray(x) for x in both]), online, target)
-            return method.framework.loss(online, target)
+            return method.framework.loss(online, target, extra, step)
 
         parts = {field.name: getattr(method, field.name) for field in dataclasses.fields(method)}
         spying = Spy(**parts | {"framework": dataclasses.replace(method.framework, loss=remember)})

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import chex
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -21,6 +23,7 @@ from sklearn.datasets import load_digits
 import main
 from repre_jax.core import metrics
 from repre_jax.tasks import pretrain, setup
+from repre_jax.train import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
@@ -193,13 +196,43 @@ def test_another_data_set_under_the_same_name_is_refused(finished, tmp_path, cap
     assert "train_records: 1437 -> 1000" in capsys.readouterr().err
 
 
-def test_divergence_ends_with_a_message_and_valid_json(tmp_path, capsys):
-    """At a rate of 1e6 the parameters overflow."""
+def test_divergence_ends_with_a_message_and_keeps_what_was_good(tmp_path, capsys):
+    """At a rate of 1e6 the parameters overflow after some steps; the newest checkpoint is from before that."""
     argv = [*TINY, "--workdir", str(tmp_path), "--config.optim.lr=1000000.0", "--config.total_steps=30"]
-    assert main.main([*argv, "--config.optim.b2=0.0", "--config.optim.weight_decay=1000.0"]) == 1
-    assert "training has diverged" in capsys.readouterr().err
+    argv += ["--config.optim.b2=0.0", "--config.optim.weight_decay=1000.0", "--config.stop_after_skipped=6"]
+    assert main.main(argv) == 1
+    output, error = capsys.readouterr()
+    first, last = map(int, re.search(r"from step (\d+) to (\d+)", error).groups())
+    assert last - first + 1 >= 6
+    assert "Training has diverged" in error
+    assert f"not finite in the last {4 if (first % 2) else 3} steps, from step {first} on; skipped." in output
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
-    assert metrics.read_metrics(tmp_path / "metrics.jsonl")[-1]["loss"] is None
+    rows = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    assert rows[-1]["skipped"] == last - first + 1
+    newest = max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    assert newest == (first - 1) // 2 * 2 > 0
+    state = final_state(tmp_path, newest)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_a_signal_among_skipped_steps_saves_nothing(tmp_path, monkeypatch, capsys):
+    """As after SIGTERM: the step at hand was not finite, so that the checkpoint before it is the one to go on from."""
+    fit = loop.fit
+
+    def interrupted(step_fn, state, batches, **settings):
+        def poisoned(state, batch):
+            new, values = step_fn(state, batch)
+            if int(new.step) == 5:
+                new = dataclasses.replace(new, skipped_in_a_row=jnp.int32(1))
+                os.kill(os.getpid(), signal.SIGTERM)
+            return new, values
+
+        return fit(poisoned, state, batches, **settings)
+
+    monkeypatch.setattr(pretrain.loop, "fit", interrupted)
+    assert main.main([*TINY, "--workdir", str(tmp_path)]) == 128 + signal.SIGTERM
+    assert "Stopped at step 5 of 8, not saved" in capsys.readouterr().err
+    assert max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir()) == 4
 
 
 def test_the_mean_colours_l1_is_what_numpy_says(finished):

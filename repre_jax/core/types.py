@@ -1,7 +1,8 @@
 """What flows between the rooms, and the letters that shapes are written with everywhere.
 
   B  global batch: records of one step over all devices    H, W, C  image height, width, channels
-  V  views of one record (2)                               T  patch tokens of one image, without the class token
+  V  global views of one record (2)                        T  patch tokens of one image, without the class token
+  L  local views of one record, smaller (DINO; else 0)     Q  keys in a queue
   N  images through the encoder, B * V, batch-major        D  width of the encoder
   K  hierarchies that the decoder fuses                    E  width of the embedding that the contrastive loss sees
 
@@ -21,10 +22,23 @@ class Views:
 
     images: uint8 [B, V, H, W, C] in 0..255, cropped and resized, otherwise not augmented.
     labels: int32 [B], the class of each record; training does not look at it.
+    local:  uint8 [B, L, h, w, C], smaller views of smaller parts, or None.
     """
 
     images: jax.Array
     labels: jax.Array
+    local: jax.Array | None = None
+
+
+@struct.dataclass
+class Pixels:
+    """The augmented views of one batch, float32 in 0..1, not normalised: what a step learns from.
+
+    views: [B, V, H, W, C]. local: [B, L, h, w, C], or None.
+    """
+
+    views: jax.Array
+    local: jax.Array | None = None
 
 
 @struct.dataclass
@@ -52,11 +66,16 @@ class EncoderOutput:
 class TrainState:
     """Everything that changes during training. Arrays only, so that a checkpoint of it is the whole run.
 
-    step:      int32 scalar, optimiser steps done.
+    step:      int32 scalar, batches seen. Schedules, random draws and the data's place follow from it.
     rng:       uint32 [2], the run's base key; constant. A step draws from fold_in(rng, step).
-    params:    what gradients reach: encoder, projector, predictor and, with RePre, decoder and balance.
-    target:    the moving average of {encoder, projector}.
+    params:    what gradients reach: encoder, projector, where the framework has one predictor and, with RePre, decoder
+               and balance.
+    target:    the moving average of {encoder, projector}; {} for a framework without one.
     opt_state: the optimiser's own state.
+    extra:     what the framework keeps beside: a queue, a centre; {} for most.
+    skipped, skipped_in_a_row: int32 scalars, steps whose loss or gradient was not finite, in all and up to now. Such a
+               step changes step and these counters only.
+    first_bad_step: int32 scalar, the first step of the newest such row, counted from 1; 0 as long as there was none.
     """
 
     step: jax.Array
@@ -64,3 +83,7 @@ class TrainState:
     params: dict[str, Any]
     target: dict[str, Any]
     opt_state: Any
+    extra: dict[str, Any]
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+    first_bad_step: jax.Array

@@ -21,13 +21,19 @@ from repre_jax.data import crops
 
 @dataclass(frozen=True)
 class TrainView:
-    """Record and position -> {'images': uint8 [V, H, W, 3], 'labels': int32}. A class, because workers pickle it."""
+    """Record and position -> {'images': uint8 [V, H, W, 3], 'labels': int32}. A class, because workers pickle it.
+
+    With local_views there is 'local', uint8 [L, h, w, 3], too: crops of local_scale at local_size.
+    """
 
     seed: int
     views: int
     size: tuple[int, int]
     scale: tuple[float, float]
     ratio: tuple[float, float]
+    local_views: int = 0
+    local_size: tuple[int, int] = (0, 0)
+    local_scale: tuple[float, float] = (0.0, 0.0)
 
     def __call__(self, position: int, record: Mapping) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, position))
@@ -38,7 +44,12 @@ class TrainView:
         views = crops.random_resized_crops(
             image, rng, views=self.views, size=self.size, scale=self.scale, ratio=self.ratio
         )
-        return {"images": views, "labels": np.int32(record["label"])}
+        sample = {"images": views, "labels": np.int32(record["label"])}
+        if self.local_views:
+            sample["local"] = crops.random_resized_crops(
+                image, rng, views=self.local_views, size=self.local_size, scale=self.local_scale, ratio=self.ratio
+            )
+        return sample
 
 
 def train_batches(
@@ -64,7 +75,7 @@ def train_batches(
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
     cv2.setNumThreads(0)  # parallel over records already
     for batch in batches:
-        yield Views(images=batch["images"], labels=batch["labels"])
+        yield Views(**batch)
 
 
 def _start_worker(index: int, count: int) -> None:

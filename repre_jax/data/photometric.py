@@ -33,13 +33,17 @@ class Photometric:
     flip_probability: float
 
 
-def augment(key: jax.Array, images: jax.Array, settings: Sequence[Photometric]) -> jax.Array:
-    """uint8 [B, V, H, W, 3] -> float32 [B, V, H, W, 3] in 0..1; `settings` holds one entry per view."""
+def augment(key: jax.Array, images: jax.Array, settings: Sequence[Photometric], first: int = 0) -> jax.Array:
+    """uint8 [B, V, H, W, 3] -> float32 [B, V, H, W, 3] in 0..1; `settings` holds one entry per view.
+
+    first: the number of the first view, so that views given in two calls draw differently.
+    """
     pixels = images.astype(jnp.float32) / 255
     rows = jnp.arange(images.shape[0])
     views = []
     for view, chosen in enumerate(settings):
-        keys = jax.vmap(lambda row, view=view: jax.random.fold_in(jax.random.fold_in(key, row), view))(rows)
+        number = first + view
+        keys = jax.vmap(lambda row, number=number: jax.random.fold_in(jax.random.fold_in(key, row), number))(rows)
         views.append(jax.vmap(lambda k, x, chosen=chosen: augment_one(k, x, chosen))(keys, pixels[:, view]))
     return jnp.stack(views, axis=1)
 

@@ -2,23 +2,73 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 
-# (online [B, V, E], target [B, V, E] without gradient) -> (float32 scalar, at least 0; scalars to log)
-ContrastiveLoss = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+from repre_jax.core.errors import UserError
+
+Extra = dict[str, jax.Array]
+LossResult = tuple[jax.Array, Extra, dict[str, jax.Array]]  # float32, at least 0; the next step's extra; what to log
+# (online [B, V + L, E], target [B, V, E] without gradient or None, extra, finished steps) -> LossResult
+ContrastiveLoss = Callable[[jax.Array, jax.Array | None, Extra, jax.Array], LossResult]
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """The loss of a network that cannot tell any two images apart, and the formula that gives it.
+
+    tolerance: how near the loss must be to count as being there.
+    remedies:  what helps this framework before anything that helps all.
+    """
+
+    value: float
+    formula: str
+    tolerance: float
+    remedies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Framework:
-    """A framework with an EMA target.
+    """A contrastive framework.
 
-    projector:  maps pooled features [B, V, D] to [B, V, E], in the online and the target branch.
-    predictor:  maps the online projection on, [B, V, E] -> [B, V, E]; the target has none.
-    loss:       over the global batch; must never be negative (losses/balance.py says why).
+    projector:    maps pooled features [B, V, D] to [B, V, E], in the online and the target branch.
+    predictor:    maps the online projection on, [B, V, E] -> [B, V, E]; the target never has one.
+    loss:         over the global batch; must never be negative (losses/balance.py says why).
+    target:       'ema', a moving average of encoder and projector; 'self', the online projection itself without its
+                  gradient; 'none'.
+    ema_lead:     1 where the source moves the target before it is used, with the momentum of that step: moving it after
+                  the step before with the momentum of one step later gives the same targets. 0 where it moves after.
+    online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
+    local_views:  whether the online branch takes further, smaller views.
+    init_extra:   key -> what the framework keeps beside the parameters; see `loss`.
     """
 
     projector: nn.Module
-    predictor: nn.Module
     loss: ContrastiveLoss
+    collapse: Collapse
+    predictor: nn.Module | None = None
+    target: Literal["ema", "self", "none"] = "ema"
+    ema_lead: int = 0
+    online_views: int = 2
+    target_views: int = 2
+    local_views: bool = False
+    init_extra: Callable[[jax.Array], Extra] = lambda key: {}
+
+
+def check_widths(**widths: Any) -> None:
+    """Raises UserError for a width below 1; None is left to the framework."""
+    for name, width in widths.items():
+        if width is not None and width < 1:
+            raise UserError(f"framework.{name} is {width}.\n  expected: at least 1")
+
+
+def check_queue(size: int, batch_size: int) -> None:
+    """Raises UserError unless the batch divides the queue: else a batch would run over its end."""
+    if size < batch_size or size % batch_size:
+        nearest = max(1, round(size / batch_size)) * batch_size
+        raise UserError(
+            f"framework.queue {size} is not a multiple of batch_size {batch_size}.\n"
+            f"  change:   --config.framework.queue={nearest}"
+        )

@@ -1,29 +1,34 @@
 """MoCo v3 (Chen, Xie and He, 2021): contrast two views within the batch, against a momentum encoder.
 
-Heads: moco-v3 moco/builder.py:36-52 and 112-122. Loss: moco/builder.py:63-73, 96.
+Heads: moco-v3 moco/builder.py:36-52 and 112-122. Loss: moco/builder.py:63-73, 96. Target: moved before it is used,
+moco/builder.py:85-94.
 """
+
+import math
 
 import jax
 from flax.typing import Dtype
 
-from repre_jax.core.errors import UserError
-from repre_jax.frameworks.base import Framework
+from repre_jax.core.schedules import Plan
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
 from repre_jax.losses import contrastive
-from repre_jax.models.heads import BatchNormMlp
+from repre_jax.models.heads import MlpHead
 
 
-def build(*, hidden: int, out: int, temperature: float, dtype: Dtype) -> Framework:
+def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype) -> Framework:
     """hidden, out: widths of the heads (4096 and 256 in the paper). temperature: unitless, 0.2 for ViT."""
-    if min(hidden, out) < 1:
-        raise UserError(f"framework.hidden and framework.out must be at least 1, got {hidden} and {out}.")
+    check_widths(hidden=hidden, out=out)
 
-    def loss(online: jax.Array, target: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return symmetric_loss(online, target, temperature), {}
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        del step
+        return symmetric_loss(online, target, temperature), extra, {}
 
     return Framework(
-        projector=BatchNormMlp((hidden, hidden), out, dtype),
-        predictor=BatchNormMlp((hidden,), out, dtype),
+        projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
+        predictor=MlpHead((hidden,), out, out_norm="plain", dtype=dtype),
         loss=loss,
+        collapse=Collapse(4 * temperature * math.log(plan.batch_size), "4 * temperature * ln(batch)", 0.02),
+        ema_lead=1,
     )
 
 

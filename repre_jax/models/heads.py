@@ -3,39 +3,95 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.typing import Dtype
+from flax.typing import Dtype, Initializer
 
-from repre_jax.models.layers import torch_uniform
+from repre_jax.core.numerics import l2_normalize
+from repre_jax.models.layers import normal_02, torch_bias, torch_uniform
 
 
-class BatchNormMlp(nn.Module):
-    """Dense without bias, BatchNorm and ReLU per hidden layer; then Dense and a BatchNorm without gain and shift.
+class MlpHead(nn.Module):
+    """Dense, BatchNorm and ReLU per hidden layer, then Dense. What differs between the frameworks is a setting.
 
-    MoCo v3's projector (two hidden layers) and predictor (one), moco-v3 moco/builder.py:36-52, 112-122.
+    [B, V, D] -> [B, V, out].
 
-    [B, V, D] -> [B, V, out]. Each view is normalised by its own statistics over the global batch, as when the views
-    pass the head one after the other. Heads run in training only, so BatchNorm always uses the batch and needs no
-    running statistics; LayerNorm along the batch axis is the same arithmetic without that state.
+    hidden:      widths of the hidden layers; None stands for the input's width.
+    batch_norm:  False leaves it out of the hidden layers.
+    hidden_bias, out_bias: of the Dense layers; drawn as PyTorch does.
+    out_norm:    BatchNorm after the last Dense: None, 'plain' (no gain, no shift) or 'gain' (no shift).
+    joint:       BatchNorm's statistics span all views of the global batch, as when the views pass together; else each
+                 view's own, as when they pass one after the other.
+
+    Heads run in training only, so BatchNorm always uses the batch and needs no running statistics; LayerNorm along the
+    batch axis is the same arithmetic without that state.
     """
 
-    hidden: tuple[int, ...]
+    hidden: tuple[int | None, ...]
     out: int
+    batch_norm: bool = True
+    hidden_bias: bool = False
+    out_bias: bool = False
+    out_norm: str | None = None
+    joint: bool = False
+    kernel_init: Initializer = torch_uniform
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for number, width in enumerate((*self.hidden, self.out), start=1):
-            last = number == len(self.hidden) + 1
-            x = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=torch_uniform, name=f"fc{number}")(x)
-            x = nn.LayerNorm(
-                epsilon=1e-5,
-                reduction_axes=0,
-                feature_axes=-1,
-                use_bias=not last,
-                use_scale=not last,
-                use_fast_variance=False,
-                dtype=jnp.float32,
-                name=f"bn{number}",
-            )(x)
-            x = x if last else nn.relu(x)
+        for number, width in enumerate(self.hidden, start=1):
+            x = self._dense(x, width or x.shape[-1], self.hidden_bias, f"fc{number}")
+            if self.batch_norm:
+                x = self._batch_norm(f"bn{number}", gain=True, shift=True)(x)
+            x = nn.relu(x)
+        last = len(self.hidden) + 1
+        x = self._dense(x, self.out, self.out_bias, f"fc{last}")
+        if self.out_norm is not None:
+            x = self._batch_norm(f"bn{last}", gain=self.out_norm == "gain", shift=False)(x)
+        return x
+
+    def _dense(self, x: jax.Array, width: int, bias: bool, name: str) -> jax.Array:
+        return nn.Dense(
+            width,
+            use_bias=bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            bias_init=torch_bias(x.shape[-1]),
+            name=name,
+        )(x)
+
+    def _batch_norm(self, name: str, *, gain: bool, shift: bool) -> nn.LayerNorm:
+        return nn.LayerNorm(
+            epsilon=1e-5,
+            reduction_axes=(0, 1) if self.joint else 0,
+            feature_axes=-1,
+            use_bias=shift,
+            use_scale=gain,
+            use_fast_variance=False,
+            dtype=jnp.float32,
+            name=name,
+        )
+
+
+class PrototypeHead(nn.Module):
+    """DINO's: three Dense layers with GELU between, onto the unit sphere, cosines with K prototypes.
+
+    [B, V, D] -> [B, V, prototypes] (dino vision_transformer.py:257-291). Prototypes are rows of length 1, or of a
+    learned length (`train_gain`, which starts at 1): torch's weight_norm.
+    """
+
+    hidden: int
+    bottleneck: int
+    prototypes: int
+    train_gain: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for number, width in enumerate((self.hidden, self.hidden, self.bottleneck), start=1):
+            x = nn.Dense(width, dtype=self.dtype, kernel_init=normal_02, name=f"fc{number}")(x)
+            x = x if number == 3 else nn.gelu(x, approximate=False)
+        x = l2_normalize(x)
+        direction = self.param("direction", torch_uniform, (self.bottleneck, self.prototypes))
+        x = x.astype(self.dtype) @ l2_normalize(direction, axis=0).astype(self.dtype)
+        if self.train_gain:
+            x = x * self.param("gain", nn.initializers.ones, (1, self.prototypes)).astype(self.dtype)
         return x

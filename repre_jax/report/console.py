@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from repre_jax.core.schedules import Plan
+from repre_jax.core.schedules import Plan, Schedule
 
 Row = tuple[str, str]  # a name, which may be empty, and a value
 
@@ -25,15 +25,22 @@ def devices() -> str:
     return f"{jax.device_count()} x {first.platform}{kind}"
 
 
-def plan(plan: Plan, *, batch_size: int, lr_per_256: float) -> list[Row]:
-    """The resolved numbers of a run."""
+def plan(plan: Plan, *, lr_per_256: float, optimizer: str, shape: str, momentum: bool) -> list[Row]:
+    """The resolved numbers of a run; the target's momentum where there is one."""
+
+    def course(schedule: Schedule) -> str:
+        first, last = float(schedule(0)), float(schedule(plan.total_steps))
+        return f"{first:.4g}" if first == last else f"{first:.4g} -> {last:.4g}"
+
     epochs = plan.total_steps / plan.steps_per_epoch
-    steps = f"{plan.total_steps:,} of {batch_size} images = {epochs:.4g} epochs of {plan.steps_per_epoch:.1f} steps"
-    return [
-        ("steps", f"{steps}; warm-up {plan.warmup_steps:,}"),
-        ("learning rate", f"{plan.peak_lr:.4g} at its peak ({lr_per_256:.4g} per 256 images), half a cosine to 0"),
-        ("momentum", f"{float(plan.momentum(0)):.4g} -> {float(plan.momentum(plan.total_steps)):.4g}"),
+    images = f"{plan.total_steps:,} of {plan.batch_size} images"
+    ends = f"{float(plan.lr(0)):.4g} -> {plan.peak_lr:.4g} -> {float(plan.lr(plan.total_steps)):.4g}"
+    rows = [
+        ("steps", f"{images} = {epochs:.4g} epochs of {plan.steps_per_epoch:.1f} steps; warm-up {plan.warmup_steps:,}"),
+        ("optimizer", f"{optimizer}, weight decay {course(plan.weight_decay)}"),
+        ("learning rate", f"{ends} ({lr_per_256:.4g} per 256 images), as {shape}'s"),
     ]
+    return [*rows, ("momentum", course(plan.momentum))] if momentum else rows
 
 
 def parameter_counts(params: Mapping[str, Any]) -> str:
@@ -61,7 +68,10 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
         "weight_contrastive": "weights {:.2f}",
         "weight_reconstruction": "{:.2f}",
         "lr": "lr {:.2e}",
+        "weight_decay": "decay {:.3f}",
         "momentum": "momentum {:.4f}",
+        "teacher_temperature": "teacher temperature {:.3f}",
+        "teacher_entropy": "entropy {:.3f}",
         "gradient_norm": "grad norm {:.3g}",
         "embedding_std": "emb std {:.4f}",
         "embedding_std_uniform": "(1/sqrt(d) {:.4f})",

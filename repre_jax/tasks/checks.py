@@ -18,12 +18,25 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.jitter_probability": (0, 1),
     "augment.grey_probability": (0, 1),
     "augment.flip_probability": (0, 1),
+    "collapse_patience": (1, math.inf),
+    "stop_after_skipped": (1, math.inf),
+    "augment.local_views": (0, 64),
     "framework.momentum": (0, 1),
+    "framework.momentum_end": (0, 1),
     "framework.temperature": (1e-6, 1e6),
+    "framework.teacher_warmup_epochs": (0, 1e9),
+    "framework.centre_momentum": (0, 1),
+    "framework.queue": (1, math.inf),
     "repre.balance_lr_scale": (0, 1e6),
     "optim.lr": (1e-12, 1e6),
     "optim.warmup_epochs": (0, 1e9),
+    "optim.lr_start": (0, 1e6),
+    "optim.lr_end": (0, 1e6),
     "optim.weight_decay": (0, 1e6),
+    "optim.weight_decay_end": (0, 1e6),
+    "optim.momentum": (0, 0.999999),
+    "optim.trust_coefficient": (1e-12, 1e6),
+    "optim.clip_norm": (1e-12, 1e12),
     "optim.b1": (0, 0.999999),
     "optim.b2": (0, 0.99999999),
     "optim.eps": (1e-30, 1),
@@ -37,10 +50,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def ranges(config: ConfigDict) -> None:
-    """Every key of RANGES; NaN lies in no range."""
+    """Every key of RANGES that the config has and sets; NaN lies in no range."""
     for name, (low, high) in RANGES.items():
-        value = functools.reduce(lambda tree, part: tree[part], name.split("."), config)
-        if not low <= value <= high:
+        value = functools.reduce(lambda tree, part: tree.get(part), name.split("."), config)
+        if value is not None and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
 

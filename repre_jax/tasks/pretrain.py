@@ -3,7 +3,7 @@
 run() prepares, _train() hands the step (train/pretrain.py) to the loop (train/loop.py), _conclude() sums up.
 """
 
-import math
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from repre_jax.core import metrics, sharding
 from repre_jax.core.checkpoint import Checkpoints
-from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader
 from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup
+from repre_jax.tasks.watch import Watch
 from repre_jax.train import loop
 from repre_jax.train.signals import StopRequest
 
@@ -54,6 +55,7 @@ def _train(
     """The state after the last step, and the seconds that training took, earlier starts included."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
+    watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped)
     total = job.plan.total_steps
 
     def seconds() -> float:
@@ -61,16 +63,15 @@ def _train(
 
     def log(step: int, values: loop.Values) -> None:
         writer.write(step, values)
-        if not math.isfinite(values.get("loss", 0.0)):
-            raise UserError(
-                f"The loss is {values['loss']} at step {step}: training has diverged.\n"
-                "  change:   --config.optim.lr to a lower value, and --workdir, or go back to an older checkpoint"
-            )
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
+        for warning in filter(None, (watch.skipped(step, values), watch.collapsed(values))):
+            tqdm.write(warning)
 
     def save(step: int, state: TrainState) -> loop.Values:
-        record = {"config": history.plain(config), "data": job.dataset.identity(), "seconds": seconds()}
-        checkpoints.save(step, state, record)
+        # While steps are being skipped the newest checkpoint stays that from before the first of them.
+        if step == total or not int(state.skipped_in_a_row):
+            record = {"config": history.plain(config), "data": job.dataset.identity(), "seconds": seconds()}
+            checkpoints.save(step, state, record)
         return {}
 
     def knn(step: int, state: TrainState) -> loop.Values:
@@ -90,7 +91,7 @@ def _train(
         start_step=past.step,
         workers=config.data.workers,
     )
-    with StopRequest() as stop:
+    with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(
             jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
             state,
@@ -107,10 +108,20 @@ def _train(
             stop=stop,
         )
         save(step, state)
-        checkpoints.close()
+        saved = checkpoints.latest_step()
     if step < total:
-        raise Stopped(f"Saved at step {step} of {total}. The same command goes on from there.", stop.signal)
+        raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
     return state, seconds()
+
+
+def _where_it_stopped(step: int, saved: int | None, total: int) -> str:
+    if saved == step:
+        return f"Saved at step {step} of {total}. The same command goes on from there."
+    where = f"from step {saved}" if saved else "from the start"
+    return (
+        f"Stopped at step {step} of {total}, not saved: loss or gradient of the last steps was not finite.\n"
+        f"  The same command goes on {where}."
+    )
 
 
 def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainState, seconds: float) -> dict[str, Any]:
@@ -119,6 +130,7 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         "task": "pretrain",
         "steps": job.plan.total_steps,
         "seconds": seconds,
+        "skipped_steps": int(state.skipped),
         "images_per_second": metrics.median(workdir / "metrics.jsonl", "images_per_second"),
         "knn_k": config.knn.k,
         "knn_top1": job.evaluation.knn(state),

@@ -1,7 +1,8 @@
 """From a ConfigDict to the objects that a pre-training run is made of. Below the tasks, nobody sees the config."""
 
+import inspect
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from repre_jax.data import sources
 from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
 from repre_jax.data.sources import DataSet
-from repre_jax.frameworks import moco_v3
+from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
+from repre_jax.frameworks.base import Framework
 from repre_jax.models import build_encoder, decoder, encoders
 from repre_jax.report import console
 from repre_jax.tasks import checks
@@ -25,7 +27,17 @@ from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
 
 DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
-FRAMEWORKS = {"moco_v3": moco_v3.build}
+FRAMEWORKS = {
+    "byol": byol.build,
+    "dino": dino.build,
+    "moby": moby.build,
+    "moco_v2": moco_v2.build,
+    "moco_v3": moco_v3.build,
+    "simclr": simclr.build,
+    "simsiam": simsiam.build,
+}
+SCHEDULE_KEYS = ("momentum", "momentum_end")  # of config.framework; they are in the plan
+OPTIMIZER_KEYS = ("b1", "b2", "eps", "momentum", "trust_coefficient", "clip_norm", "clip_each")
 CHANNELS = 3
 VIEWS = 2
 
@@ -38,13 +50,16 @@ def choose(kind: str, name: str, known: Collection[str]) -> str:
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:
-    """data.image_size as (height, width); one number stands for a square."""
-    size = tuple(config.data.image_size)
-    size = size * 2 if len(size) == 1 else size
+    """data.image_size as (height, width)."""
+    return _size("data.image_size", config.data.image_size)
+
+
+def _size(name: str, given: Sequence[int]) -> tuple[int, int]:
+    """(height, width); one number stands for a square."""
+    size = tuple(given) * 2 if len(given) == 1 else tuple(given)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(
-            f"data.image_size is {config.data.image_size}.\n"
-            "  expected: height and width in pixels, such as --config.data.image_size='(224, 224)'"
+            f"{name} is {given}.\n  expected: height and width in pixels, such as --config.{name}='(224, 224)'"
         )
     return size
 
@@ -98,16 +113,26 @@ def build(config: ConfigDict) -> Job:
 
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     """The table that a run starts with."""
-    height, width = job.train_view.size
-    branch = job.method.branch
+    view, branch, collapse = job.train_view, job.method.branch, job.method.framework.collapse
     views = "both views" if config.repre.views == 2 else "first view"
+    sizes = f"{VIEWS} of {view.size[0]} x {view.size[1]} pixels a record"
+    if view.local_views:
+        sizes += f", {view.local_views} local ones of {view.local_size[0]} x {view.local_size[1]}"
     return [
         ("devices", console.devices()),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
-        ("views", f"{VIEWS} of {height} x {width} pixels a record"),
+        ("views", sizes),
+        ("framework", f"{config.framework.name}; a contrastive loss of {collapse.value:.4g} would mean collapse"),
+        ("", f"({collapse.formula})"),
         ("encoder", encoders.describe(job.method.encoder)),
         ("decoder", "none: the baseline" if branch is None else f"{decoder.describe(branch.decoder)}, {views}"),
-        *console.plan(job.plan, batch_size=config.batch_size, lr_per_256=config.optim.lr),
+        *console.plan(
+            job.plan,
+            lr_per_256=config.optim.lr,
+            optimizer=config.optim.name,
+            shape=config.optim.schedule,
+            momentum=job.method.framework.target == "ema",
+        ),
         ("parameters", console.parameter_counts(jax.eval_shape(job.init_state).params)),
     ]
 
@@ -124,8 +149,8 @@ def make_folder(folder: Path) -> None:
         ) from None
 
 
-def encoder_of(config: ConfigDict) -> encoders.Encoder:
-    """The encoder for the config's images: its name, and whatever else is set."""
+def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encoders.Encoder:
+    """The encoder for images of `size` (the config's): its name, and whatever else is set."""
     settings = {key: value for key, value in config.encoder.items() if value is not None}
     name = settings.pop("name")
     if name in encoders.VITS:  # a tuple in the config, since Swin has a number a stage
@@ -135,7 +160,7 @@ def encoder_of(config: ConfigDict) -> encoders.Encoder:
             settings[key] = settings[key][0]
     else:
         settings.pop("flavour", None)  # every config has one, for ViT
-    return build_encoder(name, image_size=image_size(config), channels=CHANNELS, dtype=config.dtype, **settings)
+    return build_encoder(name, image_size=size or image_size(config), channels=CHANNELS, dtype=config.dtype, **settings)
 
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
@@ -147,15 +172,34 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
         total_steps=config.total_steps,
         warmup_epochs=config.optim.warmup_epochs,
         lr_per_256=config.optim.lr,
-        momentum_start=config.framework.momentum,
+        lr_start=config.optim.lr_start,
+        lr_end=config.optim.lr_end,
+        shape=config.optim.schedule,
+        weight_decay=config.optim.weight_decay,
+        weight_decay_end=config.optim.weight_decay_end,
+        momentum_start=config.framework.get("momentum", 1.0),
+        momentum_end=config.framework.get("momentum_end", 1.0),
     )
+
+
+def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
+    """The framework that config.framework names, with its other keys. Raises UserError when they do not fit it."""
+    settings = config.framework.to_dict()
+    build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)]
+    settings = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
+    wanted = set(inspect.signature(build).parameters) - {"plan", "dtype"}
+    if wanted != set(settings):
+        raise UserError(
+            f"framework {config.framework.name} has the settings {', '.join(sorted(wanted))}.\n"
+            f"  given:    {', '.join(sorted(settings))}\n"
+            "  change:   --config to a config file of that framework"
+        )
+    return build(plan, **settings, dtype=config.dtype)
 
 
 def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     """Encoder, framework with its heads, RePre's branch unless it is off, augmentations and optimiser."""
-    framework_settings = config.framework.to_dict()
-    name = choose("framework", framework_settings.pop("name"), FRAMEWORKS)
-    del framework_settings["momentum"]  # a schedule, in the plan
+    framework = build_framework(config, plan)
     encoder = encoder_of(config)
     branch = None
     if config.repre.enabled:
@@ -167,33 +211,44 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     checks.numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
     checks.numbers("data.std", config.data.std, CHANNELS, 1e-6, 1)
     rules = tuple(config.optim.rules) + (branch.rules() if branch else ())
-    optimizer = optim.adamw(
-        plan.lr,
-        b1=config.optim.b1,
-        b2=config.optim.b2,
-        eps=config.optim.eps,
-        weight_decay=config.optim.weight_decay,
+    optimizer = optim.build(
+        config.optim.name,
+        plan,
+        **{key: config.optim[key] for key in OPTIMIZER_KEYS},
         rules=rules,
     )
+    logged = {"lr": plan.lr}
+    if config.optim.weight_decay_end is not None:
+        logged["weight_decay"] = plan.weight_decay
+    augmentation = build_augmentation(config)
+    if config.augment.local_views:
+        if not framework.local_views:
+            raise UserError(
+                f"framework {config.framework.name} takes no local views, got {config.augment.local_views}.\n"
+                "  change:   --config.augment.local_views=0"
+            )
+        encoder_of(config, _size("augment.local_size", config.augment.local_size))  # that it takes them
     return Pretraining(
         encoder=encoder,
-        framework=FRAMEWORKS[name](**framework_settings, dtype=config.dtype),
+        framework=framework,
         branch=branch,
-        augmentation=build_augmentation(config),
+        optimizer=optimizer,
+        momentum=plan.momentum,
         mean=config.data.mean,
         std=config.data.std,
-        optimizer=optimizer,
+        augmentation=augmentation[:VIEWS],
+        local_augmentation=augmentation[VIEWS] if config.augment.local_views else None,
         rules=rules,
-        lr=plan.lr,
-        momentum=plan.momentum,
+        schedules=logged,
     )
 
 
 def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
-    """The device's half, one entry per view."""
+    """The device's half, one entry per view, and one for all local views if there are any."""
     augment = config.augment
+    kinds = VIEWS + bool(augment.local_views)
     for name in ("blur_probability", "solarize_probability"):
-        checks.numbers(f"augment.{name}", augment[name], VIEWS, 0, 1)
+        checks.numbers(f"augment.{name}", augment[name], kinds, 0, 1)
     checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
     checks.span("augment.blur_sigma", augment.blur_sigma, 100)
     return tuple(
@@ -206,7 +261,7 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
             solarize_probability=augment.solarize_probability[view],
             flip_probability=augment.flip_probability,
         )
-        for view in range(VIEWS)
+        for view in range(kinds)
     )
 
 
@@ -214,10 +269,14 @@ def build_train_view(config: ConfigDict) -> TrainView:
     """The host's half: decode, random resized crops."""
     checks.span("augment.crop_scale", config.augment.crop_scale, 1)
     checks.span("augment.crop_ratio", config.augment.crop_ratio, 100)
+    checks.span("augment.local_scale", config.augment.local_scale, 1)
     return TrainView(
         seed=config.seed,
         views=VIEWS,
         size=image_size(config),
         scale=tuple(config.augment.crop_scale),
         ratio=tuple(config.augment.crop_ratio),
+        local_views=config.augment.local_views,
+        local_size=_size("augment.local_size", config.augment.local_size),
+        local_scale=tuple(config.augment.local_scale),
     )

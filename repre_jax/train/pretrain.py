@@ -1,11 +1,11 @@
 """The training step: views -> losses -> gradients -> parameters -> target.
 
-Written as if there were one device: the batch axis is global inside jit, so BatchNorm and the in-batch negatives
-span all devices without a word about them.
+Written as if there were one device: the batch axis is global inside jit, so BatchNorm, queues, centres and the in-batch
+negatives span all devices without a word about them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -14,122 +14,207 @@ import optax
 from flax import linen as nn
 
 from repre_jax.core import optim
+from repre_jax.core.numerics import all_finite, l2_normalize
 from repre_jax.core.schedules import Schedule
-from repre_jax.core.types import EncoderOutput, TrainState, Views
+from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
 from repre_jax.frameworks.base import Framework
-from repre_jax.losses import balance, contrastive
+from repre_jax.losses import balance
 from repre_jax.train.repre import ReconstructionBranch
 
 Params = dict[str, Any]
+Metrics = dict[str, jax.Array]
 
-AUGMENT, DROP_PATH = 0, 1  # a step's key is folded with one constant per use
+AUGMENT, DROP_PATH, LOCAL_DROP_PATH = 0, 1, 2  # a step's key is folded with one constant per use
+SKIPPED = ("skipped", "skipped_in_a_row", "first_bad_step")  # of TrainState, logged
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """A contrastive framework on an encoder, with RePre's branch, or without it (None: the baseline).
 
-    augmentation: one entry per view. mean, std: per channel, for pixels in 0..1. rules: the optimiser's exceptions.
-    lr, momentum: functions of the number of finished steps.
+    optimizer: any optax transformation; `update` gets at_step=<finished steps> beside the usual, which
+               core/optim.py's need and others ignore.
+    momentum:  of the target, for frameworks with a moving average; a function of the finished steps.
+    mean, std: per channel, for pixels in 0..1; what the encoder sees is (pixels - mean) / std.
+    augmentation, local_augmentation: one entry per view and the one of all local views; only train_step needs them.
+    rules:     the optimiser's exceptions; tensors with lr_scale 0 are left out of the gradient's norm.
+    schedules: further functions of the finished steps whose values are logged.
+
+    train_step augments and calls `step`, which can be called by itself with views of one's own:
+
+        method = Pretraining(encoder, framework, None, optax.sgd(0.1), momentum=optax.constant_schedule(0.99))
+        state = method.new_state(params, jax.random.PRNGKey(0))  # params: of encoder, projector, predictor ...
+        state, metrics, gradients = jax.jit(method.step)(state, Pixels(views))  # float32 [B, V, H, W, C]
     """
 
     encoder: nn.Module
     framework: Framework
     branch: ReconstructionBranch | None
-    augmentation: Sequence[photometric.Photometric]
-    mean: Sequence[float]
-    std: Sequence[float]
     optimizer: optax.GradientTransformation
-    rules: Sequence[optim.Rule]
-    lr: Schedule
     momentum: Schedule
+    mean: Sequence[float] = (0.0, 0.0, 0.0)
+    std: Sequence[float] = (1.0, 1.0, 1.0)
+    augmentation: Sequence[photometric.Photometric] = ()
+    local_augmentation: photometric.Photometric | None = None
+    rules: Sequence[optim.Rule] = ()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
-    def init_state(self, key: jax.Array, image_shape: tuple[int, int, int]) -> TrainState:
-        """A fresh state for views of `image_shape` (H, W, C). To be jitted: the target must be a copy in memory."""
+    def init_params(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
+        """Fresh parameters for views of `image_shape` (H, W, C)."""
         keys = jax.random.split(key, 4)
-        views = len(self.augmentation)
-        encoder = self.encoder.init(keys[0], jnp.zeros((views, *image_shape)))["params"]
-        output = self.encode(encoder, jnp.zeros((views, *image_shape)))
-        pooled = output.pooled.reshape(1, views, -1)
-        projector = self.framework.projector.init(keys[1], pooled)["params"]
-        projected = self.framework.projector.apply({"params": projector}, pooled)
-        params = {
-            "encoder": encoder,
-            "projector": projector,
-            "predictor": self.framework.predictor.init(keys[2], projected)["params"],
-        }
+        images = jnp.zeros((2, *image_shape))
+        params = {"encoder": self.encoder.init(keys[0], images)["params"]}
+        output = self.encode(params["encoder"], images)
+        pooled = output.pooled[None]
+        params["projector"] = self.framework.projector.init(keys[1], pooled)["params"]
+        if self.framework.predictor is not None:
+            projected = self.framework.projector.apply({"params": params["projector"]}, pooled)
+            params["predictor"] = self.framework.predictor.init(keys[2], projected)["params"]
         if self.branch is not None:
             params |= self.branch.init_params(keys[3], output.pyramid)
+        return params
+
+    def new_state(self, params: Params, key: jax.Array) -> TrainState:
+        """Step 0 from given parameters: the target is a copy. To be jitted, so that it is one in memory too.
+
+        key: uint32 [2], of every random draw of the run.
+        """
         optim.check_rules(params, self.rules)
+        target = {name: params[name] for name in ("encoder", "projector")} if self.framework.target == "ema" else {}
+        zero = jnp.zeros((), jnp.int32)
         return TrainState(
-            step=jnp.zeros((), jnp.int32),
+            step=zero,
             rng=key,
             params=params,
-            target={"encoder": encoder, "projector": projector},
+            target=target,
             opt_state=self.optimizer.init(params),
+            extra=self.framework.init_extra(jax.random.fold_in(key, 0)),
+            skipped=zero,
+            skipped_in_a_row=zero,
+            first_bad_step=zero,
         )
+
+    def init_state(self, key: jax.Array, image_shape: tuple[int, int, int]) -> TrainState:
+        """A fresh state for views of `image_shape` (H, W, C). To be jitted."""
+        return self.new_state(self.init_params(key, image_shape), key)
 
     def encode(self, encoder_params: Params, images: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
         """images [N, H, W, C], normalised. With a key, paths are dropped."""
         rngs = None if key is None else {"drop_path": key}
         return self.encoder.apply({"params": encoder_params}, images, train=key is not None, rngs=rngs)
 
-    def project(self, params: Params, output: EncoderOutput, views: int) -> jax.Array:
-        """The projection of every view, [B, V, E]; `params` holds 'projector'."""
-        pooled = output.pooled.reshape(-1, views, output.pooled.shape[-1])
-        return self.framework.projector.apply({"params": params["projector"]}, pooled)
+    def encode_views(self, encoder_params: Params, pixels: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
+        """pixels [B, V, H, W, C] in 0..1; returns the output of all B * V views, batch-major."""
+        images = photometric.normalize(pixels, self.mean, self.std)
+        return self.encode(encoder_params, images.reshape(-1, *images.shape[2:]), key)
+
+    def target(self, state: TrainState, pixels: Pixels) -> jax.Array | None:
+        """The moving average's projections of the last target_views views, [B, V, E]; None if there is none."""
+        if self.framework.target != "ema":
+            return None
+        views = pixels.views[:, -self.framework.target_views :]
+        pooled = _by_record(self.encode_views(state.target["encoder"], views).pooled, views)
+        return self.framework.projector.apply({"params": state.target["projector"]}, pooled)
 
     def loss(
-        self, params: Params, images: jax.Array, pixels: jax.Array, target: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Total loss and what to log.
+        self, params: Params, state: TrainState, pixels: Pixels, target: jax.Array | None
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
+        """The total loss of `params`, the framework's next extra and what to log.
 
-        images: [N, H, W, C], the normalised views. pixels: [B, V, H, W, C], the same before normalisation.
-        target: [B, V, E], the target branch's projections. key: for the paths that the online encoder drops.
+        state: of which step, rng and extra are read. target: see `target`.
         """
-        output = self.encode(params["encoder"], images, key)
-        projection = self.project(params, output, views=pixels.shape[1])
-        prediction = self.framework.predictor.apply({"params": params["predictor"]}, projection)
+        key = jax.random.fold_in(state.rng, state.step)
+        seen = max(self.framework.online_views, self.branch.views if self.branch else 0)
+        views = pixels.views[:, :seen]
+        output = self.encode_views(params["encoder"], views, jax.random.fold_in(key, DROP_PATH))
+        pooled = _by_record(output.pooled, views)[:, : self.framework.online_views]
+        if pixels.local is not None:
+            local = self.encode_views(params["encoder"], pixels.local, jax.random.fold_in(key, LOCAL_DROP_PATH))
+            pooled = jnp.concatenate([pooled, _by_record(local.pooled, pixels.local)], axis=1)
+        projection = prediction = self.framework.projector.apply({"params": params["projector"]}, pooled)
+        if self.framework.predictor is not None:
+            prediction = self.framework.predictor.apply({"params": params["predictor"]}, projection)
+        if self.framework.target == "self":
+            target = projection
         losses = {}
-        losses["contrastive"], metrics = self.framework.loss(prediction, jax.lax.stop_gradient(target))
-        if self.branch is None:
-            total = losses["contrastive"]
-        else:
-            losses["reconstruction"] = self.branch.loss(params, output.pyramid, pixels)
+        losses["contrastive"], extra, metrics = self.framework.loss(
+            prediction, jax.lax.stop_gradient(target), state.extra, state.step
+        )
+        total = losses["contrastive"]
+        if self.branch is not None:
+            losses["reconstruction"] = self.branch.loss(params, output.pyramid, views)
             total, weights = self.branch.join(params, losses)
             metrics |= weights
-        embedding = contrastive.l2_normalize(projection[:, 0])
+        embedding = l2_normalize(projection[:, 0])
         metrics["embedding_std"] = embedding.std(axis=0).mean()
         metrics["embedding_std_uniform"] = jnp.float32(embedding.shape[-1] ** -0.5)  # spread evenly over the sphere
-        return total, {"loss": total, **losses, **metrics}
+        return total, (jax.lax.stop_gradient(extra), {"loss": total, **losses, **metrics})
 
-    def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One step: the new state, and float32 scalars to log."""
-        key = jax.random.fold_in(state.rng, state.step)
-        pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), batch.images, self.augmentation)
-        images = photometric.normalize(pixels, self.mean, self.std)
-        images = images.reshape(-1, *images.shape[2:])
+    def step(self, state: TrainState, pixels: Pixels) -> tuple[TrainState, Metrics, Params]:
+        """One optimiser step on views that are augmented already.
 
-        target = self.project(state.target, self.encode(state.target["encoder"], images), views=pixels.shape[1])
-        drop_path = jax.random.fold_in(key, DROP_PATH)
-        grads, metrics = jax.grad(self.loss, has_aux=True)(state.params, images, pixels, target, drop_path)
+        Returns the new state, float32 scalars (loss, contrastive, reconstruction, weights, schedules ...) and the
+        gradients as the optimiser gets them. A step whose loss, gradient or new parameters are not finite moves nothing
+        but `step` and the counters of skipped steps.
+        """
+        target = self.target(state, pixels)
+        grads, (extra, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
         grads = optim.zero_frozen(grads, self.rules)
-
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        optimizer = optax.with_extra_args_support(self.optimizer)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, at_step=state.step)
         params = optax.apply_updates(state.params, updates)
         if self.branch is not None:
             params = params | {"balance": balance.clamp(params["balance"])}
-        # MoCo v3 moves the target before it is used, with the weights and the momentum of that step
-        # (builder.py:85-94). Moving it after the step with the next step's momentum gives the same targets.
-        momentum = self.momentum(state.step + 1)
+        finite = all_finite((metrics["loss"], grads, params))
+        momentum = self.momentum(state.step + self.framework.ema_lead)
         moved = {name: params[name] for name in state.target}
+        target_params = optax.incremental_update(moved, state.target, 1 - momentum)
+
+        new = (params, target_params, opt_state, extra)
+        old = (state.params, state.target, state.opt_state, state.extra)
+        params, target_params, opt_state, extra = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
         new_state = TrainState(
             step=state.step + 1,
             rng=state.rng,
             params=params,
-            target=optax.incremental_update(moved, state.target, 1 - momentum),
+            target=target_params,
             opt_state=opt_state,
+            extra=extra,
+            **_count_skipped(state, finite),
         )
-        metrics |= {"lr": self.lr(state.step), "momentum": momentum, "gradient_norm": optax.tree.norm(grads)}
+        metrics |= {name: jnp.float32(schedule(state.step)) for name, schedule in self.schedules.items()}
+        if self.framework.target == "ema":
+            metrics["momentum"] = jnp.float32(momentum)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
+        metrics |= {name: jnp.float32(getattr(new_state, name)) for name in SKIPPED}
+        return new_state, metrics, grads
+
+    def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
+        """Augmentation and `step`: the new state, and float32 scalars to log."""
+        key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), AUGMENT)
+        new_state, metrics, _ = self.step(state, self.augment(key, batch))
         return new_state, metrics
+
+    def augment(self, key: jax.Array, batch: Views) -> Pixels:
+        """The device's half of the augmentation."""
+        views = photometric.augment(key, batch.images, self.augmentation)
+        if batch.local is None:
+            return Pixels(views)
+        settings = (self.local_augmentation,) * batch.local.shape[1]
+        return Pixels(views, photometric.augment(key, batch.local, settings, first=len(self.augmentation)))
+
+
+def _by_record(rows: jax.Array, views: jax.Array) -> jax.Array:
+    """[N, D], batch-major -> [B, V, D], for views [B, V, ...]."""
+    return rows.reshape(*views.shape[:2], -1)
+
+
+def _count_skipped(state: TrainState, finite: jax.Array) -> dict[str, jax.Array]:
+    bad = (~finite).astype(jnp.int32)
+    first_of_row = jnp.logical_and(bad, state.skipped_in_a_row == 0)
+    return {
+        "skipped": state.skipped + bad,
+        "skipped_in_a_row": (state.skipped_in_a_row + 1) * bad,
+        "first_bad_step": jnp.where(first_of_row, state.step + 1, state.first_bad_step),
+    }

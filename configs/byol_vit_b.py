@@ -1,0 +1,17 @@
+"""BYOL + RePre, ViT-B/16, ImageNet-1K: Table 1 of the paper.
+
+  python main.py --config configs/byol_vit_b.py             300 epochs: linear probe 73.9 without RePre, 74.8 with it
+  python main.py --config configs/byol_vit_b.py:baseline    without RePre
+
+Recipe: that of configs/byol_vit_s.py.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base, byol_vit_s
+
+
+def get_config(variants: str = "") -> ConfigDict:
+    config = byol_vit_s.recipe()
+    config.encoder.name = "vit_b"
+    return base.with_variants(config, variants, byol_vit_s.DIGITS)

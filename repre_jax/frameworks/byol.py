@@ -1,0 +1,31 @@
+"""BYOL (Grill et al., 2020): predict the momentum encoder's projection of the other view; no negatives.
+
+Heads: as in solo-learn's, solo/methods/byol.py:50-72 (biases, no BatchNorm at the end). Loss: 2 - 2 cos, both
+directions summed, solo/losses/byol.py:36-42. Target: moved after the optimiser's step, solo/methods/base.py:814-836.
+"""
+
+import jax
+from flax.typing import Dtype
+
+from repre_jax.core.schedules import Plan
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.losses.contrastive import cosine_distance
+from repre_jax.models.heads import MlpHead
+
+
+def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
+    """hidden, out: widths of both heads (4096 and 256 in the paper)."""
+    del plan
+    check_widths(hidden=hidden, out=out)
+
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        del step
+        forth, back = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
+        return 2 * forth + 2 * back, extra, {}
+
+    return Framework(
+        projector=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
+        predictor=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
+        loss=loss,
+        collapse=Collapse(0.0, "0: every prediction equals every target", 0.01),
+    )

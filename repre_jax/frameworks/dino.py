@@ -1,0 +1,70 @@
+"""DINO (Caron et al., 2021): a student matches a momentum teacher's distribution over prototypes, views small and large.
+
+Head: dino vision_transformer.py:257-291. Loss and centre: main_dino.py:363-416. Target: moved after the optimiser's
+step, main_dino.py:343-350. The frozen prototypes of the first epoch are a rule of the optimiser.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from repre_jax.core.errors import UserError
+from repre_jax.core.schedules import Plan, linear_by_epoch
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.models.heads import PrototypeHead
+
+
+def build(
+    plan: Plan,
+    *,
+    hidden: int,
+    bottleneck: int,
+    out: int,
+    train_gain: bool,
+    temperature: float,
+    teacher_temperature: tuple[float, float],
+    teacher_warmup_epochs: float,
+    centre_momentum: float,
+    dtype: Dtype,
+) -> Framework:
+    """hidden, bottleneck, out: 2048, 256 and 65,536 prototypes in the paper. train_gain: learn the prototypes' lengths.
+
+    temperature: the student's, 0.1. teacher_temperature: first and last, over teacher_warmup_epochs one value an epoch.
+    centre_momentum: 0.9.
+    """
+    check_widths(hidden=hidden, bottleneck=bottleneck, out=out)
+    if len(teacher_temperature) != 2 or not all(isinstance(t, int | float) and t > 0 for t in teacher_temperature):
+        raise UserError(
+            f"framework.teacher_temperature is {teacher_temperature}.\n  expected: two numbers above 0, first and last"
+        )
+    warming = linear_by_epoch(*teacher_temperature, teacher_warmup_epochs, plan.planned_epoch)
+
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        teacher_temperature = warming(step)
+        target = target.astype(jnp.float32)
+        teacher = jax.nn.softmax((target - extra["centre"]) / teacher_temperature)
+        value = across_views(teacher, jax.nn.log_softmax(online.astype(jnp.float32) / temperature))
+        centre = centre_momentum * extra["centre"] + (1 - centre_momentum) * target.mean(axis=(0, 1))
+        entropy = jax.scipy.special.entr(teacher).sum(axis=-1).mean()
+        metrics = {"teacher_temperature": jnp.float32(teacher_temperature), "teacher_entropy": entropy}
+        return value, {"centre": centre}, metrics
+
+    return Framework(
+        projector=PrototypeHead(hidden, bottleneck, out, train_gain, dtype),
+        loss=loss,
+        collapse=Collapse(math.log(out), "ln(prototypes)", 0.02),
+        local_views=True,
+        init_extra=lambda key: {"centre": jnp.zeros(out)},
+    )
+
+
+def across_views(teacher: jax.Array, log_student: jax.Array) -> jax.Array:
+    """Mean cross-entropy over all pairs of a teacher's view and another view of the student.
+
+    teacher: [B, V, K] probabilities. log_student: [B, V + L, K] log-probabilities, the teacher's views first.
+    """
+    pairs = -jnp.einsum("bgk,bvk->gv", teacher, log_student, precision="highest") / len(teacher)
+    other = 1 - jnp.eye(*pairs.shape)
+    return (pairs * other).sum() / other.sum()

@@ -1,0 +1,60 @@
+"""MoBY (Xie et al., 2021): MoCo v2's queues and BYOL's predictor, both directions, with one queue a view.
+
+Heads: MoBY models/moby.py:57-59, 170-188. Loss and queues: models/moby.py:102-165; the keys of a batch join the queues
+after the loss. Target: moved before it is used, models/moby.py:139-151, and without drop path.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from repre_jax.core.schedules import Plan
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.losses.contrastive import queue_info_nce
+from repre_jax.losses.queue import advance, enqueue, random_keys
+from repre_jax.models.heads import MlpHead
+
+
+def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, dtype: Dtype) -> Framework:
+    """hidden, out, queue, temperature: 4096, 256, 4096 keys a view and 0.2 in the paper."""
+    check_widths(hidden=hidden, out=out)
+    check_queue(queue, plan.batch_size)
+
+    def init_extra(key: jax.Array) -> Extra:
+        first, second = jax.random.split(key)
+        return {
+            "queue1": random_keys(first, queue, out),
+            "queue2": random_keys(second, queue, out),
+            "pointer": jnp.zeros((), jnp.int32),
+        }
+
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        del step
+        q1, q2, k1, k2 = online[:, 0], online[:, 1], target[:, 0], target[:, 1]
+        value = queue_info_nce(q1, k2, extra["queue2"], temperature) + queue_info_nce(
+            q2, k1, extra["queue1"], temperature
+        )
+        pointer = extra["pointer"]
+        return (
+            value,
+            {
+                "queue1": enqueue(extra["queue1"], k1, pointer),
+                "queue2": enqueue(extra["queue2"], k2, pointer),
+                "pointer": advance(pointer, len(k1), queue),
+            },
+            {},
+        )
+
+    def head() -> MlpHead:
+        return MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype)
+
+    return Framework(
+        projector=head(),
+        predictor=head(),
+        loss=loss,
+        collapse=Collapse(2 * math.log(1 + queue), "2 ln(1 + queue)", 0.02),
+        ema_lead=1,
+        init_extra=init_extra,
+    )

@@ -1,0 +1,52 @@
+"""MoCo v2 (Chen, Fan, Girshick and He, 2020): tell the momentum encoder's key from a queue of earlier ones.
+
+Head: moco moco/builder.py:34-41 (two layers, no BatchNorm). Loss: moco/builder.py:137-173, one direction: view 1 asks,
+view 2 is the key, so the online branch sees view 1 only and the target view 2 only. Target: moved before it is used.
+The shuffling of the key batch over GPUs is there for a BatchNorm per GPU, which neither the encoders nor this head
+have.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from repre_jax.core.schedules import Plan
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.losses import contrastive
+from repre_jax.losses.queue import advance, enqueue, random_keys
+from repre_jax.models.heads import MlpHead
+
+
+def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: float, dtype: Dtype) -> Framework:
+    """hidden: None for the feature's own width. out, queue, temperature: 128, 65,536 keys and 0.2 in the paper."""
+    check_widths(hidden=hidden, out=out)
+    check_queue(queue, plan.batch_size)
+
+    def init_extra(key: jax.Array) -> Extra:
+        return {"queue": random_keys(key, queue, out), "pointer": jnp.zeros((), jnp.int32)}
+
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        del step
+        queries, keys = online[:, 0], target[:, 0]
+        value = contrastive.queue_info_nce(queries, keys, extra["queue"], temperature)
+        pointer = extra["pointer"]
+        return (
+            value,
+            {
+                "queue": enqueue(extra["queue"], keys, pointer),
+                "pointer": advance(pointer, len(keys), queue),
+            },
+            {},
+        )
+
+    return Framework(
+        projector=MlpHead((hidden,), out, batch_norm=False, hidden_bias=True, out_bias=True, dtype=dtype),
+        loss=loss,
+        collapse=Collapse(math.log(1 + queue), "ln(1 + queue)", 0.02),
+        ema_lead=1,
+        online_views=1,
+        target_views=1,
+        init_extra=init_extra,
+    )

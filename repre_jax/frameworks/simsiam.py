@@ -1,0 +1,33 @@
+"""SimSiam (Chen and He, 2021): predict the same network's projection of the other view, whose gradient is stopped.
+
+Heads: simsiam/builder.py:24-42. Loss: main_simsiam.py:191, 294-295 plus 1, which has the same gradient and cannot be
+negative (losses/balance.py says why it must not).
+"""
+
+import jax
+from flax.typing import Dtype
+
+from repre_jax.core.schedules import Plan
+from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.losses.contrastive import cosine_distance
+from repre_jax.models.heads import MlpHead
+
+
+def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dtype: Dtype) -> Framework:
+    """hidden: width of the projector's two hidden layers, None for the feature's own. predictor_hidden, out: 512, 2048
+    in the paper."""
+    del plan
+    check_widths(hidden=hidden, predictor_hidden=predictor_hidden, out=out)
+
+    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+        del step
+        forth, back = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
+        return (forth + back) / 2, extra, {}
+
+    return Framework(
+        projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
+        predictor=MlpHead((predictor_hidden,), out, out_bias=True, dtype=dtype),
+        loss=loss,
+        collapse=Collapse(0.0, "0: every prediction equals every target", 0.0025),
+        target="self",
+    )

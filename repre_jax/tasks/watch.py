@@ -1,0 +1,66 @@
+"""Watches what a run logs: says when the loss or the embeddings look collapsed, ends it when no step is finite."""
+
+from collections.abc import Mapping
+
+from repre_jax.core.errors import UserError
+from repre_jax.frameworks.base import Collapse
+
+NARROW = 0.1  # of the spread that embeddings would have if they lay evenly on the sphere
+REMEDIES = (
+    "wait, if the warm-up is not over or the queue is still new",
+    "--config.optim.lr to half of it",
+    "--config.optim.warmup_epochs to twice as many",
+    "--config.dtype=float32, if it is bfloat16",
+    "stronger augmentation: a smaller config.augment.crop_scale, more config.augment.jitter",
+    "a larger --config.batch_size",
+)
+
+
+class Watch:
+    """To be shown what each logging step measured, in order."""
+
+    def __init__(self, collapse: Collapse, patience: int, stop_after: int):
+        """patience: logged steps in a row before a warning. stop_after: skipped steps in a row before the end."""
+        self.collapse, self.patience, self.stop_after = collapse, patience, stop_after
+        self._at_value = self._narrow = 0
+
+    def collapsed(self, values: Mapping[str, float | None]) -> str | None:
+        """What to say about a collapse; once for each time that one lasts `patience` logged steps."""
+        loss, spread = values.get("contrastive"), values.get("embedding_std")
+        if loss is None or spread is None:
+            return None
+        at_value = abs(loss - self.collapse.value) <= self.collapse.tolerance
+        narrow = spread < NARROW * values["embedding_std_uniform"]
+        self._at_value = self._at_value + 1 if at_value else 0
+        self._narrow = self._narrow + 1 if narrow else 0
+        found = []
+        if self._at_value == self.patience:
+            found.append(f"the contrastive loss is {loss:.4f}, where nothing can be told apart ({self.collapse.formula})")
+        if self._narrow == self.patience:
+            found.append(
+                f"the embeddings' standard deviation is {spread:.4f}, against {values['embedding_std_uniform']:.4f} "
+                "for an even spread"
+            )
+        if not found:
+            return None
+        remedies = (*self.collapse.remedies, *REMEDIES)
+        lines = "\n".join(f"  {number}. {remedy}" for number, remedy in enumerate(remedies, start=1))
+        return (
+            f"Warning: this looks like a collapse. For {self.patience} logged steps, {' and '.join(found)}.\n"
+            f"  What helps, to be tried in this order with a new --workdir:\n{lines}"
+        )
+
+    def skipped(self, step: int, values: Mapping[str, float | None]) -> str | None:
+        """A line about steps that were skipped lately. Raises UserError after `stop_after` of them in a row."""
+        row = int(values.get("skipped_in_a_row") or 0)
+        if not row:
+            return None
+        first = int(values["first_bad_step"])
+        if row < self.stop_after:
+            return f"Warning: loss or gradient not finite in the last {row} steps, from step {first} on; skipped."
+        raise UserError(
+            f"Training has diverged: loss or gradient not finite in {row} steps in a row, from step {first} to {step}.\n"
+            f"  kept:     the checkpoints from before step {first}; the skipped steps changed no parameter\n"
+            "  change:   --config.optim.lr to a lower value, --config.optim.clip_norm=3.0 or --config.dtype=float32,\n"
+            "            and --workdir, to start anew"
+        )
