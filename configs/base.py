@@ -13,7 +13,7 @@ from repre_jax.core.errors import UserError
 
 SWIN = ("swin_t", "swin_s", "swin_b")
 FROZEN_PATCHES = ("^encoder/patch_embed/", "lr_scale", 0.0)  # moco-v3 vits.py:49-51, --stop-grad-conv1
-UNDECAYED = ("/(bias|scale)$", "weight_decay", 0.0)  # every tensor of one axis: DINO utils.py:632-643, MoBY optimizer.py
+UNDECAYED = ("/(bias|scale)$", "weight_decay", 0.0)  # tensors of one axis (dino utils.py:632-643)
 
 
 def get_config() -> ConfigDict:

@@ -1,8 +1,8 @@
 """MoCo v2 + RePre, ViT-S/16, ImageNet-1K: Table 1 of the paper.
 
-  python main.py --config configs/moco_v2_vit_s.py               300 epochs: linear probe 71.6 without RePre, 72.1 with it
-  python main.py --config configs/moco_v2_vit_s.py:epochs=800    72.7 and 73.4
-  python main.py --config configs/moco_v2_vit_s.py:baseline      without RePre
+  python main.py --config configs/moco_v2_vit_s.py             300 epochs: linear probe 71.6 without RePre, 72.1 with it
+  python main.py --config configs/moco_v2_vit_s.py:epochs=800  72.7 and 73.4
+  python main.py --config configs/moco_v2_vit_s.py:baseline    without RePre
 
 Head, queue, temperature, constant momentum and augmentation: moco moco/builder.py:34-79, main_moco.py:162-166, 326-338,
 README.md:51. No source has a recipe of MoCo v2 for ViT: optimiser, schedule, batch and encoder (fixed positions, frozen

@@ -104,7 +104,9 @@ def test_frozen_epochs_count_adams_steps_from_their_end():
     A count that had gone on would make that step another one (recipes section 9).
     """
     gradients = [7.0, -3.0, *GRADIENTS]
-    params = train(optim.build("adamw", plan(), b2=0.95, rules=(("^balance/", "frozen_epochs", 1.0),)), PARAMS, gradients)
+    params = train(
+        optim.build("adamw", plan(), b2=0.95, rules=(("^balance/", "frozen_epochs", 1.0),)), PARAMS, gradients
+    )
     np.testing.assert_allclose(params["balance"]["a"], adamw_by_hand(1, GRADIENTS, first=2), rtol=1e-5)
     np.testing.assert_allclose(params["encoder"]["bias"], adamw_by_hand(1, gradients), rtol=1e-5)
     still = train(optim.build("adamw", plan(), rules=(("^balance/", "frozen_epochs", 1.0),)), PARAMS, gradients[:2])
@@ -179,5 +181,5 @@ def test_a_wrong_rule_is_named(rule, words):
 
 
 def test_an_unknown_optimiser_is_named():
-    with pytest.raises(UserError, match="Unknown optimiser 'adam'.\n  expected: adamw, lars, sgd"):
+    with pytest.raises(UserError, match=r"Unknown optimiser 'adam'.\n  expected: adamw, lars, sgd"):
         optim.build("adam", plan())

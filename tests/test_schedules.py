@@ -1,5 +1,6 @@
 """Epochs and rates per 256 images against the sources' formulas."""
 
+import importlib
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from repre_jax.core import schedules
 from repre_jax.core.errors import UserError
+from repre_jax.tasks import setup
 
 
 def resolve(**changes):
@@ -65,3 +67,83 @@ def test_without_warmup_the_first_step_has_the_full_rate():
 def test_impossible_numbers_are_named(changes, words):
     with pytest.raises(UserError, match=words):
         resolve(**changes)
+
+
+# Every number below is worked out from recipes.md, sections 3 and 4, for 1,281,167 images.
+def of(name, **changes):
+    """The plan of a config on ImageNet."""
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.update_from_flattened_dict(changes)
+    return setup.build_plan(config, records=1_281_167)
+
+
+def test_moby_over_the_run():
+    """Batch 512: 2,502 steps an epoch, peak 1e-3, from 5e-7 to 5e-6, the cosine over all steps."""
+    plan = of("moby_swin_t")
+    total, warmup = round(300 * 1_281_167 / 512), round(5 * 1_281_167 / 512)
+    assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
+    np.testing.assert_allclose(plan.lr(0), 5e-7, rtol=1e-5)
+    np.testing.assert_allclose(plan.lr(1), 5e-7 + (1e-3 - 5e-7) / warmup, rtol=1e-3)
+    jumped = 5e-6 + (1e-3 - 5e-6) * 0.5 * (1 + math.cos(math.pi * warmup / total))
+    np.testing.assert_allclose(plan.lr(warmup), jumped, rtol=1e-5)
+    assert jumped < 0.9995e-3
+    np.testing.assert_allclose(plan.lr(total / 2), (1e-3 + 5e-6) / 2, rtol=1e-4)
+    np.testing.assert_allclose(plan.lr(total), 5e-6, rtol=1e-2)
+    assert [float(plan.weight_decay(step)) for step in (0, total // 2, total)] == pytest.approx([0.05] * 3)
+    assert [float(plan.momentum(step)) for step in (0, total / 2, total)] == pytest.approx([0.99, 0.995, 1.0])
+
+
+def test_dino_over_the_run():
+    """Batch 1024: peak 2e-3 at the last step of the warm-up and one more, 1e-6 at the end, decay 0.04 -> 0.4."""
+    plan = of("dino_vit_s")
+    total, warmup = round(300 * 1_281_167 / 1024), round(10 * 1_281_167 / 1024)
+    assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
+    assert float(plan.lr(0)) == 0
+    np.testing.assert_allclose(plan.lr(1), 2e-3 / (warmup - 1), rtol=1e-3)
+    np.testing.assert_allclose([plan.lr(warmup - 1), plan.lr(warmup)], 2e-3, rtol=1e-6)
+    np.testing.assert_allclose(plan.lr(warmup + (total - warmup) / 2), (2e-3 + 1e-6) / 2, rtol=1e-4)
+    np.testing.assert_allclose(plan.lr(total), 1e-6, rtol=1e-3)
+    assert [float(plan.weight_decay(step)) for step in (0, total / 2, total)] == pytest.approx([0.04, 0.22, 0.4])
+    assert [float(plan.momentum(step)) for step in (0, total / 2, total)] == pytest.approx([0.996, 0.998, 1.0])
+
+
+def test_dinos_floor_does_not_grow_with_the_batch_and_mobys_does():
+    for batch in (512, 2048):
+        dino, moby = of("dino_vit_s", batch_size=batch), of("moby_vit_s", batch_size=batch)
+        np.testing.assert_allclose(dino.lr(dino.total_steps), 1e-6, rtol=1e-3)
+        np.testing.assert_allclose(moby.lr(0), 5e-7 * batch / 512, rtol=1e-5)
+
+
+def test_dinos_teacher_warms_up_by_the_epoch():
+    """0.04 -> 0.07 in 30 values, numpy.linspace's, one an epoch; constant within it (main_dino.py:374-378)."""
+    temperature = schedules.linear_by_epoch(0.04, 0.07, 30.0, planned_epoch=7.5)
+    expected = np.linspace(0.04, 0.07, 30)
+    for step, epoch in ((0, 0), (7, 0), (8, 1), (15, 2), (14.9, 1), (7.5 * 15, 15), (7.5 * 29, 29), (7.5 * 250, 29)):
+        np.testing.assert_allclose(temperature(step), expected[epoch], rtol=1e-6)
+    np.testing.assert_allclose(schedules.linear_by_epoch(0.04, 0.07, 0.0, 7.5)(0), 0.07, rtol=1e-6)
+
+
+def test_moco_v2s_momentum_is_constant():
+    plan = of("moco_v2_vit_s")
+    assert {round(float(plan.momentum(step)), 7) for step in (0, 1000, plan.total_steps)} == {0.999}
+
+
+def test_simsiams_own_rate_changes_once_an_epoch():
+    """main_simsiam.py:359-366 with 0.05 per 256 images at batch 512, 100 epochs: 10.5 steps an epoch here."""
+    plan = resolve(records=5376, batch_size=512, epochs=100.0, warmup_epochs=0.0, lr_per_256=0.05, shape="simsiam")
+    for step in (0, 10, 11, 525, 1049):
+        epoch = math.floor(step / 10.5)
+        np.testing.assert_allclose(plan.lr(step), 0.1 * 0.5 * (1 + math.cos(math.pi * epoch / 100)), rtol=1e-4)
+    with pytest.raises(UserError, match="simsiam has no warm-up"):
+        resolve(shape="simsiam")
+
+
+def test_an_unknown_shape_is_named():
+    with pytest.raises(UserError, match=r"Unknown optim.schedule 'cosine'.\n  expected: dino, moby, moco_v3, simsiam"):
+        resolve(shape="cosine")
+
+
+def test_planned_epochs_shrink_with_total_steps():
+    """30 epochs of teacher warm-up and one of frozen prototypes stay the same share of a shortened run."""
+    assert resolve().planned_epoch == resolve().steps_per_epoch
+    assert resolve(total_steps=600).planned_epoch == 2.0

@@ -1,4 +1,4 @@
-"""DINO (Caron et al., 2021): a student matches a momentum teacher's distribution over prototypes, views small and large.
+"""DINO (Caron et al., 2021): a student matches its momentum teacher over prototypes, from views of two sizes.
 
 Head: dino vision_transformer.py:257-291. Loss and centre: main_dino.py:363-416. Target: moved after the optimiser's
 step, main_dino.py:343-350. The frozen prototypes of the first epoch are a rule of the optimiser.

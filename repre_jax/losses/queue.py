@@ -1,7 +1,6 @@
 """A queue of keys from earlier batches: negatives for MoCo v2 and MoBY."""
 
 import jax
-import jax.numpy as jnp
 
 from repre_jax.core.numerics import l2_normalize
 

@@ -35,7 +35,9 @@ class Watch:
         self._narrow = self._narrow + 1 if narrow else 0
         found = []
         if self._at_value == self.patience:
-            found.append(f"the contrastive loss is {loss:.4f}, where nothing can be told apart ({self.collapse.formula})")
+            found.append(
+                f"the contrastive loss is {loss:.4f}, as if nothing could be told apart ({self.collapse.formula})"
+            )
         if self._narrow == self.patience:
             found.append(
                 f"the embeddings' standard deviation is {spread:.4f}, against {values['embedding_std_uniform']:.4f} "
@@ -59,7 +61,7 @@ class Watch:
         if row < self.stop_after:
             return f"Warning: loss or gradient not finite in the last {row} steps, from step {first} on; skipped."
         raise UserError(
-            f"Training has diverged: loss or gradient not finite in {row} steps in a row, from step {first} to {step}.\n"
+            f"Training has diverged: loss or gradient not finite in {row} steps, from step {first} to {step}.\n"
             f"  kept:     the checkpoints from before step {first}; the skipped steps changed no parameter\n"
             "  change:   --config.optim.lr to a lower value, --config.optim.clip_norm=3.0 or --config.dtype=float32,\n"
             "            and --workdir, to start anew"

@@ -1,0 +1,272 @@
+"""The step of all seven frameworks, with and without RePre, driven from outside: views and weights as arrays."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from pretraining import CONFIGS, SIZE, batch_for, build, init, random_pixels
+
+from repre_jax.core import sharding
+from repre_jax.core.types import Pixels
+from repre_jax.frameworks.base import Collapse, Framework
+from repre_jax.losses import balance
+from repre_jax.losses.contrastive import cosine_distance
+from repre_jax.models import build_encoder
+from repre_jax.models.heads import MlpHead
+from repre_jax.train.pretrain import Pretraining
+
+
+@functools.cache
+def made(framework, branch="repre"):
+    """(method at a rate that one step shows, fresh state)."""
+    variants = "tiny" if branch == "repre" else "tiny,baseline"
+    overrides = {"optim.lr": 0.01, "optim.warmup_epochs": 0.0, "encoder.drop_path": 0.3}
+    overrides |= {"encoder.depth": (2,), "encoder.hierarchies": 2}  # compiling is what these tests wait for
+    _, method = build(variants, framework, **overrides)
+    return method, init(method)
+
+
+@pytest.mark.parametrize("branch", ["repre", pytest.param("baseline", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_one_and_eight_devices_agree(framework, branch, eight_devices):
+    """Loss, gradients and the framework's own state, and the step is traced once on each."""
+    method, state = made(framework, branch)
+    pixels = random_pixels(method)
+    step = jax.jit(method.step)
+    alone, alone_metrics, alone_grads = step(state, pixels)
+    mesh = sharding.make_mesh(16)
+    everywhere = sharding.replicated(mesh)
+    sharded = jax.jit(method.step, out_shardings=everywhere)
+    many, many_metrics, many_grads = sharded(jax.device_put(state, everywhere), sharding.shard_batch(pixels, mesh))
+    again, _, _ = sharded(many, sharding.shard_batch(random_pixels(method, seed=1), mesh))
+    assert sharded._cache_size() == 1
+    assert int(again.step) == 2
+    chex.assert_trees_all_equal_shapes_and_dtypes(alone, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(again, state)
+    chex.assert_trees_all_close(jax.device_get(many_metrics), jax.device_get(alone_metrics), rtol=1e-4)
+    largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(alone_grads))
+    assert largest > 1e-3
+    chex.assert_trees_all_close(jax.device_get(many_grads), jax.device_get(alone_grads), rtol=1e-4, atol=1e-4 * largest)
+    chex.assert_trees_all_close(jax.device_get(many.extra), jax.device_get(alone.extra), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_no_gradient_reaches_target_queue_or_centre(framework):
+    method, state = made(framework)
+    pixels = random_pixels(method)
+    extra = {name: value for name, value in state.extra.items() if value.dtype == jnp.float32}
+
+    def loss(target_params, extra):
+        moved = dataclasses.replace(state, target=target_params, extra=state.extra | extra)
+        total, (new_extra, _) = method.loss(state.params, moved, pixels, method.target(moved, pixels))
+        kept = sum(jnp.sum(value) for value in new_extra.values() if value.dtype == jnp.float32)
+        return total + kept, total
+
+    gradients, _ = jax.jit(jax.grad(loss, argnums=(0,), has_aux=True))(state.target, extra)
+    assert all(not g.any() for g in jax.tree.leaves(gradients))
+
+    def kept(params):
+        _, (new_extra, _) = method.loss(params, state, pixels, method.target(state, pixels))
+        return sum((jnp.sum(value) for value in new_extra.values() if value.dtype == jnp.float32), jnp.zeros(()))
+
+    assert all(not g.any() for g in jax.tree.leaves(jax.jit(jax.grad(kept))(state.params)))
+
+
+def test_byols_predictor_learns_from_both_directions():
+    """The gradient of the predictor is the sum of those of the two directions, neither of which is zero."""
+    method, state = made("byol", "baseline")
+    pixels = random_pixels(method)
+
+    def gradient(forth, back):
+        def loss(online, target, extra, step):
+            del step
+            a, b = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
+            return 2 * (forth * a + back * b), extra, {}
+
+        one = dataclasses.replace(method, framework=dataclasses.replace(method.framework, loss=loss))
+        grads, _ = jax.grad(one.loss, has_aux=True)(state.params, state, pixels, method.target(state, pixels))
+        return grads["predictor"]
+
+    whole, _ = jax.grad(method.loss, has_aux=True)(state.params, state, pixels, method.target(state, pixels))
+    halves = gradient(1, 0), gradient(0, 1)
+    for half in halves:
+        assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(half)) > 1e-4
+    total = jax.tree.map(jnp.add, *halves)
+    chex.assert_trees_all_close(total, whole["predictor"], rtol=1e-3, atol=1e-6)
+
+
+def test_simsiams_target_has_no_gradient_of_its_own():
+    """Its gradient is that with the target's projections given as constants."""
+    method, state = made("simsiam", "baseline")
+    pixels = random_pixels(method)
+    ours, _ = jax.grad(method.loss, has_aux=True)(state.params, state, pixels, None)
+    key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 1)
+
+    def projections(params):
+        pooled = method.encode_views(params["encoder"], pixels.views, key).pooled.reshape(16, 2, -1)
+        return method.framework.projector.apply({"params": params["projector"]}, pooled)
+
+    constant = projections(state.params)
+
+    def loss(params):
+        predicted = method.framework.predictor.apply({"params": params["predictor"]}, projections(params))
+        cosines = [optax.cosine_similarity(predicted[:, a], constant[:, 1 - a]).mean() for a in (0, 1)]
+        return -sum(cosines) / 2  # main_simsiam.py:294-295
+
+    chex.assert_trees_all_close(ours, jax.grad(loss)(state.params), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("framework", ["simclr", "simsiam"])
+def test_frameworks_without_a_moving_average_keep_no_target(framework):
+    method, state = made(framework)
+    assert state.target == {}
+    assert method.target(state, random_pixels(method)) is None
+
+
+@pytest.mark.parametrize("framework", ["moco_v2", "dino"])
+def test_each_branch_sees_the_views_it_should(framework):
+    """MoCo v2: online the first, target the second. DINO: the target no local views, the student all."""
+    method, state = made(framework, "baseline")
+    pixels = random_pixels(method)
+
+    def values(pixels):
+        target = method.target(state, pixels)
+        return target, method.loss(state.params, state, pixels, target)[1][1]["loss"]
+
+    other = random_pixels(method, seed=1)
+    target, loss = values(pixels)
+    assert target.shape[1] == {"moco_v2": 1, "dino": 2}[framework]
+    if framework == "moco_v2":
+        moved_first = dataclasses.replace(pixels, views=np.stack([other.views[:, 0], pixels.views[:, 1]], axis=1))
+        same_target, other_loss = values(moved_first)
+    else:
+        same_target, other_loss = values(dataclasses.replace(pixels, local=other.local))
+    np.testing.assert_array_equal(same_target, target)
+    assert abs(float(other_loss - loss)) > 1e-5
+
+
+def test_dino_reconstructs_the_first_large_view_alone():
+    method, state = made("dino")
+    pixels, other = random_pixels(method), random_pixels(method, seed=1)
+
+    def l1(pixels):
+        return float(method.loss(state.params, state, pixels, method.target(state, pixels))[1][1]["reconstruction"])
+
+    views = np.stack([pixels.views[:, 0], other.views[:, 1]], axis=1)
+    assert l1(Pixels(pixels.views, other.local)) == pytest.approx(l1(pixels), rel=1e-6)
+    # drop path draws per image, so that nothing else may change
+    assert l1(Pixels(views, pixels.local)) == pytest.approx(l1(pixels), rel=1e-6)
+    assert l1(Pixels(other.views, pixels.local)) != pytest.approx(l1(pixels), rel=1e-6)
+
+
+def test_two_views_can_be_reconstructed_where_one_is_contrasted():
+    _, method = build("tiny", "moco_v2", **{"repre.views": 2})
+    state = init(method)
+    pixels, other = random_pixels(method), random_pixels(method, seed=1)
+    second = Pixels(np.stack([pixels.views[:, 0], other.views[:, 1]], axis=1))
+    target = method.target(state, pixels)
+    one, two = (method.loss(state.params, state, p, target)[1][1] for p in (pixels, second))
+    np.testing.assert_allclose(one["contrastive"], two["contrastive"], rtol=1e-5)
+    assert one["reconstruction"] != two["reconstruction"]
+
+
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_a_step_that_is_not_finite_moves_nothing_but_step_and_counters(framework):
+    method, state = made(framework)
+    step = jax.jit(method.step)
+    good, bad = random_pixels(method), random_pixels(method, seed=1)
+    bad.views[3, 0, 0, 0, 0] = np.nan
+    one, _, _ = step(state, good)
+    two, metrics, _ = step(one, bad)
+    three, _, _ = step(two, bad)
+    four, last, _ = step(three, good)
+    five, _, _ = step(four, bad)
+    assert not np.isfinite(metrics["loss"])
+    assert float(metrics["skipped_in_a_row"]) == 1
+    for part in ("params", "target", "opt_state", "extra"):
+        chex.assert_trees_all_equal(getattr(three, part), getattr(one, part))
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (four.params, three.params)), strict=True))
+    assert np.isfinite(last["loss"])
+    counters = [
+        (int(s.step), int(s.skipped), int(s.skipped_in_a_row), int(s.first_bad_step)) for s in (one, three, four, five)
+    ]
+    assert counters == [(1, 0, 0, 0), (3, 2, 2, 2), (4, 2, 0, 2), (5, 3, 1, 5)]
+
+
+def test_an_update_that_overflows_is_skipped_too():
+    """The gradient is finite, what it would do to the parameters is not."""
+    method, state = made("byol")
+    method = dataclasses.replace(method, optimizer=optax.scale(3e38))
+    state = dataclasses.replace(state, opt_state=method.optimizer.init(state.params))
+    new, metrics, grads = jax.jit(method.step)(state, random_pixels(method))
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert float(metrics["skipped"]) == 1
+    chex.assert_trees_all_equal(new.params, state.params)
+
+
+def test_the_engine_is_driven_from_outside():
+    """As the README shows it: an own framework and encoder, given weights, plain SGD, a fixed momentum; by hand."""
+
+    def loss(online, target, extra, step):
+        del step
+        return ((online - target) ** 2).sum(axis=(1, 2)).mean(), extra, {}
+
+    encoder = build_encoder("vit_ti", width=8, depth=1, heads=1, patch=4, hierarchies=1, image_size=SIZE)
+    framework = Framework(projector=MlpHead((6,), 3, batch_norm=False), loss=loss, collapse=Collapse(0.0, "0", 0.01))
+    method = Pretraining(encoder, framework, None, optax.sgd(0.1), momentum=optax.constant_schedule(0.9))
+    rng = np.random.default_rng(0)
+    views = rng.random((5, 2, *SIZE, 3), np.float32)
+    shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
+    weights = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.1, jnp.float32), shapes)
+    state = method.new_state(weights, jax.random.PRNGKey(0))
+    new, metrics, gradients = jax.jit(method.step)(state, Pixels(views))
+
+    def by_hand(params):
+        pooled = encoder.apply({"params": params["encoder"]}, views.reshape(10, *SIZE, 3), train=False).pooled
+        hidden = jax.nn.relu(pooled @ params["projector"]["fc1"]["kernel"])
+        return (hidden @ params["projector"]["fc2"]["kernel"]).reshape(5, 2, 3)
+
+    fixed = by_hand(weights)
+    value, expected = jax.value_and_grad(lambda p: ((by_hand(p) - fixed) ** 2).sum(axis=(1, 2)).mean())(weights)
+    np.testing.assert_allclose(metrics["loss"], value, atol=1e-9)
+    chex.assert_trees_all_close(gradients, expected, atol=1e-6)
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, weights, gradients)
+    chex.assert_trees_all_close(new.params, moved, rtol=1e-6)
+    chex.assert_trees_all_close(new.target, jax.tree.map(lambda w, m: 0.9 * w + 0.1 * m, weights, moved), atol=1e-7)
+    third, metrics, gradients = jax.jit(method.step)(dataclasses.replace(new, params=weights), Pixels(1 - views))
+    assert float(metrics["loss"]) >= 0
+    assert int(third.step) == 2
+
+
+def test_log_variances_settle_at_the_logarithm_of_a_constant_loss():
+    """Adam on exp(-s) L + s, with L held still: s -> ln L."""
+    losses = {"contrastive": jnp.float32(6.65), "reconstruction": jnp.float32(0.08)}
+    optimizer = optax.adam(0.01)
+    s = {name: jnp.zeros(()) for name in losses}
+
+    def update(carry, _):
+        s, state = carry
+        updates, state = optimizer.update(jax.grad(lambda s: balance.combine(losses, s))(s), state)
+        return (balance.clamp(optax.apply_updates(s, updates)), state), None
+
+    (s, _), _ = jax.lax.scan(update, (s, optimizer.init(s)), length=3000)
+    for name, loss in losses.items():
+        np.testing.assert_allclose(s[name], np.log(loss), atol=1e-3)
+
+
+def test_local_views_are_augmented_with_their_own_settings_and_draws():
+    """Blur off for the large views and on for local ones; equal local crops come out differently."""
+    always = (0.0, 0.0, 1.0)
+    _, method = build("tiny", "dino", **{"augment.blur_probability": always, "augment.jitter_probability": 0.0})
+    views = batch_for(method)
+    views.local[:, 1] = views.local[:, 0]
+    state = init(method)
+    pixels = jax.jit(method.augment)(state.rng, views)
+    np.testing.assert_allclose(pixels.views, views.images / 255, atol=1e-6)
+    assert np.abs(pixels.local[:, 0] - views.local[:, 0] / 255).max() > 0.1
+    assert np.abs(pixels.local[:, 0] - pixels.local[:, 1]).max() > 0.01

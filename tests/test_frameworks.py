@@ -1,0 +1,365 @@
+"""Each framework's loss and state against slow loops over recipes.md's formulas, and its heads against its sources."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pretraining import CONFIGS, build
+
+from repre_jax.core import schedules
+from repre_jax.core.errors import UserError
+from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
+
+BATCH, WIDTH, QUEUE, PROTOTYPES, LOCAL = 6, 5, 18, 11, 3
+DINO = {
+    "hidden": 7, "bottleneck": 4, "train_gain": True, "temperature": 0.13, "teacher_temperature": (0.05, 0.09),
+    "teacher_warmup_epochs": 3.0, "centre_momentum": 0.8,
+}  # fmt: skip
+
+
+def plan(batch=BATCH, steps_per_epoch=10):
+    return schedules.resolve(
+        records=batch * steps_per_epoch,
+        batch_size=batch,
+        epochs=20.0,
+        total_steps=None,
+        warmup_epochs=0.0,
+        lr_per_256=1.0,
+    )
+
+
+def framework(name, batch=BATCH):
+    dtype, made = {"dtype": jnp.float32}, plan(batch)
+    builders = {
+        "simclr": lambda: simclr.build(made, hidden=None, out=WIDTH, temperature=0.3, **dtype),
+        "byol": lambda: byol.build(made, hidden=8, out=WIDTH, **dtype),
+        "simsiam": lambda: simsiam.build(made, hidden=None, predictor_hidden=3, out=WIDTH, **dtype),
+        "moco_v2": lambda: moco_v2.build(made, hidden=None, out=WIDTH, queue=QUEUE, temperature=0.3, **dtype),
+        "moco_v3": lambda: moco_v3.build(made, hidden=8, out=WIDTH, temperature=0.3, **dtype),
+        "moby": lambda: moby.build(made, hidden=8, out=WIDTH, queue=QUEUE, temperature=0.3, **dtype),
+        "dino": lambda: dino.build(made, out=PROTOTYPES, **DINO, **dtype),
+    }
+    return builders[name]()
+
+
+def shapes(made, batch=BATCH):
+    """Of what the loss is given: online, target."""
+    width = PROTOTYPES if made.local_views else WIDTH
+    online = (batch, made.online_views + LOCAL * made.local_views, width)
+    return online, None if made.target == "none" else (batch, made.target_views, width)
+
+
+def random_inputs(made, seed=0, scale=3.0):
+    rng = np.random.default_rng(seed)
+    online, target = (None if s is None else scale * rng.normal(size=s) for s in shapes(made))
+    extra = made.init_extra(jax.random.key(seed))
+    if "centre" in extra:
+        extra = {"centre": jnp.asarray(rng.normal(size=PROTOTYPES), jnp.float32)}
+    return online, target, extra
+
+
+def unit(x):
+    return np.asarray(x, np.float64) / np.linalg.norm(x)
+
+
+def cross_entropy(logits, label):
+    return math.log(sum(math.exp(x) for x in logits)) - logits[label]
+
+
+def by_loops(name, online, target, extra, step):
+    total, count = 0.0, len(online)
+    if name == "simclr":
+        z = [unit(online[i, v]) for v in range(2) for i in range(count)]
+        for i in range(2 * count):
+            others = [j for j in range(2 * count) if j != i]
+            logits = [z[i] @ z[j] / 0.3 for j in others]
+            total += cross_entropy(logits, others.index((i + count) % (2 * count))) / count
+    elif name in ("byol", "simsiam"):
+        for i in range(count):
+            for a, b in ((0, 1), (1, 0)):
+                cos = unit(online[i, a]) @ unit(target[i, b])
+                total += (2 - 2 * cos if name == "byol" else (1 - cos) / 2) / count
+    elif name == "moco_v3":
+        for a, b in ((0, 1), (1, 0)):
+            for i in range(count):
+                logits = [unit(online[i, a]) @ unit(target[j, b]) / 0.3 for j in range(count)]
+                total += 2 * 0.3 * cross_entropy(logits, i) / count
+    elif name in ("moco_v2", "moby"):
+        pairs = [(0, 0, "queue")] if name == "moco_v2" else [(0, 1, "queue2"), (1, 0, "queue1")]
+        for a, b, queue in pairs:
+            for i in range(count):
+                q = unit(online[i, a])
+                logits = [q @ unit(target[i, b]) / 0.3] + [q @ np.asarray(k, np.float64) / 0.3 for k in extra[queue]]
+                total += cross_entropy(logits, 0) / count
+    else:
+        epoch = step // 10
+        temperature = 0.05 + (0.09 - 0.05) * min(epoch, 2) / 2  # 3 values over the first 3 epochs
+        centre, pairs = np.asarray(extra["centre"], np.float64), 0
+        for g in range(2):
+            for v in range(2 + LOCAL):
+                if v == g:
+                    continue
+                pairs += 1
+                for i in range(count):
+                    t = np.exp((target[i, g] - centre) / temperature - ((target[i, g] - centre) / temperature).max())
+                    s = online[i, v] / 0.13
+                    total -= sum(t / t.sum() * (s - s.max() - np.log(np.exp(s - s.max()).sum()))) / count
+        assert pairs == 2 * (2 + LOCAL) - 2
+        total /= pairs
+    return total
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_loss_equals_the_loop(name, seed):
+    made = framework(name)
+    online, target, extra = random_inputs(made, seed)
+    step = 7 + 17 * seed
+    given = None if target is None else jnp.asarray(target, jnp.float32)
+    value, _, _ = made.loss(jnp.asarray(online, jnp.float32), given, extra, jnp.int32(step))
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, by_loops(name, online, target, extra, step), rtol=3e-5)
+
+
+CLOSED_FORMS = {
+    "simclr": 2 * math.log(2 * BATCH - 1),
+    "byol": 0.0,
+    "simsiam": 0.0,
+    "moco_v2": math.log(1 + QUEUE),
+    "moco_v3": 4 * 0.3 * math.log(BATCH),
+    "moby": 2 * math.log(1 + QUEUE),
+    "dino": math.log(PROTOTYPES),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_equal_embeddings_give_the_collapse_value_that_is_printed(name):
+    made = framework(name)
+    online, target = (None if s is None else jnp.ones(s) for s in shapes(made))
+    extra = made.init_extra(jax.random.key(0))
+    extra = {key: jnp.full_like(x, WIDTH**-0.5) if x.ndim == 2 else x for key, x in extra.items()}
+    value, _, _ = made.loss(online, target, extra, jnp.int32(0))
+    np.testing.assert_allclose(value, CLOSED_FORMS[name], rtol=1e-6, atol=1e-7)
+    assert made.collapse.value == pytest.approx(CLOSED_FORMS[name])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_loss_is_ever_negative(name):
+    """Where it is lowest: the right answer with the largest margin, every other embedding opposite; and at random.
+
+    Kendall's weights would follow a negative loss to minus infinity.
+    """
+    made = framework(name)
+    online, target = shapes(made)
+    ends = jnp.where(jnp.arange(BATCH)[:, None, None] % 2, -1.0, 1.0) * 1e4
+    cases = [random_inputs(made, seed, scale)[:2] for seed, scale in ((0, 1e-3), (1, 1e3), (2, 1.0))]
+    cases.append((jnp.broadcast_to(ends, online), None if target is None else jnp.broadcast_to(ends, target)))
+    row = np.random.default_rng(3).normal(size=online[-1])
+    cases.append((np.broadcast_to(row, online), None if target is None else np.broadcast_to(row, target)))
+    for case in cases:
+        given = [None if x is None else jnp.asarray(x, jnp.float32) for x in case]
+        assert float(made.loss(*given, made.init_extra(jax.random.key(0)), jnp.int32(0))[0]) >= 0
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "moby"])
+def test_queues_advance_by_the_batch_and_hold_the_newest_keys(name):
+    """Four batches into a queue of three: the fourth replaces the first, each view in its own queue, normalised."""
+    made = framework(name)
+    extra = start = made.init_extra(jax.random.key(0))
+    queues = {"moco_v2": {"queue": 0}, "moby": {"queue1": 0, "queue2": 1}}[name]
+    for queue in queues:
+        assert extra[queue].shape == (QUEUE, WIDTH)
+        np.testing.assert_allclose(np.linalg.norm(extra[queue], axis=1), 1, rtol=1e-5)
+    if name == "moby":
+        assert (extra["queue1"] != extra["queue2"]).any()
+    targets = []
+    for seed in range(4):
+        online, target, _ = random_inputs(made, seed)
+        targets.append(target)
+        before = extra
+        _, extra, _ = made.loss(jnp.asarray(online), jnp.asarray(target), extra, jnp.int32(seed))
+        assert int(extra["pointer"]) == (seed + 1) * BATCH % QUEUE
+        if seed == 0:
+            for queue in queues:
+                np.testing.assert_array_equal(extra[queue][BATCH:], start[queue][BATCH:])
+    for queue, view in queues.items():
+        keys = [unit(row) for batch in (targets[3], targets[1], targets[2]) for row in batch[:, view]]
+        np.testing.assert_allclose(extra[queue], keys, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(before[queue][:BATCH], [unit(row) for row in targets[0][:, view]], atol=1e-6)
+
+
+def test_dinos_centre_follows_the_teacher_after_the_loss():
+    made = framework("dino")
+    online, target, extra = random_inputs(made)
+    _, new, metrics = made.loss(jnp.asarray(online), jnp.asarray(target), extra, jnp.int32(0))
+    expected = 0.8 * np.asarray(extra["centre"]) + 0.2 * target.reshape(-1, PROTOTYPES).mean(axis=0)
+    np.testing.assert_allclose(new["centre"], expected, rtol=1e-5, atol=1e-6)
+    assert 0 < float(metrics["teacher_entropy"]) < math.log(PROTOTYPES)
+    np.testing.assert_array_equal(made.init_extra(jax.random.key(0))["centre"], np.zeros(PROTOTYPES))
+
+
+def test_dino_skips_same_view_pairs():
+    """A student whose two large views agree with nobody but themselves has nothing to gain from that."""
+    teacher = jax.nn.one_hot(jnp.array([[0, 1]]), 3)
+    own = jnp.log(jnp.array([[[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]]]))
+    np.testing.assert_allclose(dino.across_views(teacher, own), -math.log(0.1), rtol=1e-6)
+
+
+def test_simclrs_loss_is_twice_the_mean_form():
+    """recipes section 9; the mean over 2B that solo-learn and lightly take."""
+    rng = np.random.default_rng(0)
+    online = rng.normal(size=(BATCH, 2, WIDTH))
+    z = np.concatenate([online[:, 0], online[:, 1]])
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    similar = np.exp(z @ z.T / 0.3)
+    positive = similar[np.arange(2 * BATCH), np.roll(np.arange(2 * BATCH), BATCH)]
+    mean = -np.log(positive / (similar.sum(axis=1) - np.diag(similar))).mean()
+    value, _, _ = framework("simclr").loss(jnp.asarray(online), None, {}, jnp.int32(0))
+    np.testing.assert_allclose(value, 2 * mean, rtol=1e-5)
+
+
+def head_params(head, width=10):
+    return jax.eval_shape(head.init, jax.random.key(0), jax.ShapeDtypeStruct((BATCH, 2, width), jnp.float32))["params"]
+
+
+# Layer -> its parameters and their shapes, for a feature of width 10 (recipes 1.1).
+HEADS = {
+    "simclr": (
+        {
+            "fc1": {"kernel": (10, 10)}, "bn1": {"scale": (10,), "bias": (10,)},
+            "fc2": {"kernel": (10, 10)}, "bn2": {"scale": (10,), "bias": (10,)},
+            "fc3": {"kernel": (10, 5)}, "bn3": {"scale": (5,)},
+        },
+        None,
+    ),
+    "byol": (
+        {
+            "fc1": {"kernel": (10, 8), "bias": (8,)}, "bn1": {"scale": (8,), "bias": (8,)},
+            "fc2": {"kernel": (8, 5), "bias": (5,)},
+        },
+        {
+            "fc1": {"kernel": (5, 8), "bias": (8,)}, "bn1": {"scale": (8,), "bias": (8,)},
+            "fc2": {"kernel": (8, 5), "bias": (5,)},
+        },
+    ),
+    "simsiam": (
+        {
+            "fc1": {"kernel": (10, 10)}, "bn1": {"scale": (10,), "bias": (10,)},
+            "fc2": {"kernel": (10, 10)}, "bn2": {"scale": (10,), "bias": (10,)},
+            "fc3": {"kernel": (10, 5)},
+        },
+        {
+            "fc1": {"kernel": (5, 3)}, "bn1": {"scale": (3,), "bias": (3,)},
+            "fc2": {"kernel": (3, 5), "bias": (5,)},
+        },
+    ),
+    "moco_v2": ({"fc1": {"kernel": (10, 10), "bias": (10,)}, "fc2": {"kernel": (10, 5), "bias": (5,)}}, None),
+    "moco_v3": (
+        {
+            "fc1": {"kernel": (10, 8)}, "bn1": {"scale": (8,), "bias": (8,)},
+            "fc2": {"kernel": (8, 8)}, "bn2": {"scale": (8,), "bias": (8,)},
+            "fc3": {"kernel": (8, 5)},
+        },
+        {"fc1": {"kernel": (5, 8)}, "bn1": {"scale": (8,), "bias": (8,)}, "fc2": {"kernel": (8, 5)}},
+    ),
+    "dino": (
+        {
+            "fc1": {"kernel": (10, 7), "bias": (7,)}, "fc2": {"kernel": (7, 7), "bias": (7,)},
+            "fc3": {"kernel": (7, 4), "bias": (4,)}, "direction": (4, 11), "gain": (1, 11),
+        },
+        None,
+    ),
+}  # fmt: skip
+HEADS["moby"] = HEADS["byol"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_heads_have_their_sources_layers(name):
+    made = framework(name)
+    projector, predictor = HEADS[name]
+    assert jax.tree.map(lambda leaf: leaf.shape, head_params(made.projector)) == projector
+    if predictor is None:
+        assert made.predictor is None
+    else:
+        assert jax.tree.map(lambda leaf: leaf.shape, head_params(made.predictor, WIDTH)) == predictor
+
+
+@pytest.mark.parametrize(
+    ("name", "normalised", "joint"),
+    [("simclr", True, True), ("simsiam", True, False), ("moco_v3", True, False), ("byol", False, False),
+     ("moby", False, False), ("moco_v2", False, False)],
+)  # fmt: skip
+def test_the_last_batch_norm_spans_what_the_source_lets_it_span(name, normalised, joint):
+    """Two views of different scale: statistics of each view, or of both together, or none at all."""
+    made = framework(name)
+    x = jax.random.normal(jax.random.key(0), (BATCH, 2, 10)) * jnp.array([1.0, 4.0])[None, :, None] + 3
+    out = np.asarray(made.projector.apply(made.projector.init(jax.random.key(1), x), x))
+    centred_together = np.abs(out.mean(axis=(0, 1))).max() < 1e-5
+    centred_each = np.abs(out.mean(axis=0)).max() < 1e-5
+    assert (centred_together, centred_each) == (normalised, normalised and not joint)
+
+
+def test_dinos_prototypes_have_length_one_and_see_a_unit_vector():
+    made = framework("dino")
+    x = 5 * jax.random.normal(jax.random.key(0), (BATCH, 2, 10))
+    params = made.projector.init(jax.random.key(1), x)["params"]
+    np.testing.assert_array_equal(params["gain"], 1)
+    y = np.asarray(x, np.float64)
+    for number in (1, 2, 3):
+        y = y @ params[f"fc{number}"]["kernel"] + params[f"fc{number}"]["bias"]
+        y = y if number == 3 else y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
+    y /= np.linalg.norm(y, axis=-1, keepdims=True)
+    direction = np.asarray(params["direction"], np.float64)
+    cosines = y @ (direction / np.linalg.norm(direction, axis=0))
+    np.testing.assert_allclose(made.projector.apply({"params": params}, x), cosines, rtol=1e-4, atol=1e-6)
+    longer = params | {"gain": params["gain"] * 3, "direction": params["direction"] * 7}
+    np.testing.assert_allclose(made.projector.apply({"params": longer}, x), 3 * cosines, rtol=1e-4, atol=1e-5)
+    fixed = dino.build(plan(), out=PROTOTYPES, **DINO | {"train_gain": False}, dtype=jnp.float32)
+    assert "gain" not in head_params(fixed.projector)
+
+
+def test_heads_start_as_their_sources_do():
+    """Standard deviations: SimCLR 0.01, DINO 0.02, the others PyTorch's uniform of 1 / sqrt(3 fan_in)."""
+    x = jnp.zeros((BATCH, 2, 300))
+    wide = {"out": 200, "dtype": jnp.float32}
+    made = {
+        0.01: simclr.build(plan(), hidden=400, temperature=0.1, **wide),
+        0.02: dino.build(plan(), **DINO | {"hidden": 400}, **wide),
+        900**-0.5: byol.build(plan(), hidden=400, **wide),
+    }
+    for deviation, built in made.items():
+        kernel = built.projector.init(jax.random.key(0), x)["params"]["fc1"]["kernel"]
+        np.testing.assert_allclose(kernel.std(), deviation, rtol=0.02)
+    bias = made[900**-0.5].projector.init(jax.random.key(0), x)["params"]["fc1"]["bias"]
+    assert 0.9 * 300**-0.5 < float(jnp.abs(bias).max()) <= 300**-0.5
+
+
+@pytest.mark.parametrize("name", ["moco_v2", "moby"])
+def test_a_queue_that_the_batch_does_not_divide_is_refused(name):
+    with pytest.raises(UserError, match=r"framework.queue 18 is not a multiple of batch_size 4.*\n.*queue=16"):
+        framework(name, batch=4)
+
+
+def test_momentum_is_read_one_step_ahead_where_the_target_moves_first():
+    """MoCo v2, v3 and MoBY move it before it is used; DINO and BYOL after (recipes R4)."""
+    leads = {name: framework(name).ema_lead for name in CONFIGS if framework(name).target == "ema"}
+    assert leads == {"byol": 0, "moco_v2": 1, "moco_v3": 1, "moby": 1, "dino": 0}
+    assert framework("simsiam").target == "self"
+    assert framework("simclr").target == "none"
+
+
+def test_local_views_are_dinos_alone():
+    with pytest.raises(UserError, match="framework moco_v3 takes no local views, got 4"):
+        build(
+            **{
+                "augment.local_views": 4,
+                "augment.blur_probability": (0.0,) * 3,
+                "augment.solarize_probability": (0.0,) * 3,
+            }
+        )
+    _, method = build("tiny", "dino")
+    assert method.local_augmentation is not None
+    assert dataclasses.replace(method.framework, local_views=False) != method.framework

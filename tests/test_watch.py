@@ -1,0 +1,61 @@
+"""Warnings of a collapse, and the end of a run whose steps are not finite."""
+
+import pytest
+from pretraining import CONFIGS, build
+
+from repre_jax.core.errors import UserError
+from repre_jax.frameworks.base import Collapse
+from repre_jax.tasks.watch import REMEDIES, Watch
+
+COLLAPSE = Collapse(6.65, "4 * temperature * ln(batch)", 0.02, remedies=("first of all this",))
+
+
+def logged(loss, spread, **more):
+    return {"contrastive": loss, "embedding_std": spread, "embedding_std_uniform": 0.1, **more}
+
+
+def watch():
+    return Watch(COLLAPSE, patience=3, stop_after=5)
+
+
+def test_a_loss_that_stays_at_its_collapse_value_is_named_once():
+    watching = watch()
+    said = [watching.collapsed(logged(6.64, 0.09)) for _ in range(8)]
+    assert [text is not None for text in said] == [False, False, True, False, False, False, False, False]
+    assert "the contrastive loss is 6.6400, as if nothing could be told apart (4 * temperature * ln(batch))" in said[2]
+    assert "standard deviation" not in said[2]
+    places = [said[2].index(remedy) for remedy in ("first of all this", *REMEDIES)]
+    assert places == sorted(places)
+
+
+def test_embeddings_that_stay_narrow_are_named_and_named_again_after_a_recovery():
+    watching = watch()
+    spreads = [0.009, 0.009, 0.02, 0.009, 0.009, 0.009, 0.05, 0.009, 0.009, 0.009]
+    said = [watching.collapsed(logged(3.0, spread)) for spread in spreads]
+    assert [text is not None for text in said] == [False] * 5 + [True] + [False] * 3 + [True]
+    assert "the embeddings' standard deviation is 0.0090, against 0.1000" in said[5]
+    assert "contrastive loss is" not in said[5]
+
+
+def test_a_run_that_learns_hears_nothing():
+    watching = watch()
+    assert not any(watching.collapsed(logged(loss, 0.08)) for loss in (6.65, 6.66, 6.5, 6.65, 6.4, 6.2, 5.0, 4.0))
+    assert watching.collapsed({"knn_top1": 0.5}) is None
+
+
+def test_skipped_steps_are_told_and_end_the_run_when_there_are_too_many():
+    watching = watch()
+    assert watching.skipped(20, logged(1.0, 0.1, skipped=7.0, skipped_in_a_row=0.0, first_bad_step=12.0)) is None
+    text = watching.skipped(20, logged(float("nan"), 0.1, skipped=7.0, skipped_in_a_row=4.0, first_bad_step=17.0))
+    assert "last 4 steps, from step 17 on" in text
+    with pytest.raises(UserError, match=r"not finite in 5 steps, from step 17 to 21.\n  kept:.*before step 17"):
+        watching.skipped(21, {"skipped_in_a_row": 5.0, "first_bad_step": 17.0})
+
+
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_a_fresh_network_is_not_taken_for_a_collapsed_one(framework):
+    """The tolerance is far smaller than what lies between the collapse value and anything that learns."""
+    _, method = build("tiny", framework)
+    collapse = method.framework.collapse
+    assert 0 < collapse.tolerance <= 0.02
+    assert collapse.value == 0 or collapse.tolerance / collapse.value < 0.01
