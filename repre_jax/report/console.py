@@ -1,5 +1,7 @@
 """What a run prints: the table at the start, a line a logging step, the summary at the end."""
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,17 @@ def devices() -> str:
     first = jax.devices()[0]
     kind = "" if first.device_kind == first.platform else f" ({first.device_kind})"
     return f"{jax.device_count()} x {first.platform}{kind}"
+
+
+def machine() -> str:
+    """For example '2 cores, Intel(R) Xeon(R) Processor'; what Linux says, else what Python knows."""
+    info = Path("/proc/cpuinfo")
+    models = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor() or platform.machine()}"
 
 
 def plan(plan: Plan, *, lr_per_256: float, optimizer: str, shape: str, momentum: bool) -> list[Row]:

@@ -1,0 +1,74 @@
+"""Every framework, with and without RePre, trained on the embedded digits: what pre-training does to k-NN accuracy.
+
+  python -m benchmarks.frameworks [--workdir runs/frameworks] > benchmarks/frameworks.txt
+
+Runs `main.py --config configs/NAME.py:digits` and `:digits,baseline`, in turns, each in a process of its own; runs
+that are finished in the workdir are read, so that an interrupted table goes on. Seed 0, one run each.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from repre_jax.report import console
+
+CONFIGS = {
+    "SimCLR": "simclr_vit_s",
+    "BYOL": "byol_vit_s",
+    "SimSiam": "simsiam_vit_s",
+    "MoCo v2": "moco_v2_vit_s",
+    "MoCo v3": "moco_vit_s",
+    "MoBY": "moby_vit_s",
+    "DINO": "dino_vit_s",
+}
+VARIANTS = {"without": "digits,baseline", "with": "digits"}
+
+
+def result_of(config: str, variants: str, workdir: Path) -> dict:
+    """result.json of one run, trained if need be. Its output goes to stderr; a run that fails ends everything."""
+    folder = workdir / f"{config}-{variants.replace(',', '-')}"
+    command = [sys.executable, "main.py", "--config", f"configs/{config}.py:{variants}", "--workdir", str(folder)]
+    done = subprocess.run(command, check=False, stdout=sys.stderr)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[1:])} failed with status {done.returncode}.")
+    return json.loads((folder / "result.json").read_text())
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/frameworks"))
+    arguments = parser.parse_args()
+
+    lines = []
+    for name, config in CONFIGS.items():
+        for repre, variants in VARIANTS.items():
+            result = result_of(config, variants, arguments.workdir)
+            l1 = result["reconstruction_l1"]
+            cells = [
+                name,
+                repre,
+                f"{result['knn_top1_untrained']:.1%}",
+                f"{result['knn_top1']:.1%}",
+                "-" if l1 is None else f"{l1:.4f}",
+                f"{result['steps']:,}",
+                console.duration(result["seconds"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    print(
+        f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, ",
+        end="",
+    )
+    print(f"jax {jax.__version__}; raw pixels: k-NN {result['knn_top1_pixels']:.1%}\n")
+    print("| framework | RePre | k-NN untrained | k-NN trained | reconstruction L1 | steps | training time |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    run()
