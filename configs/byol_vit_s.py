@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-DIGITS = {}
+DIGITS = {"epochs": 50.0}
 
 
 def recipe() -> ConfigDict:

@@ -15,7 +15,21 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-DIGITS = {}
+# A small network's features differ too little from one digit to the next for a head without BatchNorm: it collapses.
+DIGITS = {
+    "epochs": 50.0,
+    "encoder.flavour": "moco_v3",
+    "encoder.drop_path": 0.0,
+    "framework.batch_norm": True,
+    "framework.bottleneck": 64,
+    "framework.out": 256,
+    "framework.momentum": 0.97,
+    "framework.teacher_temperature": (0.04, 0.04),
+    "framework.teacher_warmup_epochs": 0.0,
+    "augment.local_scale": (0.5, 1.0),
+    "optim.lr": 4e-3,
+    "optim.weight_decay_end": 0.04,
+}
 
 
 def recipe() -> ConfigDict:
@@ -26,6 +40,7 @@ def recipe() -> ConfigDict:
     config.framework = ConfigDict({"name": "dino", "hidden": 2048, "bottleneck": 256})
     config.framework.out = 65_536  # prototypes
     config.framework.train_gain = False  # True: prototypes of learned length (norm_last_layer false)
+    config.framework.batch_norm = False  # in the head (use_bn_in_head)
     config.framework.temperature = 0.1  # the student's
     config.framework.teacher_temperature = (0.04, 0.07)  # first and last
     config.framework.teacher_warmup_epochs = 30.0  # from the one to the other

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-DIGITS = {}
+DIGITS = {"epochs": 50.0, "encoder.drop_path": 0.0, "framework.queue": 512}
 
 
 def recipe() -> ConfigDict:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import base
 
-DIGITS = {}
+DIGITS = {"epochs": 50.0}
 
 
 def get_config(variants: str = "") -> ConfigDict:

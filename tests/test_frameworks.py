@@ -15,8 +15,8 @@ from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, sim
 
 BATCH, WIDTH, QUEUE, PROTOTYPES, LOCAL = 6, 5, 18, 11, 3
 DINO = {
-    "hidden": 7, "bottleneck": 4, "train_gain": True, "temperature": 0.13, "teacher_temperature": (0.05, 0.09),
-    "teacher_warmup_epochs": 3.0, "centre_momentum": 0.8,
+    "hidden": 7, "bottleneck": 4, "train_gain": True, "batch_norm": False, "temperature": 0.13,
+    "teacher_temperature": (0.05, 0.09), "teacher_warmup_epochs": 3.0, "centre_momentum": 0.8,
 }  # fmt: skip
 
 
@@ -319,6 +319,18 @@ def test_dinos_prototypes_have_length_one_and_see_a_unit_vector():
     np.testing.assert_allclose(made.projector.apply({"params": longer}, x), 3 * cosines, rtol=1e-4, atol=1e-5)
     fixed = dino.build(plan(), out=PROTOTYPES, **DINO | {"train_gain": False}, dtype=jnp.float32)
     assert "gain" not in head_params(fixed.projector)
+
+
+def test_dinos_head_can_have_batch_norm_over_all_views():
+    """Before the GELU, as use_bn_in_head: a shift and a scale of the first layer's output change nothing."""
+    made = dino.build(plan(), out=PROTOTYPES, **DINO | {"batch_norm": True}, dtype=jnp.float32)
+    x = jax.random.normal(jax.random.key(0), (BATCH, 2, 10)) * jnp.array([1.0, 4.0])[None, :, None]
+    params = made.projector.init(jax.random.key(1), x)["params"]
+    out = made.projector.apply({"params": params}, x)
+    first = {"kernel": params["fc1"]["kernel"] * 300, "bias": params["fc1"]["bias"] + 2}
+    np.testing.assert_allclose(made.projector.apply({"params": params | {"fc1": first}}, x), out, atol=0.02)
+    alone = made.projector.apply({"params": params}, x[:, :1])
+    assert np.abs(alone[:, 0] - out[:, 0]).max() > 0.1, "statistics span both views"
 
 
 def test_heads_start_as_their_sources_do():

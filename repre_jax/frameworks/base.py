@@ -57,6 +57,12 @@ class Framework:
     init_extra: Callable[[jax.Array], Extra] = lambda key: {}
 
 
+QUEUE_REMEDIES = (
+    "--config.framework.momentum nearer to 1: the queue's keys must not be told apart by their age",
+    "a shorter --config.framework.queue",
+)
+
+
 def check_widths(**widths: Any) -> None:
     """Raises UserError for a width below 1; None is left to the framework."""
     for name, width in widths.items():

@@ -12,6 +12,8 @@ from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, ch
 from repre_jax.losses.contrastive import cosine_distance
 from repre_jax.models.heads import MlpHead
 
+REMEDIES = ("--config.framework.momentum nearer to 1",)
+
 
 def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
     """hidden, out: widths of both heads (4096 and 256 in the paper)."""
@@ -27,5 +29,5 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
         projector=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
         predictor=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
         loss=loss,
-        collapse=Collapse(0.0, "0: every prediction equals every target", 0.01),
+        collapse=Collapse(0.0, "0: every prediction equals every target", 0.01, REMEDIES),
     )

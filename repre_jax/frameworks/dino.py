@@ -23,6 +23,7 @@ def build(
     bottleneck: int,
     out: int,
     train_gain: bool,
+    batch_norm: bool,
     temperature: float,
     teacher_temperature: tuple[float, float],
     teacher_warmup_epochs: float,
@@ -30,6 +31,7 @@ def build(
     dtype: Dtype,
 ) -> Framework:
     """hidden, bottleneck, out: 2048, 256 and 65,536 prototypes in the paper. train_gain: learn the prototypes' lengths.
+    batch_norm: in the head; DINO has it off for ViT.
 
     temperature: the student's, 0.1. teacher_temperature: first and last, over teacher_warmup_epochs one value an epoch.
     centre_momentum: 0.9.
@@ -52,9 +54,17 @@ def build(
         return value, {"centre": centre}, metrics
 
     return Framework(
-        projector=PrototypeHead(hidden, bottleneck, out, train_gain, dtype),
+        projector=PrototypeHead(hidden, bottleneck, out, train_gain, batch_norm, dtype),
         loss=loss,
-        collapse=Collapse(math.log(out), "ln(prototypes)", 0.02),
+        collapse=Collapse(
+            math.log(out),
+            "ln(prototypes)",
+            0.02,
+            remedies=(
+                "a lower --config.framework.teacher_temperature, if the entropy is near ln(prototypes)",
+                "--config.framework.momentum nearer to 1, if the entropy is near 0 or jumps",
+            ),
+        ),
         local_views=True,
         init_extra=lambda key: {"centre": jnp.zeros(out)},
     )

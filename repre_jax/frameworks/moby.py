@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.frameworks.base import QUEUE_REMEDIES, Collapse, Extra, Framework, LossResult, check_queue, check_widths
 from repre_jax.losses.contrastive import queue_info_nce
 from repre_jax.losses.queue import advance, enqueue, random_keys
 from repre_jax.models.heads import MlpHead
@@ -54,7 +54,7 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
         projector=head(),
         predictor=head(),
         loss=loss,
-        collapse=Collapse(2 * math.log(1 + queue), "2 ln(1 + queue)", 0.02),
+        collapse=Collapse(2 * math.log(1 + queue), "2 ln(1 + queue)", 0.02, QUEUE_REMEDIES),
         ema_lead=1,
         init_extra=init_extra,
     )

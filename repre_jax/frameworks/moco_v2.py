@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.frameworks.base import QUEUE_REMEDIES, Collapse, Extra, Framework, LossResult, check_queue, check_widths
 from repre_jax.losses import contrastive
 from repre_jax.losses.queue import advance, enqueue, random_keys
 from repre_jax.models.heads import MlpHead
@@ -44,7 +44,7 @@ def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: 
     return Framework(
         projector=MlpHead((hidden,), out, batch_norm=False, hidden_bias=True, out_bias=True, dtype=dtype),
         loss=loss,
-        collapse=Collapse(math.log(1 + queue), "ln(1 + queue)", 0.02),
+        collapse=Collapse(math.log(1 + queue), "ln(1 + queue)", 0.02, QUEUE_REMEDIES),
         ema_lead=1,
         online_views=1,
         target_views=1,

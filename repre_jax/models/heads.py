@@ -20,9 +20,6 @@ class MlpHead(nn.Module):
     out_norm:    BatchNorm after the last Dense: None, 'plain' (no gain, no shift) or 'gain' (no shift).
     joint:       BatchNorm's statistics span all views of the global batch, as when the views pass together; else each
                  view's own, as when they pass one after the other.
-
-    Heads run in training only, so BatchNorm always uses the batch and needs no running statistics; LayerNorm along the
-    batch axis is the same arithmetic without that state.
     """
 
     hidden: tuple[int | None, ...]
@@ -40,12 +37,12 @@ class MlpHead(nn.Module):
         for number, width in enumerate(self.hidden, start=1):
             x = self._dense(x, width or x.shape[-1], self.hidden_bias, f"fc{number}")
             if self.batch_norm:
-                x = self._batch_norm(f"bn{number}", gain=True, shift=True)(x)
+                x = batch_norm(f"bn{number}", self.joint)(x)
             x = nn.relu(x)
         last = len(self.hidden) + 1
         x = self._dense(x, self.out, self.out_bias, f"fc{last}")
         if self.out_norm is not None:
-            x = self._batch_norm(f"bn{last}", gain=self.out_norm == "gain", shift=False)(x)
+            x = batch_norm(f"bn{last}", self.joint, gain=self.out_norm == "gain", shift=False)(x)
         return x
 
     def _dense(self, x: jax.Array, width: int, bias: bool, name: str) -> jax.Array:
@@ -58,40 +55,50 @@ class MlpHead(nn.Module):
             name=name,
         )(x)
 
-    def _batch_norm(self, name: str, *, gain: bool, shift: bool) -> nn.LayerNorm:
-        return nn.LayerNorm(
-            epsilon=1e-5,
-            reduction_axes=(0, 1) if self.joint else 0,
-            feature_axes=-1,
-            use_bias=shift,
-            use_scale=gain,
-            use_fast_variance=False,
-            dtype=jnp.float32,
-            name=name,
-        )
-
 
 class PrototypeHead(nn.Module):
     """DINO's: three Dense layers with GELU between, onto the unit sphere, cosines with K prototypes.
 
     [B, V, D] -> [B, V, prototypes] (dino vision_transformer.py:257-291). Prototypes are rows of length 1, or of a
-    learned length (`train_gain`, which starts at 1): torch's weight_norm.
+    learned length (`train_gain`, which starts at 1): torch's weight_norm. batch_norm: before each GELU, over all views
+    together (DINO's use_bn_in_head).
     """
 
     hidden: int
     bottleneck: int
     prototypes: int
     train_gain: bool = False
+    batch_norm: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for number, width in enumerate((self.hidden, self.hidden, self.bottleneck), start=1):
             x = nn.Dense(width, dtype=self.dtype, kernel_init=normal_02, name=f"fc{number}")(x)
-            x = x if number == 3 else nn.gelu(x, approximate=False)
+            if number < 3:
+                x = batch_norm(f"bn{number}", joint=True)(x) if self.batch_norm else x
+                x = nn.gelu(x, approximate=False)
         x = l2_normalize(x)
         direction = self.param("direction", torch_uniform, (self.bottleneck, self.prototypes))
         x = x.astype(self.dtype) @ l2_normalize(direction, axis=0).astype(self.dtype)
         if self.train_gain:
             x = x * self.param("gain", nn.initializers.ones, (1, self.prototypes)).astype(self.dtype)
         return x
+
+
+def batch_norm(name: str, joint: bool, *, gain: bool = True, shift: bool = True) -> nn.LayerNorm:
+    """BatchNorm over [B, V, D], of each view or of all jointly; a submodule of its caller.
+
+    Heads run in training only, so BatchNorm always uses the batch and needs no running statistics; LayerNorm along the
+    batch axis is the same arithmetic without that state.
+    """
+    return nn.LayerNorm(
+        epsilon=1e-5,
+        reduction_axes=(0, 1) if joint else 0,
+        feature_axes=-1,
+        use_bias=shift,
+        use_scale=gain,
+        use_fast_variance=False,
+        dtype=jnp.float32,
+        name=name,
+    )
