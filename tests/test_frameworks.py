@@ -1,6 +1,5 @@
 """Each framework's loss and state against slow loops over recipes.md's formulas, and its heads against its sources."""
 
-import dataclasses
 import math
 
 import jax
@@ -364,14 +363,10 @@ def test_momentum_is_read_one_step_ahead_where_the_target_moves_first():
 
 
 def test_local_views_are_dinos_alone():
+    three = (0.0, 0.0, 0.0)
+    views = {"augment.local_views": 4, "augment.blur_probability": three, "augment.solarize_probability": three}
     with pytest.raises(UserError, match="framework moco_v3 takes no local views, got 4"):
-        build(
-            **{
-                "augment.local_views": 4,
-                "augment.blur_probability": (0.0,) * 3,
-                "augment.solarize_probability": (0.0,) * 3,
-            }
-        )
-    _, method = build("tiny", "dino")
-    assert method.local_augmentation is not None
-    assert dataclasses.replace(method.framework, local_views=False) != method.framework
+        build(**views)
+    with pytest.raises(UserError, match=r"9 x 8 pixels cannot be cut[^-]*--config.augment.local_size='\(8, 8\)'"):
+        build("tiny", "dino", **{"augment.local_size": (9, 8)})
+    assert {name: framework(name).local_views for name in CONFIGS} == dict.fromkeys(CONFIGS, False) | {"dino": True}

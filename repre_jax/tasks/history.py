@@ -10,8 +10,17 @@ from ml_collections import ConfigDict
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 
-# Keys that do not change what is computed: where data lies, how fast it is read, what is logged and kept.
-FREE_KEYS = ("data.dir", "data.workers", "log_every", "checkpoint.every", "checkpoint.keep", "knn.times")
+# Keys that do not change what is computed: where data lies, how fast it is read, what is logged, said and kept.
+FREE_KEYS = (
+    "data.dir",
+    "data.workers",
+    "log_every",
+    "collapse_patience",
+    "stop_after_skipped",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "knn.times",
+)
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,10 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
                 f"framework {config.framework.name} takes no local views, got {config.augment.local_views}.\n"
                 "  change:   --config.augment.local_views=0"
             )
-        encoder_of(config, _size("augment.local_size", config.augment.local_size))  # that it takes them
+        try:
+            encoder_of(config, _size("augment.local_size", config.augment.local_size))
+        except UserError as error:
+            raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
     return Pretraining(
         encoder=encoder,
         framework=framework,
