@@ -17,7 +17,7 @@ import main
 from repre_jax.core import sharding
 from repre_jax.core.types import Views
 from repre_jax.report import console
-from repre_jax.tasks import setup
+from repre_jax.tasks import setup, views
 
 
 def build(config, mesh):
@@ -25,7 +25,7 @@ def build(config, mesh):
     plan = setup.build_plan(config, records=1000 * config.batch_size)
     method = setup.build_method(config, plan)
     everywhere = sharding.replicated(mesh)
-    shape = (*setup.image_size(config), setup.CHANNELS)
+    shape = (*views.image_size(config), views.CHANNELS)
     state = jax.jit(lambda key: method.init_state(key, shape), out_shardings=everywhere)(jax.random.PRNGKey(0))
     step = jax.jit(method.train_step, donate_argnums=0, out_shardings=everywhere)
     return step.lower(state, synthetic(config, mesh)).compile(), state
@@ -34,14 +34,14 @@ def build(config, mesh):
 def synthetic(config, mesh):
     rng = np.random.default_rng(0)
 
-    def views(count, size):
-        return rng.integers(0, 256, (config.batch_size, count, *size, setup.CHANNELS), dtype=np.uint8)
+    def crops(count, size):
+        return rng.integers(0, 256, (config.batch_size, count, *size, views.CHANNELS), dtype=np.uint8)
 
     local = config.augment.local_views
     batch = Views(
-        images=views(setup.VIEWS, setup.image_size(config)),
+        images=crops(views.VIEWS, views.image_size(config)),
         labels=np.zeros(config.batch_size, np.int32),
-        local=views(local, config.augment.local_size) if local else None,
+        local=crops(local, config.augment.local_size) if local else None,
     )
     return sharding.shard_batch(batch, mesh)
 

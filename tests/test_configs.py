@@ -15,7 +15,7 @@ import main
 from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
-from repre_jax.tasks import setup
+from repre_jax.tasks import setup, views
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [
@@ -32,7 +32,7 @@ def config_of(name, variants=""):
 def abstract(config):
     """(method, state and batch as shapes) of a config."""
     method = setup.build_method(config, setup.build_plan(config, records=100 * config.batch_size))
-    view = setup.build_train_view(config)
+    view = views.build_train_view(config)
     state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*view.size, 3)))
 
     def images(count, size):

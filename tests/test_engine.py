@@ -28,7 +28,10 @@ def made(framework, branch="repre"):
     overrides = {"optim.lr": 0.01, "optim.warmup_epochs": 0.0, "encoder.drop_path": 0.3}
     overrides |= {"encoder.depth": (2,), "encoder.hierarchies": 2}  # compiling is what these tests wait for
     _, method = build(variants, framework, **overrides)
-    return method, init(method)
+    shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.1, jnp.float32), shapes)
+    return method, method.new_state(params, jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize("branch", ["repre", pytest.param("baseline", marks=pytest.mark.slow)])
@@ -55,26 +58,22 @@ def test_one_and_eight_devices_agree(framework, branch, eight_devices):
     chex.assert_trees_all_close(jax.device_get(many.extra), jax.device_get(alone.extra), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("framework", CONFIGS)
+@pytest.mark.parametrize("framework", ["byol", "moco_v2", "moco_v3", "moby", "dino"])
 def test_no_gradient_reaches_target_queue_or_centre(framework):
-    method, state = made(framework)
+    """Neither from the loss to the target, nor from what the step leaves in the queue or the centre to anything."""
+    method, state = made(framework, "baseline")
     pixels = random_pixels(method)
-    extra = {name: value for name, value in state.extra.items() if value.dtype == jnp.float32}
 
-    def loss(target_params, extra):
-        moved = dataclasses.replace(state, target=target_params, extra=state.extra | extra)
-        total, (new_extra, _) = method.loss(state.params, moved, pixels, method.target(moved, pixels))
-        kept = sum(jnp.sum(value) for value in new_extra.values() if value.dtype == jnp.float32)
-        return total + kept, total
+    def loss_and_kept(target_params, params):
+        """The loss reaches the target alone; what is kept could reach both."""
+        moved = dataclasses.replace(state, target=target_params)
+        target = method.target(moved, pixels)
+        loss, _ = method.loss(state.params, moved, pixels, target)
+        _, (extra, _) = method.loss(params, moved, pixels, target)
+        return loss + sum(jnp.sum(x) for x in extra.values() if x.dtype == jnp.float32)
 
-    gradients, _ = jax.jit(jax.grad(loss, argnums=(0,), has_aux=True))(state.target, extra)
-    assert all(not g.any() for g in jax.tree.leaves(gradients))
-
-    def kept(params):
-        _, (new_extra, _) = method.loss(params, state, pixels, method.target(state, pixels))
-        return sum((jnp.sum(value) for value in new_extra.values() if value.dtype == jnp.float32), jnp.zeros(()))
-
-    assert all(not g.any() for g in jax.tree.leaves(jax.jit(jax.grad(kept))(state.params)))
+    target_gradient, kept_gradient = jax.jit(jax.grad(loss_and_kept, argnums=(0, 1)))(state.target, state.params)
+    assert all(not g.any() for g in jax.tree.leaves((target_gradient, kept_gradient)))
 
 
 def test_byols_predictor_learns_from_both_directions():

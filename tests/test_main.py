@@ -8,7 +8,7 @@ import jax
 import pytest
 
 import main
-from repre_jax.tasks import setup
+from repre_jax.tasks import setup, views
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -142,9 +142,9 @@ def test_the_papers_config_is_the_papers():
     assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)
     assert (config.framework.momentum, config.optim.warmup_epochs, config.data.image_size) == (0.99, 40, (224, 224))
     assert (config.augment.crop_scale, config.augment.jitter) == ((0.08, 1.0), (0.4, 0.4, 0.2, 0.1))
-    views = setup.build_augmentation(config)
-    assert [view.blur_probability for view in views] == [1.0, 0.1]
-    assert [view.solarize_probability for view in views] == [0.0, 0.2]
+    both = views.build_augmentation(config)
+    assert [view.blur_probability for view in both] == [1.0, 0.1]
+    assert [view.solarize_probability for view in both] == [0.0, 0.2]
     for view in views:
         assert (view.jitter_probability, view.grey_probability, view.flip_probability) == (0.8, 0.2, 0.5)
         assert (view.jitter, view.blur_sigma) == ((0.4, 0.4, 0.2, 0.1), (0.1, 2.0))

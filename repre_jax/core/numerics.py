@@ -9,8 +9,3 @@ def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
     x = x.astype(jnp.float32)
     squared = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
-
-
-def all_finite(tree: object) -> jax.Array:
-    """Whether no number of any array is NaN or infinite: a bool scalar."""
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

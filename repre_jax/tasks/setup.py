@@ -2,7 +2,7 @@
 
 import inspect
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,12 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data import sources
 from repre_jax.data.loader import TrainView
-from repre_jax.data.photometric import Photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
 from repre_jax.frameworks.base import Framework
 from repre_jax.models import build_encoder, decoder, encoders
 from repre_jax.report import console
-from repre_jax.tasks import checks
+from repre_jax.tasks import checks, views
 from repre_jax.tasks.online import Evaluation
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
@@ -38,8 +37,6 @@ FRAMEWORKS = {
 }
 SCHEDULE_KEYS = ("momentum", "momentum_end")  # of config.framework; they are in the plan
 OPTIMIZER_KEYS = ("b1", "b2", "eps", "momentum", "trust_coefficient", "clip_norm", "clip_each")
-CHANNELS = 3
-VIEWS = 2
 
 
 def choose(kind: str, name: str, known: Collection[str]) -> str:
@@ -47,21 +44,6 @@ def choose(kind: str, name: str, known: Collection[str]) -> str:
     if name not in known:
         raise UserError(f"Unknown {kind} {name!r}.\n  expected: {', '.join(sorted(known))}")
     return name
-
-
-def image_size(config: ConfigDict) -> tuple[int, int]:
-    """data.image_size as (height, width)."""
-    return _size("data.image_size", config.data.image_size)
-
-
-def _size(name: str, given: Sequence[int]) -> tuple[int, int]:
-    """(height, width); one number stands for a square."""
-    size = tuple(given) * 2 if len(given) == 1 else tuple(given)
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise UserError(
-            f"{name} is {given}.\n  expected: height and width in pixels, such as --config.{name}='(224, 224)'"
-        )
-    return size
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,7 @@ def check(config: ConfigDict) -> None:
     checks.ranges(config)
     sharding.make_mesh(config.batch_size)
     encoder_of(config)
-    build_train_view(config)
+    views.build_train_view(config)
     build_method(config, build_plan(config, records=config.batch_size))
 
 
@@ -90,7 +72,7 @@ def build(config: ConfigDict) -> Job:
     """Opens the data and builds the rest for it. Raises UserError when the data set is missing or unfit."""
     dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
     mesh = sharding.make_mesh(config.batch_size)
-    train_view = build_train_view(config)
+    train_view = views.build_train_view(config)
     plan = build_plan(config, records=len(dataset.train))
     method = build_method(config, plan)
     evaluation = Evaluation(
@@ -105,7 +87,7 @@ def build(config: ConfigDict) -> Job:
         test_records=config.knn.test_records,
     )
     init = jax.jit(
-        lambda key: method.init_state(key, (*train_view.size, CHANNELS)), out_shardings=sharding.replicated(mesh)
+        lambda key: method.init_state(key, (*train_view.size, views.CHANNELS)), out_shardings=sharding.replicated(mesh)
     )
     # A raw uint32 key, because it lies in the state and orbax is to store it like any other array.
     return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(jax.random.PRNGKey(config.seed)))
@@ -114,8 +96,8 @@ def build(config: ConfigDict) -> Job:
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     """The table that a run starts with."""
     view, branch, collapse = job.train_view, job.method.branch, job.method.framework.collapse
-    views = "both views" if config.repre.views == 2 else "first view"
-    sizes = f"{VIEWS} of {view.size[0]} x {view.size[1]} pixels a record"
+    rebuilt = "both views" if config.repre.views == 2 else "first view"
+    sizes = f"{views.VIEWS} of {view.size[0]} x {view.size[1]} pixels a record"
     if view.local_views:
         sizes += f", {view.local_views} local ones of {view.local_size[0]} x {view.local_size[1]}"
     return [
@@ -125,7 +107,7 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
         ("framework", f"{config.framework.name}; a contrastive loss of {collapse.value:.4g} would mean collapse"),
         ("", f"({collapse.formula})"),
         ("encoder", encoders.describe(job.method.encoder)),
-        ("decoder", "none: the baseline" if branch is None else f"{decoder.describe(branch.decoder)}, {views}"),
+        ("decoder", "none: the baseline" if branch is None else f"{decoder.describe(branch.decoder)}, {rebuilt}"),
         *console.plan(
             job.plan,
             lr_per_256=config.optim.lr,
@@ -160,7 +142,8 @@ def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encod
             settings[key] = settings[key][0]
     else:
         settings.pop("flavour", None)  # every config has one, for ViT
-    return build_encoder(name, image_size=size or image_size(config), channels=CHANNELS, dtype=config.dtype, **settings)
+    size = size or views.image_size(config)
+    return build_encoder(name, image_size=size, channels=views.CHANNELS, dtype=config.dtype, **settings)
 
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
@@ -208,8 +191,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
             views=config.repre.views,
             balance_lr_scale=config.repre.balance_lr_scale,
         )
-    checks.numbers("data.mean", config.data.mean, CHANNELS, 0, 1)
-    checks.numbers("data.std", config.data.std, CHANNELS, 1e-6, 1)
+    checks.numbers("data.mean", config.data.mean, views.CHANNELS, 0, 1)
+    checks.numbers("data.std", config.data.std, views.CHANNELS, 1e-6, 1)
     rules = tuple(config.optim.rules) + (branch.rules() if branch else ())
     optimizer = optim.build(
         config.optim.name,
@@ -220,7 +203,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     logged = {"lr": plan.lr}
     if config.optim.weight_decay_end is not None:
         logged["weight_decay"] = plan.weight_decay
-    augmentation = build_augmentation(config)
+    augmentation = views.build_augmentation(config)
     if config.augment.local_views:
         if not framework.local_views:
             raise UserError(
@@ -228,7 +211,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
                 "  change:   --config.augment.local_views=0"
             )
         try:
-            encoder_of(config, _size("augment.local_size", config.augment.local_size))
+            encoder_of(config, views.local_size(config))
         except UserError as error:
             raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
     return Pretraining(
@@ -239,47 +222,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
         momentum=plan.momentum,
         mean=config.data.mean,
         std=config.data.std,
-        augmentation=augmentation[:VIEWS],
-        local_augmentation=augmentation[VIEWS] if config.augment.local_views else None,
+        augmentation=augmentation[: views.VIEWS],
+        local_augmentation=augmentation[views.VIEWS] if config.augment.local_views else None,
         rules=rules,
         schedules=logged,
-    )
-
-
-def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
-    """The device's half, one entry per view, and one for all local views if there are any."""
-    augment = config.augment
-    kinds = VIEWS + bool(augment.local_views)
-    for name in ("blur_probability", "solarize_probability"):
-        checks.numbers(f"augment.{name}", augment[name], kinds, 0, 1)
-    checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
-    checks.span("augment.blur_sigma", augment.blur_sigma, 100)
-    return tuple(
-        Photometric(
-            jitter=tuple(augment.jitter),
-            jitter_probability=augment.jitter_probability,
-            grey_probability=augment.grey_probability,
-            blur_probability=augment.blur_probability[view],
-            blur_sigma=tuple(augment.blur_sigma),
-            solarize_probability=augment.solarize_probability[view],
-            flip_probability=augment.flip_probability,
-        )
-        for view in range(kinds)
-    )
-
-
-def build_train_view(config: ConfigDict) -> TrainView:
-    """The host's half: decode, random resized crops."""
-    checks.span("augment.crop_scale", config.augment.crop_scale, 1)
-    checks.span("augment.crop_ratio", config.augment.crop_ratio, 100)
-    checks.span("augment.local_scale", config.augment.local_scale, 1)
-    return TrainView(
-        seed=config.seed,
-        views=VIEWS,
-        size=image_size(config),
-        scale=tuple(config.augment.crop_scale),
-        ratio=tuple(config.augment.crop_ratio),
-        local_views=config.augment.local_views,
-        local_size=_size("augment.local_size", config.augment.local_size),
-        local_scale=tuple(config.augment.local_scale),
     )

@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from repre_jax.core import optim
-from repre_jax.core.numerics import all_finite, l2_normalize
+from repre_jax.core.numerics import l2_normalize
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
@@ -155,8 +155,8 @@ class Pretraining:
         """One optimiser step on views that are augmented already.
 
         Returns the new state, float32 scalars (loss, contrastive, reconstruction, weights, schedules ...) and the
-        gradients as the optimiser gets them. A step whose loss, gradient or new parameters are not finite moves nothing
-        but `step` and the counters of skipped steps.
+        gradients as the optimiser gets them. A step whose loss, or the norm of whose gradient or update is not finite,
+        moves nothing but `step` and the counters of skipped steps.
         """
         target = self.target(state, pixels)
         grads, (extra, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
@@ -166,7 +166,8 @@ class Pretraining:
         params = optax.apply_updates(state.params, updates)
         if self.branch is not None:
             params = params | {"balance": balance.clamp(params["balance"])}
-        finite = all_finite((metrics["loss"], grads, params))
+        metrics["gradient_norm"] = optax.tree.norm(grads)
+        finite = jnp.isfinite(jnp.stack([metrics["loss"], metrics["gradient_norm"], optax.tree.norm(updates)])).all()
         momentum = self.momentum(state.step + self.framework.ema_lead)
         moved = {name: params[name] for name in state.target}
         target_params = optax.incremental_update(moved, state.target, 1 - momentum)
@@ -186,7 +187,6 @@ class Pretraining:
         metrics |= {name: jnp.float32(schedule(state.step)) for name, schedule in self.schedules.items()}
         if self.framework.target == "ema":
             metrics["momentum"] = jnp.float32(momentum)
-        metrics["gradient_norm"] = optax.tree.norm(grads)
         metrics |= {name: jnp.float32(getattr(new_state, name)) for name in SKIPPED}
         return new_state, metrics, grads
 

@@ -1,0 +1,72 @@
+"""From a ConfigDict to the two halves of the augmentation: crops on the host, colours on the device."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from repre_jax.core.errors import UserError
+from repre_jax.data.loader import TrainView
+from repre_jax.data.photometric import Photometric
+from repre_jax.tasks import checks
+
+CHANNELS = 3
+VIEWS = 2
+
+
+def image_size(config: ConfigDict) -> tuple[int, int]:
+    """data.image_size as (height, width)."""
+    return _size("data.image_size", config.data.image_size)
+
+
+def local_size(config: ConfigDict) -> tuple[int, int]:
+    """augment.local_size as (height, width)."""
+    return _size("augment.local_size", config.augment.local_size)
+
+
+def _size(name: str, given: Sequence[int]) -> tuple[int, int]:
+    """(height, width); one number stands for a square."""
+    size = tuple(given) * 2 if len(given) == 1 else tuple(given)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(
+            f"{name} is {given}.\n  expected: height and width in pixels, such as --config.{name}='(224, 224)'"
+        )
+    return size
+
+
+def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
+    """The device's half, one entry per view, and one for all local views if there are any."""
+    augment = config.augment
+    kinds = VIEWS + bool(augment.local_views)
+    for name in ("blur_probability", "solarize_probability"):
+        checks.numbers(f"augment.{name}", augment[name], kinds, 0, 1)
+    checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
+    checks.span("augment.blur_sigma", augment.blur_sigma, 100)
+    return tuple(
+        Photometric(
+            jitter=tuple(augment.jitter),
+            jitter_probability=augment.jitter_probability,
+            grey_probability=augment.grey_probability,
+            blur_probability=augment.blur_probability[view],
+            blur_sigma=tuple(augment.blur_sigma),
+            solarize_probability=augment.solarize_probability[view],
+            flip_probability=augment.flip_probability,
+        )
+        for view in range(kinds)
+    )
+
+
+def build_train_view(config: ConfigDict) -> TrainView:
+    """The host's half: decode, random resized crops."""
+    checks.span("augment.crop_scale", config.augment.crop_scale, 1)
+    checks.span("augment.crop_ratio", config.augment.crop_ratio, 100)
+    checks.span("augment.local_scale", config.augment.local_scale, 1)
+    return TrainView(
+        seed=config.seed,
+        views=VIEWS,
+        size=image_size(config),
+        scale=tuple(config.augment.crop_scale),
+        ratio=tuple(config.augment.crop_ratio),
+        local_views=config.augment.local_views,
+        local_size=local_size(config),
+        local_scale=tuple(config.augment.local_scale),
+    )
