@@ -145,7 +145,7 @@ def test_the_papers_config_is_the_papers():
     both = views.build_augmentation(config)
     assert [view.blur_probability for view in both] == [1.0, 0.1]
     assert [view.solarize_probability for view in both] == [0.0, 0.2]
-    for view in views:
+    for view in both:
         assert (view.jitter_probability, view.grey_probability, view.flip_probability) == (0.8, 0.2, 0.5)
         assert (view.jitter, view.blur_sigma) == ((0.4, 0.4, 0.2, 0.1), (0.1, 2.0))
     assert config.repre.enabled
