@@ -130,7 +130,8 @@ def test_frameworks_without_a_moving_average_keep_no_target(framework):
 @pytest.mark.parametrize("framework", ["moco_v2", "dino"])
 def test_each_branch_sees_the_views_it_should(framework):
     """MoCo v2: online the first, target the second. DINO: the target no local views, the student all."""
-    method, state = made(framework, "baseline")
+    method, _ = made(framework, "baseline")
+    state = init(method)
     pixels = random_pixels(method)
 
     def values(pixels):
