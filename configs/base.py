@@ -139,8 +139,7 @@ def digits(config: ConfigDict) -> None:
         config.encoder.update(width=32, depth=(1, 2, 1), heads=(2, 4, 8), patch=2, window=4)
     else:
         config.encoder.update(width=64, depth=(4,), heads=(4,), patch=4)
-    shrink(config.framework, hidden=256, out=64)
-    shrink(config.framework, momentum=0.9)  # a short run needs a quick target
+    shrink(config.framework, hidden=256, out=64, momentum=0.9)  # a short run needs a quick target
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (8, 8)
     config.batch_size = 64
