@@ -154,10 +154,13 @@ def test_the_last_matching_rule_wins():
 def test_the_configs_decay_what_their_sources_decay(framework):
     """MoBY and DINO: tensors of one axis do not (MoBY optimizer.py:35-49, dino utils.py:632-643); the others: all do.
 
-    Log-variances never decay.
+    Log-variances never decay, nor do they count where gradients are clipped.
     """
     _, method = build("tiny", framework)
     params = jax.eval_shape(lambda: init(method).params)
+    counted = optim.values_by_path(params, method.rules, "clip")
+    assert counted.pop("balance") == {"contrastive": 0.0, "reconstruction": 0.0}
+    assert set(jax.tree.leaves(counted)) == {1.0}
     decay = optim.values_by_path(params, method.rules, "weight_decay")
     assert decay.pop("balance") == {"contrastive": 0.0, "reconstruction": 0.0}
     del params["balance"]

@@ -31,8 +31,13 @@ class ReconstructionBranch:
         }
 
     def rules(self) -> tuple[Rule, ...]:
-        """Log-variances never decay: decay would pull the weights towards 1."""
-        return (("^balance/", "weight_decay", 0.0), ("^balance/", "lr_scale", self.balance_lr_scale))
+        """Log-variances never decay, which would pull the weights towards 1, and neither are their gradients clipped
+        nor do they count in the norm that others are clipped by."""
+        return (
+            ("^balance/", "weight_decay", 0.0),
+            ("^balance/", "lr_scale", self.balance_lr_scale),
+            ("^balance/", "clip", 0.0),
+        )
 
     def reconstruct(self, params: dict[str, Any], pyramid: tuple[jax.Array, ...]) -> jax.Array:
         """Maps [N, h, w, C], shallow to deep -> pixels [N, H, W, C], in the units of the target (0..1)."""
