@@ -40,6 +40,21 @@ def result_of(config: str, variants: str, workdir: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
+def row(framework: str, repre: str, result: dict) -> str:
+    """A line of the table, from a run's result.json."""
+    l1 = result["reconstruction_l1"]
+    cells = (
+        framework,
+        repre,
+        f"{result['knn_top1_untrained']:.1%}",
+        f"{result['knn_top1']:.1%}",
+        "-" if l1 is None else f"{l1:.4f}",
+        f"{result['steps']:,}",
+        console.duration(result["seconds"]),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/frameworks"))
@@ -49,17 +64,7 @@ def run() -> None:
     for name, config in CONFIGS.items():
         for repre, variants in VARIANTS.items():
             result = result_of(config, variants, arguments.workdir)
-            l1 = result["reconstruction_l1"]
-            cells = [
-                name,
-                repre,
-                f"{result['knn_top1_untrained']:.1%}",
-                f"{result['knn_top1']:.1%}",
-                "-" if l1 is None else f"{l1:.4f}",
-                f"{result['steps']:,}",
-                console.duration(result["seconds"]),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(row(name, repre, result))
     print(
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, ",
         end="",

@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
 
     config.encoder = ConfigDict()
     config.encoder.name = "vit_s"  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
-    config.encoder.flavour = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'deit', 'dino'
+    config.encoder.flavour = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'sincos', 'deit', 'dino'
     config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
     config.encoder.remat = False  # True: save memory by computing each block twice
     config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
@@ -167,8 +167,6 @@ def tiny(config: ConfigDict) -> None:
     else:
         config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
     shrink(config.framework, hidden=64, out=64, queue=64, bottleneck=32, predictor_hidden=32)
-    if config.framework.name == "dino":
-        config.framework.out = 256
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (16, 16)
     config.batch_size = 16

@@ -6,7 +6,7 @@
 Head, temperature, augmentation and the missing normalisation: simclr model_util.py:109-166, run.py:191,
 data_util.py:304-366, 515-519. No source has a recipe of SimCLR for ViT: optimiser, schedule, batch and encoder (fixed
 positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the usual
-ViT-S; --config.encoder.heads='(12,)' has MoCo v3's.
+ViT-S; --config.encoder.flavour=moco_v3 has 12.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -31,5 +31,5 @@ def recipe() -> ConfigDict:
 def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
-    config.encoder.heads = (6,)
+    config.encoder.flavour = "sincos"
     return base.with_variants(config, variants, DIGITS)

@@ -1,5 +1,6 @@
 """Every config and variant: it builds, says what the paper says, and the tiny ones train."""
 
+import functools
 import importlib
 import json
 import math
@@ -59,6 +60,78 @@ def test_it_builds_at_full_size(name):
     assert state.params["encoder"]["norm"]["scale"].shape == ((384,) if name.endswith("vit_s") else (768,))
 
 
+def of(config, *keys):
+    return tuple(functools.reduce(lambda tree, part: tree[part], key.split("."), config) for key in keys)
+
+
+# Worked out from recipes.md: sections 1.1 and 2 (heads, losses), 4 (optimiser), 5 (augmentation).
+FRAMEWORK = {
+    "simclr": {"hidden": None, "out": 128, "temperature": 0.1},
+    "byol": {"hidden": 4096, "out": 256, "momentum": 0.99, "momentum_end": 1.0},
+    "simsiam": {"hidden": None, "predictor_hidden": 512, "out": 2048},
+    "moco_v2": {
+        "hidden": None, "out": 128, "queue": 65_536, "temperature": 0.2, "momentum": 0.999, "momentum_end": 0.999,
+    },
+    "moco_v3": {"hidden": 4096, "out": 256, "temperature": 0.2, "momentum": 0.99, "momentum_end": 1.0},
+    "moby": {"hidden": 4096, "out": 256, "queue": 4096, "temperature": 0.2, "momentum": 0.99, "momentum_end": 1.0},
+    "dino": {
+        "hidden": 2048, "bottleneck": 256, "out": 65_536, "train_gain": True, "batch_norm": False, "temperature": 0.1,
+        "teacher_temperature": (0.04, 0.07), "teacher_warmup_epochs": 30.0, "centre_momentum": 0.9, "momentum": 0.996,
+        "momentum_end": 1.0,
+    },
+}  # fmt: skip
+# lr per 256 images, warm-up, first and last decay, batch, clipping together and each, schedule
+VIT = (1.5e-4, 40, 0.1, None, 4096, None, False, "moco_v3")
+OPTIM = dict.fromkeys(FRAMEWORK, VIT) | {
+    "moby": (5e-4, 5, 0.05, None, 512, 5.0, False, "moby"),
+    "dino": (5e-4, 10, 0.04, 0.4, 1024, 3.0, True, "dino"),
+}
+# smallest crop, jitter, blur and solarize of each view, number of local ones
+MOCO_V3 = (0.08, (0.4, 0.4, 0.2, 0.1), (1.0, 0.1), (0.0, 0.2), 0)
+MOCO_V2 = (0.2, (0.4, 0.4, 0.4, 0.1), (0.5, 0.5), (0.0, 0.0), 0)
+AUGMENT = dict.fromkeys(FRAMEWORK, MOCO_V3) | {
+    "simclr": (0.08, (0.8, 0.8, 0.8, 0.2), (0.5, 0.5), (0.0, 0.0), 0),
+    "simsiam": MOCO_V2,
+    "moco_v2": MOCO_V2,
+    "dino": (0.4, (0.4, 0.4, 0.2, 0.1), (1.0, 0.1, 0.5), (0.0, 0.2, 0.0), 8),
+}
+
+
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_numbers_are_those_of_the_sources(framework):
+    config = config_of(CONFIGS[framework])
+    assert config.framework.to_dict() == {"name": framework} | FRAMEWORK[framework]
+    keys = ("lr", "warmup_epochs", "weight_decay", "weight_decay_end")
+    optim = (*of(config.optim, *keys), config.batch_size, *of(config.optim, "clip_norm", "clip_each", "schedule"))
+    assert optim == OPTIM[framework]
+    assert (config.optim.name, config.epochs) == ("adamw", 300)
+    augment = config.augment
+    keys = ("jitter", "blur_probability", "solarize_probability", "local_views")
+    assert (augment.crop_scale[0], *of(augment, *keys)) == AUGMENT[framework]
+    shared = ("crop_scale", "jitter_probability", "grey_probability", "blur_sigma", "flip_probability")
+    assert of(augment, *shared) == ((augment.crop_scale[0], 1.0), 0.8, 0.2, (0.1, 2.0), 0.5)
+    rules = {"moby": [base.UNDECAYED], "dino": [base.UNDECAYED]}.get(framework, [base.FROZEN_PATCHES])
+    rules += {
+        "simsiam": [("^predictor/", "constant_lr", 1.0)],
+        "dino": [("^projector/(direction|gain)$", "frozen_epochs", 1.0)],
+    }.get(framework, [])
+    assert list(config.optim.rules) == rules
+    assert config.encoder.drop_path == {"moby": 0.2, "dino": 0.1}.get(framework, 0.0)
+    assert setup.encoder_of(config).heads == (12 if framework == "moco_v3" else 6)
+    assert (config.data.mean == (0.0, 0.0, 0.0)) == (framework == "simclr")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("vit_s")])
+def test_other_encoders_have_the_same_recipe(name):
+    """But for DINO's epochs and gains, which its docstrings explain."""
+    config, small = config_of(name), config_of(name.replace("vit_b", "vit_s").replace("swin_t", "vit_s"))
+    if name.startswith("dino"):
+        assert (config.epochs, config.framework.train_gain) == ({"dino_vit_b": 800, "dino_swin_t": 100}[name], False)
+        config.epochs, config.framework.train_gain = small.epochs, small.framework.train_gain
+    del config.encoder, small.encoder
+    assert config.to_dict() == small.to_dict()
+
+
 @pytest.mark.parametrize("encoder", ["vit_s", "swin_t"])
 @pytest.mark.parametrize("framework", CONFIGS)
 def test_every_framework_takes_every_encoder(framework, encoder):
@@ -66,8 +139,6 @@ def test_every_framework_takes_every_encoder(framework, encoder):
     for variants in ("tiny", "tiny,baseline"):
         config = config_of(CONFIGS[framework])
         config.encoder.name = encoder
-        if encoder == "swin_t":
-            config.encoder.heads = None
         base.with_variants(config, variants)
         method, state, batch = abstract(config)
         new, metrics = jax.eval_shape(method.train_step, state, batch)
@@ -147,8 +218,17 @@ def test_variants_that_exclude_each_other_are_named(variants, words):
         moco_vit_s.get_config(variants)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_any_encoder_can_replace_a_configs_own(name):
+    """--config.encoder.name alone is enough, and gives it its own number of heads."""
+    for encoder, heads in (("vit_b", 12), ("vit_ti", 3), ("swin_t", (3, 6, 12, 24))):
+        config = config_of(name)
+        config.encoder.name = encoder
+        assert setup.encoder_of(config).heads == heads
+
+
 def test_one_kind_of_encoder_can_replace_another():
-    """--config.encoder.name alone is enough, both ways."""
+    """Both ways."""
     config = moco_vit_s.get_config()
     config.encoder.name = "swin_t"
     assert setup.encoder_of(config) == setup.encoder_of(moco_swin_t.get_config())

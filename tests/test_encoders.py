@@ -53,6 +53,7 @@ def test_flavours():
     assert build_encoder("vit_s", flavour="moco_v3", heads=6).heads == 6
     heads = {name: build_encoder(name, flavour="moco_v3").heads for name in VITS}
     assert heads == {"vit_ti": 3, "vit_s": 12, "vit_b": 12, "vit_l": 16}
+    assert {name: build_encoder(name, flavour="sincos").heads for name in VITS} == heads | {"vit_s": 6}
     encoder = build_encoder("vit_s", flavour="moco_v3")
     params = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 21_665_664 - 197 * 384, "197 positions are fixed"

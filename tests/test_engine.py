@@ -209,6 +209,23 @@ def test_an_update_that_overflows_is_skipped_too():
     chex.assert_trees_all_equal(new.params, state.params)
 
 
+@pytest.mark.parametrize("name", ["lars", "sgd"])
+def test_every_optimiser_drives_the_step(name):
+    """By its name in the config; the frozen patch projection stays, everything else with a gradient moves."""
+    _, method = build("tiny", "simclr", **{"optim.name": name, "optim.lr": 0.5, "optim.warmup_epochs": 0.0})
+    state = init(method)
+    new, metrics, grads = jax.jit(method.step)(state, random_pixels(method))
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert float(metrics["skipped"]) == 0
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), new.params, state.params)
+    has_gradient = jax.tree.map(lambda g: bool(g.any()), grads)
+    assert moved["balance"] == {"contrastive": True, "reconstruction": True}
+    assert moved["encoder"].pop("patch_embed") == {"kernel": False, "bias": False}
+    del has_gradient["encoder"]["patch_embed"]
+    assert jax.tree.leaves(moved).count(True) > 40
+    assert all(m for m, g in zip(*map(jax.tree.leaves, (moved, has_gradient)), strict=True) if g)
+
+
 def test_the_engine_is_driven_from_outside():
     """As the README shows it: an own framework and encoder, given weights, plain SGD, a fixed momentum; by hand."""
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from repre_jax.core.numerics import l2_normalize
-from repre_jax.frameworks import moco_v3
 from repre_jax.losses import balance, contrastive, reconstruction
 
 
@@ -25,24 +24,6 @@ def test_info_nce_equals_the_loop(batch, width, temperature):
     ours = contrastive.info_nce(jnp.asarray(queries), jnp.asarray(keys), temperature)
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, info_nce_by_loops(queries, keys, temperature), rtol=2e-5)
-
-
-def test_moco_v3_sums_both_directions_times_two_temperatures():
-    rng = np.random.default_rng(0)
-    online, target = rng.normal(size=(2, 9, 2, 6))
-    expected = (
-        2
-        * 0.3
-        * (info_nce_by_loops(online[:, 0], target[:, 1], 0.3) + info_nce_by_loops(online[:, 1], target[:, 0], 0.3))
-    )
-    ours = moco_v3.symmetric_loss(jnp.asarray(online), jnp.asarray(target), 0.3)
-    np.testing.assert_allclose(ours, expected, rtol=2e-5)
-
-
-def test_moco_v3_starts_at_its_known_constant():
-    """4 * 0.2 * ln 4096 = 6.65 when nothing can be told apart (recipes of MoCo v3 at batch 4096)."""
-    same = jnp.ones((4096, 2, 3))
-    np.testing.assert_allclose(moco_v3.symmetric_loss(same, same, 0.2), 6.654, atol=1e-3)
 
 
 def test_l2_normalize_survives_zero():

@@ -40,6 +40,39 @@ MISTAKES = {
         ["hierarchies 5 does not fit an encoder of 4 blocks", "expected: 1 to 4", "--config.encoder.hierarchies=4"],
     ),
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
+    "keys of another framework": (
+        [TINY, "--config.framework.name=byol"],
+        ["framework byol does not have the settings", "given:    hidden, momentum, ", "expected: hidden, out;"],
+    ),
+    "framework whose target needs a momentum": (
+        ["--config=configs/simclr_vit_s.py:tiny", "--config.framework.name=moco_v3"],
+        ["framework moco_v3 does not have the settings", "momentum and momentum_end if its target is a moving"],
+    ),
+    "framework without a target": (
+        [TINY, "--config.framework.name=simclr"],
+        ["framework simclr does not have the settings", "given:    hidden, momentum, "],
+    ),
+    "unknown optimiser": ([TINY, "--config.optim.name=adam"], ["Unknown optimiser 'adam'", "adamw, lars, sgd"]),
+    "unknown schedule": ([TINY, "--config.optim.schedule=cosine"], ["optim.schedule 'cosine'", "dino, moby, moco_v3"]),
+    "warm-up as long as the run": ([TINY, "--config.optim.warmup_epochs=300"], ["below epochs (300), got 300"]),
+    "local views for MoCo v3": (
+        [TINY, "--config.augment.local_views=2"],
+        ["framework moco_v3 takes no local views, got 2", "change:   --config.augment.local_views=0"],
+    ),
+    "number that is none": ([CONFIG + ":tiny,epochs=many"], ["Variant epochs=many", "as in epochs=600"]),
+    "negative epochs": ([CONFIG + ":tiny,epochs=-1"], ["epochs is -1.0", "expected:"]),
+    "queue that the batch does not divide": (
+        ["--config=configs/moby_vit_s.py:tiny", "--config.framework.queue=40"],
+        ["framework.queue 40 is not a multiple of batch_size 16", "--config.framework.queue=32"],
+    ),
+    "one teacher temperature": (
+        ["--config=configs/dino_vit_s.py:tiny", "--config.framework.teacher_temperature=(0.04,)"],
+        ["framework.teacher_temperature is (0.04,)", "two numbers above 0"],
+    ),
+    "blur without local views'": (
+        ["--config=configs/dino_vit_s.py:tiny", "--config.augment.blur_probability=(1.0, 0.1)"],
+        ["augment.blur_probability", "3 numbers from 0 to 1"],
+    ),
     "unknown dtype": ([TINY, "--config.dtype=fp16"], ["Unknown dtype 'fp16'", "float32 or bfloat16"]),
     "unknown task": ([TINY, "--config.task=train"], ["Unknown task 'train'", "pretrain"]),
     "no fusion layer": ([TINY, "--config.repre.fusion_layers=0"], ["fusion_layers must be a whole number"]),

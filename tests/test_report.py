@@ -1,12 +1,15 @@
 """What is printed and drawn, and the files beside it."""
 
+import os
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from repre_jax.core import metrics
+from benchmarks import frameworks
+from repre_jax.core import metrics, schedules
 from repre_jax.report import console, figures
 from repre_jax.train import loop
 
@@ -36,6 +39,32 @@ def test_summary_says_how_the_encoder_stands_against_pixels():
         assert words in text
     assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894}, Path("x"))
     assert "reconstruction" not in console.summary(RESULT | {"reconstruction_l1": None}, Path("x"))
+    assert "skipped" not in text
+    assert "7 of them skipped" in console.summary(RESULT | {"skipped_steps": 7}, Path("x"))
+
+
+def test_the_plan_says_what_changes_over_the_run():
+    settings = {"records": 1000, "batch_size": 100, "epochs": 20.0, "total_steps": None, "warmup_epochs": 2.0}
+    plan = schedules.resolve(**settings, lr_per_256=0.256, weight_decay=0.04, weight_decay_end=0.4, momentum_start=0.99)
+    told = {"lr_per_256": 0.256, "optimizer": "adamw", "shape": "moco_v3"}
+    text = console.table(console.plan(plan, **told, momentum=True))
+    for words in (
+        "200 of 100 images = 20 epochs of 10.0 steps; warm-up 20",
+        "adamw, weight decay 0.04 -> 0.4",
+        "0 -> 0.1 -> 0 (0.256 per 256 images), as moco_v3's",
+        "momentum       0.99 -> 1",
+    ):
+        assert words in text
+    assert "momentum" not in console.table(console.plan(plan, **told, momentum=False))
+
+
+def test_the_machine_is_named():
+    assert re.fullmatch(rf"{os.cpu_count()} cores, \S.+", console.machine())
+
+
+def test_a_row_of_the_frameworks_table():
+    assert frameworks.row("DINO", "with", RESULT) == "| DINO | with | 64.0% | 95.1% | 0.0300 | 1,200 | 1:02:03 |"
+    assert "| - |" in frameworks.row("DINO", "without", RESULT | {"reconstruction_l1": None})
 
 
 def test_progress_line_shows_what_was_measured():

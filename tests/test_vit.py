@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +76,15 @@ def test_moco_v3_initialisation():
     assert "pos_embed" not in params
 
 
+def test_sincos_is_moco_v3_by_another_name():
+    """But for the number of heads that build_encoder gives it."""
+    one, other = small_vit(), small_vit(flavour="sincos")
+    images = jnp.ones((1, 8, 20, 3))
+    params = one.init(jax.random.key(0), images)
+    chex.assert_trees_all_equal(params, other.init(jax.random.key(0), images))
+    chex.assert_trees_all_equal(one.apply(params, images), other.apply(params, images))
+
+
 @pytest.mark.parametrize("flavour", ["deit", "dino"])
 def test_initialisation_with_learned_positions(flavour):
     encoder = small_vit(width=64, depth=1, heads=2, patch=8, hierarchies=1, image_size=(32, 32), flavour=flavour)
@@ -120,7 +130,7 @@ def test_positions_are_added_to_the_patches(encoded):
         ({"dtype": "float16"}, "Unknown dtype 'float16'.\n  expected: float32 or bfloat16"),
         ({"heads": 5}, "width 24 must be a multiple of encoder.heads"),
         ({"depth": 0}, "encoder.depth must be a whole number of at least 1"),
-        ({"flavour": "moco"}, "Unknown encoder.flavour 'moco'.\n  expected: deit, dino, moco_v3"),
+        ({"flavour": "moco"}, "Unknown encoder.flavour 'moco'.\n  expected: deit, dino, moco_v3, sincos"),
         ({"width": 6}, "width 6 must be a multiple of 4"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
         ({"drop_path": "0.1"}, "drop_path is '0.1'"),

@@ -44,12 +44,18 @@ def test_a_run_that_learns_hears_nothing():
 
 
 def test_skipped_steps_are_told_and_end_the_run_when_there_are_too_many():
-    watching = watch()
-    assert watching.skipped(20, logged(1.0, 0.1, skipped=7.0, skipped_in_a_row=0.0, first_bad_step=12.0)) is None
-    text = watching.skipped(20, logged(float("nan"), 0.1, skipped=7.0, skipped_in_a_row=4.0, first_bad_step=17.0))
-    assert "last 4 steps, from step 17 on" in text
+    watching = Watch(COLLAPSE, patience=3, stop_after=5, skipped=2)
+
+    def told(step, skipped, row, first):
+        return watching.skipped(step, {"skipped": skipped, "skipped_in_a_row": row, "first_bad_step": first})
+
+    assert told(10, 2.0, 0.0, 4.0) is None, "they were told of before this start"
+    assert "3 steps skipped, loss or gradient not finite; the last of them from step 12 on." in told(14, 5, 0, 12)
+    assert told(16, 5.0, 0.0, 12.0) is None
+    assert "4 steps skipped" in told(20, 9.0, 4.0, 17.0)
     with pytest.raises(UserError, match=r"not finite in 5 steps, from step 17 to 21.\n  kept:.*before step 17"):
-        watching.skipped(21, {"skipped_in_a_row": 5.0, "first_bad_step": 17.0})
+        told(21, 10.0, 5.0, 17.0)
+    assert watching.skipped(21, {"knn_top1": 0.5}) is None
 
 
 @pytest.mark.parametrize("framework", CONFIGS)

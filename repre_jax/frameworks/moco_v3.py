@@ -21,7 +21,9 @@ def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype
 
     def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
         del step
-        return symmetric_loss(online, target, temperature), extra, {}
+        q1, q2, k1, k2 = online[:, 0], online[:, 1], target[:, 0], target[:, 1]
+        both = contrastive.info_nce(q1, k2, temperature) + contrastive.info_nce(q2, k1, temperature)
+        return 2 * temperature * both, extra, {}
 
     return Framework(
         projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
@@ -30,14 +32,3 @@ def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype
         collapse=Collapse(4 * temperature * math.log(plan.batch_size), "4 * temperature * ln(batch)", 0.02),
         ema_lead=1,
     )
-
-
-def symmetric_loss(online: jax.Array, target: jax.Array, temperature: float) -> jax.Array:
-    """2 * temperature * InfoNCE(online of one view, target of the other), both directions summed.
-
-    online, target: [B, 2, E]. Returns a float32 scalar; 4 * temperature * ln(B) when nothing can be told apart.
-    """
-    q1, q2 = online[:, 0], online[:, 1]
-    k1, k2 = target[:, 0], target[:, 1]
-    both = contrastive.info_nce(q1, k2, temperature) + contrastive.info_nce(q2, k1, temperature)
-    return 2 * temperature * both

@@ -49,7 +49,7 @@ def load(
     note = None
     if isinstance(encoder, ViT):
         note = _positions_note(arrays, encoder)
-        if encoder.flavour == "moco_v3" and arrays.pop("pos_embed", None) is not None:
+        if encoder.fixed_positions and arrays.pop("pos_embed", None) is not None:
             left_out["fixed positions, equal to the formula"] = ["pos_embed"]
 
     wanted = _wanted(encoder)
@@ -82,8 +82,8 @@ def load(
 def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     """The inverse of load: NumPy arrays under timm's names, equal to the bit, of an encoder's parameters.
 
-    Fixed positions (flavour 'moco_v3') are added as 'pos_embed', since timm's model has that tensor: computed, so equal
-    to a file's but for the last bits.
+    Fixed positions (flavour 'moco_v3' or 'sincos') are added as 'pos_embed', since timm's model has that tensor:
+    computed, so equal to a file's but for the last bits.
     Raises UserError when the parameters are not those of the encoder.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
@@ -93,7 +93,7 @@ def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     unknown = sorted(flat.keys() - {path for path, _ in wanted.values()})
     misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
     _refuse(f"These parameters are not those of the encoder ({describe(encoder)}).", missing, unknown, misshapen)
-    if isinstance(encoder, ViT) and encoder.flavour == "moco_v3":
+    if isinstance(encoder, ViT) and encoder.fixed_positions:
         arrays["pos_embed"] = _fixed_positions(*encoder.grid, encoder.width)
     return arrays
 
@@ -190,7 +190,7 @@ def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | Non
         tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
         atol = FIXED_TOLERANCE.get(table.dtype.name, 0.0)
         fixed = any(t.shape == table.shape and np.allclose(t, table.astype(np.float32), atol=atol) for t in tables)
-    if encoder.flavour != "moco_v3":
+    if not encoder.fixed_positions:
         return "these positions are MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" if fixed else None
     if table is None:
         return "the file has no positions; the encoder computes MoCo v3's. Is it one of MoCo v3's files?"

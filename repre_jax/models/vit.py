@@ -1,8 +1,9 @@
 """Vision transformers, returning the intermediate block outputs that RePre's decoder wants.
 
-Two flavours share the architecture (pre-norm blocks, MLP ratio 4, qkv bias, LayerNorm epsilon 1e-6):
+The flavours share the architecture (pre-norm blocks, MLP ratio 4, qkv bias, LayerNorm epsilon 1e-6):
 deit and dino: learned positions, weights N(0, 0.02) (dino vision_transformer.py:146-172); moco_v3: fixed sin-cos
-positions and its own initialisation (moco-v3 vits.py:22-127). The pyramid follows RePre section 3.2.
+positions and its own initialisation (moco-v3 vits.py:22-127); sincos: the same, but with the number of heads that
+everyone else has. The pyramid follows RePre section 3.2.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:1
 
 # What is added to the grid when learned positions are resized: DINO's guard against rounding, nothing elsewhere.
 RESIZE_GUARD = {"deit": 0.0, "dino": 0.1}
-FLAVOURS = (*RESIZE_GUARD, "moco_v3")
+FIXED = ("moco_v3", "sincos")
+FLAVOURS = (*RESIZE_GUARD, *FIXED)
 
 
 def pyramid_blocks(depth: int, hierarchies: int) -> tuple[int, ...]:
@@ -65,12 +67,17 @@ class ViT(nn.Module):
         """Patches high and wide of `image_size`."""
         return (self.image_size[0] // self.patch, self.image_size[1] // self.patch)
 
+    @property
+    def fixed_positions(self) -> bool:
+        """Whether they are computed, not learned."""
+        return self.flavour in FIXED
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
         """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
         checks.images(images, self.patch, self.channels)
         checks.attention_of(attention_of, self.depth)
-        moco = self.flavour == "moco_v3"
+        moco = self.fixed_positions
         kernel_init = layers.patch_uniform(self.width) if moco else layers.torch_uniform
         bias_init = nn.initializers.zeros if moco else layers.torch_bias(self.patch**2 * self.channels)
         x = layers.patch_embedding(self.width, self.patch, self.dtype, kernel_init, bias_init)(images)
@@ -102,7 +109,7 @@ class ViT(nn.Module):
         """Patches [N, rows, columns, D] -> [N, 1 + rows * columns, D], positions added."""
         count, rows, columns, width = x.shape
         x = x.reshape(count, rows * columns, width)
-        if self.flavour == "moco_v3":
+        if self.fixed_positions:
             # The class token has no position (vits.py:66), so at 1e-6 its first LayerNorm lives on the epsilon.
             cls = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
             x = x + positions.sincos(rows, columns, width)
@@ -132,8 +139,8 @@ def build(
 ) -> ViT:
     """A ViT whose numbers fit together. image_size: height and width that learned positions belong to.
 
-    Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of moco_v3 (sin-cos
-    positions), when there are more hierarchies than blocks, or for an unknown flavour.
+    Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of sin-cos positions,
+    when there are more hierarchies than blocks, or for an unknown flavour.
     """
     checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels, hierarchies=hierarchies)
     checks.drop_path(drop_path)
@@ -142,9 +149,9 @@ def build(
         raise UserError(f"Unknown encoder.flavour {flavour!r}.\n  expected: {', '.join(FLAVOURS)}")
     checks.image_size(image_size, patch)
     checks.heads_divide(width, heads)
-    if flavour == "moco_v3" and width % 4:
+    if flavour in FIXED and width % 4:
         raise UserError(
-            f"encoder.width {width} must be a multiple of 4 for moco_v3's positions.\n"
+            f"encoder.width {width} must be a multiple of 4 for the positions of {flavour}.\n"
             "  change:   --config.encoder.width"
         )
     pyramid_blocks(depth, hierarchies)

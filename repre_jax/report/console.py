@@ -110,8 +110,10 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
     points = 100 * (result["knn_top1"] - result["knn_top1_pixels"])
     verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
     speed = f"; {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
+    skipped = result.get("skipped_steps")
     rows = [
         ("steps", f"{result['steps']:,} in {duration(result['seconds'])}, with compilation and k-NN{speed}"),
+        *([("", f"{skipped:,} of them skipped: loss or gradient not finite")] if skipped else []),
         (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
         ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
         ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),

@@ -55,7 +55,6 @@ def _train(
     """The state after the last step, and the seconds that training took, earlier starts included."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
-    watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped)
     total = job.plan.total_steps
 
     def seconds() -> float:
@@ -69,7 +68,7 @@ def _train(
 
     def save(step: int, state: TrainState) -> loop.Values:
         # While steps are being skipped the newest checkpoint stays that from before the first of them.
-        if step == total or not int(state.skipped_in_a_row):
+        if not int(state.skipped_in_a_row):
             record = {"config": history.plain(config), "data": job.dataset.identity(), "seconds": seconds()}
             checkpoints.save(step, state, record)
         return {}
@@ -83,6 +82,10 @@ def _train(
         print(f"Going on from step {past.step} of {total}.", flush=True)
     else:
         state = job.init_state()
+    watch = Watch(
+        job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped)
+    )
+    if not past.step:
         log(0, knn(0, state))
     batches = loader.train_batches(
         job.dataset.train,

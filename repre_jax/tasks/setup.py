@@ -169,15 +169,17 @@ def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
     """The framework that config.framework names, with its other keys. Raises UserError when they do not fit it."""
     settings = config.framework.to_dict()
     build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)]
-    settings = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
+    given = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
     wanted = set(inspect.signature(build).parameters) - {"plan", "dtype"}
-    if wanted != set(settings):
+    framework = build(plan, **given, dtype=config.dtype) if wanted == set(given) else None
+    if framework is None or any((key in settings) != (framework.target == "ema") for key in SCHEDULE_KEYS):
         raise UserError(
-            f"framework {config.framework.name} has the settings {', '.join(sorted(wanted))}.\n"
+            f"framework {config.framework.name} does not have the settings of this config.\n"
             f"  given:    {', '.join(sorted(settings))}\n"
+            f"  expected: {', '.join(sorted(wanted))}; momentum and momentum_end if its target is a moving average\n"
             "  change:   --config to a config file of that framework"
         )
-    return build(plan, **settings, dtype=config.dtype)
+    return framework
 
 
 def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:

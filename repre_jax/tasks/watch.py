@@ -19,10 +19,12 @@ REMEDIES = (
 class Watch:
     """To be shown what each logging step measured, in order."""
 
-    def __init__(self, collapse: Collapse, patience: int, stop_after: int):
-        """patience: logged steps in a row before a warning. stop_after: skipped steps in a row before the end."""
+    def __init__(self, collapse: Collapse, patience: int, stop_after: int, skipped: int = 0):
+        """patience: logged steps in a row before a warning. stop_after: skipped steps in a row before the end.
+        skipped: steps that were skipped before this start."""
         self.collapse, self.patience, self.stop_after = collapse, patience, stop_after
         self._at_value = self._narrow = 0
+        self._skipped = skipped
 
     def collapsed(self, values: Mapping[str, float | None]) -> str | None:
         """What to say about a collapse; once for each time that one lasts `patience` logged steps."""
@@ -53,13 +55,14 @@ class Watch:
         )
 
     def skipped(self, step: int, values: Mapping[str, float | None]) -> str | None:
-        """A line about steps that were skipped lately. Raises UserError after `stop_after` of them in a row."""
-        row = int(values.get("skipped_in_a_row") or 0)
-        if not row:
+        """A line about steps skipped since the last one. Raises UserError after `stop_after` of them in a row."""
+        new = int(values.get("skipped") or 0) - self._skipped
+        if new <= 0:
             return None
-        first = int(values["first_bad_step"])
+        self._skipped += new
+        row, first = int(values["skipped_in_a_row"]), int(values["first_bad_step"])
         if row < self.stop_after:
-            return f"Warning: loss or gradient not finite in the last {row} steps, from step {first} on; skipped."
+            return f"Warning: {new} steps skipped, loss or gradient not finite; the last of them from step {first} on."
         raise UserError(
             f"Training has diverged: loss or gradient not finite in {row} steps, from step {first} to {step}.\n"
             f"  kept:     the checkpoints from before step {first}; the skipped steps changed no parameter\n"
