@@ -208,13 +208,18 @@ def with_variants(config: ConfigDict, variants: str, digits: Mapping[str, Any] |
     Raises UserError for unknown ones, and for those that exclude each other.
     """
     names = [name.strip() for name in variants.split(",") if name.strip()]
-    numbers = dict(name.split("=", 1) for name in names if "=" in name)
+    given = [name.split("=", 1) for name in names if "=" in name]
+    numbers = dict(given)
     names = [name for name in names if "=" not in name]
     unknown = [name for name in names if name not in VARIANTS] + [f"{n}=" for n in numbers if n not in NUMBERS]
     if unknown:
         raise UserError(
             f"Unknown variant {unknown[0]!r}.\n"
             f"  expected: {', '.join(VARIANTS)}, {', '.join(f'{name}=NUMBER' for name in NUMBERS)}, joined by commas"
+        )
+    if len(numbers) < len(given):
+        raise UserError(
+            f"Variants {', '.join('='.join(pair) for pair in given)}: one name twice.\n  change:   keep one"
         )
     fusions = [name for name in names if name in FUSIONS]
     if len(set(fusions)) > 1:
@@ -226,14 +231,16 @@ def with_variants(config: ConfigDict, variants: str, digits: Mapping[str, Any] |
             change(config)
             if name == "digits":
                 config.update_from_flattened_dict(digits or {})
+    if "epochs" in numbers:
+        config.total_steps = None
     for name, text in numbers.items():
         config[name] = _number(name, text)
     return config
 
 
 def _number(name: str, text: str) -> float | int:
-    kind = float if name == "epochs" else int
+    kind, wanted = (float, "number") if name == "epochs" else (int, "whole number")
     try:
         return kind(text)
     except ValueError:
-        raise UserError(f"Variant {name}={text}.\n  expected: a number, as in {name}=600") from None
+        raise UserError(f"Variant {name}={text}.\n  expected: a {wanted}, as in {name}=600") from None

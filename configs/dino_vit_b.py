@@ -4,7 +4,8 @@
   python main.py --config configs/dino_vit_b.py:baseline    without RePre
 
 Recipe: that of configs/dino_vit_s.py, but with prototypes of length 1, as DINO advises for this size
-(main_dino.py:57-60). DINO's own arguments for ViT-B are not in its repository.
+(main_dino.py:57-60); the teacher's temperature goes to 0.07 as there. DINO's own arguments for ViT-B are not in its
+repository.
 """
 
 from ml_collections import ConfigDict

@@ -3,12 +3,14 @@
   python main.py --config configs/dino_vit_s.py               300 epochs: linear probe 75.9 without RePre, 76.7 with it
   python main.py --config configs/dino_vit_s.py:epochs=800    77.0 and 77.9
   python main.py --config configs/dino_vit_s.py:baseline      without RePre
+  Table 3, SETR on Cityscapes after 300 epochs: 72.96 mIoU, 81.32 mAcc without RePre, 73.40 and 81.95 with it
 
 Recipe: dino main_dino.py:43-117, 225-251, README.md:188-202, the "boosted" one of 300 epochs: two views and eight local
 ones, teacher's temperature 0.04 -> 0.07 over 30 epochs, prototypes of learned length; AdamW, 5e-4 per 256 images, batch
 1024, decay 0.04 -> 0.4 of all but vectors, each gradient's norm at most 3, prototypes frozen in the first epoch, drop
 path 0.1, momentum 0.996 -> 1. The arguments of DINO's own run of 800 epochs are not in its repository; here only the
-epochs change. RePre rebuilds the first of the two large views, never a local one.
+epochs change. RePre rebuilds the first of the two large views, never a local one; its log-variances are not clipped.
+The k-NN that a run prints is the student's, as with every framework; DINO's authors evaluate the teacher.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,8 @@ Recipe: MoBY configs/moby_*.yaml:1-5, config.py:96-124, lr_scheduler.py:21-28, o
 images, batch 512, decay 0.05 of all but vectors, 5 epochs of warm-up, norm of all gradients at most 5, drop path 0.2),
 models/moby.py (heads, queues, momentum 0.99 -> 1), data/build.py:100-118 (augmentation, the same as MoCo v3's). Two
 slips of the code are not repeated: BatchNorm before MLPs that it announces and never builds, and a momentum that starts
-anew with each continued run (recipes R8, R9). Log-variances are left out of the gradients' norm.
+anew with each continued run (models/build.py:41, models/moby.py:77-78). RePre's log-variances are not clipped and do
+not count in the norm.
 """
 
 from ml_collections import ConfigDict

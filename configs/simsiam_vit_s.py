@@ -6,7 +6,8 @@
 Heads, augmentation and the predictor's constant learning rate: simsiam simsiam/builder.py:24-42,
 main_simsiam.py:193-201, 229-239. No source has a recipe of SimSiam for ViT: optimiser, schedule, batch and encoder
 (fixed positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the
-usual ViT-S; --config.encoder.flavour=moco_v3 has 12.
+usual ViT-S; --config.encoder.flavour=moco_v3 has 12. The predictor's constant rate, SimSiam's, has no warm-up then
+either, while the other tensors' has.
 """
 
 from ml_collections import ConfigDict, config_dict

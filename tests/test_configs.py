@@ -23,7 +23,8 @@ NAMES = [
     "simclr_vit_s", "simclr_vit_b", "byol_vit_s", "byol_vit_b", "moco_v2_vit_s", "moco_vit_s", "moco_vit_b",
     "moco_swin_t", "moby_vit_s", "moby_swin_t", "dino_vit_s", "dino_vit_b", "dino_swin_t", "simsiam_vit_s",
 ]  # fmt: skip
-TWINS = {"simclr_vit_b", "byol_vit_b", "moco_vit_b", "dino_vit_b"}  # :tiny is that of the ViT-S, gains and epochs aside
+# :tiny is that of the ViT-S, gains and epochs aside; or framework and encoder both train in other files' :tiny.
+TWINS = {"simclr_vit_b", "byol_vit_b", "moco_vit_b", "dino_vit_b", "moby_swin_t", "dino_swin_t"}
 
 
 def config_of(name, variants=""):
@@ -64,7 +65,7 @@ def of(config, *keys):
     return tuple(functools.reduce(lambda tree, part: tree[part], key.split("."), config) for key in keys)
 
 
-# Worked out from recipes.md: sections 1.1 and 2 (heads, losses), 4 (optimiser), 5 (augmentation).
+# By hand from the sources that the configs name: heads and losses, optimiser, augmentation.
 FRAMEWORK = {
     "simclr": {"hidden": None, "out": 128, "temperature": 0.1},
     "byol": {"hidden": 4096, "out": 256, "momentum": 0.99, "momentum_end": 1.0},
@@ -153,6 +154,15 @@ def test_digits_and_numbers_are_variants_of_all(name):
     assert (config.data.name, config.epochs, config.seed) == ("digits", 7.5, 3)
     assert config_of(name, "epochs=600").epochs == 600
     assert config_of(name, "tiny,total_steps=5").total_steps == 5
+    assert config_of(name, "tiny,epochs=2").total_steps is None
+
+
+def test_dino_without_local_views():
+    """Its third probability of blur and solarize is then nobody's."""
+    config = config_of("dino_vit_s")
+    config.augment.local_views = 0
+    setup.check(config)
+    assert len(views.build_augmentation(config)) == 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from repre_jax.models.encoders import SWINS, VITS
     [("vit_s", 4.598, 2.399, 2.18), ("vit_b", 17.563, 9.480, 8.61), ("swin_t", 4.490, 3.136, 3.00)],
 )
 def test_the_papers_decoder(name, encoder_gmacs, gmacs, xla_gmacs):
-    """recipes: 2.399 / 9.480 / 3.136 GMACs by formula; less by XLA, which leaves out taps on padding."""
+    """By hand: 2.399 / 9.480 / 3.136 GMACs by formula; less by XLA, which leaves out taps on padding."""
     encoder = build_encoder(name)
     module, pyramid = decoder.build(encoder), decoder_cost.pyramid_of(encoder)
     assert round(decoder_cost.encoder_macs(encoder) / 1e9, 3) == encoder_gmacs
@@ -39,7 +39,7 @@ def test_the_formula_is_what_xla_counts_but_for_padding(name, settings):
 
 
 def test_what_the_step_adds():
-    """recipes 8.4: 19.6 / 20.2 / 26.2 % for one view, twice that for both."""
+    """By hand: 19.6 / 20.2 / 26.2 % for one view, twice that for both."""
     for name, percent in (("vit_s", 19.6), ("vit_b", 20.2), ("swin_t", 26.2)):
         encoder = build_encoder(name)
         for views in (1, 2):

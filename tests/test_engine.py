@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+from pathlib import Path
 
 import chex
 import jax
@@ -15,7 +17,6 @@ from repre_jax.core import sharding
 from repre_jax.core.types import Pixels
 from repre_jax.frameworks.base import Collapse, Framework
 from repre_jax.losses import balance
-from repre_jax.losses.contrastive import cosine_distance
 from repre_jax.models import build_encoder
 from repre_jax.models.heads import MlpHead
 from repre_jax.train.pretrain import Pretraining
@@ -84,7 +85,7 @@ def test_byols_predictor_learns_from_both_directions():
     def gradient(forth, back):
         def loss(online, target, extra, step):
             del step
-            a, b = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
+            a, b = (1 - optax.cosine_similarity(online[:, v], target[:, 1 - v]).mean() for v in (0, 1))
             return 2 * (forth * a + back * b), extra, {}
 
         one = dataclasses.replace(method, framework=dataclasses.replace(method.framework, loss=loss))
@@ -209,6 +210,31 @@ def test_an_update_that_overflows_is_skipped_too():
     chex.assert_trees_all_equal(new.params, state.params)
 
 
+def test_dinos_prototypes_stand_still_in_the_first_epoch():
+    """Here an epoch as the config means it has 2 of the run's 8 steps."""
+    _, method = build("tiny", "dino", **{"epochs": 4.0, "optim.warmup_epochs": 0.0, "optim.lr": 0.1})
+    states = [init(method)]
+    step = jax.jit(method.step)
+    for seed in range(3):
+        states.append(step(states[-1], random_pixels(method, seed=seed))[0])
+
+    def moves(name):
+        heads = [state.params["projector"][name] for state in states]
+        first = [np.asarray(jax.tree.leaves(head)[0]) for head in heads]
+        return [bool((a != b).any()) for a, b in itertools.pairwise(first)]
+
+    assert {name: moves(name) for name in ("direction", "gain", "fc1")} == {
+        "direction": [False, False, True], "gain": [False, False, True], "fc1": [True, True, True],
+    }  # fmt: skip
+
+
+def test_the_readmes_example_runs(capsys):
+    """As it stands there."""
+    text = (Path(__file__).resolve().parent.parent / "README.md").read_text().split("## The step from outside")[1]
+    exec(text.split("```python")[1].split("```")[0], {})
+    assert "'weight_reconstruction': 1.0" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["lars", "sgd"])
 def test_every_optimiser_drives_the_step(name):
     """By its name in the config; the frozen patch projection stays, everything else with a gradient moves."""
@@ -287,3 +313,15 @@ def test_local_views_are_augmented_with_their_own_settings_and_draws():
     np.testing.assert_allclose(pixels.views, views.images / 255, atol=1e-6)
     assert np.abs(pixels.local[:, 0] - views.local[:, 0] / 255).max() > 0.1
     assert np.abs(pixels.local[:, 0] - pixels.local[:, 1]).max() > 0.01
+
+
+def test_no_two_views_share_their_draws():
+    """Grey images and brightness alone: the factor of each view of each record, large or local, is its own."""
+    off = {f"augment.{name}_probability": (0.0, 0.0, 0.0) for name in ("blur", "solarize")}
+    off |= {"augment.jitter": (0.8, 0.0, 0.0, 0.0), "augment.jitter_probability": 1.0, "augment.flip_probability": 0.0}
+    _, method = build("tiny", "dino", **off)
+    views = batch_for(method)
+    grey = dataclasses.replace(views, images=np.full_like(views.images, 100), local=np.full_like(views.local, 100))
+    pixels = jax.jit(method.augment)(jax.random.PRNGKey(0), grey)
+    factors = np.concatenate([np.asarray(p)[..., 0, 0, 0].ravel() for p in (pixels.views, pixels.local)])
+    assert len(set(factors.tolist())) == len(factors) == 16 * 4

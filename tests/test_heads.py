@@ -1,5 +1,6 @@
 """Projection and prediction heads, and each framework's against its sources."""
 
+import dataclasses
 import math
 
 import jax
@@ -9,24 +10,8 @@ import pytest
 from pretraining import CONFIGS
 from small_frameworks import BATCH, DINO, PROTOTYPES, WIDTH, framework, plan
 
-from repre_jax.frameworks import byol, dino, simclr
+from repre_jax.frameworks import dino
 from repre_jax.models import heads
-
-
-def test_heads_normalise_each_view_by_itself():
-    head = heads.MlpHead((7,), 5, out_norm="plain")
-    x = jax.random.normal(jax.random.key(0), (11, 2, 6)) * jnp.array([1.0, 4.0])[None, :, None]
-    variables = head.init(jax.random.key(1), x)
-    params = jax.tree.map(lambda p: np.asarray(p, np.float64) + 0.1, variables["params"])
-    out = head.apply({"params": params}, x)
-    for view in range(2):
-        y = np.asarray(x[:, view], np.float64) @ params["fc1"]["kernel"]
-        y = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-5) * params["bn1"]["scale"] + params["bn1"]["bias"]
-        y = np.maximum(y, 0) @ params["fc2"]["kernel"]
-        y = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-5)
-        np.testing.assert_allclose(out[:, view], y, rtol=2e-4, atol=2e-5)
-    assert set(params) == {"fc1", "bn1", "fc2"}, "the last BatchNorm has no gain and shift, Dense has no bias"
-    assert set(params["fc1"]) == {"kernel"}
 
 
 def test_the_papers_projector_has_its_size():
@@ -41,7 +26,7 @@ def head_params(head, width=10):
     return jax.eval_shape(head.init, jax.random.key(0), jax.ShapeDtypeStruct((BATCH, 2, width), jnp.float32))["params"]
 
 
-# Layer -> its parameters and their shapes, for a feature of width 10 (recipes 1.1).
+# Layer -> its parameters and their shapes, for a feature of width 10, after the sources that the framework files name.
 HEADS = {
     "simclr": (
         {
@@ -103,19 +88,41 @@ def test_heads_have_their_sources_layers(name):
         assert jax.tree.map(lambda leaf: leaf.shape, head_params(made.predictor, WIDTH)) == predictor
 
 
-@pytest.mark.parametrize(
-    ("name", "normalised", "joint"),
-    [("simclr", True, True), ("simsiam", True, False), ("moco_v3", True, False), ("byol", False, False),
-     ("moby", False, False), ("moco_v2", False, False)],
-)  # fmt: skip
-def test_the_last_batch_norm_spans_what_the_source_lets_it_span(name, normalised, joint):
-    """Two views of different scale: statistics of each view, or of both together, or none at all."""
+# Projector and predictor, layer by layer: a Dense layer, then BatchNorm (of each view, or 'joint') or not, then ReLU or
+# not. What the shapes above cannot tell: BatchNorm without parameters, and what its statistics span.
+FORWARD = {
+    "simclr": ([("joint", "relu"), ("joint", "relu"), ("joint", "")], []),
+    "byol": ([("each", "relu"), ("", "")], [("each", "relu"), ("", "")]),
+    "simsiam": ([("each", "relu"), ("each", "relu"), ("each", "")], [("each", "relu"), ("", "")]),
+    "moco_v2": ([("", "relu"), ("", "")], []),
+    "moco_v3": ([("each", "relu"), ("each", "relu"), ("each", "")], [("each", "relu"), ("each", "")]),
+    "moby": ([("each", "relu"), ("", "")], [("each", "relu"), ("", "")]),
+}
+
+
+def by_hand(params, layers, x):
+    x = np.asarray(x, np.float64)
+    for number, (norm, activation) in enumerate(layers, start=1):
+        dense, batch_norm = params[f"fc{number}"], params.get(f"bn{number}", {})
+        x = x @ dense["kernel"] + dense.get("bias", 0.0)
+        if norm:
+            axes = (0, 1) if norm == "joint" else 0
+            x = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+            x = x * batch_norm.get("scale", 1.0) + batch_norm.get("bias", 0.0)
+        x = np.maximum(x, 0) if activation else x
+    return x
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_heads_compute_what_their_sources_do(name):
+    """Two views of different scale; every parameter moved away from where it starts."""
     made = framework(name)
-    x = jax.random.normal(jax.random.key(0), (BATCH, 2, 10)) * jnp.array([1.0, 4.0])[None, :, None] + 3
-    out = np.asarray(made.projector.apply(made.projector.init(jax.random.key(1), x), x))
-    centred_together = np.abs(out.mean(axis=(0, 1))).max() < 1e-5
-    centred_each = np.abs(out.mean(axis=0)).max() < 1e-5
-    assert (centred_together, centred_each) == (normalised, normalised and not joint)
+    for head, layers, width in zip((made.projector, made.predictor), FORWARD[name], (10, WIDTH), strict=True):
+        if not layers:
+            continue
+        x = jax.random.normal(jax.random.key(0), (BATCH, 2, width)) * jnp.array([1.0, 4.0])[None, :, None] + 3
+        params = jax.tree.map(lambda p: np.asarray(p, np.float64) + 0.3, head.init(jax.random.key(1), x)["params"])
+        np.testing.assert_allclose(head.apply({"params": params}, x), by_hand(params, layers, x), rtol=2e-3, atol=2e-4)
 
 
 def test_dinos_prototypes_have_length_one_and_see_a_unit_vector():
@@ -149,17 +156,28 @@ def test_dinos_head_can_have_batch_norm_over_all_views():
     assert np.abs(alone[:, 0] - out[:, 0]).max() > 0.1, "statistics span both views"
 
 
-def test_heads_start_as_their_sources_do():
-    """Standard deviations: SimCLR 0.01, DINO 0.02, the others PyTorch's uniform of 1 / sqrt(3 fan_in)."""
-    x = jnp.zeros((BATCH, 2, 300))
-    wide = {"out": 200, "dtype": jnp.float32}
-    made = {
-        0.01: simclr.build(plan(), hidden=400, temperature=0.1, **wide),
-        0.02: dino.build(plan(), **DINO | {"hidden": 400}, **wide),
-        900**-0.5: byol.build(plan(), hidden=400, **wide),
-    }
-    for deviation, built in made.items():
-        kernel = built.projector.init(jax.random.key(0), x)["params"]["fc1"]["kernel"]
-        np.testing.assert_allclose(kernel.std(), deviation, rtol=0.02)
-    bias = made[900**-0.5].projector.init(jax.random.key(0), x)["params"]["fc1"]["bias"]
-    assert 0.9 * 300**-0.5 < float(jnp.abs(bias).max()) <= 300**-0.5
+@pytest.mark.parametrize("name", CONFIGS)
+def test_heads_start_as_their_sources_do(name):
+    """SimCLR: N(0, 0.01). DINO: N(0, 0.02), biases 0. Its prototypes and the others: PyTorch's, to 1 / sqrt(fan_in)."""
+    made = framework(name)
+    for head, width in ((made.projector, 300), (made.predictor, WIDTH)):
+        if head is None:
+            continue
+        wide = dataclasses.replace(head, **{"hidden": 200} if name == "dino" else {"hidden": (200,) * len(head.hidden)})
+        params = wide.init(jax.random.key(0), jnp.zeros((BATCH, 2, width)))["params"]
+        layers = {key: layer for key, layer in params.items() if key.startswith("fc")}
+        assert len(layers) >= 2
+        for layer in layers.values():
+            kernel, bound = np.asarray(layer["kernel"]), layer["kernel"].shape[0] ** -0.5
+            normal = {"simclr": 0.01, "dino": 0.02}.get(name)
+            if normal:
+                assert kernel.std() == pytest.approx(normal, rel=0.1)
+                assert np.abs(kernel).max() > 2.5 * normal
+            else:
+                assert 0.97 * bound < np.abs(kernel).max() <= bound
+            if "bias" in layer and name == "dino":
+                assert not layer["bias"].any()
+            elif "bias" in layer:
+                assert 0.3 * bound < np.abs(layer["bias"]).max() <= bound
+        if name == "dino":
+            assert 0.9 * 4**-0.5 < np.abs(params["direction"]).max() <= 4**-0.5

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import main
-from configs import moco_swin_t, moco_vit_b, moco_vit_s
+from configs import moco_swin_t, moco_vit_s
 from repre_jax.core.types import Views
 from repre_jax.tasks import setup
 
@@ -62,9 +62,9 @@ def test_a_miniature_imagenet_trains(tmp_path, monkeypatch):
     assert result["reconstruction_l1_mean_colour"] > 0.02
 
 
-@pytest.mark.parametrize("variants", ["", "baseline", "light,both", "single,transformer1"])
-@pytest.mark.parametrize("module", [moco_vit_s, moco_vit_b, moco_swin_t], ids=lambda module: module.__name__)
-def test_the_papers_step_traces_at_full_size(module, variants):
+@pytest.mark.parametrize("variants", ["baseline", "light,both", "single,transformer1"])
+@pytest.mark.parametrize("module", [moco_vit_s, moco_swin_t], ids=lambda module: module.__name__)
+def test_variants_of_the_papers_step_trace_at_full_size(module, variants):
     config = module.get_config(variants)
     method = setup.build_method(config, setup.build_plan(config, records=1_281_167))
     state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (224, 224, 3)))

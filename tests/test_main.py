@@ -8,6 +8,7 @@ import jax
 import pytest
 
 import main
+from repre_jax.data import sources
 from repre_jax.tasks import setup, views
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,14 +92,27 @@ MISTAKES = {
     "std of zero": ([TINY, "--config.data.std=(0.0, 0.5, 0.5)"], ["data.std", "3 numbers"]),
     "rate that is no number": ([TINY, "--config.optim.lr=nan"], ["optim.lr is nan", "expected: a number from"]),
     "crop beyond the image": ([TINY, "--config.data.test_crop=2"], ["data.test_crop is 2.0", "to 1"]),
-    "rules that are none": ([TINY, "--config.optim.rules=3"], ["optim.rules: expected", "got 3"]),
-    "rule without a number": ([TINY, "--config.optim.rules=(('a','lr_scale','x'),)"], ["optim.rules: expected"]),
+    "rules that are none": ([TINY, "--config.optim.rules=3"], ["optim.rules: 3 is no rule", "expected: (path"]),
+    "rule without a number": (
+        [TINY, "--config.optim.rules=(('a','lr_scale','x'),)"],
+        ["is no rule", "expected: (path"],
+    ),
     "rule for nothing": ([TINY, "--config.optim.rules=(('encodr','lr_scale',0.0),)"], ["no parameter's path matches"]),
-    "batch of nothing": ([TINY, "--config.batch_size=0"], ["batch_size must be at least 1, got 0"]),
+    "batch of one": ([TINY, "--config.batch_size=1"], ["batch_size is 1", "at least 2"]),
+    "batch that is no whole number": ([CONFIG + ":tiny,batch_size=1e3"], ["batch_size=1e3", "a whole number"]),
+    "epochs twice": ([CONFIG + ":tiny,epochs=1,epochs=700"], ["epochs=1, epochs=700: one name twice"]),
+    "clipping without a norm": ([TINY, "--config.optim.clip_each=True"], ["clip_each needs a norm", "clip_norm=3.0"]),
+    "rule below zero": ([TINY, "--config.optim.rules=(('cls','frozen_epochs',-1.0),)"], ["at least 0"]),
     "no data set": ([TINY, "--config.data.name="], ["data.name is empty"]),
     "no such version": ([TINY, "--config.data.name=digits:9.9.9"], ["not there in version 9.9.9", "1.0.0"]),
     "unknown split": ([TINY, "--config.data.test_split=val"], ["no split 'val'", "test, train"]),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def digits():
+    """On the disk before anyone asks for another version of them."""
+    sources.open_dataset("digits")
 
 
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES)

@@ -18,11 +18,12 @@ GRADIENTS = [0.5, -0.5, -1.5]
 
 
 def plan(**changes):
-    """Rate 0.01, 0.02, 0.03 ...; decay 0.3; 2 steps an epoch."""
+    """Rate 0.01, 0.02, 0.03 ...; decay 0.3; 2 steps an epoch as the config means it, if not by the data's size."""
     made = schedules.resolve(
         records=2, batch_size=1, epochs=10.0, total_steps=None, warmup_epochs=0.0, lr_per_256=256.0, weight_decay=0.3
     )
-    return dataclasses.replace(made, **{"lr": lambda step: 0.01 * (step + 1), "peak_lr": 0.5} | changes)
+    fixed = {"lr": lambda step: 0.01 * (step + 1), "peak_lr": 0.5, "steps_per_epoch": 7.0}
+    return dataclasses.replace(made, **fixed | changes)
 
 
 def train(optimizer, params=PARAMS, gradients=GRADIENTS, first=0):
@@ -101,7 +102,7 @@ def test_a_constant_rate_stays_at_the_peak():
 def test_frozen_epochs_count_adams_steps_from_their_end():
     """Two steps an epoch: the third step is Adam's first for the frozen tensor, at the schedule's third rate.
 
-    A count that had gone on would make that step another one (recipes section 9).
+    A count that had gone on would make that step another one.
     """
     gradients = [7.0, -3.0, *GRADIENTS]
     params = train(
@@ -174,7 +175,7 @@ def test_the_configs_decay_what_their_sources_decay(framework):
     ("rule", "words"),
     [
         (("encodr/", "lr_scale", 0.0), "no parameter's path matches 'encodr/'"),
-        (("encoder/", "lr", 0.0), "expected .path pattern, lr_scale or constant_lr or .*, value."),
+        (("encoder/", "lr", 0.0), "expected: .path pattern, lr_scale or constant_lr or .*, a number"),
         (("encoder/(", "lr_scale", 0.0), "not a regular expression"),
     ],
 )

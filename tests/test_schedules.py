@@ -69,7 +69,7 @@ def test_impossible_numbers_are_named(changes, words):
         resolve(**changes)
 
 
-# Every number below is worked out from recipes.md, sections 3 and 4, for 1,281,167 images.
+# Every number below is worked out by hand from the sources, for 1,281,167 images.
 def of(name, **changes):
     """The plan of a config on ImageNet."""
     config = importlib.import_module(f"configs.{name}").get_config()
@@ -126,6 +126,36 @@ def test_dinos_teacher_warms_up_by_the_epoch():
 def test_moco_v2s_momentum_is_constant():
     plan = of("moco_v2_vit_s")
     assert {round(float(plan.momentum(step)), 7) for step in (0, 1000, plan.total_steps)} == {0.999}
+
+
+@pytest.mark.parametrize("name", ["moco_vit_s", "byol_vit_s"])
+def test_moco_v3_and_byol_over_the_run(name):
+    """Batch 4096: peak 2.4e-3 after 40 epochs, decay 0.1 throughout, momentum 0.99 -> 1."""
+    plan = of(name)
+    total, warmup = round(300 * 1_281_167 / 4096), round(40 * 1_281_167 / 4096)
+    assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
+    middle = 2.4e-3 * 0.5 * (1 + math.cos(math.pi * (total / 2 - warmup) / (total - warmup)))
+    rates = [float(plan.lr(step)) for step in (0, warmup, total / 2, total)]
+    np.testing.assert_allclose(rates, [0, 2.4e-3, middle, 0], rtol=1e-4, atol=1e-9)
+    assert [float(plan.momentum(step)) for step in (0, total / 2, total)] == pytest.approx([0.99, 0.995, 1.0])
+    assert [float(plan.weight_decay(step)) for step in (0, total // 2, total)] == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize("total_steps", [None, 3000])
+def test_the_teachers_temperature_over_the_run(total_steps):
+    """0.04 in the first epoch, 0.07 from the 30th on; a run cut short keeps the shares, here 10 steps an epoch."""
+    config = importlib.import_module("configs.dino_vit_s").get_config()
+    config.update_from_flattened_dict({"total_steps": total_steps, "framework.out": 4})
+    plan = setup.build_plan(config, records=1_281_167)
+    loss = setup.build_framework(config, plan).loss
+    epoch = plan.total_steps / 300
+    assert epoch == pytest.approx(1251.1 if total_steps is None else 10, rel=1e-4)
+    for step, expected in (
+        (0, 0.04), (0.9 * epoch, 0.04), (15.5 * epoch, 0.04 + 0.03 * 15 / 29), (29.5 * epoch, 0.07),
+        (plan.total_steps / 2, 0.07), (plan.total_steps - 1, 0.07),
+    ):  # fmt: skip
+        _, _, metrics = loss(np.ones((2, 2, 4)), np.ones((2, 2, 4)), {"centre": np.zeros(4)}, int(step))
+        np.testing.assert_allclose(metrics["teacher_temperature"], expected, rtol=1e-5)
 
 
 def test_simsiams_own_rate_changes_once_an_epoch():

@@ -47,20 +47,27 @@ def test_skipped_steps_are_told_and_end_the_run_when_there_are_too_many():
     watching = Watch(COLLAPSE, patience=3, stop_after=5, skipped=2)
 
     def told(step, skipped, row, first):
-        return watching.skipped(step, {"skipped": skipped, "skipped_in_a_row": row, "first_bad_step": first})
+        values = {"skipped": skipped, "skipped_in_a_row": row, "first_bad_step": first}
+        return watching.skipped(step, values, last=step == 30, saved=15)
 
     assert told(10, 2.0, 0.0, 4.0) is None, "they were told of before this start"
-    assert "3 steps skipped, loss or gradient not finite; the last of them from step 12 on." in told(14, 5, 0, 12)
+    assert "loss or gradient not finite, steps skipped: 3; the last of them from step 12 on." in told(14, 5, 0, 12)
     assert told(16, 5.0, 0.0, 12.0) is None
-    assert "4 steps skipped" in told(20, 9.0, 4.0, 17.0)
-    with pytest.raises(UserError, match=r"not finite in 5 steps, from step 17 to 21.\n  kept:.*before step 17"):
+    assert "steps skipped: 4" in told(20, 9.0, 4.0, 17.0)
+    with pytest.raises(
+        UserError, match=r"not finite from step 17 to 21, in a row: 5.\n  kept: +checkpoint 15, from befo"
+    ):
         told(21, 10.0, 5.0, 17.0)
-    assert watching.skipped(21, {"knn_top1": 0.5}) is None
+    with pytest.raises(UserError, match="not finite from step 30 to 30, in a row: 1"):
+        told(30, 11.0, 1.0, 30.0)
+    assert "steps skipped: 1" in told(30, 12.0, 0.0, 28.0)
+    with pytest.raises(UserError, match=r"kept: +nothing: no checkpoint was due before that"):
+        watching.skipped(9, {"skipped": 99, "skipped_in_a_row": 9, "first_bad_step": 1}, last=False, saved=None)
+    assert watching.skipped(21, {"knn_top1": 0.5}, last=False, saved=None) is None
 
 
 @pytest.mark.parametrize("framework", CONFIGS)
-def test_a_fresh_network_is_not_taken_for_a_collapsed_one(framework):
-    """The tolerance is far smaller than what lies between the collapse value and anything that learns."""
+def test_the_tolerance_is_far_smaller_than_the_collapse_value(framework):
     _, method = build("tiny", framework)
     collapse = method.framework.collapse
     assert 0 < collapse.tolerance <= 0.02

@@ -54,7 +54,7 @@ def build(
     Frozen epochs give their tensors an optimiser state of their own, which does not advance meanwhile, as PyTorch
     counts Adam's steps per parameter (dino utils.py:144-149).
 
-    Raises UserError for an unknown name and for rules of another form.
+    Raises UserError for an unknown name, clip_each without clip_norm and rules of another form.
     """
     _check_form(rules)
     kinds: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -73,6 +73,8 @@ def build(
     }
     if name not in kinds:
         raise UserError(f"Unknown optimiser {name!r}.\n  expected: {', '.join(sorted(kinds))}")
+    if clip_each and clip_norm is None:
+        raise UserError("optim.clip_each needs a norm to clip to.\n  change:   --config.optim.clip_norm=3.0")
     updates = optax.chain(kinds[name](), _learning_rate(plan, rules))
     parts = [_thaw(updates, plan, rules)]
     if clip_norm is not None:
@@ -117,8 +119,11 @@ def check_rules(params: Any, rules: Sequence[Rule]) -> None:
 def _check_form(rules: Sequence[Rule]) -> None:
     for rule in rules:
         fits = isinstance(rule, tuple | list) and len(rule) == 3 and isinstance(rule[0], str)
-        if not fits or rule[1] not in PROPERTIES or not isinstance(rule[2], int | float):
-            raise UserError(f"optim.rules: expected (path pattern, {' or '.join(PROPERTIES)}, value), got {rule!r}.")
+        if not fits or rule[1] not in PROPERTIES or not isinstance(rule[2], int | float) or not rule[2] >= 0:
+            raise UserError(
+                f"optim.rules: {rule!r} is no rule.\n"
+                f"  expected: (path pattern, {' or '.join(PROPERTIES)}, a number of at least 0)"
+            )
         try:
             re.compile(rule[0])
         except re.error as error:

@@ -38,8 +38,8 @@ class Framework:
     loss:         over the global batch; must never be negative (losses/balance.py says why).
     target:       'ema', a moving average of encoder and projector; 'self', the online projection itself without its
                   gradient; 'none'.
-    ema_lead:     1 where the source moves the target before it is used, with the momentum of that step: moving it after
-                  the step before with the momentum of one step later gives the same targets. 0 where it moves after.
+    ema_lead:     here the target always moves after the optimiser's step. 0: with that step's momentum, as in sources
+                  that do so too. 1: with the next step's, which gives the targets of sources that move it before use.
     online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
     local_views:  whether the online branch takes further, smaller views.
     init_extra:   key -> what the framework keeps beside the parameters; see `loss`.

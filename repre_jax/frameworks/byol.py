@@ -9,7 +9,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
 from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
-from repre_jax.losses.contrastive import cosine_distance
+from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
 REMEDIES = ("--config.framework.momentum nearer to 1",)
@@ -22,12 +22,14 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
 
     def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
         del step
-        forth, back = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
-        return 2 * forth + 2 * back, extra, {}
+        return 2 * crossed_cosine_distance(online, target), extra, {}
+
+    def head() -> MlpHead:
+        return MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype)
 
     return Framework(
-        projector=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
-        predictor=MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype),
+        projector=head(),
+        predictor=head(),
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.01, REMEDIES),
     )

@@ -9,7 +9,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
 from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
-from repre_jax.losses.contrastive import cosine_distance
+from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
 
@@ -21,8 +21,7 @@ def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dt
 
     def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
         del step
-        forth, back = cosine_distance(online[:, 0], target[:, 1]), cosine_distance(online[:, 1], target[:, 0])
-        return (forth + back) / 2, extra, {}
+        return crossed_cosine_distance(online, target) / 2, extra, {}
 
     return Framework(
         projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),

@@ -25,7 +25,8 @@ def queue_info_nce(queries: jax.Array, keys: jax.Array, queue: jax.Array, temper
     alike (moco moco/builder.py:152-173).
     """
     positive = jnp.sum(l2_normalize(queries) * l2_normalize(keys), axis=-1, keepdims=True)
-    logits = jnp.concatenate([positive, _cosines(queries, queue)], axis=1) / temperature
+    negative = jnp.matmul(l2_normalize(queries), queue.T, precision="highest")
+    logits = jnp.concatenate([positive, negative], axis=1) / temperature
     return _cross_entropy(logits, jnp.zeros(logits.shape[0], jnp.int32))
 
 
@@ -45,11 +46,14 @@ def nt_xent(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
     return one_view(a, b) + one_view(b, a)
 
 
-def cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean of 1 - cos, in 0..2. Written as half the squared distance of unit vectors, which rounding cannot bring
-    below 0."""
-    difference = l2_normalize(predictions) - l2_normalize(targets)
-    return jnp.sum(difference * difference, axis=-1).mean() / 2
+def crossed_cosine_distance(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean of 1 - cos between each view's prediction and the other view's target, both directions summed: 0..4.
+
+    predictions, targets: [B, 2, E]. Written as half the squared distance of unit vectors, which rounding cannot bring
+    below 0.
+    """
+    difference = l2_normalize(predictions) - l2_normalize(targets[:, ::-1])
+    return jnp.sum(difference * difference, axis=(1, 2)).mean() / 2
 
 
 def _cosines(a: jax.Array, b: jax.Array) -> jax.Array:

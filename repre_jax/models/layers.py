@@ -49,7 +49,7 @@ def patch_embedding(width: int, patch: int, dtype: Dtype, kernel_init: Initializ
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """One rate a block, rising in a straight line from 0 to `rate` (recipes: dino vision_transformer.py:150)."""
+    """One rate a block, rising in a straight line from 0 to `rate` (dino vision_transformer.py:150)."""
     return np.linspace(0, rate, depth).tolist()
 
 

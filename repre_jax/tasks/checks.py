@@ -11,6 +11,7 @@ from repre_jax.core.errors import UserError
 # Key -> (smallest, largest) value that makes sense.
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, math.inf),
+    "batch_size": (2, math.inf),  # one record has no negatives and no statistics
     "epochs": (1e-9, 1e9),
     "log_every": (1, math.inf),
     "data.workers": (0, 1024),

@@ -55,7 +55,8 @@ class Evaluation:
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
     def knn(self, state: TrainState) -> float:
-        """Top-1 of the online encoder's pooled feature, 0..1 (MoCo v3's authors evaluate the online encoder too)."""
+        """Top-1 of the online encoder's pooled feature, 0..1: with every framework the same, also where the authors
+        evaluate the target (DINO); MoCo v3's evaluate the online encoder."""
         return self._vote(lambda images: self._encode(state.params["encoder"], images))
 
     def knn_pixels(self) -> float:

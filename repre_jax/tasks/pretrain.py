@@ -63,7 +63,8 @@ def _train(
     def log(step: int, values: loop.Values) -> None:
         writer.write(step, values)
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
-        for warning in filter(None, (watch.skipped(step, values), watch.collapsed(values))):
+        skipped = watch.skipped(step, values, last=step == total, saved=checkpoints.latest_step())
+        for warning in filter(None, (skipped, watch.collapsed(values))):
             tqdm.write(warning)
 
     def save(step: int, state: TrainState) -> loop.Values:
@@ -77,14 +78,9 @@ def _train(
         del step
         return {"knn_top1": job.evaluation.knn(state)}
 
-    if past.step:
-        state = checkpoints.restore(past.step, jax.eval_shape(job.init_state), sharding.replicated(job.mesh))
-        print(f"Going on from step {past.step} of {total}.", flush=True)
-    else:
-        state = job.init_state()
-    watch = Watch(
-        job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped)
-    )
+    state = _start(job, checkpoints, past.step)
+    collapse = job.method.framework.collapse
+    watch = Watch(collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped))
     if not past.step:
         log(0, knn(0, state))
     batches = loader.train_batches(
@@ -115,6 +111,15 @@ def _train(
     if step < total:
         raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
     return state, seconds()
+
+
+def _start(job: setup.Job, checkpoints: Checkpoints, step: int) -> TrainState:
+    """A fresh state, or that of the checkpoint of `step`."""
+    if not step:
+        return job.init_state()
+    state = checkpoints.restore(step, jax.eval_shape(job.init_state), sharding.replicated(job.mesh))
+    print(f"Going on from step {step} of {job.plan.total_steps}.", flush=True)
+    return state
 
 
 def _where_it_stopped(step: int, saved: int | None, total: int) -> str:

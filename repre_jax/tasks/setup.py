@@ -182,10 +182,24 @@ def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
     return framework
 
 
+def _check_local_views(config: ConfigDict, framework: Framework) -> None:
+    if not framework.local_views:
+        raise UserError(
+            f"framework {config.framework.name} takes no local views, got {config.augment.local_views}.\n"
+            "  change:   --config.augment.local_views=0"
+        )
+    try:
+        encoder_of(config, views.local_size(config))
+    except UserError as error:
+        raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
+
+
 def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     """Encoder, framework with its heads, RePre's branch unless it is off, augmentations and optimiser."""
     framework = build_framework(config, plan)
     encoder = encoder_of(config)
+    if config.augment.local_views:
+        _check_local_views(config, framework)
     branch = None
     if config.repre.enabled:
         branch = ReconstructionBranch(
@@ -206,16 +220,6 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
     if config.optim.weight_decay_end is not None:
         logged["weight_decay"] = plan.weight_decay
     augmentation = views.build_augmentation(config)
-    if config.augment.local_views:
-        if not framework.local_views:
-            raise UserError(
-                f"framework {config.framework.name} takes no local views, got {config.augment.local_views}.\n"
-                "  change:   --config.augment.local_views=0"
-            )
-        try:
-            encoder_of(config, views.local_size(config))
-        except UserError as error:
-            raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
     return Pretraining(
         encoder=encoder,
         framework=framework,

@@ -38,7 +38,8 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
     augment = config.augment
     kinds = VIEWS + bool(augment.local_views)
     for name in ("blur_probability", "solarize_probability"):
-        checks.numbers(f"augment.{name}", augment[name], kinds, 0, 1)
+        unused = len(augment[name]) == VIEWS + 1 and not augment.local_views  # the third is that of local views
+        checks.numbers(f"augment.{name}", augment[name], kinds + unused, 0, 1)
     checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
     checks.span("augment.blur_sigma", augment.blur_sigma, 100)
     return tuple(

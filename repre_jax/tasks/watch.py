@@ -54,18 +54,23 @@ class Watch:
             f"  What helps, to be tried in this order with a new --workdir:\n{lines}"
         )
 
-    def skipped(self, step: int, values: Mapping[str, float | None]) -> str | None:
-        """A line about steps skipped since the last one. Raises UserError after `stop_after` of them in a row."""
+    def skipped(self, step: int, values: Mapping[str, float | None], *, last: bool, saved: int | None) -> str | None:
+        """A line about steps skipped since the last one.
+
+        last: whether the run ends with this step. saved: the newest checkpoint's step.
+        Raises UserError after `stop_after` of them in a row, and when the last step is one of them.
+        """
         new = int(values.get("skipped") or 0) - self._skipped
         if new <= 0:
             return None
         self._skipped += new
         row, first = int(values["skipped_in_a_row"]), int(values["first_bad_step"])
-        if row < self.stop_after:
-            return f"Warning: {new} steps skipped, loss or gradient not finite; the last of them from step {first} on."
+        if row < self.stop_after and not (row and last):
+            return f"Warning: loss or gradient not finite, steps skipped: {new}; the last of them from step {first} on."
+        kept = f"checkpoint {saved}, from before that" if saved else "nothing: no checkpoint was due before that"
         raise UserError(
-            f"Training has diverged: loss or gradient not finite in {row} steps, from step {first} to {step}.\n"
-            f"  kept:     the checkpoints from before step {first}; the skipped steps changed no parameter\n"
+            f"Training has diverged: loss or gradient not finite from step {first} to {step}, in a row: {row}.\n"
+            f"  kept:     {kept}\n"
             "  change:   --config.optim.lr to a lower value, --config.optim.clip_norm=3.0 or --config.dtype=float32,\n"
             "            and --workdir, to start anew"
         )

@@ -44,8 +44,10 @@ class Pretraining:
     train_step augments and calls `step`, which can be called by itself with views of one's own:
 
         method = Pretraining(encoder, framework, None, optax.sgd(0.1), momentum=optax.constant_schedule(0.99))
-        state = method.new_state(params, jax.random.PRNGKey(0))  # params: of encoder, projector, predictor ...
+        state = jax.jit(method.new_state)(params, jax.random.PRNGKey(0))  # params: of encoder, projector, predictor ...
         state, metrics, gradients = jax.jit(method.step)(state, Pixels(views))  # float32 [B, V, H, W, C]
+
+    README.md, "The step from outside", has the whole of it.
     """
 
     encoder: nn.Module
