@@ -167,6 +167,13 @@ def test_dino_reconstructs_the_first_large_view_alone():
 
 def test_two_views_can_be_reconstructed_where_one_is_contrasted():
     _, method = build("tiny", "moco_v2", **{"repre.views": 2})
+    framework, seen = method.framework, []
+
+    def loss(online, *rest):
+        seen.append(online.shape[1])
+        return framework.loss(online, *rest)
+
+    method = dataclasses.replace(method, framework=dataclasses.replace(framework, loss=loss))
     state = init(method)
     pixels, other = random_pixels(method), random_pixels(method, seed=1)
     second = Pixels(np.stack([pixels.views[:, 0], other.views[:, 1]], axis=1))
@@ -174,6 +181,7 @@ def test_two_views_can_be_reconstructed_where_one_is_contrasted():
     one, two = (method.loss(state.params, state, p, target)[1][1] for p in (pixels, second))
     np.testing.assert_allclose(one["contrastive"], two["contrastive"], rtol=1e-5)
     assert one["reconstruction"] != two["reconstruction"]
+    assert seen == [1, 1], "the second view goes through the encoder, not through the heads"
 
 
 @pytest.mark.parametrize("framework", CONFIGS)

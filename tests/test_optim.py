@@ -65,11 +65,12 @@ def test_weight_decay_can_change_with_the_step():
 def test_sgd_is_torchs():
     """simsiam main_simsiam.py:193-201: decay joins the gradient, momentum without dampening, then the rate."""
     params = train(optim.build("sgd", plan(), momentum=0.8))
-    p, buffer = 2.0, 0.0
-    for step, g in enumerate(GRADIENTS, start=1):
-        buffer = 0.8 * buffer + g + 0.3 * p
-        p -= 0.01 * step * buffer
-    np.testing.assert_allclose(params["encoder"]["patch"]["kernel"], p, rtol=1e-5)
+    for first, moved in ((2.0, params["encoder"]["patch"]["kernel"]), (1.0, params["encoder"]["bias"])):
+        p, buffer = first, 0.0
+        for step, g in enumerate(GRADIENTS, start=1):
+            buffer = 0.8 * buffer + g + 0.3 * p
+            p -= 0.01 * step * buffer
+        np.testing.assert_allclose(moved, p, rtol=1e-5)
 
 
 def test_lars_is_moco_v3s():

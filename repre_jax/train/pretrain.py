@@ -151,7 +151,7 @@ class Pretraining:
         embedding = l2_normalize(projection[:, 0])
         metrics["embedding_std"] = embedding.std(axis=0).mean()
         metrics["embedding_std_uniform"] = jnp.float32(embedding.shape[-1] ** -0.5)  # spread evenly over the sphere
-        return total, (jax.lax.stop_gradient(extra), {"loss": total, **losses, **metrics})
+        return total, (extra, {"loss": total, **losses, **metrics})
 
     def step(self, state: TrainState, pixels: Pixels) -> tuple[TrainState, Metrics, Params]:
         """One optimiser step on views that are augmented already.
