@@ -1,0 +1,87 @@
+"""From the command line to a config: `--config FILE[:variant,...] [--workdir W] [--config.key=value ...]`."""
+
+import difflib
+import re
+import traceback
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from repre_jax.core.errors import UserError
+
+EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
+
+
+def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
+    """The config with its overrides, locked, and the absolute workdir. Raises UserError for anything mistyped."""
+    given = _config_argument(argv)
+    if not given:
+        raise UserError(f"--config is missing.\n  expected: a config file, as in  {EXAMPLE}\n{list_configs()}")
+    path = Path(given.split(":")[0])
+    if not path.is_file():
+        raise UserError(f"Config file {path} does not exist.\n{list_configs()}")
+    plain, _ = _parse_flags([argv[0], f"--config={given}"], path)
+    if not isinstance(plain.config, ConfigDict):
+        raise UserError(f"get_config() in {path} returns {type(plain.config).__name__}.\n  expected: a ConfigDict")
+    _check_keys(argv, plain.config)
+    values, rest = _parse_flags(argv, path)
+    if rest:
+        raise UserError(f"Unexpected argument {rest[0]!r}.\n  expected: --config, --workdir or --config.KEY=VALUE")
+    name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
+    return values.config, Path(values.workdir or Path("runs") / name).absolute()
+
+
+def _config_argument(argv: list[str]) -> str | None:
+    """The value of --config; absl's own parser would already fail on what stands around it."""
+    for index, argument in enumerate(argv):
+        if re.fullmatch(r"--?config", argument):
+            return argv[index + 1] if index + 1 < len(argv) else None
+        if match := re.fullmatch(r"--?config=(.*)", argument):
+            return match[1]
+    return None
+
+
+def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[str]]:
+    """The flags' values and what is left over. absl and ml_collections raise every kind of exception here."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values, sys_argv=argv)
+    try:
+        return values, values(argv)[1:]
+    except UserError:
+        raise
+    except flags.Error as error:
+        raise UserError(f"{error}\n  expected: keys and types as in configs/base.py") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise UserError(f"Config file {path} fails{where}: {type(error).__name__}: {error}") from None
+
+
+def _check_keys(argv: list[str], config: ConfigDict) -> None:
+    """Raises UserError for the first --config.KEY that the config does not have."""
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        node = config
+        for part in match[1].split(".") if match else ():
+            if not isinstance(node, ConfigDict) or part not in node:
+                known = sorted(node) if isinstance(node, ConfigDict) else []
+                close = difflib.get_close_matches(part, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise UserError(
+                    f"Unknown key {part!r} in --config.{match[1]}.{hint}\n"
+                    f"  expected: {', '.join(known) or 'no key below that'}"
+                )
+            node = node[part]
+
+
+def _known_configs() -> list[str]:
+    return sorted(str(path) for path in Path("configs").glob("*.py") if path.stem not in ("base", "__init__"))
+
+
+def list_configs() -> str:
+    """A line for messages."""
+    return (
+        f"  known:    {', '.join(_known_configs()) or 'none in ./configs; run this from the folder of the repository'}"
+    )
