@@ -25,7 +25,7 @@ def build(config, mesh):
     plan = setup.build_plan(config, records=1000 * config.batch_size)
     method = setup.build_method(config, plan)
     everywhere = sharding.replicated(mesh)
-    shape = (*views.image_size(config), views.CHANNELS)
+    shape = (*views.image_size(config), config.data.channels)
     state = jax.jit(lambda key: method.init_state(key, shape), out_shardings=everywhere)(jax.random.PRNGKey(0))
     step = jax.jit(method.train_step, donate_argnums=0, out_shardings=everywhere)
     return step.lower(state, synthetic(config, mesh)).compile(), state
@@ -35,7 +35,7 @@ def synthetic(config, mesh):
     rng = np.random.default_rng(0)
 
     def crops(count, size):
-        return rng.integers(0, 256, (config.batch_size, count, *size, views.CHANNELS), dtype=np.uint8)
+        return rng.integers(0, 256, (config.batch_size, count, *size, config.data.channels), dtype=np.uint8)
 
     local = config.augment.local_views
     batch = Views(

@@ -35,14 +35,18 @@ def get_config() -> ConfigDict:
     config.data.test_split = config_dict.placeholder(str)  # else 'validation' where there is one, else 'test'
     config.data.image_size = (224, 224)  # height, width of a view
     config.data.test_crop = 0.875  # central part of a test image that is kept (224 of 256)
-    config.data.mean = (0.485, 0.456, 0.406)  # per channel, of pixels in 0..1
-    config.data.std = (0.229, 0.224, 0.225)
+    config.data.channels = 3  # of an image: 3 (RGB), 1 (grey) or as many as the images have
+    config.data.mean = config_dict.placeholder(tuple)  # per channel, of pixels in 0..1; else as `prepare` measured, or
+    config.data.std = config_dict.placeholder(tuple)  # ImageNet's
+    config.data.max_unreadable = 0.01  # share of records that may be unreadable, and are replaced, before the run ends
     config.data.workers = 8  # processes that decode and crop; 0: threads of the main process
 
     config.augment = ConfigDict()  # recipes of MoCo v3 for ViT (moco-v3 main_moco.py:262-285)
     config.augment.crop_scale = (0.08, 1.0)  # area of a crop, as a fraction of the image
     config.augment.crop_ratio = (3 / 4, 4 / 3)  # width / height of a crop
+    config.augment.interpolation = "bilinear"  # of crops that are enlarged, or 'bicubic'
     config.augment.jitter = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
+    config.augment.colours = "torchvision"  # whose contrast and saturation, or 'tensorflow', as SimCLR's
     config.augment.jitter_probability = 0.8
     config.augment.grey_probability = 0.2
     config.augment.blur_probability = (1.0, 0.1)  # view 1, view 2 and, where there are any, the local views
@@ -122,6 +126,7 @@ def digits_data(config: ConfigDict) -> None:
     config.data.std = (0.5, 0.5, 0.5)
     config.data.workers = 0
     config.augment.crop_scale = (0.7, 1.0)
+    config.augment.interpolation = "bilinear"  # of crops that are enlarged, or 'bicubic'
     config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
     config.augment.grey_probability = 0.0
     config.augment.blur_probability = tuple(0.0 for _ in config.augment.blur_probability)

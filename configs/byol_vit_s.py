@@ -19,6 +19,7 @@ DIGITS = {"epochs": 50.0}
 def recipe() -> ConfigDict:
     config = base.get_config()
     config.framework = ConfigDict({"name": "byol", "hidden": 4096, "out": 256, "momentum": 0.99, "momentum_end": 1.0})
+    config.augment.interpolation = "bicubic"
     return config
 
 

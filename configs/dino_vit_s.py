@@ -50,6 +50,7 @@ def recipe() -> ConfigDict:
     config.framework.momentum = 0.996
     config.framework.momentum_end = 1.0
     config.augment.crop_scale = (0.4, 1.0)
+    config.augment.interpolation = "bicubic"
     config.augment.blur_probability = (1.0, 0.1, 0.5)
     config.augment.solarize_probability = (0.0, 0.2, 0.0)
     config.augment.local_views = 8

@@ -22,7 +22,9 @@ def recipe() -> ConfigDict:
     config.framework.hidden = config_dict.placeholder(int)  # of the two hidden layers; else the feature's own width
     config.data.mean = (0.0, 0.0, 0.0)
     config.data.std = (1.0, 1.0, 1.0)
+    config.augment.interpolation = "bicubic"
     config.augment.jitter = (0.8, 0.8, 0.8, 0.2)
+    config.augment.colours = "tensorflow"
     config.augment.blur_probability = (0.5, 0.5)
     config.augment.solarize_probability = (0.0, 0.0)
     return config

@@ -35,14 +35,14 @@ def abstract(config):
     """(method, state and batch as shapes) of a config."""
     method = setup.build_method(config, setup.build_plan(config, records=100 * config.batch_size))
     view = views.build_train_view(config)
-    state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*view.size, 3)))
+    state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*view.views.size, 3)))
 
     def images(count, size):
         return jax.ShapeDtypeStruct((config.batch_size, count, *size, 3), np.uint8)
 
-    local = images(view.local_views, view.local_size) if view.local_views else None
+    local = images(view.local.count, view.local.size) if view.local else None
     labels = jax.ShapeDtypeStruct((config.batch_size,), np.int32)
-    return method, state, Views(images(2, view.size), labels, local)
+    return method, state, Views(images(2, view.views.size), labels, local)
 
 
 def test_there_is_a_config_for_every_row_of_the_paper():
@@ -107,6 +107,11 @@ def test_numbers_are_those_of_the_sources(framework):
     assert optim == OPTIM[framework]
     assert (config.optim.name, config.epochs) == ("adamw", 300)
     augment = config.augment
+    bicubic = framework in ("simclr", "byol", "dino")
+    assert of(augment, "interpolation", "colours") == (
+        "bicubic" if bicubic else "bilinear",
+        "tensorflow" if framework == "simclr" else "torchvision",
+    )
     keys = ("jitter", "blur_probability", "solarize_probability", "local_views")
     assert (augment.crop_scale[0], *of(augment, *keys)) == AUGMENT[framework]
     shared = ("crop_scale", "jitter_probability", "grey_probability", "blur_sigma", "flip_probability")

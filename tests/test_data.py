@@ -21,7 +21,7 @@ def dataset():
 
 
 def train_view(seed=3):
-    return loader.TrainView(seed=seed, views=2, size=(12, 20), scale=(0.3, 1.0), ratio=(0.75, 1.33))
+    return loader.TrainView(seed, crops.RandomCrops(count=2, size=(12, 20), scale=(0.3, 1.0), ratio=(0.75, 1.33)))
 
 
 def take(source, count, **changes):
@@ -64,7 +64,8 @@ def test_batches_are_uint8_views_with_labels(dataset):
     assert batch.images.shape == (7, 2, 12, 20, 3)
     assert batch.images.dtype == np.uint8
     assert batch.labels.shape == (7,)
-    assert np.abs(batch.images[:, 0].astype(int) - batch.images[:, 1]).max(axis=(1, 2, 3)).min() > 0, "two crops"
+    different = (batch.images[:, 0] != batch.images[:, 1]).any(axis=(1, 2, 3))
+    assert different.sum() >= 5, "two crops; of 8 x 8 pixels two may be the same by chance"
 
 
 def test_a_run_continues_where_it_stopped_also_with_workers(dataset):
@@ -141,7 +142,7 @@ def test_decode_ignores_exif_rotation_and_gives_rgb():
 
 @pytest.mark.parametrize("encoded", [b"", b"not an image", b"\x89PNG\r\n\x1a\n cut"])
 def test_a_record_that_is_no_image_is_named(encoded):
-    with pytest.raises(UserError, match="not an image that OpenCV can decode"):
+    with pytest.raises(UserError, match="not a readable image"):
         crops.decode(encoded)
 
 
@@ -149,7 +150,12 @@ def test_a_missing_data_set_says_what_to_do(tmp_path):
     with pytest.raises(UserError) as error:
         sources.open_dataset("imagenet2012", str(tmp_path), "train", "validation")
     text = str(error.value)
-    for words in (str(tmp_path / "imagenet2012"), "ILSVRC2012_img_train.tar", "tfds build", "moco_vit_s.py:digits"):
+    for words in (
+        str(tmp_path / "imagenet2012"),
+        "ILSVRC2012_img_train.tar",
+        "tools.prepare imagenet2012 --from=DIR",
+        "moco_vit_s.py:digits",
+    ):
         assert words in text
 
 
@@ -193,7 +199,9 @@ def test_another_format_is_refused(tmp_path):
     Shapes(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     info = tmp_path / "shapes" / "2.1.0" / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
-    with pytest.raises(UserError, match=r"stored as tfrecord(.|\n)*expected: array_record"):
+    with pytest.raises(
+        UserError, match=r"stored as tfrecord(.|\n)*tfds convert_format(.|\n)*-array_record/shapes/2.1.0"
+    ):
         sources.open_dataset("shapes", str(tmp_path), "train", "train")
 
 

@@ -1,4 +1,4 @@
-"""Imports point down: core < losses, models, data < frameworks < train, evaluation, interop, report < tasks."""
+"""Imports point down: core < losses, models, data < frameworks < train, evaluation, interop, report < tasks < tools."""
 
 import ast
 from pathlib import Path
@@ -18,6 +18,7 @@ LAYERS = {
     "interop": 3,
     "report": 3,
     "tasks": 4,
+    "tools": 5,
 }
 
 

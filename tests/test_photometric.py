@@ -51,6 +51,41 @@ def test_blends_equal_pillow(operation, enhance, factor):
     np.testing.assert_allclose(ours(operation, image, factor), theirs, atol=(1 + factor) * PILLOW_STEPS)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 1.8])
+def test_tensorflows_contrast_and_saturation(factor):
+    """tf.image.adjust_contrast: (x - mean) * factor + mean of each channel; adjust_saturation: S of HSV, at most 1."""
+    image = picture(6) / 255
+    means = image.mean(axis=(0, 1))
+    expected = np.clip((image - means) * factor + means, 0, 1)
+    np.testing.assert_allclose(ours(photometric.contrast_by_channel, image * 255, factor), expected, atol=1e-5)
+    expected = np.array(
+        [[colorsys.hsv_to_rgb(h, min(1.0, s * factor), v) for h, s, v in (colorsys.rgb_to_hsv(*p) for p in row)]
+         for row in image]
+    )  # fmt: skip
+    np.testing.assert_allclose(ours(photometric.saturation_in_hsv, image * 255, factor), expected, atol=1e-5)
+
+
+def test_simclrs_jitter_uses_them():
+    """The same draws give other colours; brightness alone is the same in both."""
+    image = jnp.asarray(picture(7), jnp.float32) / 255
+    key = jax.random.PRNGKey(3)
+    for strengths, same in (((0.8, 0.0, 0.0, 0.2), True), ((0.0, 0.8, 0.0, 0.0), False), ((0.0, 0.0, 0.8, 0.0), False)):
+        torch, google = (photometric.jitter(key, image, strengths, kind) for kind in photometric.OPERATIONS)
+        assert (np.abs(torch - google).max() < 1e-6) == same
+
+
+def test_it_does_not_matter_when_an_image_is_flipped():
+    """Sources flip right after the crop (DINO, MoBY, SimCLR) or at the end (MoCo v2 and v3, BYOL, SimSiam)."""
+    image = jnp.asarray(picture(8), jnp.float32) / 255
+    for kind in photometric.OPERATIONS:
+        settings = dataclasses.replace(EVERYTHING, flip_probability=0.0, colours=kind)
+        for seed in range(8):
+            key = jax.random.PRNGKey(seed)
+            first = photometric.augment_one(key, image[:, ::-1], settings)
+            last = photometric.augment_one(key, image, settings)[:, ::-1]
+            np.testing.assert_allclose(first, last, atol=1e-5)
+
+
 def test_grey_equals_pillow():
     image = picture(1)
     theirs = np.asarray(Image.fromarray(image).convert("L").convert("RGB")) / 255

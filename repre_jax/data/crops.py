@@ -1,25 +1,81 @@
-"""The host's half of the augmentation: encoded bytes -> uint8 crops. NumPy and OpenCV only.
+"""The host's half of the augmentation: encoded bytes -> uint8 crops, by libjpeg-turbo, Pillow and OpenCV.
 
 Everything else (flip, colours, blur) happens on the device, see photometric.py.
 """
 
+import io
+import math
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import simplejpeg
+from PIL import Image
 
 from repre_jax.core.errors import UserError
 
+MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
+AVERAGED = 2.0  # beyond this factor bilinear interpolation would leave pixels out
+ENLARGE = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+MODES = {1: "L", 3: "RGB"}  # what Pillow converts to, by the number of channels
 
-def decode(encoded: bytes) -> np.ndarray:
-    """JPEG or PNG bytes -> uint8 [h, w, 3] in RGB. Grey is repeated; EXIF rotation is ignored, as in torchvision.
 
-    Raises UserError when the bytes are no image.
+class UnreadableImage(UserError):
+    """Bytes that are no image, or only part of one, or one that is too large or has other channels."""
+
+
+def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
+    """JPEG, PNG or whatever else Pillow opens -> uint8 [h, w, channels].
+
+    1 channel is luminance, 3 are RGB: grey is repeated, alpha dropped, palettes and CMYK are converted, of 16 bits the
+    upper 8 are kept. With other channels the image must have as many, which stay as they are. EXIF rotation is ignored,
+    as torchvision's loader does. An array, uint8 [h, w, channels], as TFDS's Tensor features give, is taken as it is.
+
+    Raises UnreadableImage.
     """
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
-    if image is None:
-        raise UserError(f"A record of {len(encoded)} bytes is not an image that OpenCV can decode.")
+    if isinstance(encoded, np.ndarray):
+        return _checked(encoded, channels)
+    if encoded[:2] == b"\xff\xd8" and channels in MODES:
+        try:
+            return _decode_jpeg(encoded, channels)
+        except ValueError:
+            pass  # CMYK, a harmless fault or half a file: Pillow decides
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
+            return _from_pillow(image, channels)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{len(encoded):,} bytes are not a readable image: {error}") from None
+
+
+def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
+    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for whatever it would warn of."""
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    if height * width > MAX_PIXELS or colours in ("CMYK", "YCCK"):
+        raise ValueError
+    space = "RGB" if channels == 3 else "GRAY"
+    return simplejpeg.decode_jpeg(encoded, colorspace=space, fastdct=True, fastupsample=True)
+
+
+def _from_pillow(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits
+        image.load()
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImage("An image of floating-point numbers, whose range is not known.")
+    if channels in MODES:
+        return _checked(
+            np.asarray(image.convert(MODES[channels])).reshape(image.height, image.width, channels), channels
+        )
+    return _checked(np.asarray(image), channels)
+
+
+def _checked(image: np.ndarray, channels: int) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels or not image.size:
+        raise UnreadableImage(
+            f"An image of shape {image.shape} and type {image.dtype}.\n  expected: uint8 [height, width, {channels}]"
+        )
     return image
 
 
@@ -33,41 +89,56 @@ def sample_crop(
     """
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
-        aspect = np.exp(rng.uniform(*np.log(ratio)))
-        box_width, box_height = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(rng.integers(height - box_height + 1))
             left = int(rng.integers(width - box_width + 1))
             return top, left, box_height, box_width
-    box_width = min(width, round(height * ratio[1]))
-    box_height = min(height, round(width / ratio[0]))
+    box_width = min(width, max(1, round(height * ratio[1])))
+    box_height = min(height, max(1, round(width / ratio[0])))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def resize(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """uint8 [h, w, 3] -> [size[0], size[1], 3]: bilinear, and averaging over the covered area when it shrinks.
-
-    Pillow's bilinear filter, which torchvision uses, averages when it shrinks too; OpenCV's own does not.
-    """
-    shrinks = image.shape[0] > size[0] and image.shape[1] > size[1]
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def random_resized_crops(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    views: int,
-    size: Sequence[int],
-    scale: Sequence[float],
-    ratio: Sequence[float],
+def resize(
+    image: np.ndarray, size: Sequence[int], interpolation: str = "bilinear", out: np.ndarray | None = None
 ) -> np.ndarray:
-    """`views` independent random crops of one image: uint8 [h, w, 3] -> [V, H, W, 3]."""
-    crops = np.empty((views, *size, 3), np.uint8)
-    for view in range(views):
-        top, left, height, width = sample_crop(*image.shape[:2], rng, scale, ratio)
-        crops[view] = resize(image[top : top + height, left : left + width], size)
-    return crops
+    """uint8 [h, w, C] -> [size[0], size[1], C], into `out` if it is given.
+
+    interpolation: 'bilinear' or 'bicubic'. An image that shrinks to less than AVERAGED is averaged over the area that a
+    pixel covers, else it is bilinear. Pillow, and so torchvision, shrinks by the same filter made wider; on photographs
+    the two differ by two grey levels at most in the mean.
+    """
+    if out is None:
+        out = np.empty((*size, image.shape[2]), np.uint8)
+    shrink = min(image.shape[0] / size[0], image.shape[1] / size[1])
+    how = cv2.INTER_AREA if shrink > AVERAGED else cv2.INTER_LINEAR if shrink > 1 else ENLARGE[interpolation]
+    target = out[..., 0] if image.shape[2] == 1 else out  # OpenCV drops a single channel
+    cv2.resize(image, (size[1], size[0]), dst=target, interpolation=how)
+    return out
+
+
+@dataclass(frozen=True)
+class RandomCrops:
+    """`count` independent random crops of one image.
+
+    size: height and width. scale, ratio: see `sample_crop`. interpolation: see `resize`.
+    """
+
+    count: int
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    interpolation: str = "bilinear"
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [h, w, C] -> [count, H, W, C]."""
+        crops = np.empty((self.count, *self.size, image.shape[2]), np.uint8)
+        for number in range(self.count):
+            top, left, height, width = sample_crop(*image.shape[:2], rng, self.scale, self.ratio)
+            box = image[top : top + height, left : left + width]
+            resize(box, self.size, self.interpolation, out=crops[number])
+        return crops
 
 
 def center_crop(image: np.ndarray, *, size: Sequence[int], fraction: float) -> np.ndarray:

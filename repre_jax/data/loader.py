@@ -1,12 +1,14 @@
 """Grain pipelines from records to batches of host arrays.
 
-The training stream is a function of (seed, position) alone: record order = f(seed, epoch), crop randomness =
-f(seed, position). So there is no iterator state to save; a run continues by starting at its step.
+The training stream is a function of (seed, epoch, record) alone: the order of records is f(seed, epoch), a crop's
+randomness f(seed, epoch, record). So there is no iterator state to save, a run continues by starting at its step, and
+the same batches come from any number of workers and hosts.
 """
 
+import functools
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,54 +20,88 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
 from repre_jax.data import crops
 
+NO_LABEL = NO_RECORD = -1
+
 
 @dataclass(frozen=True)
 class TrainView:
-    """Record and position -> {'images': uint8 [V, H, W, 3], 'labels': int32}. A class, because workers pickle it.
-
-    With local_views there is 'local', uint8 [L, h, w, 3], too: crops of local_scale at local_size.
-    """
+    """Image uint8 [h, w, C] -> {'images': uint8 [V, H, W, C]}, with local views 'local', uint8 [L, h, w, C], too."""
 
     seed: int
-    views: int
-    size: tuple[int, int]
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    local_views: int = 0
-    local_size: tuple[int, int] = (0, 0)
-    local_scale: tuple[float, float] = (0.0, 0.0)
+    views: crops.RandomCrops
+    local: crops.RandomCrops | None = None
+    channels: int = 3
 
-    def __call__(self, position: int, record: Mapping) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng((self.seed, position))
-        try:
-            image = crops.decode(record["image"])
-        except UserError as error:
-            raise UserError(f"{error}\n  It is number {position} of the shuffled training stream.") from None
-        views = crops.random_resized_crops(
-            image, rng, views=self.views, size=self.size, scale=self.scale, ratio=self.ratio
-        )
-        sample = {"images": views, "labels": np.int32(record["label"])}
-        if self.local_views:
-            sample["local"] = crops.random_resized_crops(
-                image, rng, views=self.local_views, size=self.local_size, scale=self.local_scale, ratio=self.ratio
-            )
-        return sample
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        sample = {"images": self.views(image, rng)}
+        return sample if self.local is None else sample | {"local": self.local(image, rng)}
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
+    """The numbers of all records, int64 [records], in the order of this epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(records)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of one host, by their place in its own stream. A class, because workers pickle it.
+
+    A record that cannot be read is replaced by the next one of the epoch's order that can; 'unreadable' then holds its
+    number, else -1.
+    """
+
+    source: Sequence[Mapping]
+    view: TrainView
+    batch_size: int
+    host: int
+    hosts: int
+
+    def __call__(self, index: int, _: object) -> dict[str, np.ndarray]:
+        rows = self.batch_size // self.hosts
+        step, row = divmod(index, rows)
+        epoch, place = divmod(step * self.batch_size + self.host * rows + row, len(self.source))
+        order = epoch_order(len(self.source), self.view.seed, epoch)
+        unreadable = NO_RECORD
+        for offset in range(len(order)):
+            number = int(order[(place + offset) % len(order)])
+            record = self.source[number]
+            try:
+                image = crops.decode(record["image"], self.view.channels)
+            except crops.UnreadableImage:
+                unreadable = number if offset == 0 else unreadable
+                continue
+            sample = self.view(image, np.random.default_rng((self.view.seed, epoch, number)))
+            label = np.int32(record.get("label", NO_LABEL))
+            return sample | {"labels": label, "unreadable": np.int64(unreadable)}
+        raise UserError(f"None of the {len(self.source):,} training records is a readable image.")
 
 
 def train_batches(
-    source: Sequence[Mapping], view: TrainView, *, batch_size: int, start_step: int, workers: int
+    source: Sequence[Mapping],
+    view: TrainView,
+    *,
+    batch_size: int,
+    start_step: int,
+    workers: int,
+    on_unreadable: Callable[[int], None] = lambda number: None,
+    host: int = 0,
+    hosts: int = 1,
 ) -> Iterator[Views]:
-    """Endless batches from step `start_step` on: the same stream for any number of workers.
+    """Endless batches from step `start_step` on: host h of H gets rows h * B / H ... of each global batch of B.
 
     Each epoch is a new permutation, and epochs flow into each other without a short batch.
-    workers: processes that decode and crop; 0 uses two threads of this process.
+    workers:       processes that decode and crop; 0 uses two threads of this process.
+    on_unreadable: called with the number of each record that had to be replaced, each time.
+
+    Raises UserError when a worker was killed or no record can be read.
     """
+    samples = _Samples(source, view, batch_size, host, hosts)
     dataset = (
-        grain.MapDataset.source(source)
-        .shuffle(seed=view.seed % 2**32)
+        grain.MapDataset.range(1)
         .repeat()
-        .map_with_index(view)
-        .batch(batch_size, drop_remainder=True)[start_step:]
+        .map_with_index(samples)
+        .batch(batch_size // hosts, drop_remainder=True)[start_step:]
     )
     threads = grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=2)
     batches = dataset.to_iter_dataset(threads)
@@ -74,8 +110,25 @@ def train_batches(
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which a plain script never parses
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
     cv2.setNumThreads(0)  # parallel over records already
-    for batch in batches:
+    for batch in _survived(batches):
+        for number in batch.pop("unreadable"):
+            if number != NO_RECORD:
+                on_unreadable(int(number))
         yield Views(**batch)
+
+
+def _survived(batches: Iterator) -> Iterator:
+    """The same; a worker that the kernel killed becomes a message."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "exit code -9" not in str(error):
+            raise
+        raise UserError(
+            "A process that reads data was killed (signal 9): most likely the machine ran out of memory.\n"
+            "  change:   --config.data.workers to a smaller number; each takes 0.2 GB and the batches that it holds\n"
+            "  The same command goes on from the last checkpoint."
+        ) from error
 
 
 def _start_worker(index: int, count: int) -> None:
@@ -90,21 +143,29 @@ def test_batches(
     size: Sequence[int],
     fraction: float,
     batch_size: int,
+    channels: int = 3,
     limit: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass over at most `limit` records, evenly spaced: (uint8 [batch_size, H, W, 3], int32 labels [n]).
+    """One pass over at most `limit` records, evenly spaced: (uint8 [batch_size, H, W, C], int32 labels [n]).
 
-    The last batch is filled up with black images so that shapes never change; only its first n rows are records.
+    Only a batch's first n rows are records; the rest is black, so that shapes never change. Records that cannot be read
+    are left out. Labels are -1 where there are none.
     """
     count = len(source) if limit is None else min(limit, len(source))
     spacing = len(source) // count  # a stored order may be sorted by class
 
     def view(record: Mapping) -> dict[str, np.ndarray]:
-        image = crops.center_crop(crops.decode(record["image"]), size=size, fraction=fraction)
-        return {"images": image, "labels": np.int32(record["label"])}
+        label = np.int32(record.get("label", NO_LABEL))
+        try:
+            image = crops.decode(record["image"], channels)
+        except crops.UnreadableImage:
+            return {"images": np.zeros((*size, channels), np.uint8), "labels": label, "readable": np.bool_(False)}
+        view = crops.center_crop(image, size=size, fraction=fraction)
+        return {"images": view, "labels": label, "readable": np.bool_(True)}
 
     dataset = grain.MapDataset.source(source)[: count * spacing : spacing].map(view).batch(batch_size)
     for batch in dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)):
-        filled = np.zeros((batch_size, *size, 3), np.uint8)
-        filled[: len(batch["labels"])] = batch["images"]
-        yield filled, batch["labels"]
+        labels = batch["labels"][batch["readable"]]
+        filled = np.zeros((batch_size, *size, channels), np.uint8)
+        filled[: len(labels)] = batch["images"][batch["readable"]]
+        yield filled, labels

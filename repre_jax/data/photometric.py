@@ -1,8 +1,9 @@
 """The device's half of the augmentation: uint8 crops -> view pixels -> normalised views, under jit.
 
 Every image draws from its own key, made from its row in the global batch, so the outcome does not depend on how many
-devices share the batch. Order and meaning follow moco-v3 main_moco.py:262-285: colour jitter, grey, blur, solarize,
-flip. An operation whose probability or strength is 0 is left out of the program.
+devices share the batch. The order is that of all sources (moco-v3 main_moco.py:262-285): colour jitter, grey, blur,
+solarize. Some flip before these and some after, which is the same, since none of them knows left from right. An
+operation whose probability or strength is 0 is left out of the program.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ class Photometric:
                 1 - x .. 1 + x (not below 0), the hue shift from -x .. x turns, the four in random order.
     blur_sigma: range of the Gaussian's standard deviation, in pixels.
     solarize:   inverts pixels of at least 128 / 255.
+    colours:    whose contrast and saturation: 'torchvision', or 'tensorflow' as in Google's SimCLR
+                (simclr data_util.py:83-177, by tf.image).
     """
 
     jitter: tuple[float, float, float, float]
@@ -31,6 +34,7 @@ class Photometric:
     blur_sigma: tuple[float, float]
     solarize_probability: float
     flip_probability: float
+    colours: str = "torchvision"
 
 
 def augment(key: jax.Array, images: jax.Array, settings: Sequence[Photometric], first: int = 0) -> jax.Array:
@@ -61,7 +65,9 @@ def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.
         return changed if probability >= 1 else jnp.where(jax.random.bernoulli(gate, probability), changed, image)
 
     if settings.jitter_probability > 0 and any(settings.jitter):
-        image = sometimes(gates[0], settings.jitter_probability, jitter(jitter_key, image, settings.jitter), image)
+        image = sometimes(
+            gates[0], settings.jitter_probability, jitter(jitter_key, image, settings.jitter, settings.colours), image
+        )
     if settings.grey_probability > 0:
         image = sometimes(gates[1], settings.grey_probability, grey(image), image)
     if settings.blur_probability > 0:
@@ -98,11 +104,14 @@ def blur(image: jax.Array, sigma: jax.Array, largest_sigma: float) -> jax.Array:
     return sum(weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
 
 
-def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float]) -> jax.Array:
-    """torchvision's ColorJitter: the operations of non-zero strength, each once, in an order drawn per image."""
+def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours: str = "torchvision") -> jax.Array:
+    """torchvision's ColorJitter: the operations of non-zero strength, each once, in an order drawn per image.
+
+    colours: see Photometric; with 'tensorflow' the same factors and order, but tf.image's contrast and saturation.
+    """
     order_key, *keys = jax.random.split(key, 5)
     operations = []
-    for operation, strength, op_key in zip((brightness, contrast, saturation, hue), strengths, keys, strict=True):
+    for operation, strength, op_key in zip(OPERATIONS[colours], strengths, keys, strict=True):
         if strength > 0:
             centre = 0.0 if operation is hue else 1.0
             low = -strength if operation is hue else max(0.0, centre - strength)
@@ -129,6 +138,19 @@ def saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
     return jnp.clip(grey(image) * (1 - factor) + image * factor, 0, 1)
 
 
+def contrast_by_channel(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """tf.image.adjust_contrast: each channel about its own mean."""
+    mean = image.mean(axis=(0, 1), keepdims=True)
+    return jnp.clip((image - mean) * factor + mean, 0, 1)
+
+
+def saturation_in_hsv(image: jax.Array, factor: jax.Array) -> jax.Array:
+    """tf.image.adjust_saturation: S of HSV times the factor, at most 1; hue and value stay."""
+    value = image.max(axis=-1, keepdims=True)
+    chroma = value - image.min(axis=-1, keepdims=True)
+    return value - (value - image) * jnp.minimum(factor, value / jnp.where(chroma > 0, chroma, 1))
+
+
 def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
     """Rotates the hue in HSV by `turns` of the full circle."""
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
@@ -144,3 +166,9 @@ def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
     # HSV -> RGB in closed form: channel n is value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6.
     steps = (jnp.asarray((5.0, 3.0, 1.0)) + turned[..., None]) % 6
     return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(steps, 4 - steps), 0, 1)
+
+
+OPERATIONS = {
+    "torchvision": (brightness, contrast, saturation, hue),
+    "tensorflow": (brightness, contrast_by_channel, saturation_in_hsv, hue),
+}

@@ -1,29 +1,39 @@
-"""Finds a prepared TFDS data set and gives random access to its records, without TensorFlow."""
+"""Finds a prepared TFDS data set, or a folder of images, and gives random access to its records, without TensorFlow."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import digits
+from repre_jax.data import digits, folder
 
 DEMO = "python main.py --config configs/moco_vit_s.py:digits --workdir runs/demo"
+FOLDER = "folder:"
+STATISTICS = "pixel_statistics.json"  # what `prepare folder` measures, beside the records
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Two splits with random access; a record is {'image': encoded bytes, 'label': int, ...}."""
+    """Splits with random access; a record is {'image': encoded bytes or an array, 'label': int if there are any, ...}.
+
+    test: None where there is no such split. classes: their number, None without labels.
+    mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
+    """
 
     name: str
     version: str
     directory: str
     train: Sequence[Mapping]
-    test: Sequence[Mapping]
-    classes: int
+    test: Sequence[Mapping] | None
+    classes: int | None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def identity(self) -> dict[str, str | int]:
         """What a continued run compares: name, version and sizes, not the place on disk."""
@@ -31,26 +41,28 @@ class DataSet:
             "name": self.name,
             "version": self.version,
             "train_records": len(self.train),
-            "test_records": len(self.test),
+            "test_records": len(self.test) if self.test is not None else 0,
         }
 
 
 def open_dataset(
     name: str, data_dir: str | None = None, train_split: str = "train", test_split: str | None = None
 ) -> DataSet:
-    """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...).
+    """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...), or,
+    as 'folder:PATH', a folder of images (data/folder.py).
 
     data_dir: the folder that holds data sets; None means $TFDS_DATA_DIR, else TFDS's own default.
     splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'; test_split None means 'validation' where there is
-              one (ImageNet's 'test' has no labels), else 'test'.
+              one (ImageNet's 'test' has no labels), else 'test', else none.
 
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
-    Raises UserError when it is missing, is stored in another format, or lacks the split or an image and a label.
+    Raises UserError when it is missing, is stored in another format, or lacks the split or an image.
     """
     if not name:
-        raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, or digits")
-    default = tfds.core.constants.DATA_DIR or "~/tensorflow_datasets"  # TFDS takes an empty variable for a path
-    root = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
+        raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, folder:PATH, or digits")
+    if name.startswith(FOLDER):
+        return _open_folder(name, train_split, test_split)
+    root = data_root(data_dir)
     if name == "digits":
         try:
             digits.prepare(os.fspath(root))
@@ -61,27 +73,72 @@ def open_dataset(
             ) from None
     builder = _find(name, root)
     _check_format(builder, name)
-    _check_features(builder, name)
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    test_split = test_split or ("validation" if "validation" in builder.info.splits else "test")
-    parts = {}
-    for key, split in (("train_split", train_split), ("test_split", test_split)):
-        try:
-            parts[key] = builder.as_data_source(split=split, decoders=decoders)
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                f"Data set {name} has no split {split!r} ({_first_line(error)}).\n"
-                f"  expected: one of {', '.join(sorted(builder.info.splits))}, or a part such as 'train[:90%]'\n"
-                f"  change:   --config.data.{key}=..."
-            ) from None
+    features = dict(builder.info.features)
+    _check_features(features, name)
+    decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(features["image"], tfds.features.Image) else None
+    label = features.get("label")
     return DataSet(
         name=name,
         version=str(builder.version),
         directory=os.fspath(builder.data_dir),
-        train=parts["train_split"],
-        test=parts["test_split"],
-        classes=builder.info.features["label"].num_classes,
+        classes=label.num_classes if isinstance(label, tfds.features.ClassLabel) else None,
+        **_open_splits(
+            name,
+            set(builder.info.splits),
+            {"train": train_split, "test": test_split},
+            lambda split: builder.as_data_source(split=split, decoders=decoders),
+        ),
+        **_statistics(Path(builder.data_dir)),
     )
+
+
+def data_root(data_dir: str | None) -> epath.Path:
+    """The folder that holds data sets, absolute."""
+    default = tfds.core.constants.DATA_DIR or "~/tensorflow_datasets"  # TFDS takes an empty variable for a path
+    return epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
+
+
+def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
+    root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
+    found = folder.scan(root)
+
+    def open_split(spec: str) -> folder.ImageFolder:
+        split = spec.partition("[")[0]
+        return found.splits[split].part(spec, split)
+
+    return DataSet(
+        name=name,
+        version="as it lies there",
+        directory=os.fspath(root),
+        classes=len(found.classes) if found.classes else None,
+        **_open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split),
+    )
+
+
+def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open_split) -> dict[str, Sequence | None]:
+    """'train' and 'test', the latter found by itself when it is None, and None when there is none."""
+    usual = [split for split in ("validation", "test") if split in known]
+    wanted = wanted | {"test": wanted["test"] or (usual[0] if usual else None)}
+    parts = dict.fromkeys(wanted)
+    for key, split in wanted.items():
+        if split is None:
+            continue
+        try:
+            parts[key] = open_split(split)
+        except (KeyError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"Data set {name} has no split {split!r} ({_first_line(error)}).\n"
+                f"  expected: one of {', '.join(sorted(known))}, or a part such as 'train[:90%]'\n"
+                f"  change:   --config.data.{key}_split=..."
+            ) from None
+        if not len(parts[key]):
+            raise UserError(f"Split {split!r} of data set {name} is empty.\n  change:   --config.data.{key}_split=...")
+    return parts
+
+
+def _statistics(directory: Path) -> dict[str, tuple[float, ...]]:
+    file = directory / STATISTICS
+    return {key: tuple(values) for key, values in json.loads(file.read_text()).items()} if file.exists() else {}
 
 
 def _find(name: str, root: epath.Path) -> tfds.core.DatasetBuilder:
@@ -108,18 +165,21 @@ def _is_version(text: str) -> bool:
 
 
 def _how_to_prepare(name: str, root: epath.Path) -> str:
-    fetch = (
-        "  fetch:    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (free, with an\n"
-        "            account; 138 GB and 6.3 GB) into a folder DIR\n"
-        if name == "imagenet2012"
-        else ""
-    )
-    manual = " --manual_dir=DIR" if name == "imagenet2012" else ""
+    if name == "imagenet2012":
+        prepare = (
+            "  fetch:    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (free, but\n"
+            "            with an account; 138 GB and 6.3 GB) into a folder DIR\n"
+            f"  prepare:  python -m repre_jax.tools.prepare imagenet2012 --from=DIR --data-dir={root}\n"
+        )
+    else:
+        prepare = (
+            "  prepare:  pip install tensorflow   (preparing needs it, training does not)\n"
+            f"            tfds build {name} --file_format=array_record --data_dir={root}\n"
+            "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"
+        )
     return (
         f"Data set {name} was not found: no prepared version in {root / name}.\n"
-        f"{fetch}"
-        f"  prepare:  pip install tensorflow   (preparing needs it, training does not; best in another environment)\n"
-        f"            tfds build {name} --file_format=array_record --data_dir={root}{manual}\n"
+        f"{prepare}"
         f"  change:   --config.data.dir=... or the variable TFDS_DATA_DIR, if it lies elsewhere\n"
         f"  meanwhile, without any download:  {DEMO}"
     )
@@ -128,20 +188,25 @@ def _how_to_prepare(name: str, root: epath.Path) -> str:
 def _check_format(builder: tfds.core.DatasetBuilder, name: str) -> None:
     file_format = getattr(builder.info.file_format, "value", "an unknown format")
     if file_format != "array_record":
+        root = Path(builder.data_dir).parents[len(Path(name.partition(":")[0]).parts)]
+        place = Path(builder.data_dir).relative_to(root)
         raise UserError(
             f"Data set {name} in {builder.data_dir} is stored as {file_format}.\n"
             "  expected: array_record, which allows random access\n"
-            f"  prepare:  tfds build {name} --file_format=array_record, into another --data_dir"
+            "  convert:  pip install tensorflow   (converting needs it, training does not)\n"
+            f"            tfds convert_format --out_file_format=array_record \\\n"
+            f"                --dataset_version_dir={builder.data_dir} --out_dir={root}-array_record/{place}\n"
+            f"  change:   --config.data.dir={root}-array_record"
         )
 
 
-def _check_features(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    features = dict(builder.info.features)
-    image, label = features.get("image"), features.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str) -> None:
+    image = features.get("image")
+    array = isinstance(image, tfds.features.Tensor) and len(image.shape) == 3
+    if not isinstance(image, tfds.features.Image) and not array:
         raise UserError(
             f"Data set {name} has the features {', '.join(features)}.\n"
-            "  expected: one called 'image' and a class called 'label'"
+            "  expected: one called 'image', an Image or a Tensor of three axes; 'label', if there is one, a ClassLabel"
         )
 
 

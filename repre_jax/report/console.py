@@ -65,9 +65,11 @@ def parameter_counts(params: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def dataset(identity: Mapping[str, Any], directory: str, classes: int) -> str:
+def dataset(identity: Mapping[str, Any], directory: str, classes: int | None) -> str:
     """For example 'digits 1.0.0: 1,437 train, 360 test, 10 classes, in ~/tensorflow_datasets/digits/1.0.0'."""
-    sizes = f"{identity['train_records']:,} train, {identity['test_records']:,} test, {classes} classes"
+    labels = f"{classes} classes" if classes else "no labels, so no k-NN"
+    test = f"{identity['test_records']:,} test" if identity["test_records"] else "no test split, so no k-NN"
+    sizes = f"{identity['train_records']:,} train, {test}, {labels}"
     return f"{identity['name']} {identity['version']}: {sizes}, in {directory}"
 
 
@@ -107,23 +109,27 @@ def duration(seconds: float) -> str:
 
 def summary(result: Mapping[str, Any], workdir: Path) -> str:
     """The end of a pre-training run, from its result.json."""
-    points = 100 * (result["knn_top1"] - result["knn_top1_pixels"])
-    verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
     speed = f"; {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
     skipped = result.get("skipped_steps")
     rows = [
         ("steps", f"{result['steps']:,} in {duration(result['seconds'])}, with compilation and k-NN{speed}"),
         *([("", f"{skipped:,} of them skipped: loss or gradient not finite")] if skipped else []),
-        (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
-        ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
-        ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
     ]
+    if result["knn_top1"] is not None:
+        points = 100 * (result["knn_top1"] - result["knn_top1_pixels"])
+        verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
+        rows += [
+            (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
+            ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
+            ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
+        ]
     if result["reconstruction_l1"] is not None:
         share = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]
+        images = result.get("reconstruction_of", "all test images")
         rows += [
             (
                 "reconstruction L1",
-                f"{result['reconstruction_l1']:.4f} over all test images, {share:.0%} of the next line",
+                f"{result['reconstruction_l1']:.4f} over {images}, {share:.0%} of the next line",
             ),
             ("", f"{result['reconstruction_l1_mean_colour']:.4f} painting each image in its mean colour"),
             ("figure", str(workdir / result["figure"])),

@@ -16,6 +16,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "log_every": (1, math.inf),
     "data.workers": (0, 1024),
     "data.test_crop": (0.01, 1),
+    "data.channels": (1, 512),
+    "data.max_unreadable": (0, 1),
     "augment.jitter_probability": (0, 1),
     "augment.grey_probability": (0, 1),
     "augment.flip_probability": (0, 1),

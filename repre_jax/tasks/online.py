@@ -39,6 +39,7 @@ class Evaluation:
         mesh: Mesh,
         *,
         size: tuple[int, int],
+        channels: int,
         crop_fraction: float,
         batch_size: int,
         k: int,
@@ -47,26 +48,28 @@ class Evaluation:
     ):
         """k-NN compares the first `test_records` of test with the first `train_records` of train."""
         self.method, self.dataset, self.mesh = method, dataset, mesh
-        self.size, self.crop_fraction, self.batch_size = size, crop_fraction, batch_size
+        self.size, self.channels, self.crop_fraction, self.batch_size = size, channels, crop_fraction, batch_size
         self.k, self.train_records, self.test_records = k, train_records, test_records
         everywhere = sharding.replicated(mesh)
         self._encode = jax.jit(self._pooled, out_shardings=everywhere)
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
-    def knn(self, state: TrainState) -> float:
+    def knn(self, state: TrainState) -> float | None:
         """Top-1 of the online encoder's pooled feature, 0..1: with every framework the same, also where the authors
-        evaluate the target (DINO); MoCo v3's evaluate the online encoder."""
+        evaluate the target (DINO); MoCo v3's evaluate the online encoder. None without labels or a test split."""
         return self._vote(lambda images: self._encode(state.params["encoder"], images))
 
-    def knn_pixels(self) -> float:
+    def knn_pixels(self) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
         return self._vote(self._pixels)
 
     def reconstruction(self, state: TrainState, examples: int = 8) -> Reconstructions:
-        """Over the whole test split; to be asked only of a method with a branch."""
+        """Over the whole test split, or without one as many training images as k-NN would test; to be asked only of a
+        method with a branch."""
         errors, errors_mean, views, rebuilt = [], [], None, None
-        for images, labels in self._batches(self.dataset.test, None):
+        train, test = self.dataset.train, self.dataset.test
+        for images, labels in self._batches(train, self.test_records) if test is None else self._batches(test, None):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
             errors.append(np.asarray(error)[: len(labels)])
             errors_mean.append(np.asarray(error_mean)[: len(labels)])
@@ -80,14 +83,21 @@ class Evaluation:
             rebuilt=rebuilt,
         )
 
-    def _vote(self, encode) -> float:
+    def _vote(self, encode) -> float | None:
+        if not self.dataset.classes or self.dataset.test is None:
+            return None
         train = features.extract(encode, self._batches(self.dataset.train, self.train_records), self.mesh)
         test = features.extract(encode, self._batches(self.dataset.test, self.test_records), self.mesh)
         return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
 
     def _batches(self, source, limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return loader.test_batches(
-            source, size=self.size, fraction=self.crop_fraction, batch_size=self.batch_size, limit=limit
+            source,
+            size=self.size,
+            fraction=self.crop_fraction,
+            batch_size=self.batch_size,
+            channels=self.channels,
+            limit=limit,
         )
 
     def _normalized(self, images: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader
+from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup
 from repre_jax.tasks.watch import Watch
@@ -56,11 +57,13 @@ def _train(
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
     writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
     total = job.plan.total_steps
+    unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
 
     def seconds() -> float:
         return past.seconds + time.perf_counter() - started
 
     def log(step: int, values: loop.Values) -> None:
+        values = values | {"unreadable": float(len(unreadable))}
         writer.write(step, values)
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
         skipped = watch.skipped(step, values, last=step == total, saved=checkpoints.latest_step())
@@ -76,7 +79,8 @@ def _train(
 
     def knn(step: int, state: TrainState) -> loop.Values:
         del step
-        return {"knn_top1": job.evaluation.knn(state)}
+        top1 = job.evaluation.knn(state)
+        return {} if top1 is None else {"knn_top1": top1}
 
     state = _start(job, checkpoints, past.step)
     collapse = job.method.framework.collapse
@@ -89,6 +93,7 @@ def _train(
         batch_size=config.batch_size,
         start_step=past.step,
         workers=config.data.workers,
+        on_unreadable=unreadable,
     )
     with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(
@@ -146,6 +151,7 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         "knn_top1_pixels": job.evaluation.knn_pixels(),
         "reconstruction_l1": None,
         "reconstruction_l1_mean_colour": None,
+        "reconstruction_of": None,
         "figure": None,
     }
     if job.method.branch is not None:
@@ -155,6 +161,7 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         result |= {
             "reconstruction_l1": measured.l1,
             "reconstruction_l1_mean_colour": measured.l1_mean_colour,
+            "reconstruction_of": "training images" if job.dataset.test is None else "all test images",
             "figure": figure.name,
         }
     metrics.write_json(workdir / "result.json", result)

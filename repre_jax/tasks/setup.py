@@ -36,6 +36,7 @@ FRAMEWORKS = {
     "simsiam": simsiam.build,
 }
 SCHEDULE_KEYS = ("momentum", "momentum_end")  # of config.framework; they are in the plan
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # of pixels in 0..1
 OPTIMIZER_KEYS = ("b1", "b2", "eps", "momentum", "trust_coefficient", "clip_norm", "clip_each")
 
 
@@ -74,12 +75,13 @@ def build(config: ConfigDict) -> Job:
     mesh = sharding.make_mesh(config.batch_size)
     train_view = views.build_train_view(config)
     plan = build_plan(config, records=len(dataset.train))
-    method = build_method(config, plan)
+    method = build_method(config, plan, dataset)
     evaluation = Evaluation(
         method,
         dataset,
         mesh,
-        size=train_view.size,
+        size=train_view.views.size,
+        channels=config.data.channels,
         crop_fraction=config.data.test_crop,
         batch_size=config.batch_size,
         k=config.knn.k,
@@ -87,7 +89,8 @@ def build(config: ConfigDict) -> Job:
         test_records=config.knn.test_records,
     )
     init = jax.jit(
-        lambda key: method.init_state(key, (*train_view.size, views.CHANNELS)), out_shardings=sharding.replicated(mesh)
+        lambda key: method.init_state(key, (*train_view.views.size, config.data.channels)),
+        out_shardings=sharding.replicated(mesh),
     )
     # A raw uint32 key, because it lies in the state and orbax is to store it like any other array.
     return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(jax.random.PRNGKey(config.seed)))
@@ -95,11 +98,13 @@ def build(config: ConfigDict) -> Job:
 
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     """The table that a run starts with."""
-    view, branch, collapse = job.train_view, job.method.branch, job.method.framework.collapse
+    view, branch, collapse = job.train_view.views, job.method.branch, job.method.framework.collapse
     rebuilt = "both views" if config.repre.views == 2 else "first view"
     sizes = f"{views.VIEWS} of {view.size[0]} x {view.size[1]} pixels a record"
-    if view.local_views:
-        sizes += f", {view.local_views} local ones of {view.local_size[0]} x {view.local_size[1]}"
+    if local := job.train_view.local:
+        sizes += f", {local.count} local ones of {local.size[0]} x {local.size[1]}"
+    if config.data.channels != views.RGB:
+        sizes += f"; {config.data.channels} channels, so that colours are not jittered and not turned to grey"
     return [
         ("devices", console.devices()),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
@@ -143,7 +148,7 @@ def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encod
     else:
         settings.pop("flavour", None)  # every config has one, for ViT
     size = size or views.image_size(config)
-    return build_encoder(name, image_size=size, channels=views.CHANNELS, dtype=config.dtype, **settings)
+    return build_encoder(name, image_size=size, channels=config.data.channels, dtype=config.dtype, **settings)
 
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
@@ -194,8 +199,31 @@ def _check_local_views(config: ConfigDict, framework: Framework) -> None:
         raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
 
 
-def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
-    """Encoder, framework with its heads, RePre's branch unless it is off, augmentations and optimiser."""
+def normalisation(config: ConfigDict, dataset: DataSet | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel: the config's, else those measured by `prepare`, else ImageNet's.
+
+    Raises UserError when they do not fit the channels, or there are none for a data set of other channels than RGB.
+    """
+    channels, found = config.data.channels, {}
+    for key, usual in IMAGENET.items():
+        measured = getattr(dataset, key) if dataset else None
+        values = config.data[key] or measured or (usual if channels == views.RGB else None)
+        if values is None and dataset:
+            raise UserError(
+                f"data.{key} is not set, and {dataset.name} has {channels} channels and was not measured.\n"
+                f"  change:   --config.data.{key}='(...)', or write it with python -m repre_jax.tools.prepare folder"
+            )
+        found[key] = tuple(values or (1.0,) * channels)
+    checks.numbers("data.mean", found["mean"], channels, 0, 1)
+    checks.numbers("data.std", found["std"], channels, 1e-6, 1)
+    return found["mean"], found["std"]
+
+
+def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | None = None) -> Pretraining:
+    """Encoder, framework with its heads, RePre's branch unless it is off, augmentations and optimiser.
+
+    dataset: asked for its pixels' mean and deviation; None before it is open, when nothing is trained either.
+    """
     framework = build_framework(config, plan)
     encoder = encoder_of(config)
     if config.augment.local_views:
@@ -207,8 +235,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
             views=config.repre.views,
             balance_lr_scale=config.repre.balance_lr_scale,
         )
-    checks.numbers("data.mean", config.data.mean, views.CHANNELS, 0, 1)
-    checks.numbers("data.std", config.data.std, views.CHANNELS, 1e-6, 1)
+    mean, std = normalisation(config, dataset)
     rules = tuple(config.optim.rules) + (branch.rules() if branch else ())
     optimizer = optim.build(
         config.optim.name,
@@ -226,8 +253,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan) -> Pretraining:
         branch=branch,
         optimizer=optimizer,
         momentum=plan.momentum,
-        mean=config.data.mean,
-        std=config.data.std,
+        mean=mean,
+        std=std,
         augmentation=augmentation[: views.VIEWS],
         local_augmentation=augmentation[views.VIEWS] if config.augment.local_views else None,
         rules=rules,

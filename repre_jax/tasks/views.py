@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from repre_jax.core.errors import UserError
+from repre_jax.data import photometric
+from repre_jax.data.crops import ENLARGE, RandomCrops
 from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
 from repre_jax.tasks import checks
 
-CHANNELS = 3
 VIEWS = 2
+RGB = 3
 
 
 def image_size(config: ConfigDict) -> tuple[int, int]:
@@ -42,15 +44,21 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
         checks.numbers(f"augment.{name}", augment[name], kinds + unused, 0, 1)
     checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
     checks.span("augment.blur_sigma", augment.blur_sigma, 100)
+    if augment.colours not in photometric.OPERATIONS:
+        raise UserError(
+            f"Unknown augment.colours {augment.colours!r}.\n  expected: {' or '.join(photometric.OPERATIONS)}"
+        )
+    coloured = config.data.channels == RGB
     return tuple(
         Photometric(
             jitter=tuple(augment.jitter),
-            jitter_probability=augment.jitter_probability,
-            grey_probability=augment.grey_probability,
+            jitter_probability=augment.jitter_probability if coloured else 0.0,
+            grey_probability=augment.grey_probability if coloured else 0.0,
             blur_probability=augment.blur_probability[view],
             blur_sigma=tuple(augment.blur_sigma),
             solarize_probability=augment.solarize_probability[view],
             flip_probability=augment.flip_probability,
+            colours=augment.colours,
         )
         for view in range(kinds)
     )
@@ -58,16 +66,15 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
 
 def build_train_view(config: ConfigDict) -> TrainView:
     """The host's half: decode, random resized crops."""
-    checks.span("augment.crop_scale", config.augment.crop_scale, 1)
-    checks.span("augment.crop_ratio", config.augment.crop_ratio, 100)
-    checks.span("augment.local_scale", config.augment.local_scale, 1)
-    return TrainView(
-        seed=config.seed,
-        views=VIEWS,
-        size=image_size(config),
-        scale=tuple(config.augment.crop_scale),
-        ratio=tuple(config.augment.crop_ratio),
-        local_views=config.augment.local_views,
-        local_size=local_size(config),
-        local_scale=tuple(config.augment.local_scale),
-    )
+    augment = config.augment
+    checks.span("augment.crop_scale", augment.crop_scale, 1)
+    checks.span("augment.crop_ratio", augment.crop_ratio, 100)
+    checks.span("augment.local_scale", augment.local_scale, 1)
+    if augment.interpolation not in ENLARGE:
+        raise UserError(f"Unknown augment.interpolation {augment.interpolation!r}.\n  expected: {' or '.join(ENLARGE)}")
+
+    def crops(count: int, size: tuple[int, int], scale: Sequence[float]) -> RandomCrops:
+        return RandomCrops(count, size, tuple(scale), tuple(augment.crop_ratio), augment.interpolation)
+
+    local = crops(augment.local_views, local_size(config), augment.local_scale) if augment.local_views else None
+    return TrainView(config.seed, crops(VIEWS, image_size(config), augment.crop_scale), local, config.data.channels)

@@ -1,0 +1,132 @@
+"""A folder of images as it lies on the disk: flat, nested or one folder a class; labels and splits may be missing."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from repre_jax.core.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".npy")
+ENCODED = (1, 3, 4)  # channels of images that are stored as they are; others become arrays
+SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}  # folder -> split
+
+
+@dataclass(frozen=True)
+class ImageFolder(Sequence):
+    """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int or -1}.
+
+    A .npy file gives its array, uint8 [h, w, channels], instead of bytes.
+    """
+
+    root: str
+    files: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict:
+        name = self.files[index]
+        path = Path(self.root, name)
+        image = np.load(path, allow_pickle=False) if name.endswith(".npy") else path.read_bytes()
+        return {"image": image, "file_name": name} | ({"label": self.labels[index]} if self.labels else {})
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(Path(self.root, name).stat().st_size for name in self.files)
+
+    def part(self, instruction: str, split: str) -> "ImageFolder":
+        """The records that `instruction`, in TFDS's syntax, takes of this split of the given name."""
+        whole = tfds.core.SplitInfo(name=split, shard_lengths=[len(self)], num_bytes=0)
+        (taken,) = tfds.core.ReadInstruction.from_spec(instruction).to_absolute({split: whole})
+        span = slice(taken.from_, taken.to)
+        return ImageFolder(self.root, self.files[span], self.labels[span] if self.labels else None)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The splits of a folder by name ('train' always), and its classes' names, None without labels."""
+
+    splits: dict[str, ImageFolder]
+    classes: tuple[str, ...] | None
+
+
+def scan(root: Path) -> Folder:
+    """Finds the images below `root`. Folders called train, val, validation or test are splits; else all is 'train'.
+
+    Labels are the names of the folders, sorted, if each image lies in one of at least two folders directly below its
+    split; the other splits must not have more. Hidden files and other suffixes than SUFFIXES are passed over.
+
+    Raises UserError when it is no folder, or one without images.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder.\n  expected: --config.data.name=folder:PATH, a folder with images")
+    folders = {SPLITS[name]: root / name for name in SPLITS if (root / name).is_dir()}
+    if "train" not in folders:
+        folders = {"train": root}
+    found = {split: tuple(_images(folder)) for split, folder in folders.items()}
+    if not found["train"]:
+        raise UserError(f"There are no images in {folders['train']}.\n  expected: files called *{', *'.join(SUFFIXES)}")
+    classes = _classes(found["train"])
+    if classes and any(set(_parents(files)) - set(classes) for files in found.values()):
+        classes = None
+    splits = {}
+    for split, files in found.items():
+        labels = tuple(classes.index(name) for name in _parents(files)) if classes else None
+        splits[split] = ImageFolder(os.fspath(folders[split]), files, labels)
+    return Folder(splits, classes)
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """Paths below the folder, sorted."""
+    for place, names, files in os.walk(folder, followlinks=True):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for file in sorted(files):
+            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+                yield os.fspath(Path(place, file).relative_to(folder))
+
+
+def _parents(files: Sequence[str]) -> list[str]:
+    return [file.rpartition(os.sep)[0] for file in files]
+
+
+def _classes(files: Sequence[str]) -> tuple[str, ...] | None:
+    names = sorted(set(_parents(files)))
+    return tuple(names) if len(names) > 1 and all(name and os.sep not in name for name in names) else None
+
+
+class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A folder of images as a TFDS data set: image, file_name and, with class folders, label."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, found: Folder, channels: int, read: Callable[[str, Sequence], Iterator[dict]], **settings):
+        """read: a split's name and files -> the records to be written."""
+        self._found, self._channels, self._read = found, channels, read
+        super().__init__(**settings)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        if self._channels in ENCODED:
+            image = tfds.features.Image(shape=(None, None, self._channels))
+        else:
+            image = tfds.features.Tensor(shape=(None, None, self._channels), dtype=np.uint8, encoding="zlib")
+        features = {"image": image, "file_name": tfds.features.Text()}
+        if self._found.classes:
+            features["label"] = tfds.features.ClassLabel(names=self._found.classes)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="A folder of images.",
+            features=tfds.features.FeaturesDict(features),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager  # nothing to download
+        return {split: self._generate_examples(split, images) for split, images in self._found.splits.items()}
+
+    def _generate_examples(self, split: str, images: ImageFolder) -> Iterator[tuple[str, dict]]:
+        for record in self._read(split, images):
+            yield record["file_name"], record

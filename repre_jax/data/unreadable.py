@@ -1,0 +1,40 @@
+"""Records that could not be read and were replaced: each is named once, and too many end the run."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops
+
+SHOWN = 50  # names in the message that ends a run
+
+
+class Unreadable:
+    """To be called with the number of each record that was replaced."""
+
+    def __init__(self, source: Sequence[Mapping], channels: int, largest_share: float, say: Callable[[str], None]):
+        """largest_share: of the records, 0..1, beyond which the run ends. say: prints a line."""
+        self.source, self.channels, self.largest_share, self.say = source, channels, largest_share, say
+        self._lines: dict[int, str] = {}
+
+    def __call__(self, number: int) -> None:
+        """Raises UserError once there are too many."""
+        if number in self._lines:
+            return
+        record = self.source[number]
+        try:
+            crops.decode(record["image"], self.channels)
+            reason = "readable now"  # a disk that fails now and then
+        except crops.UnreadableImage as error:
+            reason = str(error).splitlines()[0]
+        name = record.get("file_name", f"record {number}")
+        self._lines[number] = f"{name.decode() if isinstance(name, bytes) else name}: {reason}"
+        self.say(f"Warning: another record took the place of {self._lines[number]}")
+        if len(self) > self.largest_share * len(self.source):
+            lines = "".join(f"\n  {line}" for line in list(self._lines.values())[:SHOWN])
+            raise UserError(
+                f"{len(self):,} of {len(self.source):,} records could not be read.{lines}\n"
+                "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
+            )
+
+    def __len__(self) -> int:
+        return len(self._lines)

@@ -1,0 +1,1 @@
+"""Utilities beside training: `python -m repre_jax.tools.NAME --help`."""

@@ -1,0 +1,208 @@
+"""Writes a data set in TFDS's layout, as ArrayRecord, without TensorFlow.
+
+  python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, or train/ and val/ folders
+  python -m repre_jax.tools.prepare folder --from DIR --name N  any folder of images; also measures mean and std
+
+What is written appears under its name only when it is whole. An interrupted start is begun anew by the next.
+"""
+
+import argparse
+import io
+import json
+import os
+import shutil
+import sys
+import threading
+import types
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from PIL import Image
+from tqdm import tqdm
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops, folder, imagenet, sources
+
+THREADS = min(16, os.cpu_count() or 1)
+AHEAD = 64  # images that are read and checked ahead of the writer
+IN_MEMORY = 1000 << 20  # bytes of a split that TFDS shuffles in memory; more goes through temporary files
+SPARE = 0.05  # of what is written: keys and the records' frame
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("imagenet2012", "folder"))
+    parser.add_argument("--from", dest="origin", type=Path, required=True, metavar="DIR", help="where the images lie")
+    parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
+    parser.add_argument("--name", help="of the data set made from a folder, as --config.data.name will have it")
+    parser.add_argument(
+        "--channels", type=int, default=3, help="of a folder's images: 3 (RGB), 1 (grey) or as many as they have"
+    )
+    parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
+    arguments = parser.parse_args(argv)
+    try:
+        if not arguments.origin.is_dir():
+            raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
+        prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
+        print(prepare(arguments, Path(sources.data_root(arguments.data_dir))), flush=True)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("Interrupted; nothing was written. The same command begins anew.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
+    found = imagenet.find(arguments.origin)
+    missing = found.missing()
+    for split, place in found.places.items():
+        print(f"  {split:<11} {len(found.entries[split]):>9,} images in {place}")
+    if not found.entries or (missing and not arguments.partial):
+        lines = "".join(f"\n  missing:  {line}" for line in missing)
+        raise UserError(
+            f"ImageNet is not whole in {arguments.origin}.{lines}\n"
+            "  fetch:    both archives from https://image-net.org (free, with an account) into that folder\n"
+            "  change:   --partial, to go on with what is there"
+        )
+    reader = _Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
+    _write(imagenet.ImageNet(found, reader, **_place(root)), found.size(), reader)
+    return f"Written. To train on it:  python main.py --config configs/moco_vit_s.py --config.data.dir={root}"
+
+
+def _folder(arguments: argparse.Namespace, root: Path) -> str:
+    name = arguments.name or ""
+    if not name.isidentifier() or not name.islower():
+        raise UserError(f"--name is {name!r}.\n  expected: small letters, digits and _, as in --name=my_photos")
+    found = folder.scan(arguments.origin)
+    labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
+    for split, images in found.splits.items():
+        print(f"  {split:<11} {len(images):>9,} images, {labelled}")
+    statistics = _Statistics(arguments.channels)
+    reader = _Reader(statistics.stored, skip=arguments.skip_unreadable)
+    kind = types.new_class(
+        "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
+    )
+    builder = kind(found, arguments.channels, reader, **_place(root))
+    _write(builder, sum(images.size() for images in found.splits.values()), reader)
+    measured = statistics.result()
+    (Path(builder.data_dir) / sources.STATISTICS).write_text(json.dumps(measured) + "\n")
+    print("".join(f"  {key:<11} {', '.join(f'{x:.4f}' for x in values)}\n" for key, values in measured.items()), end="")
+    return f"Written. To train on it:  python main.py --config configs/moco_vit_s.py --config.data.name={name}"
+
+
+class _Statistics:
+    """Mean and standard deviation per channel over all pixels of the training images, of values in 0..1."""
+
+    def __init__(self, channels: int):
+        self.channels = channels
+        self._lock = threading.Lock()
+        self._count, self._sums = 0, np.zeros((2, channels))
+
+    def stored(self, image: bytes | np.ndarray, split: str) -> bytes | np.ndarray:
+        """What is written for this image, which is measured if it is in 'train'."""
+        pixels = crops.decode(image, self.channels)
+        if split == "train":
+            values = pixels.reshape(-1, self.channels).astype(np.float64) / 255
+            with self._lock:
+                self._count += len(values)
+                self._sums += (values.sum(axis=0), (values * values).sum(axis=0))
+        if self.channels not in folder.ENCODED:
+            return pixels
+        return _png(pixels) if isinstance(image, np.ndarray) else image
+
+    def result(self) -> dict[str, list[float]]:
+        mean, square = self._sums / self._count
+        return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean * mean, 0)).tolist()}
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+class _Reader:
+    """Reads images ahead of the writer and keeps the names of those that are not whole."""
+
+    def __init__(self, convert: Callable[[Any, str], Any], skip: bool):
+        """convert: an image as it was found, and its split -> as it is written; raises for what is no whole image."""
+        self.convert, self.skip = convert, skip
+        self.unreadable: list[str] = []
+
+    def __call__(self, split: str, images: Sequence[dict]) -> Iterator[dict]:
+        """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
+        waiting: deque = deque()
+        rest = iter(range(len(images)))
+        with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(images), unit=" images", disable=None) as bar:
+            while True:
+                waiting.extend(pool.submit(self._read, split, images, i) for i in islice(rest, AHEAD - len(waiting)))
+                if not waiting:
+                    break
+                record = waiting.popleft().result()
+                bar.update()
+                if isinstance(record, str):
+                    self.unreadable.append(record)
+                else:
+                    yield record
+        if self.unreadable and not self.skip:
+            raise UserError(
+                f"{len(self.unreadable):,} files are not readable images; nothing was written.\n"
+                + "".join(f"  {line}\n" for line in self.unreadable[:50])
+                + "  change:   fetch these files again, or --skip-unreadable, to leave them out"
+            )
+
+    def _read(self, split: str, images: Sequence[dict], index: int) -> dict | str:
+        """The record, or the name of its file and what is wrong with it."""
+        record = images[index]
+        try:
+            return record | {"image": self.convert(record["image"], split)}
+        except (OSError, ValueError, SyntaxError, UserError) as error:
+            return f"{record['file_name']}: {str(error).splitlines()[0]}"
+
+
+def _place(root: Path) -> dict[str, Any]:
+    return {"data_dir": os.fspath(root), "file_format": "array_record"}
+
+
+def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> None:
+    """Raises UserError when the place is taken or the disk too small."""
+    place = Path(builder.data_dir)
+    if (place / "dataset_info.json").exists():
+        raise UserError(f"{place} is there already.\n  change:   delete it first, or --data-dir or --name")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f"incomplete.*_{place.name}"):
+        print(f"  Removing what an interrupted start left: {left}")
+        shutil.rmtree(left)
+    written = int(size * (1 + SPARE))
+    needed = written + (written if size > IN_MEMORY else 0)
+    free = shutil.disk_usage(place.parent).free
+    print(f"  disk        {_gigabytes(written)} to be written to {place}; {_gigabytes(needed)} while it is shuffled,")
+    print(f"              {_gigabytes(free)} are free", flush=True)
+    if needed > free:
+        raise UserError(
+            f"The disk is too small: {_gigabytes(needed)} are needed.\n  change:   --data-dir=DIR on another"
+        )
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()  # the reader has its own
+    builder.download_and_prepare()
+    for line in reader.unreadable:
+        print(f"  left out    {line}")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Every kind of image that people have, good and bad: what comes out is defined."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from repre_jax.data import crops
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """500 x 375 pixels, ImageNet's usual size."""
+    return np.asarray(Image.fromarray(load_sample_images().images[0]).resize((500, 375)))
+
+
+def encoded(image, kind="PNG", **settings):
+    stream = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, kind, **settings)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("sampling", ["444", "422", "420", "Gray"])
+def test_jpegs_are_decoded_as_by_pillow_to_a_few_levels(photograph, sampling):
+    jpeg = simplejpeg.encode_jpeg(
+        photograph[..., :1].copy() if sampling == "Gray" else np.ascontiguousarray(photograph),
+        quality=90, colorspace="GRAY" if sampling == "Gray" else "RGB", colorsubsampling=sampling,
+    )  # fmt: skip
+    expected = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).astype(int)
+    difference = np.abs(crops.decode(jpeg) - expected)
+    assert difference.mean() < 2
+    assert np.percentile(difference, 99.9) < 24, "chroma is not smoothed when it is enlarged"
+
+
+def test_grey_is_repeated_or_kept(photograph):
+    grey = encoded(photograph[..., 0], "JPEG")
+    three, one = crops.decode(grey), crops.decode(grey, 1)
+    assert (three.shape, one.shape) == ((375, 500, 3), (375, 500, 1))
+    np.testing.assert_array_equal(three, np.repeat(three[..., :1], 3, axis=-1))
+    luminance = np.asarray(Image.fromarray(photograph).convert("L"))
+    assert np.abs(crops.decode(encoded(photograph, "JPEG", quality=95), 1)[..., 0].astype(int) - luminance).mean() < 2
+
+
+def test_cmyk_becomes_rgb(photograph):
+    cmyk = Image.fromarray(photograph).convert("CMYK")
+    jpeg = encoded(cmyk, "JPEG", quality=95)
+    assert simplejpeg.decode_jpeg_header(jpeg)[2] in ("CMYK", "YCCK")
+    assert np.abs(crops.decode(jpeg).astype(int) - photograph).mean() < 4
+
+
+def test_sixteen_bits_keep_the_upper_eight():
+    values = np.arange(0, 65535, 17, dtype=np.uint16).reshape(-1, 15)
+    np.testing.assert_array_equal(crops.decode(encoded(values))[..., 0], values >> 8)
+    np.testing.assert_array_equal(crops.decode(encoded(values, "TIFF"), 1)[..., 0], values >> 8)
+
+
+def test_palettes_are_looked_up_and_alpha_is_dropped(photograph):
+    small = Image.fromarray(photograph[:40, :50])
+    palette = small.convert("P")
+    np.testing.assert_array_equal(crops.decode(encoded(palette)), np.asarray(palette.convert("RGB")))
+    with_alpha = np.dstack([photograph[:40, :50], np.arange(2000).reshape(40, 50) % 256]).astype(np.uint8)
+    np.testing.assert_array_equal(crops.decode(encoded(with_alpha)), with_alpha[..., :3])
+    np.testing.assert_array_equal(crops.decode(encoded(with_alpha), 4), with_alpha)
+
+
+def test_exif_rotation_is_ignored(photograph):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert crops.decode(encoded(photograph, "JPEG", exif=exif)).shape == (375, 500, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 700), (3, 20_000)])
+def test_extreme_shapes_give_views(height, width):
+    image = crops.decode(encoded(np.full((height, width, 3), 9, np.uint8)))
+    assert image.shape == (height, width, 3)
+    cut = crops.RandomCrops(2, (24, 32), (0.08, 1.0), (3 / 4, 4 / 3), "bicubic")
+    np.testing.assert_array_equal(cut(image, np.random.default_rng(0)), np.full((2, 24, 32, 3), 9))
+    np.testing.assert_array_equal(crops.center_crop(image, size=(24, 32), fraction=0.875), np.full((24, 32, 3), 9))
+
+
+def test_arrays_are_taken_as_they_are():
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    np.testing.assert_array_equal(crops.decode(array, 5), array)
+    cut = crops.RandomCrops(2, (6, 8), (0.5, 1.0), (3 / 4, 4 / 3))
+    assert cut(array, np.random.default_rng(0)).shape == (2, 6, 8, 5)
+    for wrong in (array.astype(np.float32), array[..., 0], array[..., :3], array[:0]):
+        with pytest.raises(crops.UnreadableImage, match="expected: uint8"):
+            crops.decode(wrong, 5)
+
+
+def test_a_harmless_fault_is_no_reason_to_lose_an_image(photograph):
+    """Bytes before a marker, as some of ImageNet's files have: libjpeg warns, Pillow reads on."""
+    jpeg = encoded(photograph, "JPEG")
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(faulty := jpeg[:20] + b"\x00\x11" + jpeg[20:])
+    assert crops.decode(faulty).shape == (375, 500, 3)
+
+
+def bomb():
+    """A PNG header that promises 20,000 x 20,000 pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+
+
+def large_jpeg():
+    """A JPEG whose header has been given 65,000 x 65,000 pixels."""
+    jpeg = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG"))
+    start = jpeg.index(b"\xff\xc0") + 5
+    jpeg[start : start + 4] = struct.pack(">HH", 65_000, 65_000)
+    return bytes(jpeg)
+
+
+def truncated(kind):
+    whole = encoded(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8), kind)
+    return whole[: len(whole) // 2]
+
+
+UNREADABLE = {
+    "nothing": b"",
+    "text": b"not an image",
+    "half a JPEG": truncated("JPEG"),
+    "half a PNG": truncated("PNG"),
+    "only a JPEG's first bytes": b"\xff\xd8\xff\xe0",
+    "a decompression bomb": bomb(),
+    "a huge JPEG": large_jpeg(),
+    "floating point": encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_is_no_whole_image_is_refused(data):
+    with pytest.raises(crops.UnreadableImage):
+        crops.decode(data)
+
+
+def test_an_image_of_other_channels_is_refused(photograph):
+    with pytest.raises(crops.UnreadableImage, match=r"expected: uint8 \[height, width, 4\]"):
+        crops.decode(encoded(photograph), 4)
+
+
+@pytest.mark.parametrize(("interpolation", "reference"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
+def test_resizing_is_pillows_to_a_few_levels(photograph, interpolation, reference):
+    """Enlarged: the same filter. Shrunk: the average of what a pixel covers against Pillow's widened filter."""
+    for box, largest in ((photograph[100:160, 100:180], 2.0), (photograph, 6.0)):
+        expected = np.asarray(Image.fromarray(box).resize((96, 72), reference)).astype(int)
+        assert np.abs(crops.resize(box, (72, 96), interpolation) - expected).mean() < largest

@@ -1,0 +1,107 @@
+"""Own images, as they lie on the disk."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import main
+from repre_jax.core.errors import UserError
+from repre_jax.data import folder, sources
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def fill(root, names, channels=3):
+    """Photographs at these places, each another colour."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = cv2.resize(rng.integers(0, 256, (4, 5, channels), dtype=np.uint8), (40, 30))
+        if path.suffix == ".npy":
+            np.save(path, pixels)
+        else:
+            path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+    return root
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    found = folder.scan(fill(tmp_path, ["b.jpg", "a.PNG".lower(), "c.jpeg", ".hidden.jpg", "d.npy"]))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert found.splits["train"].files == ("a.png", "b.jpg", "c.jpeg", "d.npy")
+    assert found.classes is None
+    assert "label" not in found.splits["train"][0]
+    assert found.splits["train"][0]["image"].startswith(b"\x89PNG")
+    assert found.splits["train"][3]["image"].shape == (30, 40, 3)
+
+
+def test_nested_folders_have_no_labels(tmp_path):
+    found = folder.scan(fill(tmp_path, ["2024/may/a.jpg", "2024/june/b.jpg", "c.jpg"]))
+    assert sorted(found.splits["train"].files) == ["2024/june/b.jpg", "2024/may/a.jpg", "c.jpg"]
+    assert found.classes is None
+
+
+def test_class_folders_are_labels(tmp_path):
+    found = folder.scan(fill(tmp_path, ["dog/1.jpg", "cat/1.jpg", "cat/2.jpg"]))
+    assert found.classes == ("cat", "dog")
+    assert [found.splits["train"][i]["label"] for i in range(3)] == [0, 0, 1]
+
+
+def test_splits_are_folders_too(tmp_path):
+    found = folder.scan(fill(tmp_path, ["train/cat/1.jpg", "train/dog/1.jpg", "val/dog/9.jpg", "other/x.jpg"]))
+    assert set(found.splits) == {"train", "validation"}
+    assert found.splits["validation"][0]["label"] == 1
+    fill(tmp_path, ["val/cow/1.jpg"])
+    assert folder.scan(tmp_path).classes is None, "a class that training does not have"
+
+
+def test_splits_are_cut_as_tfds_does(tmp_path):
+    fill(tmp_path, [f"{i:02}.jpg" for i in range(20)])
+    dataset = sources.open_dataset(f"folder:{tmp_path}", None, "train[:75%]", "train[75%:]")
+    assert (len(dataset.train), len(dataset.test)) == (15, 5)
+    assert dataset.test[0]["file_name"] == "15.jpg"
+    assert sources.open_dataset(f"folder:{tmp_path}").test is None
+    with pytest.raises(UserError, match=r"no split 'validation'(.|\n)*expected: one of train, or a part"):
+        sources.open_dataset(f"folder:{tmp_path}", None, "train", "validation")
+    with pytest.raises(UserError, match=r"Split 'train\[:1%\]' .* is empty"):
+        sources.open_dataset(f"folder:{tmp_path}", None, "train[:1%]")
+
+
+def test_what_is_no_folder_of_images_is_named(tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        sources.open_dataset(f"folder:{tmp_path / 'none'}")
+    with pytest.raises(UserError, match=r"no images in .*\n.*\*.jpg"):
+        sources.open_dataset(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(3, ".jpg"), (5, ".npy")])
+def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeypatch, capsys):
+    """No labels, no test split; other channels than RGB switch the colours off and want a mean."""
+    monkeypatch.chdir(ROOT)
+    fill(
+        tmp_path / "images",
+        [f"{i // 8}/{i}{suffix}" for i in range(8)] + [f"x{suffix}"] + [f"y{i}{suffix}" for i in range(30)],
+        channels,
+    )
+    command = [
+        "main.py",
+        "--config=configs/moco_vit_s.py:tiny",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.total_steps=2",
+    ]
+    command += [f"--config.data.name=folder:{tmp_path / 'images'}", f"--config.data.channels={channels}"]
+    statistics = [f"--config.data.{key}={(0.5,) * channels}" for key in ("mean", "std")]
+    if channels == 5:
+        assert main.main([*command, "--config.data.mean=(0.5, 0.5)"]) == 1
+        assert "5 numbers" in capsys.readouterr().err
+    assert main.main([*command, *statistics]) == 0
+    output = capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["knn_top1"] is None
+    assert result["reconstruction_l1"] > 0
+    assert "no labels, so no k-NN" in output
+    assert "over training images" in output
+    assert ("colours are not jittered" in output) == (channels != 3)

@@ -1,0 +1,232 @@
+"""The official archives in miniature, class folders and own folders, written as TFDS would and opened by TFDS."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from test_folder import fill
+
+import main
+from repre_jax.data import crops, imagenet, sources
+from repre_jax.tools import prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("n01440764", "n01443537", "n15075141")
+
+
+def picture(number, kind="JPEG", mode="RGB"):
+    pixels = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize((60 + number, 50)).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def add(archive, name, data):
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+TRAIN = {name: {f"{name}_{i}.JPEG": picture(i) for i in range(4)} for name in CLASSES}
+TRAIN[CLASSES[0]][f"{CLASSES[0]}_0.JPEG"] = picture(7, "PNG")  # as n02105855_2933.JPEG is
+TRAIN[CLASSES[1]][f"{CLASSES[1]}_0.JPEG"] = picture(8, mode="CMYK")
+VALIDATION = {f"ILSVRC2012_val_{number:08}.JPEG": picture(number) for number in (1, 2, 50_000)}
+
+
+@pytest.fixture
+def archives(tmp_path):
+    """Both official archives: train's holds one archive a class, validation's lies flat, not in the names' order."""
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as outer:
+        for name, images in TRAIN.items():
+            inner_bytes = io.BytesIO()
+            with tarfile.open(fileobj=inner_bytes, mode="w") as inner:
+                for file, data in images.items():
+                    add(inner, file, data)
+            add(outer, f"{name}.tar", inner_bytes.getvalue())
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as flat:
+        for file, data in reversed(VALIDATION.items()):
+            add(flat, file, data)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """The same, extracted."""
+    root = tmp_path / "extracted"
+    for name, images in TRAIN.items():
+        (root / "train" / name).mkdir(parents=True)
+        for file, data in images.items():
+            (root / "train" / name / file).write_bytes(data)
+    (root / "val").mkdir()
+    for file, data in VALIDATION.items():
+        (root / "val" / file).write_bytes(data)
+    return root
+
+
+def run(*arguments):
+    return prepare.main([str(argument) for argument in arguments])
+
+
+def records(directory, split):
+    builder = tfds.builder_from_directory(directory)
+    source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+    return {record["file_name"].decode(): record for record in source}, builder
+
+
+@pytest.mark.parametrize("origin", ["archives", "folders"])
+def test_tfds_opens_what_was_prepared(origin, request, tmp_path, capsys):
+    """Under its own name, version, features, labels and file names; images to the byte but for PNG and CMYK."""
+    origin = request.getfixturevalue(origin)
+    assert run("imagenet2012", "--from", origin, "--data-dir", tmp_path / "data", "--partial") == 0
+    output = capsys.readouterr().out
+    for words in ("train              12 images in", "validation          3 images in", "to be written to", "are free"):
+        assert words in output
+    train, builder = records(tmp_path / "data" / "imagenet2012" / "5.1.0", "train")
+    assert (builder.name, str(builder.version)) == ("imagenet2012", "5.1.0")
+    assert builder.info.file_format.value == "array_record"
+    features = builder.info.features
+    assert set(features) == {"image", "label", "file_name"}
+    assert features["label"].names == imagenet.class_names()
+    assert features["image"].shape == (None, None, 3)
+    assert set(train) == {file for images in TRAIN.values() for file in images}
+    for name, images in TRAIN.items():
+        for file, data in images.items():
+            assert features["label"].int2str(train[file]["label"]) == name
+            if file.endswith("_0.JPEG") and name in CLASSES[:2]:
+                with Image.open(io.BytesIO(train[file]["image"])) as image:
+                    assert (image.format, image.mode) == ("JPEG", "RGB")
+                    difference = np.asarray(image).astype(int) - crops.decode(data)
+                assert np.abs(difference).mean() < 3
+            else:
+                assert train[file]["image"] == data
+    validation, _ = records(tmp_path / "data" / "imagenet2012" / "5.1.0", "validation")
+    assert {file: record["image"] for file, record in validation.items()} == VALIDATION
+    labels = (Path(tfds.core.tfds_path("datasets/imagenet2012")) / "validation_labels.txt").read_text().split()
+    for file, record in validation.items():
+        assert features["label"].int2str(record["label"]) == labels[int(file[15:23]) - 1]
+
+
+def test_the_papers_command_trains_on_what_was_prepared(archives, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert run("imagenet2012", "--from", archives, "--data-dir", tmp_path / "data", "--partial") == 0
+    command = ["main.py", "--config=configs/moco_vit_s.py:tiny", "--config.data.name=imagenet2012"]
+    command += [f"--config.data.dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"]
+    assert main.main([*command, "--config.total_steps=2", "--config.knn.k=2"]) == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2
+
+
+def test_what_is_missing_is_said_before_anything_is_written(archives, tmp_path, capsys):
+    (archives / "ILSVRC2012_img_val.tar").unlink()
+    assert run("imagenet2012", "--from", archives, "--data-dir", tmp_path / "data") == 1
+    error = capsys.readouterr().err
+    assert "train: 12 of 1,281,167 images; no image of n01484850, n01491361" in error
+    assert "and 989 more" in error
+    assert "validation: neither ILSVRC2012_img_val.tar nor a folder val/, validation/" in error
+    assert not (tmp_path / "data").exists()
+    assert run("imagenet2012", "--from", tmp_path / "none") == 1
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_missing_validation_images_are_named(folders, tmp_path, capsys):
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data") == 1
+    assert "validation: 3 of 50,000 images; missing ILSVRC2012_val_00000003.JPEG, " in capsys.readouterr().err
+
+
+def test_an_archive_cut_short_is_named(archives, tmp_path, capsys):
+    train = archives / "ILSVRC2012_img_train.tar"
+    train.write_bytes(train.read_bytes()[:30_000])
+    assert run("imagenet2012", "--from", archives, "--data-dir", tmp_path / "data", "--partial") == 1
+    assert "ILSVRC2012_img_train.tar cannot be read" in capsys.readouterr().err
+
+
+def test_a_class_that_imagenet_has_not_is_named(folders, tmp_path, capsys):
+    (folders / "train" / CLASSES[0]).rename(folders / "train" / "kittens")
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
+    assert "classes that ImageNet has not: kittens" in capsys.readouterr().err
+
+
+def test_unreadable_files_are_named_and_nothing_is_half_written(folders, tmp_path, capsys):
+    bad = folders / "train" / CLASSES[2] / f"{CLASSES[2]}_3.JPEG"
+    bad.write_bytes(bad.read_bytes()[:300])
+    command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
+    assert run(*command) == 1
+    error = capsys.readouterr().err
+    assert "1 files are not readable images" in error
+    assert bad.name in error
+    assert not list((tmp_path / "data" / "imagenet2012").iterdir())
+    assert run(*command, "--skip-unreadable") == 0
+    assert f"left out    {bad.name}" in capsys.readouterr().out
+    assert len(records(tmp_path / "data" / "imagenet2012" / "5.1.0", "train")[0]) == 11
+    assert run(*command) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_told_beforehand(folders, tmp_path, capsys, monkeypatch):
+    usage = prepare.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
+    assert "The disk is too small" in capsys.readouterr().err
+
+
+def test_a_killed_start_leaves_nothing_that_the_next_would_take(tmp_path):
+    """kill -9 in the middle of writing: the name is not there; the next start removes what is left and writes all."""
+    fill(tmp_path / "images", [f"{i:04}.jpg" for i in range(3000)])
+    command = [sys.executable, "-m", "repre_jax.tools.prepare", "folder", "--from", tmp_path / "images", "--name=mine"]
+    command += ["--data-dir", tmp_path / "data"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    place = tmp_path / "data" / "mine"
+    deadline = time.monotonic() + 60
+    while not list(place.glob("incomplete.*")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert list(place.glob("incomplete.*"))
+    assert not (place / "1.0.0").exists()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Removing what an interrupted start left" in done.stdout
+    assert [path.name for path in place.iterdir()] == ["1.0.0"]
+    assert len(sources.open_dataset("mine", str(tmp_path / "data")).train) == 3000
+
+
+@pytest.mark.parametrize(("channels", "suffix"), [(3, ".jpg"), (1, ".png"), (3, ".npy"), (5, ".npy")])
+def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_path, capsys):
+    names = [f"train/{'ab'[i % 2]}/{i}{suffix}" for i in range(9)] + [f"val/b/{i}{suffix}" for i in range(3)]
+    root = fill(tmp_path / "images", names, channels)
+    arguments = ("folder", "--from", root, "--name", "mine", "--data-dir", tmp_path, "--channels", channels)
+    assert run(*arguments) == 0
+    assert "--config.data.name=mine" in capsys.readouterr().out
+    dataset = sources.open_dataset("mine", str(tmp_path))
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (9, 3, 2)
+    files = {record["file_name"].decode(): record for record in dataset.train}
+    straight = sources.open_dataset(f"folder:{root}").train
+    pixels = []
+    for record in straight:
+        ours = files[record["file_name"]]
+        assert ours["label"] == record["label"]
+        image = crops.decode(record["image"], channels)
+        np.testing.assert_array_equal(crops.decode(ours["image"], channels), image)
+        pixels.append(image.reshape(-1, channels) / 255)
+    pixels = np.concatenate(pixels)
+    np.testing.assert_allclose(dataset.mean, pixels.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(dataset.std, pixels.std(axis=0), atol=1e-6)
+
+
+def test_a_name_that_would_be_no_name_is_refused(tmp_path, capsys):
+    fill(tmp_path / "images", ["a.jpg"])
+    for name in ("My Photos", "", "3d"):
+        assert run("folder", "--from", tmp_path / "images", f"--name={name}", "--data-dir", tmp_path) == 1
+        assert "small letters" in capsys.readouterr().err
