@@ -57,7 +57,7 @@ def batch_for(method, **settings):
 
 def pixels_of(method, state, views):
     """The augmented views of the state's next step, before normalisation."""
-    return method.augment(jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0), views)
+    return method.augment(state.rng, state.step, views)
 
 
 def random_pixels(method, count=16, seed=0):

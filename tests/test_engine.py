@@ -317,7 +317,7 @@ def test_local_views_are_augmented_with_their_own_settings_and_draws():
     views = batch_for(method)
     views.local[:, 1] = views.local[:, 0]
     state = init(method)
-    pixels = jax.jit(method.augment)(state.rng, views)
+    pixels = jax.jit(method.augment)(state.rng, 0, views)
     np.testing.assert_allclose(pixels.views, views.images / 255, atol=1e-6)
     assert np.abs(pixels.local[:, 0] - views.local[:, 0] / 255).max() > 0.1
     assert np.abs(pixels.local[:, 0] - pixels.local[:, 1]).max() > 0.01
@@ -330,6 +330,6 @@ def test_no_two_views_share_their_draws():
     _, method = build("tiny", "dino", **off)
     views = batch_for(method)
     grey = dataclasses.replace(views, images=np.full_like(views.images, 100), local=np.full_like(views.local, 100))
-    pixels = jax.jit(method.augment)(jax.random.PRNGKey(0), grey)
+    pixels = jax.jit(method.augment)(jax.random.PRNGKey(0), 0, grey)
     factors = np.concatenate([np.asarray(p)[..., 0, 0, 0].ravel() for p in (pixels.views, pixels.local)])
     assert len(set(factors.tolist())) == len(factors) == 16 * 4

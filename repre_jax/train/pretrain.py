@@ -194,12 +194,12 @@ class Pretraining:
 
     def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
         """Augmentation and `step`: the new state, and float32 scalars to log."""
-        key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), AUGMENT)
-        new_state, metrics, _ = self.step(state, self.augment(key, batch))
+        new_state, metrics, _ = self.step(state, self.augment(state.rng, state.step, batch))
         return new_state, metrics
 
-    def augment(self, key: jax.Array, batch: Views) -> Pixels:
-        """The device's half of the augmentation."""
+    def augment(self, rng: jax.Array, step: jax.Array | int, batch: Views) -> Pixels:
+        """The device's half of the augmentation, as in the run with this base key after `step` finished steps."""
+        key = jax.random.fold_in(jax.random.fold_in(rng, step), AUGMENT)
         views = photometric.augment(key, batch.images, self.augmentation)
         if batch.local is None:
             return Pixels(views)
