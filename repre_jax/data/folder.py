@@ -104,9 +104,17 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, found: Folder, channels: int, read: Callable[[str, Sequence], Iterator[dict]], **settings):
-        """read: a split's name and files -> the records to be written."""
-        self._found, self._channels, self._read = found, channels, read
+    def __init__(
+        self,
+        found: Folder,
+        channels: int,
+        read: Callable[[str, Sequence], Iterator[dict]],
+        measured: Callable[[], dict[str, list[float]]],
+        **settings,
+    ):
+        """read: a split's name and files -> the records to be written. measured: what to keep of them beside, asked
+        when all have been read (metadata.json)."""
+        self._found, self._channels, self._read, self._measured = found, channels, read, measured
         super().__init__(**settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -121,6 +129,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             builder=self,
             description="A folder of images.",
             features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
@@ -130,3 +139,4 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, split: str, images: ImageFolder) -> Iterator[tuple[str, dict]]:
         for record in self._read(split, images):
             yield record["file_name"], record
+        self.info.metadata.update(self._measured())

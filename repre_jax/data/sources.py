@@ -15,7 +15,7 @@ from repre_jax.data import digits, folder
 
 DEMO = "python main.py --config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
-STATISTICS = "pixel_statistics.json"  # what `prepare folder` measures, beside the records
+METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,9 @@ def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open
 
 
 def _statistics(directory: Path) -> dict[str, tuple[float, ...]]:
-    file = directory / STATISTICS
-    return {key: tuple(values) for key, values in json.loads(file.read_text()).items()} if file.exists() else {}
+    file = directory / METADATA
+    found = json.loads(file.read_text()) if file.exists() else {}
+    return {key: tuple(found[key]) for key in ("mean", "std") if key in found}
 
 
 def _find(name: str, root: epath.Path) -> tfds.core.DatasetBuilder:

@@ -94,6 +94,8 @@ def _train(
         start_step=past.step,
         workers=config.data.workers,
         on_unreadable=unreadable,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
     )
     with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(

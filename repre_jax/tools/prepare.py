@@ -8,7 +8,6 @@ What is written appears under its name only when it is whole. An interrupted sta
 
 import argparse
 import io
-import json
 import os
 import shutil
 import sys
@@ -93,11 +92,10 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     kind = types.new_class(
         "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
     )
-    builder = kind(found, arguments.channels, reader, **_place(root))
+    builder = kind(found, arguments.channels, reader, statistics.result, **_place(root))
     _write(builder, sum(images.size() for images in found.splits.values()), reader)
-    measured = statistics.result()
-    (Path(builder.data_dir) / sources.STATISTICS).write_text(json.dumps(measured) + "\n")
-    print("".join(f"  {key:<11} {', '.join(f'{x:.4f}' for x in values)}\n" for key, values in measured.items()), end="")
+    for key, values in statistics.result().items():
+        print(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
     return f"Written. To train on it:  python main.py --config configs/moco_vit_s.py --config.data.name={name}"
 
 
@@ -144,7 +142,7 @@ class _Reader:
         """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
         waiting: deque = deque()
         rest = iter(range(len(images)))
-        with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(images), unit=" images", disable=None) as bar:
+        with ThreadPoolExecutor(THREADS) as pool, _progress(split, len(images)) as bar:
             while True:
                 waiting.extend(pool.submit(self._read, split, images, i) for i in islice(rest, AHEAD - len(waiting)))
                 if not waiting:
@@ -169,6 +167,11 @@ class _Reader:
             return record | {"image": self.convert(record["image"], split)}
         except (OSError, ValueError, SyntaxError, UserError) as error:
             return f"{record['file_name']}: {str(error).splitlines()[0]}"
+
+
+def _progress(split: str, total: int) -> tqdm:
+    """A bar; in a file a line every half a minute."""
+    return tqdm(total=total, desc=f"  {split}", unit=" images", mininterval=0.1 if sys.stderr.isatty() else 30)
 
 
 def _place(root: Path) -> dict[str, Any]:
