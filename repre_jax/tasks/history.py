@@ -14,6 +14,7 @@ from repre_jax.core.errors import UserError
 FREE_KEYS = (
     "data.dir",
     "data.workers",
+    "data.max_unreadable",
     "log_every",
     "collapse_patience",
     "stop_after_skipped",

@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
+    print(f"Listing the images in {arguments.origin}; in an archive that takes a while.", flush=True)
     found = imagenet.find(arguments.origin)
     missing = found.missing()
     for split, place in found.places.items():
