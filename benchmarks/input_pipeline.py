@@ -13,6 +13,7 @@ ArrayRecord. Everything but the end-to-end part runs on one core. 'image' means 
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -101,6 +102,11 @@ def pillow_jitter(image: Image.Image, rng: random.Random, strengths) -> Image.Im
     return image
 
 
+def large_views(config) -> loader.TrainView:
+    """Without DINO's local views, which the Pillow side does not make."""
+    return dataclasses.replace(views.build_train_view(config), local=None)
+
+
 def seconds_per_image(do: Callable, items: Iterable) -> float:
     """Mean over the items of the second half; the first half warms caches up."""
     items = list(items)
@@ -114,7 +120,7 @@ def seconds_per_image(do: Callable, items: Iterable) -> float:
 
 def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     """Seconds an image of each stage, one after the other on this core."""
-    view, kinds = views.build_train_view(config), views.build_augmentation(config)
+    view, kinds = large_views(config), views.build_augmentation(config)
     encoded = [dataset.train[i]["image"] for i in range(len(dataset.train))]
     images = [crops.decode(data) for data in encoded]
     samples = [view(image, np.random.default_rng(i)) for i, image in enumerate(images)]
@@ -146,9 +152,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
 
 def end_to_end(dataset: sources.DataSet, config, workers: int, batches: int) -> float:
     """Images a second of the loader with worker processes, over all cores."""
-    stream = loader.train_batches(
-        dataset.train, views.build_train_view(config), batch_size=BATCH, start_step=0, workers=workers
-    )
+    stream = loader.train_batches(dataset.train, large_views(config), batch_size=BATCH, start_step=0, workers=workers)
     for _ in range(2 * workers):
         next(stream)
     started = time.perf_counter()
@@ -202,8 +206,8 @@ def run() -> None:
     for name, value in result.items():
         print(f"  {name:<34} {value:.2f}")
     if arguments.images_per_second:
-        workers = math.ceil(arguments.images_per_second * host)
-        print(f"  {arguments.images_per_second:g} images/s want --config.data.workers={workers} and as many cores")
+        workers = math.ceil(arguments.images_per_second * arguments.workers / rate)
+        print(f"  {arguments.images_per_second:g} images/s want --config.data.workers={workers}, at a core each")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def test_extreme_shapes_give_views(height, width):
 def test_arrays_are_taken_as_they_are():
     array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
     np.testing.assert_array_equal(crops.decode(array, 5), array)
+    np.testing.assert_array_equal(crops.decode(array_bytes(array), 5), array)
     cut = crops.RandomCrops(2, (6, 8), (0.5, 1.0), (3 / 4, 4 / 3))
     assert cut(array, np.random.default_rng(0)).shape == (2, 6, 8, 5)
     for wrong in (array.astype(np.float32), array[..., 0], array[..., :3], array[:0]):
@@ -119,6 +120,12 @@ def large_jpeg():
     return bytes(jpeg)
 
 
+def array_bytes(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
 def truncated(kind):
     whole = encoded(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8), kind)
     return whole[: len(whole) // 2]
@@ -132,6 +139,8 @@ UNREADABLE = {
     "only a JPEG's first bytes": b"\xff\xd8\xff\xe0",
     "a decompression bomb": bomb(),
     "a huge JPEG": large_jpeg(),
+    "half a .npy": array_bytes(np.zeros((30, 40, 3), np.uint8))[:200],
+    "a .npy of objects": array_bytes(np.array([{"a": 1}], object)),
     "floating point": encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"),
 }
 
@@ -145,6 +154,16 @@ def test_what_is_no_whole_image_is_refused(data):
 def test_an_image_of_other_channels_is_refused(photograph):
     with pytest.raises(crops.UnreadableImage, match=r"expected: uint8 \[height, width, 4\]"):
         crops.decode(encoded(photograph), 4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 9, 130])
+@pytest.mark.parametrize("size", [(8, 10), (60, 80), (200, 300)])
+def test_any_number_of_channels_is_resized_like_each_by_itself(channels, size):
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, channels), dtype=np.uint8)
+    resized = crops.resize(image, size, "bicubic")
+    for channel in (0, channels // 2, channels - 1):
+        alone = crops.resize(np.ascontiguousarray(image[..., channel : channel + 1]), size, "bicubic")
+        assert np.abs(resized[..., channel].astype(int) - alone[..., 0]).max() <= 1
 
 
 @pytest.mark.parametrize(("interpolation", "reference"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])

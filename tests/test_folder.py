@@ -9,7 +9,7 @@ import pytest
 
 import main
 from repre_jax.core.errors import UserError
-from repre_jax.data import folder, sources
+from repre_jax.data import crops, folder, sources
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert found.classes is None
     assert "label" not in found.splits["train"][0]
     assert found.splits["train"][0]["image"].startswith(b"\x89PNG")
-    assert found.splits["train"][3]["image"].shape == (30, 40, 3)
+    assert crops.decode(found.splits["train"][3]["image"]).shape == (30, 40, 3)
 
 
 def test_nested_folders_have_no_labels(tmp_path):
@@ -53,6 +53,8 @@ def test_class_folders_are_labels(tmp_path):
 def test_splits_are_folders_too(tmp_path):
     found = folder.scan(fill(tmp_path, ["train/cat/1.jpg", "train/dog/1.jpg", "val/dog/9.jpg", "other/x.jpg"]))
     assert set(found.splits) == {"train", "validation"}
+    (tmp_path / "test").mkdir()
+    assert set(folder.scan(tmp_path).splits) == {"train", "validation"}, "an empty folder is no split"
     assert found.splits["validation"][0]["label"] == 1
     fill(tmp_path, ["val/cow/1.jpg"])
     assert folder.scan(tmp_path).classes is None, "a class that training does not have"

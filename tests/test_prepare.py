@@ -147,6 +147,42 @@ def test_missing_validation_images_are_named(folders, tmp_path, capsys):
     assert "validation: 3 of 50,000 images; missing ILSVRC2012_val_00000003.JPEG, " in capsys.readouterr().err
 
 
+def test_archives_packed_in_another_way(tmp_path):
+    """Names with './' before them, as tar of a folder's '.' has."""
+    with tarfile.open(tmp_path / "ILSVRC2012_img_train.tar", "w") as outer:
+        inner_bytes = io.BytesIO()
+        with tarfile.open(fileobj=inner_bytes, mode="w") as inner:
+            add(inner, f"./{CLASSES[0]}_7.JPEG", picture(1))
+        add(outer, f"./{CLASSES[0]}.tar", inner_bytes.getvalue())
+    assert run("imagenet2012", "--from", tmp_path, "--data-dir", tmp_path / "data", "--partial") == 0
+    found, builder = records(tmp_path / "data" / "imagenet2012" / "5.1.0", "train")
+    assert list(found) == [f"{CLASSES[0]}_7.JPEG"]
+    assert set(builder.info.splits) == {"train"}
+
+
+def test_two_images_of_one_name_are_named(folders, tmp_path, capsys):
+    name = next(iter(TRAIN[CLASSES[0]]))
+    (folders / "train" / CLASSES[1] / name).write_bytes(picture(1))
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
+    assert f"two images of one name: {name}" in capsys.readouterr().err
+
+
+def test_files_of_which_none_is_an_image(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"no")
+    (tmp_path / "images" / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    command = ("folder", "--from", tmp_path / "images", "--name=mine", "--data-dir", tmp_path / "data")
+    for more in ((), ("--skip-unreadable",)):
+        assert run(*command, *more) == 1
+        assert "None of the 2 files of train is a readable image" in capsys.readouterr().err
+    fill(tmp_path / "images", ["c.jpg"])
+    assert run(*command) == 1
+    error = capsys.readouterr().err
+    assert "2 files are not readable" in error
+    assert "b.jpg: [Errno 2]" in error
+    assert run(*command, "--skip-unreadable") == 0
+
+
 def test_an_archive_cut_short_is_named(archives, tmp_path, capsys):
     train = archives / "ILSVRC2012_img_train.tar"
     train.write_bytes(train.read_bytes()[:30_000])

@@ -119,6 +119,10 @@ def test_each_unreadable_record_is_named_once_and_too_many_end_the_run(images):
     assert len(unreadable) == len(said) == 2
     assert images.files[3] in said[0]
     assert "not a readable image" in said[0]
+    gone = folder.ImageFolder(images.root, ("not_there.jpg", *images.files[5:7]))
+    Unreadable(gone, 3, largest_share=1, say=said.append)(0)
+    assert "not_there.jpg: [Errno 2]" in said[-1] or "No such file" in said[-1]
+    assert len(stream(gone, 1)[0].images) == 6
     with pytest.raises(UserError, match=f"3 of 23 records could not be read(.|\n)*{images.files[17]}(.|\n)*max_unread"):
         unreadable(17)
 

@@ -17,6 +17,8 @@ from PIL import Image
 from repre_jax.core.errors import UserError
 
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
+LARGEST_GROUP = 4  # channels that OpenCV averages at once
+NUMPY = b"\x93NUMPY"  # how a .npy file begins
 AVERAGED = 2.0  # beyond this factor bilinear interpolation would leave pixels out
 ENLARGE = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = {1: "L", 3: "RGB"}  # what Pillow converts to, by the number of channels
@@ -31,12 +33,15 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
 
     1 channel is luminance, 3 are RGB: grey is repeated, alpha dropped, palettes and CMYK are converted, of 16 bits the
     upper 8 are kept. With other channels the image must have as many, which stay as they are. EXIF rotation is ignored,
-    as torchvision's loader does. An array, uint8 [h, w, channels], as TFDS's Tensor features give, is taken as it is.
+    as torchvision's loader does. An array, uint8 [h, w, channels], as TFDS's Tensor features give it, or the bytes of a
+    .npy file with one, is taken as it is.
 
     Raises UnreadableImage.
     """
     if isinstance(encoded, np.ndarray):
         return _checked(encoded, channels)
+    if encoded.startswith(NUMPY):
+        return _checked(_from_numpy(encoded), channels)
     if encoded[:2] == b"\xff\xd8" and channels in MODES:
         try:
             return _decode_jpeg(encoded, channels)
@@ -56,6 +61,13 @@ def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
         raise ValueError
     space = "RGB" if channels == 3 else "GRAY"
     return simplejpeg.decode_jpeg(encoded, colorspace=space, fastdct=True, fastupsample=True)
+
+
+def _from_numpy(encoded: bytes) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(encoded), allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise UnreadableImage(f"{len(encoded):,} bytes are not a readable .npy file: {error}") from None
 
 
 def _from_pillow(image: Image.Image, channels: int) -> np.ndarray:
@@ -113,6 +125,12 @@ def resize(
         out = np.empty((*size, image.shape[2]), np.uint8)
     shrink = min(image.shape[0] / size[0], image.shape[1] / size[1])
     how = cv2.INTER_AREA if shrink > AVERAGED else cv2.INTER_LINEAR if shrink > 1 else ENLARGE[interpolation]
+    if image.shape[2] > LARGEST_GROUP:
+        for start in range(0, image.shape[2], LARGEST_GROUP):
+            some = slice(start, start + LARGEST_GROUP)
+            resized = cv2.resize(np.ascontiguousarray(image[..., some]), (size[1], size[0]), interpolation=how)
+            out[..., some] = resized.reshape(*size, -1)
+        return out
     target = out[..., 0] if image.shape[2] == 1 else out  # OpenCV drops a single channel
     cv2.resize(image, (size[1], size[0]), dst=target, interpolation=how)
     return out

@@ -19,7 +19,7 @@ SPLITS = {"train": "train", "val": "validation", "validation": "validation", "te
 class ImageFolder(Sequence):
     """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int or -1}.
 
-    A .npy file gives its array, uint8 [h, w, channels], instead of bytes.
+    A .npy file holds an array, uint8 [h, w, channels].
     """
 
     root: str
@@ -31,13 +31,18 @@ class ImageFolder(Sequence):
 
     def __getitem__(self, index: int) -> dict:
         name = self.files[index]
-        path = Path(self.root, name)
-        image = np.load(path, allow_pickle=False) if name.endswith(".npy") else path.read_bytes()
-        return {"image": image, "file_name": name} | ({"label": self.labels[index]} if self.labels else {})
+        return {"image": Path(self.root, name).read_bytes(), "file_name": name} | (
+            {"label": self.labels[index]} if self.labels else {}
+        )
+
+    def name(self, index: int) -> str:
+        """What to call a file in a message."""
+        return self.files[index]
 
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(Path(self.root, name).stat().st_size for name in self.files)
+        """Bytes of all files, but for those that are gone."""
+        paths = (Path(self.root, name) for name in self.files)
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     def part(self, instruction: str, split: str) -> "ImageFolder":
         """The records that `instruction`, in TFDS's syntax, takes of this split of the given name."""
@@ -69,6 +74,7 @@ def scan(root: Path) -> Folder:
     if "train" not in folders:
         folders = {"train": root}
     found = {split: tuple(_images(folder)) for split, folder in folders.items()}
+    found = {split: files for split, files in found.items() if files or split == "train"}
     if not found["train"]:
         raise UserError(f"There are no images in {folders['train']}.\n  expected: files called *{', *'.join(SUFFIXES)}")
     classes = _classes(found["train"])

@@ -44,6 +44,10 @@ class Images(Sequence):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+        return self.entries[index].file_name
+
     def __getitem__(self, index: int) -> dict:
         entry = self.entries[index]
         with Path(entry.path).open("rb") as file:
@@ -97,7 +101,10 @@ def find(folder: Path) -> Found:
                 f"{places[split]} has images of classes that ImageNet has not: {_some(unknown)}.\n"
                 "  expected: the names of classes as in n01440764"
             )
-    return Found(entries, places)
+        twice = [name for name, count in Counter(entry.file_name for entry in images).items() if count > 1]
+        if twice:
+            raise UserError(f"{places[split]} has two images of one name: {_some(sorted(twice))}.")
+    return Found({split: images for split, images in entries.items() if images}, places)
 
 
 def class_names() -> list[str]:
@@ -177,7 +184,13 @@ def _from_archive(archive: Path, split: str) -> list[Entry]:
                 label = Path(member.name).name.removesuffix(".tar")
                 with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
                     entries += [
-                        Entry(image.name, label, os.fspath(archive), member.offset_data + image.offset_data, image.size)
+                        Entry(
+                            Path(image.name).name,
+                            label,
+                            os.fspath(archive),
+                            member.offset_data + image.offset_data,
+                            image.size,
+                        )
                         for image in inner
                         if image.isfile()
                     ]

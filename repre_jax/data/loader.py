@@ -65,10 +65,10 @@ class _Samples:
         unreadable = NO_RECORD
         for offset in range(len(order)):
             number = int(order[(place + offset) % len(order)])
-            record = self.source[number]
             try:
+                record = self.source[number]
                 image = crops.decode(record["image"], self.view.channels)
-            except crops.UnreadableImage:
+            except (crops.UnreadableImage, OSError):  # no whole image, or a file that is gone
                 unreadable = number if offset == 0 else unreadable
                 continue
             sample = self.view(image, np.random.default_rng((self.view.seed, epoch, number)))

@@ -20,14 +20,7 @@ class Unreadable:
         """Raises UserError once there are too many."""
         if number in self._lines:
             return
-        record = self.source[number]
-        try:
-            crops.decode(record["image"], self.channels)
-            reason = "readable now"  # a disk that fails now and then
-        except crops.UnreadableImage as error:
-            reason = str(error).splitlines()[0]
-        name = record.get("file_name", f"record {number}")
-        self._lines[number] = f"{name.decode() if isinstance(name, bytes) else name}: {reason}"
+        self._lines[number] = self._what_is_wrong(number)
         self.say(f"Warning: another record took the place of {self._lines[number]}")
         if len(self) > self.largest_share * len(self.source):
             lines = "".join(f"\n  {line}" for line in list(self._lines.values())[:SHOWN])
@@ -35,6 +28,17 @@ class Unreadable:
                 f"{len(self):,} of {len(self.source):,} records could not be read.{lines}\n"
                 "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
             )
+
+    def _what_is_wrong(self, number: int) -> str:
+        name: str | bytes = f"record {number}"
+        try:
+            record = self.source[number]
+            name = record.get("file_name", name)
+            crops.decode(record["image"], self.channels)
+            reason = "readable now"  # a disk that fails now and then
+        except (crops.UnreadableImage, OSError) as error:
+            reason = str(error).splitlines()[0]
+        return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {reason}"
 
     def __len__(self) -> int:
         return len(self._lines)

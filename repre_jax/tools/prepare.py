@@ -67,8 +67,8 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
     found = imagenet.find(arguments.origin)
     missing = found.missing()
     for split, place in found.places.items():
-        print(f"  {split:<11} {len(found.entries[split]):>9,} images in {place}")
-    if not found.entries or (missing and not arguments.partial):
+        print(f"  {split:<11} {len(found.entries.get(split, ())):>9,} images in {place}")
+    if not found.entries.get("train") or (missing and not arguments.partial):
         lines = "".join(f"\n  missing:  {line}" for line in missing)
         raise UserError(
             f"ImageNet is not whole in {arguments.origin}.{lines}\n"
@@ -108,7 +108,7 @@ class _Statistics:
         self._lock = threading.Lock()
         self._count, self._sums = 0, np.zeros((2, channels))
 
-    def stored(self, image: bytes | np.ndarray, split: str) -> bytes | np.ndarray:
+    def stored(self, image: bytes, split: str) -> bytes | np.ndarray:
         """What is written for this image, which is measured if it is in 'train'."""
         pixels = crops.decode(image, self.channels)
         if split == "train":
@@ -118,7 +118,7 @@ class _Statistics:
                 self._sums += (values.sum(axis=0), (values * values).sum(axis=0))
         if self.channels not in folder.ENCODED:
             return pixels
-        return _png(pixels) if isinstance(image, np.ndarray) else image
+        return _png(pixels) if image.startswith(crops.NUMPY) else image
 
     def result(self) -> dict[str, list[float]]:
         mean, square = self._sums / self._count
@@ -154,6 +154,8 @@ class _Reader:
                     self.unreadable.append(record)
                 else:
                     yield record
+        if len(self.unreadable) == len(images):
+            raise UserError(f"None of the {len(images):,} files of {split} is a readable image; nothing was written.")
         if self.unreadable and not self.skip:
             raise UserError(
                 f"{len(self.unreadable):,} files are not readable images; nothing was written.\n"
@@ -163,11 +165,12 @@ class _Reader:
 
     def _read(self, split: str, images: Sequence[dict], index: int) -> dict | str:
         """The record, or the name of its file and what is wrong with it."""
-        record = images[index]
+        name = images.name(index)
         try:
+            record = images[index]
             return record | {"image": self.convert(record["image"], split)}
-        except (OSError, ValueError, SyntaxError, UserError) as error:
-            return f"{record['file_name']}: {str(error).splitlines()[0]}"
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
+            return f"{name}: {str(error).splitlines()[0]}"
 
 
 def _progress(split: str, total: int) -> tqdm:
