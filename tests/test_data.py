@@ -123,8 +123,26 @@ def test_crop_falls_back_to_the_centre():
 
 
 def test_resize_averages_when_it_shrinks():
-    checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
-    assert np.ptp(crops.resize(checkerboard, (16, 16))) <= 1
+    """Every fourth column is bright: bilinear interpolation would pass between them."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 200
+    np.testing.assert_array_equal(crops.resize(stripes, (16, 16)), 50)
+
+
+def test_a_crop_is_never_empty():
+    for height, width, ratio in ((1, 700, (0.1, 0.3)), (700, 1, (3.0, 9.0))):
+        box = crops.sample_crop(height, width, np.random.default_rng(0), (1.0, 1.0), ratio)
+        assert min(box[2:]) >= 1
+
+
+def test_test_records_that_cannot_be_read_are_left_out():
+    source = [{"image": png(np.full((9, 9), i, np.uint8)) if i != 3 else b"no", "label": i} for i in range(7)]
+    batches = list(loader.test_batches(source, size=(8, 8), fraction=1.0, batch_size=5))
+    assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 4], [5, 6]]
+    for images, labels in batches:
+        assert images.shape == (5, 8, 8, 3)
+        np.testing.assert_array_equal(images[: len(labels), 0, 0, 0], labels)
+        assert not images[len(labels) :].any()
 
 
 def test_center_crop_takes_the_middle_in_the_targets_shape():

@@ -42,6 +42,8 @@ def test_nested_folders_have_no_labels(tmp_path):
     found = folder.scan(fill(tmp_path, ["2024/may/a.jpg", "2024/june/b.jpg", "c.jpg"]))
     assert sorted(found.splits["train"].files) == ["2024/june/b.jpg", "2024/may/a.jpg", "c.jpg"]
     assert found.classes is None
+    for other in (["2024/may/a.jpg", "2024/june/b.jpg"], ["all/a.jpg", "all/b.jpg"]):
+        assert folder.scan(fill(tmp_path / str(len(other[0])), other)).classes is None
 
 
 def test_class_folders_are_labels(tmp_path):
@@ -72,6 +74,12 @@ def test_splits_are_cut_as_tfds_does(tmp_path):
         sources.open_dataset(f"folder:{tmp_path}", None, "train[:1%]")
 
 
+def test_validation_is_preferred_to_test(tmp_path):
+    """As with TFDS's data sets: ImageNet's 'test' has no labels."""
+    fill(tmp_path, ["train/a.jpg", "test/b.jpg", "val/c.jpg"])
+    assert sources.open_dataset(f"folder:{tmp_path}").test[0]["file_name"] == "c.jpg"
+
+
 def test_what_is_no_folder_of_images_is_named(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         sources.open_dataset(f"folder:{tmp_path / 'none'}")
@@ -81,7 +89,7 @@ def test_what_is_no_folder_of_images_is_named(tmp_path):
 
 @pytest.mark.parametrize(("channels", "suffix"), [(3, ".jpg"), (5, ".npy")])
 def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeypatch, capsys):
-    """No labels, no test split; other channels than RGB switch the colours off and want a mean."""
+    """No labels, and with 5 channels no test split; these switch the colours off and want a mean."""
     monkeypatch.chdir(ROOT)
     fill(
         tmp_path / "images",
@@ -96,6 +104,8 @@ def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeyp
     ]
     command += [f"--config.data.name=folder:{tmp_path / 'images'}", f"--config.data.channels={channels}"]
     statistics = [f"--config.data.{key}={(0.5,) * channels}" for key in ("mean", "std")]
+    if channels == 3:
+        command.append("--config.data.test_split=train[75%:]")
     if channels == 5:
         assert main.main([*command, "--config.data.mean=(0.5, 0.5)"]) == 1
         assert "5 numbers" in capsys.readouterr().err
@@ -105,5 +115,5 @@ def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeyp
     assert result["knn_top1"] is None
     assert result["reconstruction_l1"] > 0
     assert "no labels, so no k-NN" in output
-    assert "over training images" in output
+    assert ("over training images" in output) == ("no test split" in output) == (channels == 5)
     assert ("colours are not jittered" in output) == (channels != 3)

@@ -103,12 +103,15 @@ def test_unreadable_records_are_replaced_by_the_next_of_the_epoch(images):
         assert sum((Counter(epoch) - good).values()) == 3, "20 records once, 3 of them again"
     whole = [{"image": np.full((4, 4, 3), i, np.uint8), "label": i} for i in range(23)]
     order = flat(stream(whole, 23))[2].reshape(6, 23)
-    broken = [r | {"image": b"no"} if i in BAD else r for i, r in enumerate(whole)]
-    replaced = flat(stream(broken, 23))[2].reshape(6, 23)
+    bad = range(0, 23, 2)  # every other record, so that some follow each other in any order
+    broken = [r | {"image": b"no"} if i in bad else r for i, r in enumerate(whole)]
+    told.clear()
+    replaced = flat(stream(broken, 23, on_unreadable=told.append))[2].reshape(6, 23)
+    assert Counter(told) == dict.fromkeys(bad, 6)
     for wanted, got in zip(order.tolist(), replaced.tolist(), strict=True):
         for place, record in enumerate(wanted):
             following = itertools.chain(wanted[place:], wanted[:place])
-            assert got[place] == next(r for r in following if r not in BAD), record
+            assert got[place] == next(r for r in following if r not in bad), record
 
 
 def test_each_unreadable_record_is_named_once_and_too_many_end_the_run(images):

@@ -55,9 +55,9 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
 
 
 def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
-    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for whatever it would warn of."""
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
-    if height * width > MAX_PIXELS or colours in ("CMYK", "YCCK"):
+    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for CMYK and whatever it would warn of."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
+    if height * width > MAX_PIXELS:
         raise ValueError
     space = "RGB" if channels == 3 else "GRAY"
     return simplejpeg.decode_jpeg(encoded, colorspace=space, fastdct=True, fastupsample=True)
