@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
 
     config.data = ConfigDict()
-    config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, or 'digits'
+    config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, folder:PATH or 'digits'
     config.data.dir = config_dict.placeholder(str)  # where data sets lie; else $TFDS_DATA_DIR, else TFDS's default
     config.data.train_split = "train"  # TFDS's split syntax
     config.data.test_split = config_dict.placeholder(str)  # else 'validation' where there is one, else 'test'

@@ -6,7 +6,8 @@
 Head, temperature, augmentation and the missing normalisation: simclr model_util.py:109-166, run.py:191,
 data_util.py:304-366, 515-519. No source has a recipe of SimCLR for ViT: optimiser, schedule, batch and encoder (fixed
 positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the usual
-ViT-S; --config.encoder.flavour=moco_v3 has 12.
+ViT-S; --config.encoder.flavour=moco_v3 has 12. Of the augmentation, a crop is tried 10 times, not 100, with
+its ratio drawn in the logarithm, and the blur is cut off at 6 pixels with edges repeated, not at 11 with zeros.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -141,6 +141,7 @@ UNREADABLE = {
     "a huge JPEG": large_jpeg(),
     "half a .npy": array_bytes(np.zeros((30, 40, 3), np.uint8))[:200],
     "a .npy of objects": array_bytes(np.array([{"a": 1}], object)),
+    "32 bits": encoded(Image.fromarray(np.array([[119_900, -700]], np.int32)), "TIFF"),
     "floating point": encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"),
 }
 
@@ -169,6 +170,15 @@ def test_any_number_of_channels_is_resized_like_each_by_itself(channels, size):
 @pytest.mark.parametrize(("interpolation", "reference"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
 def test_resizing_is_pillows_to_a_few_levels(photograph, interpolation, reference):
     """Enlarged: the same filter. Shrunk: the average of what a pixel covers against Pillow's widened filter."""
-    for box, largest in ((photograph[100:160, 100:180], 2.0), (photograph, 6.0)):
+    for height, width in ((60, 80), (100, 130), (140, 190), (130, 240), (200, 270), (375, 500)):
+        box = photograph[:height, :width]
         expected = np.asarray(Image.fromarray(box).resize((96, 72), reference)).astype(int)
-        assert np.abs(crops.resize(box, (72, 96), interpolation) - expected).mean() < largest
+        assert np.abs(crops.resize(box, (72, 96), interpolation) - expected).mean() < 3
+
+
+def test_a_side_that_shrinks_is_averaged_where_the_other_grows():
+    """A strip of noise: bilinear interpolation would pick single pixels of it."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 20_000, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(noise).resize((224, 224), Image.BILINEAR)).astype(int)
+    resized = crops.resize(noise, (224, 224)).astype(int)
+    assert resized.std() < 1.5 * expected.std() < 15

@@ -58,15 +58,33 @@ def test_splits_are_folders_too(tmp_path):
     (tmp_path / "test").mkdir()
     assert set(folder.scan(tmp_path).splits) == {"train", "validation"}, "an empty folder is no split"
     assert found.splits["validation"][0]["label"] == 1
+    assert sources.open_dataset(f"folder:{tmp_path}").classes == 2
     fill(tmp_path, ["val/cow/1.jpg"])
-    assert folder.scan(tmp_path).classes is None, "a class that training does not have"
+    found = folder.scan(tmp_path)
+    assert found.splits["train"].labels == (0, 1)
+    assert found.splits["validation"].labels is None, "a class that training does not have"
+    assert sources.open_dataset(f"folder:{tmp_path}").classes is None
+    fill(tmp_path, ["test/1.jpg"])
+    assert folder.scan(tmp_path).classes == ("cat", "dog"), "a flat test folder does not take train's labels"
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    fill(tmp_path, ["a/1.jpg", "b/2.JPG".lower()])
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert folder.scan(tmp_path).splits["train"].files == ("a/1.jpg", "b/2.jpg")
 
 
 def test_splits_are_cut_as_tfds_does(tmp_path):
-    fill(tmp_path, [f"{i:02}.jpg" for i in range(20)])
+    """And mixed, so that a part of class folders has all classes; the whole stays sorted."""
+    fill(tmp_path, [f"{'ab'[i // 10]}/{i:02}.jpg" for i in range(20)])
     dataset = sources.open_dataset(f"folder:{tmp_path}", None, "train[:75%]", "train[75%:]")
     assert (len(dataset.train), len(dataset.test)) == (15, 5)
-    assert dataset.test[0]["file_name"] == "15.jpg"
+    parts = [{part[i]["file_name"] for i in range(len(part))} for part in (dataset.train, dataset.test)]
+    assert not parts[0] & parts[1]
+    assert len(parts[0] | parts[1]) == 20
+    assert set(dataset.test.labels) == {0, 1}
+    for index in range(5):
+        assert dataset.test[index]["label"] == "ab".index(dataset.test[index]["file_name"][0])
     assert sources.open_dataset(f"folder:{tmp_path}").test is None
     with pytest.raises(UserError, match=r"no split 'validation'(.|\n)*expected: one of train, or a part"):
         sources.open_dataset(f"folder:{tmp_path}", None, "train", "validation")
@@ -78,6 +96,29 @@ def test_validation_is_preferred_to_test(tmp_path):
     """As with TFDS's data sets: ImageNet's 'test' has no labels."""
     fill(tmp_path, ["train/a.jpg", "test/b.jpg", "val/c.jpg"])
     assert sources.open_dataset(f"folder:{tmp_path}").test[0]["file_name"] == "c.jpg"
+
+
+def test_too_many_unreadable_files_end_a_run_that_can_go_on(tmp_path, monkeypatch, capsys):
+    """The state is saved first, and the key that the message names may be changed."""
+    monkeypatch.chdir(ROOT)
+    root = fill(tmp_path / "images", [f"{i:02}.jpg" for i in range(40)])
+    (root / "07.jpg").write_bytes(b"no")
+    (root / "23.jpg").unlink()
+    (root / "23.jpg").symlink_to("gone.jpg")
+    command = ["main.py", "--config=configs/moco_vit_s.py:tiny", f"--workdir={tmp_path / 'run'}"]
+    command += [f"--config.data.name=folder:{root}", "--config.total_steps=6", "--config.checkpoint.every=100"]
+    assert main.main([*command, "--config.data.max_unreadable=0.03"]) == 1
+    output, error = capsys.readouterr()
+    assert "2 of 40 records could not be read" in error
+    assert "07.jpg: 2 bytes are no image" in error
+    assert "No such file or directory: '" in error
+    assert "23.jpg'" in error
+    assert output.count("another record took the place of") == 2
+    assert main.main([*command, "--config.data.max_unreadable=0.1"]) == 0
+    output = capsys.readouterr().out
+    assert "Going on from step" in output
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["unreadable"] >= 1
 
 
 def test_what_is_no_folder_of_images_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import colorsys
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -137,15 +138,44 @@ def test_probability_one_always_happens(changes, expected):
     np.testing.assert_allclose(pixels[:, 0], expected(images[:, 0] / 255), atol=1e-6)
 
 
+GATES = {
+    "jitter": {"jitter_probability": 0.3, "jitter": (0.9, 0.0, 0.0, 0.0)},
+    "grey": {"grey_probability": 0.3},
+    "blur": {"blur_probability": 0.3, "blur_sigma": (1.0, 2.0)},
+    "solarize": {"solarize_probability": 0.3},
+    "flip": {"flip_probability": 0.3},
+}
+
+
 def test_probabilities_are_met():
-    """Flip at 0.3 over 2,000 images: within four standard deviations, and independent between the two views."""
-    images = np.broadcast_to(picture(height=1, width=2), (2000, 2, 1, 2, 3))
-    setting = dataclasses.replace(NOTHING, flip_probability=0.3)
-    pixels = np.asarray(photometric.augment(jax.random.key(5), images, (setting, setting)))
-    flipped = np.abs(pixels - images / 255).max(axis=(2, 3, 4)) > 1e-3
-    deviation = (0.3 * 0.7 / 2000) ** 0.5
-    assert flipped.mean(axis=0) == pytest.approx(0.3, abs=4 * deviation)
-    assert (flipped[:, 0] & flipped[:, 1]).mean() == pytest.approx(0.09, abs=4 * (0.09 * 0.91 / 2000) ** 0.5)
+    """Each at 0.3 over 2,000 images, two views: within four standard deviations, and any two independent."""
+    images = np.broadcast_to(picture(height=2, width=3), (2000, 2, 2, 3, 3))
+    happened = {}
+    for name, changes in GATES.items():
+        setting = dataclasses.replace(NOTHING, **changes)
+        pixels = np.asarray(photometric.augment(jax.random.key(5), images, (setting, setting)))
+        happened |= dict(
+            zip((f"{name} 1", f"{name} 2"), (np.abs(pixels - images / 255) > 1e-3).any((2, 3, 4)).T, strict=True)
+        )
+    for one, other in itertools.combinations(happened, 2):
+        assert happened[one].mean() == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 2000) ** 0.5), one
+        both = (happened[one] & happened[other]).mean()
+        assert both == pytest.approx(0.09, abs=4 * (0.09 * 0.91 / 2000) ** 0.5), (one, other)
+
+
+def test_blurs_sigma_is_uniform():
+    """Told by how much of a bright pixel stays in its place."""
+    dot = np.zeros((400, 1, 13, 13, 3), np.uint8)
+    dot[:, :, 6, 6] = 255
+    setting = dataclasses.replace(NOTHING, blur_probability=1.0, blur_sigma=(0.5, 2.0))
+    left = np.asarray(photometric.augment(jax.random.key(2), dot, (setting,)))[:, 0, 6, 6, 0]
+    sigmas = np.linspace(0.5, 2.0, 301)
+    stays = np.asarray([photometric.blur(jnp.asarray(dot[0, 0] / 255), sigma, 2.0)[6, 6, 0] for sigma in sigmas])
+    drawn = np.interp(-left, -stays, sigmas)
+    for share, sigma in ((0.25, 0.875), (0.5, 1.25), (0.75, 1.625)):
+        assert np.quantile(drawn, share) == pytest.approx(sigma, abs=4 * 1.5 * (share * (1 - share) / 400) ** 0.5)
+    assert drawn.min() < 0.53
+    assert drawn.max() > 1.97
 
 
 def test_jitter_draws_the_order_per_image():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from test_folder import fill
 
 import main
 from configs import moco_vit_s
+from repre_jax.core import command_line
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, imagenet, sources
 from repre_jax.tasks import setup
@@ -217,6 +219,28 @@ def test_a_disk_that_is_too_small_is_told_beforehand(folders, tmp_path, capsys, 
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
     assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
     assert "The disk is too small" in capsys.readouterr().err
+    size = imagenet.find(folders).size()
+    monkeypatch.setattr(prepare, "IN_MEMORY", size - 1)
+    for share, status in ((1.9, 1), (2.2, 0)):  # shuffling through temporary files takes as much again
+        roomy = usage._replace(free=int(share * size))
+        monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path, roomy=roomy: roomy)
+        assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == status
+
+
+def test_a_place_that_cannot_be_written_is_named(folders, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "file", "--partial") == 1
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_two_at_once_do_not_disturb_each_other(folders, tmp_path, capsys):
+    place = tmp_path / "data" / "imagenet2012" / "5.1.0"
+    place.parent.mkdir(parents=True)
+    command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
+    with prepare._alone(place):
+        assert run(*command) == 1
+        assert "Another process is writing" in capsys.readouterr().err
+    assert run(*command) == 0
 
 
 def test_a_killed_start_leaves_nothing_that_the_next_would_take(tmp_path):
@@ -242,12 +266,16 @@ def test_a_killed_start_leaves_nothing_that_the_next_would_take(tmp_path):
 
 
 @pytest.mark.parametrize(("channels", "suffix"), [(3, ".jpg"), (1, ".png"), (3, ".npy"), (5, ".npy")])
-def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_path, capsys):
+def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_path, capsys, monkeypatch):
     names = [f"train/{'ab'[i % 2]}/{i}{suffix}" for i in range(9)] + [f"val/b/{i}{suffix}" for i in range(3)]
     root = fill(tmp_path / "images", names, channels)
     arguments = ("folder", "--from", root, "--name", "mine", "--data-dir", tmp_path, "--channels", channels)
     assert run(*arguments) == 0
-    assert "--config.data.name=mine" in capsys.readouterr().out
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].split("train on it:")[1])
+    monkeypatch.chdir(ROOT)
+    trained_on, _ = command_line.parse(command[1:])
+    assert (trained_on.data.name, trained_on.data.channels) == ("mine", channels)
+    assert sources.open_dataset(trained_on.data.name, trained_on.data.dir).train
     dataset = sources.open_dataset("mine", str(tmp_path))
     assert (len(dataset.train), len(dataset.test), dataset.classes) == (9, 3, 2)
     files = {record["file_name"].decode(): record for record in dataset.train}
@@ -281,6 +309,7 @@ def test_other_channels_need_a_mean(tmp_path):
 
 def test_a_name_that_would_be_no_name_is_refused(tmp_path, capsys):
     fill(tmp_path / "images", ["a.jpg"])
-    for name in ("My Photos", "", "3d"):
+    for name, words in (("My Photos", "small letters"), ("", "small letters"), ("3d", "small letters"),
+                        ("digits", "another data set's"), ("cifar10", "another data set's")):  # fmt: skip
         assert run("folder", "--from", tmp_path / "images", f"--name={name}", "--data-dir", tmp_path) == 1
-        assert "small letters" in capsys.readouterr().err
+        assert words in capsys.readouterr().err

@@ -86,6 +86,18 @@ def test_a_crop_depends_on_seed_epoch_and_record_alone():
     assert not {image.tobytes() for image in first} & {image.tobytes() for image in other[:10]}, "seeds differ"
 
 
+def test_a_crop_knows_its_record_not_its_place():
+    """The same crops of a record where it comes at other places, because another one had to be replaced."""
+    rng = np.random.default_rng(0)
+    whole = [{"image": rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), "label": i} for i in range(6)]
+    expected, labels = (x[:6] for x in (flat(stream(whole, 1))[0], flat(stream(whole, 1))[2]))
+    views = dict(zip(labels.tolist(), expected, strict=True))
+    broken = [{"image": b"no", "label": 0}, *whole[1:]]
+    batch = stream(broken, 1)[0]
+    for label, images in zip(batch.labels.tolist(), batch.images, strict=True):
+        np.testing.assert_array_equal(images, views[label])
+
+
 def test_every_record_is_read_once_an_epoch():
     source = [{"image": np.full((4, 4, 3), i, np.uint8), "label": i} for i in range(23)]
     labels = flat(stream(source, 23, batch_size=6))[2].reshape(6, 23)

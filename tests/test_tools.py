@@ -43,6 +43,9 @@ def test_it_is_drawn(tmp_path, monkeypatch, capsys):
     assert figures.main(["augmentations", "--config=configs/dino_vit_s.py:tiny", "--records=2", f"--out={path}"]) == 0
     assert f"Drawn: {path}" in capsys.readouterr().out
     assert cv2.imread(str(path)).shape[1] > 500
+    for wrong in (tmp_path / "none" / "a.png", tmp_path / "a.bmp"):
+        assert figures.main(["augmentations", "--config=configs/dino_vit_s.py:tiny", f"--out={wrong}"]) == 1
+        assert "expected: a .png or .pdf in a folder that exists" in capsys.readouterr().err
     assert figures.main(["augmentations", "--config=configs/none.py"]) == 1
     assert "does not exist" in capsys.readouterr().err
     assert figures.main(["augmentations", "--config=configs/dino_vit_s.py:tiny", "--records=0"]) == 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from repre_jax.core.errors import UserError
 
@@ -20,6 +20,7 @@ MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an
 LARGEST_GROUP = 4  # channels that OpenCV averages at once
 NUMPY = b"\x93NUMPY"  # how a .npy file begins
 AVERAGED = 2.0  # beyond this factor bilinear interpolation would leave pixels out
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow's other ones may start programs
 ENLARGE = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 MODES = {1: "L", 3: "RGB"}  # what Pillow converts to, by the number of channels
 
@@ -28,8 +29,15 @@ class UnreadableImage(UserError):
     """Bytes that are no image, or only part of one, or one that is too large or has other channels."""
 
 
+def set_up_process() -> None:
+    """For a process that decodes many images at once: no threads within one, no remarks on their metadata."""
+    cv2.setNumThreads(0)
+    warnings.filterwarnings("ignore", module="PIL")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
 def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
-    """JPEG, PNG or whatever else Pillow opens -> uint8 [h, w, channels].
+    """An image of one of FORMATS -> uint8 [h, w, channels].
 
     1 channel is luminance, 3 are RGB: grey is repeated, alpha dropped, palettes and CMYK are converted, of 16 bits the
     upper 8 are kept. With other channels the image must have as many, which stay as they are. EXIF rotation is ignored,
@@ -48,9 +56,11 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
         except ValueError:
             pass  # CMYK, a harmless fault or half a file: Pillow decides
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return _from_pillow(image, channels)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise UnreadableImage(f"{len(encoded):,} bytes are no image: none of {', '.join(FORMATS)}.") from None
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{len(encoded):,} bytes are not a readable image: {error}") from None
 
 
@@ -72,8 +82,10 @@ def _from_numpy(encoded: bytes) -> np.ndarray:
 
 def _from_pillow(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits
-        image.load()
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= 1 << 16:
+            raise UnreadableImage("An image of more than 16 bits.")
+        image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode == "F":
         raise UnreadableImage("An image of floating-point numbers, whose range is not known.")
     if channels in MODES:
@@ -117,21 +129,25 @@ def resize(
 ) -> np.ndarray:
     """uint8 [h, w, C] -> [size[0], size[1], C], into `out` if it is given.
 
-    interpolation: 'bilinear' or 'bicubic'. An image that shrinks to less than AVERAGED is averaged over the area that a
-    pixel covers, else it is bilinear. Pillow, and so torchvision, shrinks by the same filter made wider; on photographs
-    the two differ by two grey levels at most in the mean.
+    interpolation: 'bilinear' or 'bicubic'. If a side shrinks by more than AVERAGED, the sides that shrink are averaged
+    over the area that a pixel covers; if both shrink, but less, it is bilinear. Pillow, and so torchvision, shrinks by
+    the same filter made wider: on photographs the two differ by less than 3 grey levels in the mean.
     """
     if out is None:
         out = np.empty((*size, image.shape[2]), np.uint8)
-    shrink = min(image.shape[0] / size[0], image.shape[1] / size[1])
-    how = cv2.INTER_AREA if shrink > AVERAGED else cv2.INTER_LINEAR if shrink > 1 else ENLARGE[interpolation]
     if image.shape[2] > LARGEST_GROUP:
         for start in range(0, image.shape[2], LARGEST_GROUP):
             some = slice(start, start + LARGEST_GROUP)
-            resized = cv2.resize(np.ascontiguousarray(image[..., some]), (size[1], size[0]), interpolation=how)
-            out[..., some] = resized.reshape(*size, -1)
+            out[..., some] = resize(np.ascontiguousarray(image[..., some]), size, interpolation)
         return out
-    target = out[..., 0] if image.shape[2] == 1 else out  # OpenCV drops a single channel
+    how = ENLARGE[interpolation]
+    height, width = image.shape[:2]
+    if max(height / size[0], width / size[1]) > AVERAGED:
+        smaller = (min(width, size[1]), min(height, size[0]))  # OpenCV averages only if no side grows
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    elif height > size[0] and width > size[1]:
+        how = cv2.INTER_LINEAR
+    target = out[..., 0] if out.shape[2] == 1 else out  # OpenCV drops a single channel
     cv2.resize(image, (size[1], size[0]), dst=target, interpolation=how)
     return out
 

@@ -10,14 +10,14 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".npy")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".npy")
 ENCODED = (1, 3, 4)  # channels of images that are stored as they are; others become arrays
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}  # folder -> split
 
 
 @dataclass(frozen=True)
 class ImageFolder(Sequence):
-    """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int or -1}.
+    """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int if any}.
 
     A .npy file holds an array, uint8 [h, w, channels].
     """
@@ -45,16 +45,22 @@ class ImageFolder(Sequence):
         return sum(path.stat().st_size for path in paths if path.exists())
 
     def part(self, instruction: str, split: str) -> "ImageFolder":
-        """The records that `instruction`, in TFDS's syntax, takes of this split of the given name."""
+        """The records that `instruction`, in TFDS's syntax, takes of this split of the given name.
+
+        A part takes them in a fixed random order, since files are sorted by class; all of them stay sorted.
+        """
         whole = tfds.core.SplitInfo(name=split, shard_lengths=[len(self)], num_bytes=0)
         (taken,) = tfds.core.ReadInstruction.from_spec(instruction).to_absolute({split: whole})
-        span = slice(taken.from_, taken.to)
-        return ImageFolder(self.root, self.files[span], self.labels[span] if self.labels else None)
+        if (taken.from_, taken.to) == (0, len(self)):
+            return self
+        chosen = np.random.default_rng(0).permutation(len(self))[taken.from_ : taken.to]
+        labels = tuple(self.labels[i] for i in chosen) if self.labels else None
+        return ImageFolder(self.root, tuple(self.files[i] for i in chosen), labels)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The splits of a folder by name ('train' always), and its classes' names, None without labels."""
+    """The splits of a folder by name ('train' always), and the names of train's classes, None without any."""
 
     splits: dict[str, ImageFolder]
     classes: tuple[str, ...] | None
@@ -64,7 +70,8 @@ def scan(root: Path) -> Folder:
     """Finds the images below `root`. Folders called train, val, validation or test are splits; else all is 'train'.
 
     Labels are the names of the folders, sorted, if each image lies in one of at least two folders directly below its
-    split; the other splits must not have more. Hidden files and other suffixes than SUFFIXES are passed over.
+    split. Another split has labels if its folders are among these. Hidden files and other suffixes than SUFFIXES are
+    passed over.
 
     Raises UserError when it is no folder, or one without images.
     """
@@ -78,19 +85,24 @@ def scan(root: Path) -> Folder:
     if not found["train"]:
         raise UserError(f"There are no images in {folders['train']}.\n  expected: files called *{', *'.join(SUFFIXES)}")
     classes = _classes(found["train"])
-    if classes and any(set(_parents(files)) - set(classes) for files in found.values()):
-        classes = None
+    number = {name: label for label, name in enumerate(classes or ())}
     splits = {}
     for split, files in found.items():
-        labels = tuple(classes.index(name) for name in _parents(files)) if classes else None
+        parents = _parents(files)
+        labels = tuple(number[name] for name in parents) if set(parents) <= number.keys() else None
         splits[split] = ImageFolder(os.fspath(folders[split]), files, labels)
     return Folder(splits, classes)
 
 
 def _images(folder: Path) -> Iterator[str]:
     """Paths below the folder, sorted."""
+    visited = set()
     for place, names, files in os.walk(folder, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        real = os.path.realpath(place)
+        names[:] = [] if real in visited else sorted(name for name in names if not name.startswith("."))
+        if real in visited:  # a link back up
+            continue
+        visited.add(real)
         for file in sorted(files):
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                 yield os.fspath(Path(place, file).relative_to(folder))

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import grain
 import numpy as np
 from absl import flags
@@ -21,6 +20,7 @@ from repre_jax.core.types import Views
 from repre_jax.data import crops
 
 NO_LABEL = NO_RECORD = -1
+ORDER, CROPS = 1, 2  # what an epoch draws, each from a stream of its own
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainView:
 @functools.lru_cache(maxsize=2)
 def epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
     """The numbers of all records, int64 [records], in the order of this epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(records)
+    return np.random.default_rng((seed, epoch, ORDER)).permutation(records)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,15 @@ class _Samples:
             except (crops.UnreadableImage, OSError):  # no whole image, or a file that is gone
                 unreadable = number if offset == 0 else unreadable
                 continue
-            sample = self.view(image, np.random.default_rng((self.view.seed, epoch, number)))
-            label = np.int32(record.get("label", NO_LABEL))
-            return sample | {"labels": label, "unreadable": np.int64(unreadable)}
+            sample = self.view(image, np.random.default_rng((self.view.seed, epoch, CROPS, number)))
+            return sample | {"labels": _label(record), "unreadable": np.int64(unreadable)}
         raise UserError(f"None of the {len(self.source):,} training records is a readable image.")
+
+
+def _label(record: Mapping) -> np.int32:
+    """Its class; -1 without one, or where 'label' is something else, such as a text."""
+    label = record.get("label", NO_LABEL)
+    return np.int32(label if isinstance(label, int | np.integer) else NO_LABEL)
 
 
 def train_batches(
@@ -94,8 +99,10 @@ def train_batches(
     workers:       processes that decode and crop; 0 uses two threads of this process.
     on_unreadable: called with the number of each record that had to be replaced, each time.
 
-    Raises UserError when a worker was killed or no record can be read.
+    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch.
     """
+    if batch_size % hosts:
+        raise UserError(f"batch_size {batch_size} cannot be split evenly over {hosts} hosts.")
     samples = _Samples(source, view, batch_size, host, hosts)
     dataset = (
         grain.MapDataset.range(1)
@@ -109,7 +116,7 @@ def train_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which a plain script never parses
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
-    cv2.setNumThreads(0)  # parallel over records already
+    crops.set_up_process()
     for batch in _survived(batches):
         for number in batch.pop("unreadable"):
             if number != NO_RECORD:
@@ -133,7 +140,7 @@ def _survived(batches: Iterator) -> Iterator:
 
 def _start_worker(index: int, count: int) -> None:
     del index, count
-    cv2.setNumThreads(0)
+    crops.set_up_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
 
 
@@ -152,18 +159,20 @@ def test_batches(
     are left out. Labels are -1 where there are none.
     """
     count = len(source) if limit is None else min(limit, len(source))
-    spacing = len(source) // count  # a stored order may be sorted by class
+    chosen = np.linspace(0, len(source) - 1, count).astype(int)  # a stored order may be sorted by class
 
-    def view(record: Mapping) -> dict[str, np.ndarray]:
-        label = np.int32(record.get("label", NO_LABEL))
+    def view(number: int) -> dict[str, np.ndarray]:
         try:
+            record = source[number]
             image = crops.decode(record["image"], channels)
-        except crops.UnreadableImage:
-            return {"images": np.zeros((*size, channels), np.uint8), "labels": label, "readable": np.bool_(False)}
+        except (crops.UnreadableImage, OSError):
+            black = np.zeros((*size, channels), np.uint8)
+            return {"images": black, "labels": np.int32(NO_LABEL), "readable": np.bool_(False)}
         view = crops.center_crop(image, size=size, fraction=fraction)
-        return {"images": view, "labels": label, "readable": np.bool_(True)}
+        return {"images": view, "labels": _label(record), "readable": np.bool_(True)}
 
-    dataset = grain.MapDataset.source(source)[: count * spacing : spacing].map(view).batch(batch_size)
+    crops.set_up_process()
+    dataset = grain.MapDataset.source(chosen.tolist()).map(view).batch(batch_size)
     for batch in dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)):
         labels = batch["labels"][batch["readable"]]
         filled = np.zeros((batch_size, *size, channels), np.uint8)

@@ -106,12 +106,14 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
         split = spec.partition("[")[0]
         return found.splits[split].part(spec, split)
 
+    parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
+    labelled = all(part is None or part.labels for part in parts.values())
     return DataSet(
         name=name,
         version="as it lies there",
         directory=os.fspath(root),
-        classes=len(found.classes) if found.classes else None,
-        **_open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split),
+        classes=len(found.classes) if found.classes and labelled else None,
+        **parts,
     )
 
 

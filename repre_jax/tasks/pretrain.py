@@ -115,6 +115,8 @@ def _train(
         )
         save(step, state)
         saved = checkpoints.latest_step()
+    if stop.error is not None:
+        raise stop.error
     if step < total:
         raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
     return state, seconds()

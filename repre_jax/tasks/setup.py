@@ -104,7 +104,7 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     if local := job.train_view.local:
         sizes += f", {local.count} local ones of {local.size[0]} x {local.size[1]}"
     if config.data.channels != views.RGB:
-        sizes += f"; {config.data.channels} channels, so that colours are not jittered and not turned to grey"
+        sizes += f"; {config.data.channels} channels, so that colours are not jittered, solarized or turned to grey"
     return [
         ("devices", console.devices()),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),

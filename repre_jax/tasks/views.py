@@ -56,7 +56,7 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
             grey_probability=augment.grey_probability if coloured else 0.0,
             blur_probability=augment.blur_probability[view],
             blur_sigma=tuple(augment.blur_sigma),
-            solarize_probability=augment.solarize_probability[view],
+            solarize_probability=augment.solarize_probability[view] if coloured else 0.0,
             flip_probability=augment.flip_probability,
             colours=augment.colours,
         )

@@ -40,6 +40,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.status
+    if arguments.out.suffix not in (".png", ".pdf") or not arguments.out.absolute().parent.is_dir():
+        print(f"--out is {arguments.out}.\n  expected: a .png or .pdf in a folder that exists", file=sys.stderr)
+        return 1
     local = None if pixels.local is None else np.asarray(pixels.local)
     figures.augmentations(arguments.out, np.asarray(pixels.views), local)
     print(f"Drawn: {arguments.out}")

@@ -7,8 +7,11 @@ What is written appears under its name only when it is whole. An interrupted sta
 """
 
 import argparse
+import contextlib
+import fcntl
 import io
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -20,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
@@ -28,10 +32,11 @@ from tqdm import tqdm
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet, sources
+from repre_jax.tasks import views
 
 THREADS = min(16, os.cpu_count() or 1)
 AHEAD = 64  # images that are read and checked ahead of the writer
-IN_MEMORY = 1000 << 20  # bytes of a split that TFDS shuffles in memory; more goes through temporary files
+IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
 SPARE = 0.05  # of what is written: keys and the records' frame
 
 
@@ -48,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
     arguments = parser.parse_args(argv)
+    crops.set_up_process()
     try:
         if not arguments.origin.is_dir():
             raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
@@ -73,17 +79,19 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
         raise UserError(
             f"ImageNet is not whole in {arguments.origin}.{lines}\n"
             "  fetch:    both archives from https://image-net.org (free, with an account) into that folder\n"
-            "  change:   --partial, to go on with what is there"
+            + ("  change:   --partial, to go on with what is there" if found.entries else "")
         )
     reader = _Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
     _write(imagenet.ImageNet(found, reader, **_place(root)), found.size(), reader)
-    return f"Written. To train on it:  python main.py --config configs/moco_vit_s.py --config.data.dir={root}"
+    return f"Written. To train on it:  {_command(root)}"
 
 
 def _folder(arguments: argparse.Namespace, root: Path) -> str:
     name = arguments.name or ""
     if not name.isidentifier() or not name.islower():
         raise UserError(f"--name is {name!r}.\n  expected: small letters, digits and _, as in --name=my_photos")
+    if name == "digits" or name in tfds.list_builders(with_community_datasets=False):
+        raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
     found = folder.scan(arguments.origin)
     labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
@@ -97,32 +105,36 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     _write(builder, sum(images.size() for images in found.splits.values()), reader)
     for key, values in statistics.result().items():
         print(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
-    return f"Written. To train on it:  python main.py --config configs/moco_vit_s.py --config.data.name={name}"
+    channels = {} if arguments.channels == views.RGB else {"data.channels": arguments.channels}
+    return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
 
 
 class _Statistics:
-    """Mean and standard deviation per channel over all pixels of the training images, of values in 0..1."""
+    """Mean and standard deviation per channel over all pixels of the training images, of values in 0..1.
+
+    Counts of the 256 values, which are exact and the same in any order.
+    """
 
     def __init__(self, channels: int):
         self.channels = channels
         self._lock = threading.Lock()
-        self._count, self._sums = 0, np.zeros((2, channels))
+        self._counts = np.zeros((channels, 256), np.int64)
 
     def stored(self, image: bytes, split: str) -> bytes | np.ndarray:
         """What is written for this image, which is measured if it is in 'train'."""
         pixels = crops.decode(image, self.channels)
         if split == "train":
-            values = pixels.reshape(-1, self.channels).astype(np.float64) / 255
+            counts = [cv2.calcHist([pixels], [c], None, [256], [0, 256]).ravel() for c in range(self.channels)]
             with self._lock:
-                self._count += len(values)
-                self._sums += (values.sum(axis=0), (values * values).sum(axis=0))
+                self._counts += np.asarray(counts).astype(np.int64)
         if self.channels not in folder.ENCODED:
             return pixels
         return _png(pixels) if image.startswith(crops.NUMPY) else image
 
     def result(self) -> dict[str, list[float]]:
-        mean, square = self._sums / self._count
-        return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(square - mean * mean, 0)).tolist()}
+        values, weights = np.arange(256) / 255, self._counts / self._counts.sum(axis=1, keepdims=True)
+        mean = weights @ values
+        return {"mean": mean.tolist(), "std": np.sqrt(weights @ values**2 - mean**2).tolist()}
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -183,11 +195,42 @@ def _place(root: Path) -> dict[str, Any]:
 
 
 def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> None:
-    """Raises UserError when the place is taken or the disk too small."""
+    """Raises UserError when the place is taken, the disk too small or another process is writing there."""
     place = Path(builder.data_dir)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(place):
+            _write_alone(builder, place, size)
+    except (OSError, RuntimeError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        free = _gigabytes(shutil.disk_usage(place.parent).free) if place.parent.exists() else "nothing"
+        raise UserError(
+            f"{place} could not be written: {first}\n"
+            f"  given:    {free} free\n"
+            "  change:   --data-dir=DIR to another place"
+        ) from None
+    for line in reader.unreadable:
+        print(f"  left out    {line}")
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Holds a lock beside `place` that dies with the process."""
+    lock = place.with_name(f".{place.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another process is writing {place} at this moment.") from None
+        try:
+            yield
+        finally:
+            lock.unlink()
+
+
+def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
     if (place / "dataset_info.json").exists():
         raise UserError(f"{place} is there already.\n  change:   delete it first, or --data-dir or --name")
-    place.parent.mkdir(parents=True, exist_ok=True)
     for left in place.parent.glob(f"incomplete.*_{place.name}"):
         print(f"  Removing what an interrupted start left: {left}")
         shutil.rmtree(left)
@@ -202,9 +245,15 @@ def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> Non
         )
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()  # the reader has its own
-    builder.download_and_prepare()
-    for line in reader.unreadable:
-        print(f"  left out    {line}")
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download
+        builder.download_and_prepare()
+
+
+def _command(root: Path, **settings: Any) -> str:
+    """The command that trains on what was written."""
+    keys = {"data.dir": root, **settings}
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    return shlex.join(["python", "main.py", "--config", "configs/moco_vit_s.py", *flags])
 
 
 def _gigabytes(size: int) -> str:

@@ -51,7 +51,8 @@ def fit(
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
-    Ends early, between two steps, once `stop` has seen a signal. The host stays at most two batches ahead.
+    Ends early, between two steps, once `stop` has seen a signal, or with stop.error if no batch came. The host stays at
+    most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
@@ -74,10 +75,10 @@ def fit(
             asked = time.perf_counter()
             try:
                 batch = next(batches)
-            except Exception:
-                if stop.signal is not None:  # the signal reached the workers too; the state is whole
-                    break
-                raise
+            except Exception as error:
+                if stop.signal is None:  # else it reached the workers too
+                    stop.error = error
+                break  # the state is whole
             clock.waited += time.perf_counter() - asked
             previous = metrics
             state, metrics = step_fn(state, batch)

@@ -11,10 +11,12 @@ class StopRequest:
     """While entered, SIGINT and SIGTERM ask the loop to stop after the step at hand; a second SIGINT stops at once.
 
     signal: the number of the signal that came, None as long as none did.
+    error:  for whoever runs the loop to say why it cannot go on; raised by its caller once the state is saved.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.error: Exception | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
