@@ -156,10 +156,19 @@ def test_archives_packed_in_another_way(tmp_path):
         with tarfile.open(fileobj=inner_bytes, mode="w") as inner:
             add(inner, f"./{CLASSES[0]}_7.JPEG", picture(1))
         add(outer, f"./{CLASSES[0]}.tar", inner_bytes.getvalue())
+        add(outer, f"./._{CLASSES[0]}.tar", b"what macOS adds")
     assert run("imagenet2012", "--from", tmp_path, "--data-dir", tmp_path / "data", "--partial") == 0
     found, builder = records(tmp_path / "data" / "imagenet2012" / "5.1.0", "train")
     assert list(found) == [f"{CLASSES[0]}_7.JPEG"]
     assert set(builder.info.splits) == {"train"}
+
+
+def test_an_archive_of_class_folders_is_told_from_the_official_one(tmp_path, capsys):
+    with tarfile.open(tmp_path / "ILSVRC2012_img_train.tar", "w") as outer:
+        add(outer, f"train/{CLASSES[0]}/{CLASSES[0]}_7.JPEG", picture(1))
+    assert run("imagenet2012", "--from", tmp_path, "--data-dir", tmp_path / "data", "--partial") == 1
+    assert "holds 'train/n01440764/n01440764_7.JPEG'" in (error := capsys.readouterr().err)
+    assert "one archive a class" in error
 
 
 def test_two_images_of_one_name_are_named(folders, tmp_path, capsys):

@@ -180,7 +180,14 @@ def _from_archive(archive: Path, split: str) -> list[Entry]:
                 places = [(Path(m.name).name, m.offset_data, m.size) for m in members]
                 return _validation(places, os.fspath(archive))
             entries = []
-            for member in members:
+            inside = [member for member in members if not Path(member.name).name.startswith("._")]  # macOS's own
+            other = [member.name for member in inside if not member.name.endswith(".tar")]
+            if other:
+                raise UserError(
+                    f"{archive} holds {other[0]!r}.\n"
+                    "  expected: one archive a class, as in n01440764.tar; or extract it and use the folders"
+                )
+            for member in inside:
                 label = Path(member.name).name.removesuffix(".tar")
                 with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
                     entries += [

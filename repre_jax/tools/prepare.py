@@ -166,6 +166,7 @@ class _Reader:
                     self.unreadable.append(record)
                 else:
                     yield record
+        tqdm.write(f"  {split}: all are read; now they are shuffled and written.", file=sys.stderr)
         if len(self.unreadable) == len(images):
             raise UserError(f"None of the {len(images):,} files of {split} is a readable image; nothing was written.")
         if self.unreadable and not self.skip:
