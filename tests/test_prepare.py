@@ -186,7 +186,10 @@ def test_files_of_which_none_is_an_image(tmp_path, capsys):
     for more in ((), ("--skip-unreadable",)):
         assert run(*command, *more) == 1
         assert "None of the 2 files of train is a readable image" in capsys.readouterr().err
-    fill(tmp_path / "images", ["c.jpg"])
+    fill(tmp_path / "images", ["c.jpg", "d.jpg", "val/e.jpg", "val/f.jpg"])
+    (tmp_path / "images" / "train").mkdir()
+    for name in "abcd":
+        (tmp_path / "images" / f"{name}.jpg").rename(tmp_path / "images" / "train" / f"{name}.jpg")
     assert run(*command) == 1
     error = capsys.readouterr().err
     assert "2 files are not readable" in error

@@ -5,6 +5,7 @@ run() prepares, _train() hands the step (train/pretrain.py) to the loop (train/l
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from repre_jax.core import metrics, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Stopped
-from repre_jax.core.types import TrainState
+from repre_jax.core.types import TrainState, Views
 from repre_jax.data import loader
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, figures
@@ -87,21 +88,11 @@ def _train(
     watch = Watch(collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped))
     if not past.step:
         log(0, knn(0, state))
-    batches = loader.train_batches(
-        job.dataset.train,
-        job.train_view,
-        batch_size=config.batch_size,
-        start_step=past.step,
-        workers=config.data.workers,
-        on_unreadable=unreadable,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
     with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(
             jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
             state,
-            (sharding.shard_batch(batch, job.mesh) for batch in batches),
+            _batches(config, job, past.step, unreadable),
             start_step=past.step,
             total_steps=total,
             batch_size=config.batch_size,
@@ -129,6 +120,21 @@ def _start(job: setup.Job, checkpoints: Checkpoints, step: int) -> TrainState:
     state = checkpoints.restore(step, jax.eval_shape(job.init_state), sharding.replicated(job.mesh))
     print(f"Going on from step {step} of {job.plan.total_steps}.", flush=True)
     return state
+
+
+def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Unreadable) -> Iterator[Views]:
+    """Global batches on the devices, of which each host reads its rows."""
+    batches = loader.train_batches(
+        job.dataset.train,
+        job.train_view,
+        batch_size=config.batch_size,
+        start_step=start_step,
+        workers=config.data.workers,
+        on_unreadable=unreadable,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    return (sharding.shard_batch(batch, job.mesh) for batch in batches)
 
 
 def _where_it_stopped(step: int, saved: int | None, total: int) -> str:

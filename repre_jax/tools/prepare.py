@@ -154,6 +154,7 @@ class _Reader:
     def __call__(self, split: str, images: Sequence[dict]) -> Iterator[dict]:
         """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
         waiting: deque = deque()
+        before = len(self.unreadable)
         rest = iter(range(len(images)))
         with ThreadPoolExecutor(THREADS) as pool, _progress(split, len(images)) as bar:
             while True:
@@ -167,7 +168,7 @@ class _Reader:
                 else:
                     yield record
         tqdm.write(f"  {split}: all are read; now they are shuffled and written.", file=sys.stderr)
-        if len(self.unreadable) == len(images):
+        if len(self.unreadable) - before == len(images):
             raise UserError(f"None of the {len(images):,} files of {split} is a readable image; nothing was written.")
         if self.unreadable and not self.skip:
             raise UserError(
