@@ -90,9 +90,15 @@ def records(directory, split):
     return {record["file_name"].decode(): record for record in source}, builder
 
 
+@pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "through files"])
 @pytest.mark.parametrize("origin", ["archives", "folders"])
-def test_tfds_opens_what_was_prepared(origin, request, tmp_path, capsys):
-    """Under its own name, version, features, labels and file names; images to the byte but for PNG and CMYK."""
+def test_tfds_opens_what_was_prepared(origin, in_memory, request, tmp_path, capsys, monkeypatch):
+    """Under its own name, version, features, labels and file names; images to the byte but for PNG and CMYK.
+
+    Shuffled in memory or, as TFDS does beyond 1 GB, through files.
+    """
+    if not in_memory:
+        monkeypatch.setattr(prepare.shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
     origin = request.getfixturevalue(origin)
     assert run("imagenet2012", "--from", origin, "--data-dir", tmp_path / "data", "--partial") == 0
     output = capsys.readouterr().out

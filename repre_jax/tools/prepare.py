@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import io
 import os
+import resource
 import shlex
 import shutil
 import sys
@@ -28,6 +29,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 from tqdm import tqdm
 
 from repre_jax.core.errors import UserError
@@ -37,6 +39,7 @@ from repre_jax.tasks import views
 THREADS = min(16, os.cpu_count() or 1)
 AHEAD = 64  # images that are read and checked ahead of the writer
 IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
+OPEN_FILES = 4096  # to be allowed at once; TFDS shuffles through 1,000
 SPARE = 0.05  # of what is written: keys and the records' frame
 
 
@@ -247,8 +250,20 @@ def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> N
         )
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()  # the reader has its own
+    _shuffle_without_tensorflow()
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download
         builder.download_and_prepare()
+
+
+def _shuffle_without_tensorflow() -> None:
+    """TFDS (4.9, shuffle.py) shuffles what is larger than IN_MEMORY through a thousand files, which it opens by
+    TensorFlow's functions; here by Python's own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
+    files = types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)
+    shuffle.tf = types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=files), errors=types.SimpleNamespace(ResourceExhaustedError=())
+    )
 
 
 def _command(root: Path, **settings: Any) -> str:
