@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 from absl import logging
-from etils import epath
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import digits, folder
@@ -92,10 +91,10 @@ def open_dataset(
     )
 
 
-def data_root(data_dir: str | None) -> epath.Path:
+def data_root(data_dir: str | None) -> Path:
     """The folder that holds data sets, absolute."""
     default = tfds.core.constants.DATA_DIR or "~/tensorflow_datasets"  # TFDS takes an empty variable for a path
-    return epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
 
 
 def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
@@ -144,7 +143,7 @@ def _statistics(directory: Path) -> dict[str, tuple[float, ...]]:
     return {key: tuple(found[key]) for key in ("mean", "std") if key in found}
 
 
-def _find(name: str, root: epath.Path) -> tfds.core.DatasetBuilder:
+def _find(name: str, root: Path) -> tfds.core.DatasetBuilder:
     """The newest prepared version below root/name. `builder_from_directory` also opens copies made elsewhere."""
     name, _, wanted = name.partition(":")
     folders = sorted((root / name).glob("*/dataset_info.json")) if (root / name).is_dir() else []
@@ -167,7 +166,7 @@ def _is_version(text: str) -> bool:
     return tfds.core.Version.is_valid(text)
 
 
-def _how_to_prepare(name: str, root: epath.Path) -> str:
+def _how_to_prepare(name: str, root: Path) -> str:
     if name == "imagenet2012":
         prepare = (
             "  fetch:    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (free, but\n"

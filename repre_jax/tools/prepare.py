@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         if not arguments.origin.is_dir():
             raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
         prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
-        print(prepare(arguments, Path(sources.data_root(arguments.data_dir))), flush=True)
+        print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.status
