@@ -1,13 +1,12 @@
 """RePre in JAX: `python main.py --config configs/moco_vit_s.py[:variant,...] [--workdir W] [--config.key=value ...]`.
 
-Reads the command line and runs the config's task. Whatever a user can mend ends here as one message
-and an exit status, without a traceback.
+Reads the command line and runs the config's task.
 """
 
 import sys
 
-from repre_jax.core.command_line import list_configs, parse
-from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.command_line import exit_status, list_configs, parse
+from repre_jax.core.errors import UserError
 from repre_jax.tasks import pretrain
 
 TASKS = {"pretrain": pretrain.run}
@@ -18,18 +17,17 @@ def main(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(f"{__doc__}\n{list_configs()}\n  keys:     configs/base.py")
         return 0
-    try:
-        config, workdir = parse(argv)
-        if config.get("task") not in TASKS:
-            raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
-        TASKS[config.task](config, workdir)
-    except (UserError, Stopped) as ending:
-        print(ending, file=sys.stderr)
-        return ending.status
-    except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from the last checkpoint, if there is one.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(
+        lambda: run(argv), "Interrupted. The same command goes on from the last checkpoint, if there is one."
+    )
+
+
+def run(argv: list[str]) -> None:
+    """Raises UserError for a mistake in the command line, and whatever the task raises."""
+    config, workdir = parse(argv)
+    if config.get("task") not in TASKS:
+        raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
+    TASKS[config.task](config, workdir)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
         "Pillow, wholly": seconds_per_image(
             lambda data: pillow_views(data, rng, view.views, kinds[:2], mean, std), encoded
         ),
+        "Pillow, decode": seconds_per_image(lambda data: Image.open(io.BytesIO(data)).convert("RGB"), encoded),
         "Pillow, decode and crop": seconds_per_image(
             lambda data: [np.asarray(image) for image in pillow_crops(data, rng, view.views)], encoded
         ),

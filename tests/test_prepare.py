@@ -315,6 +315,15 @@ def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_p
     assert setup.normalisation(config, dataset) == (config.data.mean, dataset.std)
 
 
+def test_a_split_without_labels_beside_those_with(tmp_path):
+    """As competitions have it: train and val in class folders, test flat."""
+    root = fill(tmp_path / "images", ["train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "test/4.jpg"])
+    assert run("folder", "--from", root, "--name=mine", "--data-dir", tmp_path) == 0
+    dataset = sources.open_dataset("mine", str(tmp_path))
+    assert (dataset.classes, dataset.test[0]["label"]) == (2, 0)
+    assert sources.open_dataset("mine", str(tmp_path), "train", "test").test[0]["label"] == -1
+
+
 def test_other_channels_need_a_mean(tmp_path):
     fill(tmp_path / "images", ["a.npy", "b.npy"], channels=5)
     config = moco_vit_s.get_config("tiny")

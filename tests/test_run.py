@@ -274,3 +274,13 @@ def test_the_online_encoder_is_judged():
     assert job.evaluation.knn(dataclasses.replace(state, target=noise)) == job.evaluation.knn(state)
     online = state.params | {"encoder": jax.tree.map(lambda p: p * 0, state.params["encoder"])}
     assert job.evaluation.knn(dataclasses.replace(state, params=online)) < job.evaluation.knn(state)
+
+
+def test_a_test_split_without_labels_gives_no_knn():
+    """As ImageNet's 'test', whose labels are all -1."""
+    config, _ = main.parse([*TINY])
+    evaluation = setup.build(config).evaluation
+    assert 0 < evaluation.knn_pixels() < 1
+    unlabelled = [evaluation.dataset.test[i] | {"label": -1} for i in range(20)]
+    evaluation.dataset = dataclasses.replace(evaluation.dataset, test=unlabelled)
+    assert evaluation.knn_pixels() is None

@@ -2,13 +2,15 @@
 
 import difflib
 import re
+import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Stopped, UserError
 
 EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
 
@@ -30,6 +32,22 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
         raise UserError(f"Unexpected argument {rest[0]!r}.\n  expected: --config, --workdir or --config.KEY=VALUE")
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
     return values.config, Path(values.workdir or Path("runs") / name).absolute()
+
+
+def exit_status(run: Callable[[], None], interrupted: str) -> int:
+    """Runs a command. Whatever a user can mend ends as one message and a status, without a traceback.
+
+    interrupted: what to say after Ctrl-C.
+    """
+    try:
+        run()
+    except (UserError, Stopped) as ending:
+        print(ending, file=sys.stderr)
+        return ending.status
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    return 0
 
 
 def _config_argument(argv: list[str]) -> str | None:

@@ -98,11 +98,11 @@ def _images(folder: Path) -> Iterator[str]:
     """Paths below the folder, sorted."""
     visited = set()
     for place, names, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        names[:] = [] if real in visited else sorted(name for name in names if not name.startswith("."))
-        if real in visited:  # a link back up
+        if os.path.realpath(place) in visited:  # a link back up
+            names.clear()
             continue
-        visited.add(real)
+        visited.add(os.path.realpath(place))
+        names[:] = sorted(name for name in names if not name.startswith("."))
         for file in sorted(files):
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
                 yield os.fspath(Path(place, file).relative_to(folder))
@@ -155,6 +155,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(split, images) for split, images in self._found.splits.items()}
 
     def _generate_examples(self, split: str, images: ImageFolder) -> Iterator[tuple[str, dict]]:
+        unlabelled = {"label": -1} if self._found.classes and not images.labels else {}
         for record in self._read(split, images):
-            yield record["file_name"], record
+            yield record["file_name"], record | unlabelled
         self.info.metadata.update(self._measured())

@@ -156,9 +156,8 @@ def as_rgb_jpeg(encoded: bytes) -> bytes:
     """
     try:
         if simplejpeg.decode_jpeg_header(encoded)[2] in ("YCbCr", "RGB", "Gray"):
-            simplejpeg.decode_jpeg(
-                encoded, "GRAY", fastdct=True, min_height=1, min_width=1
-            )  # to an eighth: is it whole?
+            # To an eighth of its size, to see whether it is whole.
+            simplejpeg.decode_jpeg(encoded, "GRAY", fastdct=True, min_height=1, min_width=1)
             return encoded
     except ValueError:
         pass  # something else, a harmless fault or half a file: Pillow decides
@@ -243,7 +242,7 @@ def _absent(split: str, entries: Sequence[Entry]) -> str:
         have = {entry.file_name for entry in entries}
         names = (f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, COUNTS[split] + 1))
         absent = [name for name in names if name not in have]
-        return f"; missing {_some(absent)}" if absent else "; some twice"
+        return f"; missing {_some(absent)}"
     per_class = Counter(entry.label for entry in entries)
     absent = [name for name in class_names() if not per_class[name]]
     if absent:

@@ -88,6 +88,8 @@ class Evaluation:
             return None
         train = features.extract(encode, self._batches(self.dataset.train, self.train_records), self.mesh)
         test = features.extract(encode, self._batches(self.dataset.test, self.test_records), self.mesh)
+        if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
+            return None
         return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
 
     def _batches(self, source, limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -27,26 +27,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--records", type=int, default=6)
     parser.add_argument("--out", type=Path, default=Path("augmentations.png"), help="a .png or .pdf")
     arguments, rest = parser.parse_known_args(argv)
-    try:
-        config, _ = command_line.parse(["main.py", *rest])
-        if arguments.records < 1:
-            raise UserError(f"--records is {arguments.records}.\n  expected: at least 1")
-        setup.check(config)
-        job = setup.build(config)
-        first = loader.train_batches(
-            job.dataset.train, job.train_view, batch_size=arguments.records, start_step=0, workers=0
-        )
-        pixels = jax.jit(job.method.augment)(jax.random.PRNGKey(config.seed), 0, next(first))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    if arguments.out.suffix not in (".png", ".pdf") or not arguments.out.absolute().parent.is_dir():
-        print(f"--out is {arguments.out}.\n  expected: a .png or .pdf in a folder that exists", file=sys.stderr)
-        return 1
-    local = None if pixels.local is None else np.asarray(pixels.local)
-    figures.augmentations(arguments.out, np.asarray(pixels.views), local)
-    print(f"Drawn: {arguments.out}")
-    return 0
+    return command_line.exit_status(lambda: _augmentations(arguments, rest), "Interrupted; nothing was drawn.")
+
+
+def _augmentations(arguments: argparse.Namespace, config_flags: Sequence[str]) -> None:
+    out = arguments.out
+    config, _ = command_line.parse(["main.py", *config_flags])
+    if arguments.records < 1:
+        raise UserError(f"--records is {arguments.records}.\n  expected: at least 1")
+    if out.suffix not in (".png", ".pdf") or not out.absolute().parent.is_dir():
+        raise UserError(f"--out is {out}.\n  expected: a .png or .pdf in a folder that exists")
+    setup.check(config)
+    job = setup.build(config)
+    batches = loader.train_batches(
+        job.dataset.train, job.train_view, batch_size=arguments.records, start_step=0, workers=0
+    )
+    pixels = jax.jit(job.method.augment)(jax.random.PRNGKey(config.seed), 0, next(batches))
+    figures.augmentations(out, np.asarray(pixels.views), None if pixels.local is None else np.asarray(pixels.local))
+    print(f"Drawn: {out}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from PIL import Image
 from tensorflow_datasets.core import shuffle
 from tqdm import tqdm
 
+from repre_jax.core import command_line
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet, sources
 from repre_jax.tasks import views
@@ -57,18 +58,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
     arguments = parser.parse_args(argv)
     crops.set_up_process()
-    try:
-        if not arguments.origin.is_dir():
-            raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
-        prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
-        print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt:
-        print("Interrupted; nothing was written. The same command begins anew.", file=sys.stderr)
-        return 130
-    return 0
+    return command_line.exit_status(
+        lambda: _run(arguments), "Interrupted; nothing was written. The same command begins anew."
+    )
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if not arguments.origin.is_dir():
+        raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
+    prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
+    print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
 
 
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
