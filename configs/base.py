@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
     config.log_every = 50  # steps between two lines of the log
     config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
+    config.init_from = config_dict.placeholder(str)  # another run's folder, whose newest weights a new run starts with
+    config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the run so far
     config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
 
     config.data = ConfigDict()
@@ -115,6 +117,8 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps
     config.checkpoint.keep = 2  # newest checkpoints that stay
+    config.checkpoint.keep_every = config_dict.placeholder(int)  # steps; those of its multiples stay, too
+    config.checkpoint.best = True  # keep the one with the best k-NN, or without labels the best effective rank, too
     return config
 
 

@@ -1,60 +1,221 @@
 """Checkpoints by orbax: the whole state, and beside it a JSON record (config, data identity, time spent).
 
+  <directory>/40/                   written under another name, renamed when orbax has finished
+  <directory>/40.manifest.json      written after that (core/manifest.py); before it is there, 40 does not count
+  <directory>/40.damaged/           one that has none or does not fit it, set aside by the start that noticed
+
 The only module that knows orbax.
 """
 
+import errno
 import os
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.sharding import Sharding
 
+from repre_jax.core import manifest
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 
+DAMAGED = ".damaged"
+DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which whole checkpoints stay: the `newest` ones, those of steps divisible by `every`, and with `best` the one
+    with the largest measure."""
+
+    newest: int = 2
+    every: int | None = None
+    best: bool = False
+
+    def of(self, measures: dict[int, float | None]) -> set[int]:
+        """The steps that stay, of step -> measure (None where nothing was measured)."""
+        kept = set(sorted(measures)[-self.newest :])
+        kept |= {step for step in measures if self.every and step % self.every == 0}
+        measured = {step: value for step, value in measures.items() if value is not None}
+        return kept | ({max(measured, key=measured.get)} if self.best and measured else set())
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A folder that is no whole checkpoint, and why."""
+
+    folder: Path
+    why: str
+
+    @property
+    def aside(self) -> Path | None:
+        """Where it goes when a run starts; None for a draft, which is removed."""
+        return None if DRAFT in self.folder.name else self.folder.with_name(self.folder.name + DAMAGED)
+
+    def __str__(self) -> str:
+        return f"{self.folder.name}: {self.why}; {f'now {self.aside.name}' if self.aside else 'removed'}"
+
 
 class Checkpoints:
-    """The checkpoints of one run, in `directory`/<step>; the newest `keep` stay. Saving runs in the background."""
+    """The checkpoints of one run. Saving runs in the background; what went wrong there stands in `error`."""
 
-    def __init__(self, directory: str | os.PathLike, keep: int = 2):
-        logging.set_verbosity(logging.ERROR)  # orbax reports every detail of every save
-        # orbax accepts a relative path and then fails at the first save, hence absolute().
-        self._manager = ocp.CheckpointManager(
-            Path(directory).absolute(),
-            item_names=("state", "record"),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+    def __init__(self, directory: str | os.PathLike, keep: Keep = Keep()):
+        logging.set_verbosity(logging.FATAL)  # orbax reports every detail of every save, and each error twice
+        self.directory = Path(directory).absolute()  # orbax accepts a relative path and then fails at the first save
+        self.keep = keep
+        self.error: UserError | None = None
+        self._background: threading.Thread | None = None
+        self._orbax = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
         )
 
-    def latest_step(self) -> int | None:
-        """The step of the newest whole checkpoint, None when there is none."""
-        return self._manager.latest_step()
+    def measures(self) -> dict[int, float | None]:
+        """Step -> measure of all finished checkpoints, oldest first; whether they are undamaged is not looked at."""
+        found = {}
+        for path in self.directory.glob(f"*{manifest.SUFFIX}"):
+            name = path.name.removesuffix(manifest.SUFFIX)
+            if name.isdigit() and (self.directory / name).is_dir():
+                found[int(name)] = (manifest.read(self.directory / name) or {}).get("measure")
+        return dict(sorted(found.items()))
 
-    def save(self, step: int, state: TrainState, record: dict[str, Any]) -> None:
-        """Copies the state off the devices, then writes it in the background; a step saved before is kept."""
-        if step == self.latest_step():
+    def latest_step(self) -> int | None:
+        """The newest finished checkpoint, None when there is none."""
+        return max(self.measures(), default=None)
+
+    def newest_whole(self) -> tuple[int | None, list[Ignored]]:
+        """The newest checkpoint whose every file is as it was written, and what is to be ignored on the way to it."""
+        finished = self.measures()
+        ignored = [
+            Ignored(path, "its writing was cut short")
+            for path in sorted(self.directory.glob("*"))
+            if path.is_dir() and path.name.partition(DRAFT)[0].isdigit() and path.name not in map(str, finished)
+        ]
+        for step in reversed(finished):
+            fault = manifest.fault(self.directory / str(step))
+            if fault is None:
+                return step, ignored
+            ignored.append(Ignored(self.directory / str(step), fault))
+        return None, ignored
+
+    def clear(self, ignored: Sequence[Ignored]) -> None:
+        """Makes room for what will be written there: removes drafts, sets aside what is damaged."""
+        for item in ignored:
+            manifest.path_of(item.folder).unlink(missing_ok=True)
+            if item.aside is None:
+                shutil.rmtree(item.folder)
+            else:
+                shutil.rmtree(item.aside, ignore_errors=True)
+                item.folder.rename(item.aside)
+
+    def save(self, step: int, state: TrainState, record: dict[str, Any], measure: float | None = None) -> None:
+        """Copies the state off the devices, then writes it in the background; a step saved before is kept.
+
+        measure: of how good the state is, for Keep.best. After an error nothing is saved any more.
+        """
+        self.wait()
+        if self.error:
+            return
+        folder = self.directory / str(step)
+        if step in self.measures():
+            if measure is not None:
+                manifest.amend(folder, measure=measure)
             return
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
-        self._manager.save(step, args=items)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._orbax.save(folder, args=items)
+        except Exception as error:
+            self._failed(step, error)
+            return
+        self._background = threading.Thread(target=self._finish, args=(step, measure))
+        self._background.start()
 
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON record saved with `step`. Raises UserError when the checkpoint lacks a part."""
-        for part in ("state", "record"):
-            if not (self._manager.directory / str(step) / part).is_dir():
-                raise UserError(
-                    f"Checkpoint {step} in {self._manager.directory} is damaged: its {part} is missing.\n"
-                    f"  change:   delete {self._manager.directory / str(step)}, to go on from the one before it"
-                )
-        return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
+        """The JSON record saved with `step`."""
+        return self._restore(step, record=ocp.args.JsonRestore()).record
 
-    def restore(self, step: int, like: TrainState, sharding: Sharding) -> TrainState:
-        """The state at `step`, shaped `like` and laid out by `sharding`, whatever devices it was saved from."""
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The state at `step`, whatever devices it was saved from.
+
+        like: jax.ShapeDtypeStruct leaves, whose shardings say where to put it. Raises UserError for other shapes.
+        """
+        saved, wanted = flat_shapes(self.shapes(step)), flat_shapes(like)
+        different = [path for path in sorted(saved | wanted) if saved.get(path) != wanted.get(path)]
+        if different:
+            lines = "\n".join(f"  {p}: {saved.get(p, 'none')} -> {wanted.get(p, 'none')}" for p in different[:8])
+            raise UserError(
+                f"Checkpoint {step} in {self.directory} does not fit this config. Tensors that differ: "
+                f"{len(different)}\n{lines}\n  change:   the config back to the run's, or --workdir, to start a new one"
+            )
+        return self._restore(step, state=ocp.args.StandardRestore(like)).state
+
+    def shapes(self, step: int) -> dict[str, Any]:
+        """The saved state's tree, as dictionaries of objects with shape and dtype; no device is needed."""
+        return ocp.PyTreeCheckpointHandler().metadata(self.directory / str(step) / "state").tree
+
+    def restore_part(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """Those tensors of the state at `step` that `like` names: a tree of jax.ShapeDtypeStruct with shardings."""
+        arguments = ocp.args.PyTreeRestore(
+            item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
+        )
+        return ocp.PyTreeCheckpointHandler().restore(self.directory / str(step) / "state", args=arguments)
+
+    def wait(self) -> None:
+        """Until the checkpoint that is being written is on disk, or has failed."""
+        if self._background is not None:
+            self._background.join()
+            self._background = None
 
     def close(self) -> None:
         """Waits until everything is on disk. Without it the last checkpoint may be lost."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        self.wait()
+        self._orbax.close()
+
+    def _restore(self, step: int, **items: Any) -> Any:
+        return self._orbax.restore(self.directory / str(step), args=ocp.args.Composite(**items))
+
+    def _finish(self, step: int, measure: float | None) -> None:
+        """In the background: waits for orbax, writes the manifest, removes what need not stay."""
+        try:
+            self._orbax.wait_until_finished()
+            if jax.process_index() == 0:
+                manifest.write(self.directory / str(step), step=step, measure=measure)
+                measures = self.measures()
+                for old in measures.keys() - self.keep.of(measures):
+                    manifest.path_of(self.directory / str(old)).unlink()
+                    shutil.rmtree(self.directory / str(old))
+        except Exception as error:
+            self._failed(step, error)
+
+    def _failed(self, step: int, error: Exception) -> None:
+        """Notes the error, and removes what was written of the step, which may be what filled the disk.
+
+        Other threads of orbax may still be writing there; what they leave, the next start removes.
+        """
+        for folder in self.directory.glob(f"{step}{DRAFT}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        kept = self.latest_step()
+        self.error = UserError(
+            f"Checkpoint {step} could not be written to {self.directory}: {_reason(error)}.\n"
+            f"  kept:     {f'checkpoint {kept}; the same command goes on from there' if kept else 'none'}\n"
+            "  change:   mend that first, or for a full disk make room"
+        )
+
+
+def flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Path, such as 'params/encoder/norm/scale' -> shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, if that is in there somewhere, else the first line."""
+    text = str(error)
+    said = [os.strerror(code) for code in SYSTEM_ERRORS if os.strerror(code) in text]
+    return said[0] if said else (text.splitlines() or [type(error).__name__])[0]

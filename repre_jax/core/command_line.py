@@ -1,6 +1,7 @@
 """From the command line to a config: `--config FILE[:variant,...] [--workdir W] [--config.key=value ...]`."""
 
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -47,6 +48,8 @@ def exit_status(run: Callable[[], None], interrupted: str) -> int:
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

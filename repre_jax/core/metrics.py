@@ -14,6 +14,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft.replace(path)
 
 
+def append_json(path: Path, content: dict[str, Any]) -> None:
+    """Adds a line to a file of JSON lines."""
+    with path.open("a") as file:
+        file.write(json.dumps(content) + "\n")
+
+
 class MetricsFile:
     """metrics.jsonl of one run; each line holds 'step' and what was measured there."""
 
@@ -21,15 +27,27 @@ class MetricsFile:
         """Lines beyond the step that the run goes on from are dropped, all of them for a new run (step 0)."""
         self.path = path
         kept = [row for row in read_metrics(path) if continue_from and row["step"] <= continue_from]
-        draft = path.with_name(path.name + ".draft")
-        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        draft.replace(path)
+        self.last: dict[str, Any] = kept[-1] if kept else {}
+        self._write_all(kept)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Appends one line. None, and what JSON has no number for (NaN, infinity), become null."""
+        """Appends a line, or completes the last one if it is of the same step.
+
+        None, and what JSON has no number for (NaN, infinity), become null.
+        """
         finite = {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
+        if self.last.get("step") == step:
+            self.last = finite | self.last
+            self._write_all([*read_metrics(self.path)[:-1], self.last])
+            return
+        self.last = {"step": step, **finite}
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
+            file.write(json.dumps(self.last, allow_nan=False) + "\n")
+
+    def _write_all(self, rows: list[dict[str, Any]]) -> None:
+        draft = self.path.with_name(self.path.name + ".draft")
+        draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        draft.replace(self.path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

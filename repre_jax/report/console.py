@@ -93,6 +93,7 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
         "images_per_second": "{:.0f} images/s",
         "wait_share": "waiting {:.0%}",
         "knn_top1": "k-NN {:.1%}",
+        "effective_rank": "effective rank {:.1f}",
     }
     parts += [form.format(values[name]) for name, form in formats.items() if values.get(name) is not None]
     if values.get("images_per_second"):
@@ -105,6 +106,17 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(count: float) -> str:
+    """For example '1.4 MB'; 1 MB is a million bytes."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            break
+        count /= 1000
+    else:
+        unit = "TB"
+    return f"{count:.3g} {unit}"
 
 
 def summary(result: Mapping[str, Any], workdir: Path) -> str:
@@ -122,6 +134,11 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
             (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
             ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
             ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
+        ]
+    if result.get("effective_rank") is not None:
+        rows += [
+            ("effective rank", f"{result['effective_rank']:.1f}  trained encoder (RankMe; there are no labels)"),
+            ("", f"{result['effective_rank_untrained']:.1f}  untrained encoder"),
         ]
     if result["reconstruction_l1"] is not None:
         share = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]

@@ -49,6 +49,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "knn.test_records": (1, math.inf),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
+    "checkpoint.keep_every": (1, math.inf),
 }
 
 

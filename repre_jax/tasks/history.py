@@ -1,13 +1,14 @@
 """What a workdir already holds, and whether the run in it may go on."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core.checkpoint import Checkpoints, Ignored
 from repre_jax.core.errors import UserError
 
 # Keys that do not change what is computed: where data lies, how fast it is read, what is logged, said and kept.
@@ -20,39 +21,56 @@ FREE_KEYS = (
     "stop_after_skipped",
     "checkpoint.every",
     "checkpoint.keep",
+    "checkpoint.keep_every",
+    "checkpoint.best",
     "knn.times",
+    "may_change",
 )
 
 
 @dataclass(frozen=True)
 class History:
-    """step and seconds of training so far, 0 for a new run; the data set it used; its result when it is finished."""
+    """What a run did before this start.
+
+    step, seconds: of training so far, 0 for a new run. data: the data set it used. result: when it is finished.
+    ignored: what lies among its checkpoints and is none. changed: what differs now, as may_change allows.
+    """
 
     step: int = 0
     seconds: float = 0.0
     data: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    ignored: Sequence[Ignored] = ()
+    changed: Sequence[str] = ()
 
 
 def look(workdir: Path, settings: dict[str, Any]) -> History:
-    """The result of a finished run, else the newest checkpoint's record.
+    """The result of a finished run, else the record of its newest whole checkpoint. Nothing is written.
 
-    Raises UserError when that run had other settings, or when the checkpoint is not whole.
+    A finished run with other settings that settings['may_change'] names goes on from its last checkpoint.
+    Raises UserError when that run had other settings which it does not name.
     """
+    may_change = settings["may_change"]
     result = _read(workdir / "result.json")
     if result is not None:  # finished; its checkpoints may have been deleted since
-        check_unchanged(_read(workdir / "config.json") or settings, settings, "config")
-        return History(result["steps"], result["seconds"], result=result)
+        before = _read(workdir / "config.json") or settings
+        if not check_unchanged(before, settings, "config", may_change):
+            return History(result["steps"], result["seconds"], result=result)
     if not (workdir / "checkpoints").is_dir():
         return History()
     checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.latest_step()
+    step, ignored = checkpoints.newest_whole()
     record = checkpoints.record(step) if step else None
     checkpoints.close()
     if record is None:
-        return History()
-    check_unchanged(record["config"], settings, "config")
-    return History(step, record["seconds"], record["data"])
+        return History(ignored=ignored)
+    changed = check_unchanged(record["config"], settings, "config", may_change)
+    return History(step, record["seconds"], record["data"], ignored=ignored, changed=changed)
+
+
+def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str]) -> None:
+    """Raises UserError when the run used another data set, unless `may_change` names what differs ('data' for all)."""
+    check_unchanged({"data": past.data or identity}, {"data": identity}, "data set", may_change)
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -60,16 +78,30 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def check_unchanged(before: dict[str, Any], now: dict[str, Any], what: str) -> None:
-    """Raises UserError with the differences, FREE_KEYS aside. `what` names the thing compared."""
-    old, new = _flat(before), _flat(now)
-    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key) and key not in FREE_KEYS]
-    if changed:
-        lines = "\n".join(f"  {key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
+def check_unchanged(
+    before: dict[str, Any], now: dict[str, Any], what: str, may_change: Sequence[str] = ()
+) -> list[str]:
+    """The differences that `may_change` allows, a line each; those of FREE_KEYS are none.
+
+    may_change: keys, or the beginnings of keys up to a dot. what: names the thing compared.
+    Raises UserError with all other differences.
+    """
+    old, new = flat(before), flat(now)
+    lines = {
+        key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key) and key not in FREE_KEYS
+    }
+    refused = [key for key in lines if not any(f"{key}.".startswith(f"{name}.") for name in may_change)]
+    if refused:
+        keys = ", ".join(repr(key) for key in (*may_change, *refused))
         raise UserError(
-            f"This workdir holds a run with another {what}:\n{lines}\n"
-            "  change:   the value back, to go on with that run; or --workdir, to start a new one"
+            f"This workdir holds a run with another {what}:\n"
+            + "".join(f"  {lines[key]}\n" for key in refused)
+            + "  change:   the value back, to go on with that run; --workdir, to start a new one; or"
+            + f'\n            --config.may_change="({keys},)", to go on with that run and the new value'
         )
+    return list(lines.values())
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -80,8 +112,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> one, with keys such as 'optim.lr'."""
+    found = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

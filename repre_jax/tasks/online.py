@@ -1,4 +1,4 @@
-"""What a pre-training run measures of itself: k-NN on the way, k-NN and reconstruction at the end."""
+"""What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from repre_jax.core import sharding
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
-from repre_jax.evaluation import features, knn
+from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
 from repre_jax.train.pretrain import Pretraining
+from repre_jax.train.signals import StopRequest
 
 PIXEL_SIDE = 32  # raw-pixel features of larger images are shrunk to this
 
@@ -27,6 +28,10 @@ class Reconstructions:
     l1_mean_colour: float
     views: np.ndarray
     rebuilt: np.ndarray
+
+
+class _Interrupted(Exception):
+    """A stop was requested during an evaluation."""
 
 
 class Evaluation:
@@ -55,10 +60,27 @@ class Evaluation:
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
-    def knn(self, state: TrainState) -> float | None:
+    def measure(self, state: TrainState, stop: StopRequest) -> dict[str, float]:
+        """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}; {} when a stop was requested."""
+        try:
+            top1 = self.knn(state, stop)
+            return {"effective_rank": self.effective_rank(state, stop)} if top1 is None else {"knn_top1": top1}
+        except _Interrupted:
+            return {}
+
+    def effective_rank(self, state: TrainState, stop: StopRequest | None = None) -> float:
+        """RankMe of the online encoder's pooled features of `test_records` training images, which need no labels.
+
+        RankMe's authors prefer the projector's outputs; these normalise by the batch and may be 65,536 wide (DINO).
+        """
+        batches = self._batches(self.dataset.train, self.test_records, stop)
+        found, _ = features.extract(lambda images: self._encode(state.params["encoder"], images), batches, self.mesh)
+        return rank.effective_rank(found)
+
+    def knn(self, state: TrainState, stop: StopRequest | None = None) -> float | None:
         """Top-1 of the online encoder's pooled feature, 0..1: with every framework the same, also where the authors
         evaluate the target (DINO); MoCo v3's evaluate the online encoder. None without labels or a test split."""
-        return self._vote(lambda images: self._encode(state.params["encoder"], images))
+        return self._vote(lambda images: self._encode(state.params["encoder"], images), stop)
 
     def knn_pixels(self) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
@@ -83,24 +105,30 @@ class Evaluation:
             rebuilt=rebuilt,
         )
 
-    def _vote(self, encode) -> float | None:
+    def _vote(self, encode, stop: StopRequest | None = None) -> float | None:
         if not self.dataset.classes or self.dataset.test is None:
             return None
-        train = features.extract(encode, self._batches(self.dataset.train, self.train_records), self.mesh)
-        test = features.extract(encode, self._batches(self.dataset.test, self.test_records), self.mesh)
+        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, stop), self.mesh)
+        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, stop), self.mesh)
         if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
             return None
         return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
 
-    def _batches(self, source, limit: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return loader.test_batches(
+    def _batches(
+        self, source, limit: int | None, stop: StopRequest | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Raises _Interrupted when a stop is requested on the way."""
+        for batch in loader.test_batches(
             source,
             size=self.size,
             fraction=self.crop_fraction,
             batch_size=self.batch_size,
             channels=self.channels,
             limit=limit,
-        )
+        ):
+            if stop is not None and stop.requested:
+                raise _Interrupted
+            yield batch
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)

@@ -1,27 +1,28 @@
 """Pre-training: from a config to a trained encoder, its checkpoints and its results.
 
-run() prepares, _train() hands the step (train/pretrain.py) to the loop (train/loop.py), _conclude() sums up.
+run() prepares, _train() hands the step (train/pretrain.py) to the loop (train/loop.py), while tasks/recorder.py writes
+down what happens, and _conclude() sums up.
 """
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from repre_jax.core import metrics, sharding
+from repre_jax.core import environment, metrics, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState, Views
 from repre_jax.data import loader
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, figures
-from repre_jax.tasks import history, setup
-from repre_jax.tasks.watch import Watch
+from repre_jax.tasks import history, setup, weights
+from repre_jax.tasks.recorder import Recorder
+from repre_jax.tasks.workdir import claimed
 from repre_jax.train import loop
 from repre_jax.train.signals import StopRequest
 
@@ -29,97 +30,87 @@ from repre_jax.train.signals import StopRequest
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains, or goes on training, or just reports a finished run; returns what result.json holds.
 
-    workdir: absolute; gets config.json, metrics.jsonl, checkpoints/, reconstructions.png and result.json.
+    workdir: absolute; gets config.json, starts.jsonl (a line a start: from which step, with which versions, devices
+        ...), metrics.jsonl, checkpoints/, reconstructions.png and result.json.
     Raises UserError for what cannot work, before anything is trained or written, and Stopped after a signal.
     """
     started = time.perf_counter()
     setup.check(config)
-    settings = history.plain(config)
-    past = history.look(workdir, settings)
-    if past.result is not None:
-        print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
-        return past.result
+    with claimed(workdir):
+        past = history.look(workdir, history.plain(config))
+        if past.result is not None:
+            print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
+            return past.result
 
-    job = setup.build(config)
-    history.check_unchanged(past.data or job.dataset.identity(), job.dataset.identity(), "data set")
-    rows = [*setup.describe(config, job), ("workdir", str(workdir))]
-    setup.make_folder(workdir)
-    metrics.write_json(workdir / "config.json", settings)
-    print(console.table(rows), flush=True)
+        def seconds() -> float:
+            return past.seconds + time.perf_counter() - started
 
-    state, seconds = _train(config, job, workdir, past, started)
-    return _conclude(config, job, workdir, state, seconds)
+        job = setup.build(config)
+        history.check_data(past, job.dataset.identity(), config.may_change)
+        _announce(config, job, workdir, past)
+        state = _train(config, job, workdir, past, seconds)
+        return _conclude(config, job, workdir, state, seconds())
+
+
+def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> None:
+    """Says and writes down what this start begins with; makes room where no whole checkpoint lies."""
+    print(console.table([*setup.describe(config, job), ("workdir", str(workdir))]), flush=True)
+    print("".join(f"Ignored: checkpoint {item}.\n" for item in past.ignored), end="")
+    print("".join(f"Changed, as may_change allows: {line}\n" for line in past.changed), end="", flush=True)
+    Checkpoints(workdir / "checkpoints").clear(past.ignored)
+    metrics.write_json(workdir / "config.json", history.plain(config))
+    metrics.append_json(workdir / "starts.jsonl", {"step": past.step, **environment.record(config.seed)})
 
 
 def _train(
-    config: ConfigDict, job: setup.Job, workdir: Path, past: history.History, started: float
-) -> tuple[TrainState, float]:
-    """The state after the last step, and the seconds that training took, earlier starts included."""
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
+    config: ConfigDict, job: setup.Job, workdir: Path, past: history.History, seconds: Callable[[], float]
+) -> TrainState:
+    """The state after the last step. seconds: how long the run has taken, earlier starts included."""
     total = job.plan.total_steps
-    unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
-
-    def seconds() -> float:
-        return past.seconds + time.perf_counter() - started
-
-    def log(step: int, values: loop.Values) -> None:
-        values = values | {"unreadable": float(len(unreadable))}
-        writer.write(step, values)
-        tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
-        skipped = watch.skipped(step, values, last=step == total, saved=checkpoints.latest_step())
-        for warning in filter(None, (skipped, watch.collapsed(values))):
-            tqdm.write(warning)
-
-    def save(step: int, state: TrainState) -> loop.Values:
-        # While steps are being skipped the newest checkpoint stays that from before the first of them.
-        if not int(state.skipped_in_a_row):
-            record = {"config": history.plain(config), "data": job.dataset.identity(), "seconds": seconds()}
-            checkpoints.save(step, state, record)
-        return {}
-
-    def knn(step: int, state: TrainState) -> loop.Values:
-        del step
-        top1 = job.evaluation.knn(state)
-        return {} if top1 is None else {"knn_top1": top1}
-
-    state = _start(job, checkpoints, past.step)
-    collapse = job.method.framework.collapse
-    watch = Watch(collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped))
-    if not past.step:
-        log(0, knn(0, state))
-    with StopRequest() as stop, contextlib.closing(checkpoints):
-        state, step = loop.fit(
-            jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
-            state,
-            _batches(config, job, past.step, unreadable),
-            start_step=past.step,
-            total_steps=total,
-            batch_size=config.batch_size,
-            log_steps=loop.every(config.log_every, total),
-            log=log,
-            hooks=(
-                loop.Hook(knn, loop.evenly(config.knn.times, total)),
-                loop.Hook(save, loop.every(config.checkpoint.every, total)),
-            ),
-            stop=stop,
-        )
-        save(step, state)
-        saved = checkpoints.latest_step()
-    if stop.error is not None:
-        raise stop.error
+    with StopRequest() as stop:
+        state = _start(config, job, workdir, past)
+        recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
+        with contextlib.closing(recorder):
+            if recorder.to_be_measured(past.step):
+                recorder.log(past.step, job.evaluation.measure(state, stop))
+            state, step = loop.fit(
+                jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
+                state,
+                _batches(config, job, past.step, recorder.unreadable),
+                start_step=past.step,
+                total_steps=total,
+                batch_size=config.batch_size,
+                log_steps=loop.every(config.log_every, total),
+                log=recorder.log,
+                hooks=(loop.Hook(lambda _, state: job.evaluation.measure(state, stop), recorder.measuring),),
+                after=recorder.after,
+                stop=stop,
+            )
+            recorder.save(step, state)
+    error = stop.error or recorder.checkpoints.error
+    if error is not None:
+        raise error
     if step < total:
-        raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
-    return state, seconds()
-
-
-def _start(job: setup.Job, checkpoints: Checkpoints, step: int) -> TrainState:
-    """A fresh state, or that of the checkpoint of `step`."""
-    if not step:
-        return job.init_state()
-    state = checkpoints.restore(step, jax.eval_shape(job.init_state), sharding.replicated(job.mesh))
-    print(f"Going on from step {step} of {job.plan.total_steps}.", flush=True)
+        raise Stopped(_where_it_stopped(step, recorder.checkpoints.latest_step(), total), stop.signal)
     return state
+
+
+def _start(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> TrainState:
+    """The state of the checkpoint to go on from, else a fresh one, with another run's weights if there is init_from."""
+    if past.step:
+        everywhere = sharding.replicated(job.mesh)
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(job.init_state)
+        )
+        with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+            state = checkpoints.restore(past.step, like)
+        print(f"Going on from step {past.step} of {job.plan.total_steps}.", flush=True)
+        return state
+    if past.ignored:
+        print("No whole checkpoint is left: starting from the beginning.", flush=True)
+    if config.init_from:
+        return weights.start_from(config, job, workdir)
+    return job.init_state()
 
 
 def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Unreadable) -> Iterator[Views]:
@@ -138,13 +129,14 @@ def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Un
 
 
 def _where_it_stopped(step: int, saved: int | None, total: int) -> str:
+    again = f"The same command goes on from {'there' if saved == step else f'step {saved}' if saved else 'the start'}"
     if saved == step:
-        return f"Saved at step {step} of {total}. The same command goes on from there."
-    where = f"from step {saved}" if saved else "from the start"
-    return (
-        f"Stopped at step {step} of {total}, not saved: loss or gradient of the last steps was not finite.\n"
-        f"  The same command goes on {where}."
-    )
+        what = f"Saved at step {step} of {total}."
+    elif step == 0:
+        what = f"Stopped before step 1 of {total}: there is nothing to save."
+    else:
+        what = f"Stopped at step {step} of {total}, not saved: loss or gradient of the last steps was not finite."
+    return f"{what}\n  {again}:\n  {environment.command()}"
 
 
 def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainState, seconds: float) -> dict[str, Any]:
@@ -159,11 +151,16 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         "knn_top1": job.evaluation.knn(state),
         "knn_top1_untrained": job.evaluation.knn(job.init_state()),
         "knn_top1_pixels": job.evaluation.knn_pixels(),
+        "effective_rank": None,
+        "effective_rank_untrained": None,
         "reconstruction_l1": None,
         "reconstruction_l1_mean_colour": None,
         "reconstruction_of": None,
         "figure": None,
     }
+    if result["knn_top1"] is None:
+        result["effective_rank"] = job.evaluation.effective_rank(state)
+        result["effective_rank_untrained"] = job.evaluation.effective_rank(job.init_state())
     if job.method.branch is not None:
         measured = job.evaluation.reconstruction(state)
         figure = workdir / "reconstructions.png"

@@ -1,10 +1,8 @@
 """From a ConfigDict to the objects that a pre-training run is made of. Below the tasks, nobody sees the config."""
 
 import inspect
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -122,18 +120,6 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
         ),
         ("parameters", console.parameter_counts(jax.eval_shape(job.init_state).params)),
     ]
-
-
-def make_folder(folder: Path) -> None:
-    """Raises UserError when it cannot be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
-        ) from None
 
 
 def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encoders.Encoder:

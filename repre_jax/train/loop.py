@@ -47,16 +47,17 @@ def fit(
     log_steps: frozenset[int],
     log: Callable[[int, Values], None],
     hooks: Sequence[Hook],
+    after: Callable[[int, State, Values], None],
     stop: StopRequest,
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
-    Ends early, between two steps, once `stop` has seen a signal, or with stop.error if no batch came. The host stays at
+    Ends early, between two steps, once `stop` has seen a signal or an error, as when no batch came. The host stays at
     most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
-    time in which the step waited for data).
+    time in which the step waited for data). Then `after` gets the step, the state and what was logged, each step.
     """
     clock = _Clock()
     step = start_step
@@ -69,14 +70,14 @@ def fit(
         dynamic_ncols=True,
         disable=None,  # no bar in a log file; the logged lines carry the remaining time
     ) as bar:
-        while step < total_steps and stop.signal is None:
+        while step < total_steps and not stop.requested:
             if previous is not None:
                 jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
             asked = time.perf_counter()
             try:
                 batch = next(batches)
             except Exception as error:
-                if stop.signal is None:  # else it reached the workers too
+                if not stop.requested:  # else the signal reached the workers too
                     stop.error = error
                 break  # the state is whole
             clock.waited += time.perf_counter() - asked
@@ -98,12 +99,13 @@ def fit(
             due = [hook for hook in hooks if step in hook.steps]
             if due:
                 jax.block_until_ready(metrics)
-                paused = time.perf_counter()
-                for hook in due:
-                    values |= hook.run(step, state)
-                clock.start += time.perf_counter() - paused
+            paused = time.perf_counter()
+            for hook in due:
+                values |= hook.run(step, state)
             if values:
                 log(step, values)
+            after(step, state, values)
+            clock.start += time.perf_counter() - paused
     return state, step
 
 

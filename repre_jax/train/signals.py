@@ -1,17 +1,19 @@
 """Stopping a run politely."""
 
+import multiprocessing
+import os
 import signal
 from types import FrameType
 from typing import Any
 
-from tqdm import tqdm
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what SLURM's --signal=USR1@120 sends
 
 
 class StopRequest:
-    """While entered, SIGINT and SIGTERM ask the loop to stop after the step at hand; a second SIGINT stops at once.
+    """While entered, SIGINT, SIGTERM and SIGUSR1 ask for the end after the step at hand; a second SIGINT ends at once.
 
     signal: the number of the signal that came, None as long as none did.
-    error:  for whoever runs the loop to say why it cannot go on; raised by its caller once the state is saved.
+    error:  why the run cannot go on; to be raised once the state is saved.
     """
 
     def __init__(self) -> None:
@@ -19,8 +21,13 @@ class StopRequest:
         self.error: Exception | None = None
         self._before: dict[int, Any] = {}
 
+    @property
+    def requested(self) -> bool:
+        """Whether to end, for either reason."""
+        return self.signal is not None or self.error is not None
+
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -29,8 +36,21 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.write(
-            f"{signal.Signals(number).name}: saving after this step. Ctrl-C again stops at once, without saving."
-        )
+        if number == signal.SIGINT and self.signal is not None:
+            _end_at_once()
+        if self.signal is None:
+            self.signal = number
+            name = signal.Signals(number).name
+            _tell(f"{name}: saving after this step. Ctrl-C again ends at once, without saving.")
+
+
+def _end_at_once() -> None:
+    """Without waiting for what other threads write: the next start finds the last whole checkpoint."""
+    _tell("Interrupted again: ended at once. The same command goes on from the last checkpoint, if there is one.")
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(128 + signal.SIGINT)
+
+
+def _tell(text: str) -> None:
+    os.write(2, f"\n{text}\n".encode())  # print() must not be entered twice, and a handler may interrupt it

@@ -1,0 +1,88 @@
+"""What a folder must hold to be whole: size and SHA-256 of each file, in a manifest beside it.
+
+Written last, so that a folder without a manifest was never finished. The library that writes the files does not notice
+when a bit of them changes later; this does.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+SUFFIX = ".manifest.json"
+
+
+def path_of(folder: Path) -> Path:
+    """Of the manifest, beside `folder`."""
+    return folder.with_name(folder.name + SUFFIX)
+
+
+def write(folder: Path, **facts: Any) -> None:
+    """Measures every file below `folder`, then writes the manifest in one go, with `facts` in it too."""
+    names = _names(folder)
+    _replace(folder, facts | {"files": dict(zip(names, _measure(folder, names), strict=True))})
+
+
+def amend(folder: Path, **facts: Any) -> None:
+    """Changes facts in a manifest that is there."""
+    _replace(folder, json.loads(path_of(folder).read_text()) | facts)
+
+
+def _replace(folder: Path, content: dict[str, Any]) -> None:
+    draft = path_of(folder).with_suffix(".draft")
+    with draft.open("w") as file:
+        file.write(json.dumps(content, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path_of(folder))
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest, None when there is none or it is not whole."""
+    try:
+        content = json.loads(path_of(folder).read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else None
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with a folder that has a manifest, None when every file is as it was written."""
+    manifest = read(folder)
+    if manifest is None:
+        return "its manifest is damaged"
+    missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+    if missing:
+        return f"its file {missing[0]} is missing"
+    try:
+        found = _measure(folder, list(manifest["files"]))
+    except OSError as error:
+        return f"it cannot be read: {error}"
+    for name, expected, measured in zip(manifest["files"], manifest["files"].values(), found, strict=True):
+        if measured != expected:
+            short = measured["bytes"] != expected["bytes"]
+            return f"its file {name} " + (
+                f"has {measured['bytes']:,} of {expected['bytes']:,} bytes" if short else "has other content"
+            )
+    return None
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum((folder / name).stat().st_size for name in _names(folder))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _measure(folder: Path, names: list[str]) -> list[dict[str, Any]]:
+    def one(name: str) -> dict[str, Any]:
+        with (folder / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"bytes": file.tell(), "sha256": digest}
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(one, names))

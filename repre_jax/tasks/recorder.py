@@ -1,0 +1,86 @@
+"""What a run writes down while it trains: its log, its warnings, its checkpoints."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from repre_jax.core import metrics
+from repre_jax.core.checkpoint import Checkpoints, Keep
+from repre_jax.core.types import TrainState
+from repre_jax.data.unreadable import Unreadable
+from repre_jax.report import console
+from repre_jax.tasks import history, setup
+from repre_jax.tasks.watch import Watch
+from repre_jax.train import loop
+from repre_jax.train.signals import StopRequest
+
+MEASURES = ("knn_top1", "effective_rank")  # the online measure: the first with labels, the second without
+
+
+class Recorder:
+    """`log` and `after` are what train/loop.fit calls. Lines are logged before the checkpoint of their step is written,
+    so that a run which goes on from a checkpoint has all lines up to it."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        job: setup.Job,
+        workdir: Path,
+        past: history.History,
+        seconds: Callable[[], float],
+        stop: StopRequest,
+        skipped: int,
+    ):
+        """seconds: how long the run has taken by now. skipped: steps that were skipped before this start."""
+        self.stop, self.total = stop, job.plan.total_steps
+        keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
+        self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
+        self.measuring = loop.evenly(config.knn.times, self.total)
+        self.unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
+        self._writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
+        self._watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, skipped)
+        self._saving = loop.every(config.checkpoint.every, self.total)
+        self._record = {"config": history.plain(config), "data": job.dataset.identity()}
+        self._seconds, self._batch_size = seconds, config.batch_size
+        self._best = max(filter(None, self.checkpoints.measures().values()), default=-math.inf)
+
+    def to_be_measured(self, step: int) -> bool:
+        """Whether the state of this step, at which the run starts, has not been measured although it should be."""
+        due = step == 0 or step in self.measuring
+        return due and not (self._writer.last.get("step") == step and any(map(self._writer.last.get, MEASURES)))
+
+    def log(self, step: int, values: loop.Values) -> None:
+        """Raises UserError when the run has diverged."""
+        values = {"unreadable": float(len(self.unreadable))} | values
+        self._writer.write(step, values)
+        tqdm.write(console.progress_line(step, self.total, values, batch_size=self._batch_size))
+        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step())
+        for warning in filter(None, (skipped, self._watch.collapsed(values))):
+            tqdm.write(warning)
+
+    def after(self, step: int, state: TrainState, values: loop.Values) -> None:
+        """Saves when it is time or the measure is the best so far; asks for the end when a write has failed."""
+        measure = _measure(values)
+        if step in self._saving or (self.checkpoints.keep.best and measure is not None and measure > self._best):
+            self.save(step, state, measure)
+        if self.checkpoints.error is not None:
+            self.stop.error = self.checkpoints.error
+
+    def save(self, step: int, state: TrainState, measure: float | None = None) -> None:
+        """While steps are being skipped the newest checkpoint stays that from before the first of them."""
+        if int(state.skipped_in_a_row) or not step:
+            return
+        self._best = max(self._best, measure if measure is not None else -math.inf)
+        self.checkpoints.save(step, state, self._record | {"seconds": self._seconds()}, measure)
+
+    def close(self) -> None:
+        """Waits for the last checkpoint."""
+        self.checkpoints.close()
+
+
+def _measure(values: Mapping[str, Any]) -> float | None:
+    return next((values[name] for name in MEASURES if values.get(name) is not None), None)

@@ -1,0 +1,51 @@
+"""The folder of a run, for one run at a time."""
+
+import contextlib
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from repre_jax.core.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other runs out of it meanwhile; a process that was killed keeps nobody out.
+
+    A folder that is still empty at the end is removed again.
+    Raises UserError when it cannot be made or written, or another process is at work in it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(
+            f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
+        ) from None
+    with lock:
+        _lock(lock, folder)
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                for path in made:
+                    path.rmdir()
+
+
+def _lock(file: IO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"Another process is training in {folder}.\n  change:   wait for it or end it; or --workdir=..."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
