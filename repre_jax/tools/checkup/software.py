@@ -1,0 +1,122 @@
+"""Python, the packages that a run needs, and whether JAX's own parts fit together, all from installed metadata."""
+
+import re
+import shlex
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from repre_jax.tools.checkup import Problem, Section
+
+PYTHON = (3, 11)  # pyproject.toml's requires-python
+PLUGINS = {"jax-cuda12-plugin": "cuda12", "jax-cuda13-plugin": "cuda13", "libtpu": "tpu"}  # and jax's extra
+
+
+def requirements(root: Path) -> list[str]:
+    """The lines of root/requirements.txt, which a checkout has, else what the installed repre_jax asks for."""
+    file = root / "requirements.txt"
+    if file.is_file():
+        lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+        return [line for line in lines if line and not line.startswith("-")]
+    try:
+        return metadata.requires("repre_jax") or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def installed(name: str, path: Sequence[str]) -> str | None:
+    """The version of the distribution that lies in one of the folders of `path`, else None."""
+    found = _distribution(name, path)
+    return found and (found.version or "of unknown version")  # an interrupted installation leaves no METADATA
+
+
+def accelerators(path: Sequence[str]) -> set[str]:
+    """Those of cuda12, cuda13 and tpu that JAX is installed for."""
+    return {extra for name, extra in PLUGINS.items() if installed(name, path)}
+
+
+def check(lines: Sequence[str], path: Sequence[str], extras: Collection[str]) -> Section:
+    """Compares what lies on `path` with these requirements, and JAX's parts with each other.
+
+    extras: those of PLUGINS that jax should be installed with.
+    """
+    version = ".".join(map(str, sys.version_info[:3]))
+    rows, problems = [("Python", f"{version}, {sys.executable}")], []
+    if sys.version_info < PYTHON:
+        problems.append(Problem(f"Python is {version}; 3.11 or newer is needed.", "make demo PYTHON=/path/to/python3"))
+    if not lines:
+        rows.append(("packages", "not compared: no requirements.txt beside repre_jax, and it is not installed"))
+        return Section(rows, problems)
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        rows += [(name, installed(name, path) or "missing") for name in map(_name, lines)]
+        what = "The package packaging is missing, so versions were not compared with the bounds."
+        return Section(rows, [*problems, Problem(what, pip_install([*lines, "packaging"], extras))])
+    wrong = {}
+    for wanted in map(Requirement, lines):
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = installed(wanted.name, path)
+        fits = found is not None and _fits(found, wanted)
+        rows.append((wanted.name, (found or "missing") + ("" if fits else f", wanted: {wanted.specifier}")))
+        if not fits:
+            wrong[f"{wanted.name}{wanted.specifier}"] = f"{wanted.name} {found or '(missing)'}"
+    if wrong:
+        what = f"Not as requirements.txt has it: {', '.join(wrong.values())}."
+        problems.append(Problem(what, pip_install(list(wrong), extras)))
+    faults = list(dict.fromkeys(_faults_of_jax(path)))
+    if faults:
+        jax = next((line for line in lines if _name(line) == "jax"), "jax")
+        problems.append(Problem(f"{'; '.join(faults)}.", pip_install([jax], extras)))
+    parts = [(name, installed(name, path)) for name in ("jaxlib", *PLUGINS)]
+    return Section([*rows, *((name, version) for name, version in parts if version)], problems)
+
+
+def pip_install(lines: Sequence[str], extras: Collection[str]) -> str:
+    """The command that installs these requirements into this Python, jax with these extras."""
+    names = ",".join(sorted(extras))
+    plain = [line.partition(";")[0].strip() for line in lines]
+    return shlex.join(
+        ["python", "-m", "pip", "install"]
+        + [line.replace("jax", f"jax[{names}]", 1) if names and _name(line) == "jax" else line for line in plain]
+    )
+
+
+def _faults_of_jax(path: Sequence[str]) -> Iterator[str]:
+    """What jax's and its plugins' own metadata ask for and is not so."""
+    from packaging.requirements import Requirement
+
+    extras = ["", "with-cuda", *accelerators(path)]
+    for owner in ("jax", *PLUGINS):
+        version = installed(owner, path)
+        if version is None:
+            continue
+        for part in map(Requirement, _distribution(owner, path).requires or []):
+            always = part.marker is None or part.marker.evaluate({"extra": ""})
+            if not always and not any(part.marker.evaluate({"extra": extra}) for extra in extras):
+                continue
+            found = installed(part.name, path)
+            if found is None and always:
+                yield f"{owner} {version} needs {part.name}, which is missing"
+            elif found and not _fits(found, part):
+                yield f"{owner} {version} needs {part.name}{part.specifier}, but {found} is installed"
+
+
+def _distribution(name: str, path: Sequence[str]) -> metadata.Distribution | None:
+    return next(iter(metadata.distributions(name=name, path=list(path))), None)
+
+
+def _fits(version: str, wanted) -> bool:
+    """wanted: a packaging Requirement."""
+    from packaging.version import InvalidVersion
+
+    try:
+        return wanted.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _name(line: str) -> str:
+    return re.match(r"[\w.-]+", line)[0]

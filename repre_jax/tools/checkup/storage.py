@@ -1,0 +1,116 @@
+"""Prepared data sets, free disk, and what the host gives to a run."""
+
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from repre_jax.tools.checkup import Problem, Section, gigabytes
+
+FREE = 10e9  # bytes of disk; one checkpoint of ViT-B with MoCo v3 and RePre takes 2.3 GB, and the newest two are kept
+SHARED = 1e9  # bytes of /dev/shm; Docker gives 64 MB
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's own
+SPARE_FILES = 100  # open files beside a data set's
+
+
+class DataSet(NamedTuple):
+    """A prepared TFDS data set, from its dataset_info.json; shards: a split -> the number of records of each file."""
+
+    name: str
+    format: str
+    shards: dict[str, list[int]]
+    missing: int  # files
+
+
+def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
+    """The data sets prepared below `root`, and those whose dataset_info.json is not readable."""
+    found, problems = [], []
+    for file in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
+        folder = file.parent
+        if not re.fullmatch(r"\d+\.\d+\.\d+", folder.name):
+            continue
+        try:
+            info = json.loads(file.read_text())
+            shards = {split["name"]: [int(n) for n in split.get("shardLengths", ())] for split in info["splits"]}
+            form = info.get("fileFormat", "tfrecord")
+            missing = sum(_missing(folder, split, form) for split in info["splits"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(Problem(f"{file} cannot be read: {error}", f"delete {folder} and prepare it again"))
+        else:
+            name = f"{folder.parent.relative_to(root)} {folder.name}"
+            found.append(DataSet(name, form, shards, missing))
+    return found, problems
+
+
+def _missing(folder: Path, split: dict, form: str) -> int:
+    """How many of the split's files that hold records are not there, if they have their usual names."""
+    if split.get("filepathTemplate", TEMPLATE) != TEMPLATE:
+        return 0
+    wanted = sum(int(records) > 0 for records in split.get("shardLengths", ()))
+    return max(0, wanted - len(list(folder.glob(f"*-{split['name']}.{form}-*"))))
+
+
+def data(root: Path, origin: str, open_files: int) -> Section:
+    """The folder of data sets and what is prepared there. Nothing need be written there if there is something to read.
+
+    open_files: how many this process may have open.
+    """
+    found, problems = data_sets(root)
+    rows = [("folder", f"{root}, from {origin}")]
+    for each in found:
+        sizes = ", ".join(f"{sum(counts):,} {split}" for split, counts in each.shards.items())
+        unreadable = "" if each.format == "array_record" else ", which is not read here; main.py says how to convert it"
+        rows.append((each.name, f"{sizes}; {each.format}{unreadable}"))
+        if each.missing:
+            files = sum(map(len, each.shards.values()))
+            what = f"{each.missing:,} of the {files:,} files of {each.name} are missing in {root}."
+            problems.append(Problem(what, "copy or prepare this data set again"))
+        most = max(map(len, each.shards.values()), default=0)
+        if not unreadable and most + SPARE_FILES > open_files >= 0:
+            what = f"A split of {each.name} has {most:,} files, and each stays open once it was read from; this shell"
+            enough = max(4096, most + SPARE_FILES)
+            fix = f"ulimit -n {enough}, or docker run --ulimit nofile={enough}"
+            problems.append(Problem(f"{what} allows {open_files:,} open files.", fix))
+    if not found:
+        rows.append(("prepared", "nothing; the first run on the digits prepares them"))
+    space = disk(root, "TFDS_DATA_DIR, or main.py's --config.data.dir, to another folder")
+    readable = any(each.format == "array_record" and not each.missing for each in found)
+    return Section([*rows, *space.rows], problems + ([] if readable else space.problems))
+
+
+def disk(folder: Path, change: str) -> Section:
+    """Free space where `folder` is or would be made, tried by a temporary file."""
+    place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        what = f"{folder} cannot be written: {error.strerror}"
+        return Section([("disk", what)], [Problem(f"{what}.", change)])
+    rows = [("disk", f"{gigabytes(free)} free in {folder}{'' if place == folder else ', which is not there yet'}")]
+    few = [Problem(f"Only {gigabytes(free)} are free in {folder}; {gigabytes(FREE)} are advised.", change)]
+    return Section(rows, few if free < FREE else [])
+
+
+def host(shared: int | None) -> Section:
+    """shared: bytes of /dev/shm, through which Grain's workers hand over batches; None where there is none."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    soft, hard = ("unlimited" if n < 0 else f"{n:,}" for n in resource.getrlimit(resource.RLIMIT_NOFILE))
+    rows = [
+        ("platform", platform.platform()),
+        ("cores", f"{cores} of {os.cpu_count()} for this process"),
+        ("memory of the machine", gigabytes(memory)),
+        ("/dev/shm", "none" if shared is None else gigabytes(shared)),
+        ("open files", f"{soft} (ulimit -n), at most {hard}"),
+    ]
+    if shared is None or shared >= SHARED:
+        return Section(rows, [])
+    what = f"/dev/shm has {gigabytes(shared)}; workers hand over batches through it (--config.data.workers)."
+    return Section(rows, [Problem(what, "docker run --shm-size=8g, or --config.data.workers=0")])
