@@ -177,3 +177,13 @@ if __name__ == "__main__":
     assert time.monotonic() - started < 30
     assert "killed (signal 9): most likely the machine ran out of memory" in output
     assert "--config.data.workers" in output
+
+
+def test_a_data_set_of_many_files_may_have_them_all_open():
+    """In a shell that allows fewer; a process of its own, since a limit stays."""
+    text = (
+        "import resource; from repre_jax.data import sources; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard)); sources.open_dataset('digits');"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(4096, hard)"
+    )
+    subprocess.run([sys.executable, "-c", text], cwd=ROOT, check=True)

@@ -5,6 +5,7 @@ Everything else (flip, colours, blur) happens on the device, see photometric.py.
 
 import io
 import math
+import resource
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from repre_jax.core.errors import UserError
 
+OPEN_FILES = 4096  # ImageNet has 1,024, each open once it was read from, and TFDS shuffles through 1,000
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
 LARGEST_GROUP = 4  # channels that OpenCV averages at once
 NUMPY = b"\x93NUMPY"  # how a .npy file begins
@@ -30,7 +32,11 @@ class UnreadableImage(UserError):
 
 
 def set_up_process() -> None:
-    """For a process that decodes many images at once: no threads within one, no remarks on their metadata."""
+    """For a process that reads and decodes many images: many open files, no threads within one image, no remarks on
+    metadata."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < OPEN_FILES:  # below 0: without a limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES) if hard >= 0 else OPEN_FILES, hard))
     cv2.setNumThreads(0)
     warnings.filterwarnings("ignore", module="PIL")
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

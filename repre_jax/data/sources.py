@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import digits, folder
+from repre_jax.data import crops, digits, folder
 
 DEMO = "python main.py --config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
@@ -57,6 +57,7 @@ def open_dataset(
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, is stored in another format, or lacks the split or an image.
     """
+    crops.set_up_process()
     if not name:
         raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, folder:PATH, or digits")
     if name.startswith(FOLDER):

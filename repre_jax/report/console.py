@@ -1,5 +1,6 @@
 """What a run prints: the table at the start, a line a logging step, the summary at the end."""
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -110,13 +111,8 @@ def duration(seconds: float) -> str:
 
 def size(count: float) -> str:
     """For example '1.4 MB'; 1 MB is a million bytes."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.3g} {unit}"
+    power = min(int(math.log10(max(count, 1)) / 3), 4)
+    return f"{count / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def summary(result: Mapping[str, Any], workdir: Path) -> str:

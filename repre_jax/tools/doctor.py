@@ -51,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         variable = "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else "TFDS's default"
         origin = "--data-dir" if arguments.data_dir else variable
-        problems += _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+        problems += _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     change = "main.py's --workdir=DIR, to another folder"
     problems += _show("Runs", storage.disk(arguments.workdir.absolute(), change))
     shared = Path("/dev/shm")

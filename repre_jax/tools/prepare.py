@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import io
 import os
-import resource
 import shlex
 import shutil
 import sys
@@ -40,7 +39,6 @@ from repre_jax.tasks import views
 THREADS = min(16, os.cpu_count() or 1)
 AHEAD = 64  # images that are read and checked ahead of the writer
 IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
-OPEN_FILES = 4096  # to be allowed at once; TFDS shuffles through 1,000
 SPARE = 0.05  # of what is written: keys and the records' frame
 
 
@@ -257,8 +255,6 @@ def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> N
 def _shuffle_without_tensorflow() -> None:
     """TFDS (4.9, shuffle.py) shuffles what is larger than IN_MEMORY through a thousand files, which it opens by
     TensorFlow's functions; here by Python's own."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
     files = types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)
     shuffle.tf = types.SimpleNamespace(
         io=types.SimpleNamespace(gfile=files), errors=types.SimpleNamespace(ResourceExhaustedError=())

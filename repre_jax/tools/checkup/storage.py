@@ -58,7 +58,7 @@ def _missing(folder: Path, split: dict, form: str) -> int:
 def data(root: Path, origin: str, open_files: int) -> Section:
     """The folder of data sets and what is prepared there. Nothing need be written there if there is something to read.
 
-    open_files: how many this process may have open.
+    open_files: how many a process here may have open at most; a run raises its own limit.
     """
     found, problems = data_sets(root)
     rows = [("folder", f"{root}, from {origin}")]
@@ -74,7 +74,7 @@ def data(root: Path, origin: str, open_files: int) -> Section:
         if not unreadable and most + SPARE_FILES > open_files >= 0:
             what = f"A split of {each.name} has {most:,} files, and each stays open once it was read from; this shell"
             enough = max(4096, most + SPARE_FILES)
-            fix = f"ulimit -n {enough}, or docker run --ulimit nofile={enough}"
+            fix = f"ulimit -Hn {enough}, or docker run --ulimit nofile={enough}"
             problems.append(Problem(f"{what} allows {open_files:,} open files.", fix))
     if not found:
         rows.append(("prepared", "nothing; the first run on the digits prepares them"))
