@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,12 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import psutil
 import pytest
 from sklearn.datasets import load_digits
 
 import main
 from repre_jax.core import metrics
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.data import loader
 from repre_jax.tasks import pretrain, setup, watch
+from repre_jax.tasks.workdir import LOCK, claimed
 from repre_jax.train import loop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,10 +142,43 @@ def test_a_changed_config_is_refused_with_the_difference(finished, capsys):
     error = capsys.readouterr().err
     assert "optim.lr: 0.00015 -> 0.5" in error
     assert "--workdir" in error
+    assert "--config.may_change=\"('optim.lr',)\"" in error
     assert (workdir / "config.json").read_text() == before
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_what_the_user_says_may_change(finished, tmp_path, capsys):
+    """A finished run that is to be longer goes on from its last checkpoint, at the new rate; a third key is refused."""
+    folder = tmp_path / "longer"
+    shutil.copytree(finished[0], folder)
+    argv = [*TINY, "--workdir", str(folder), "--config.total_steps=10", "--config.optim.lr=0.01"]
+    assert main.main([*argv, "--config.may_change=('optim',)"]) == 1
+    error = capsys.readouterr().err
+    assert "total_steps: 8 -> 10" in error
+    assert "optim.lr" not in error.split("change:")[0]
+    argv.append("--config.may_change=('optim', 'total_steps')")
+    assert main.main([*argv, "--config.encoder.width=64"]) == 1
+    assert "encoder.width: 32 -> 64" in capsys.readouterr().err
+    assert main.main(argv) == 0
+    output = capsys.readouterr().out
+    assert "Changed, as may_change allows: optim.lr: 0.00015 -> 0.01" in output
+    assert "Going on from step 8 of 10." in output
+    rows = metrics.read_metrics(folder / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 2, 4, 6, 8, 10]
+    assert main.main(argv) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def test_a_state_of_another_shape_is_refused(finished, tmp_path, capsys):
+    folder = tmp_path / "wider"
+    shutil.copytree(finished[0], folder)
+    argv = [*TINY, "--workdir", str(folder), "--config.encoder.width=64", "--config.may_change=('encoder.width',)"]
+    assert main.main(argv) == 1
+    error = capsys.readouterr().err
+    assert "Checkpoint 8" in error
+    assert re.search(r"Tensors that differ: \d\d+\n(  \S+: \(.*\) -> \(.*64,?\)\n){8}", error)
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)])
 def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     """A real process group gets a real signal, as from a terminal or SLURM; a second start ends the run."""
     command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.total_steps=100", "--config.knn.times=1",
@@ -157,7 +195,7 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     _, error = child.communicate(timeout=120)
     assert child.returncode == 128 + number, error
     assert "Traceback" not in error
-    assert "The same command goes on from there." in error
+    assert "The same command goes on from there:\n  python main.py --config configs/moco_vit_s.py:tiny" in error
     saved = int(error.split("Saved at step ")[1].split()[0])
     assert 2 < saved < 100
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -167,18 +205,167 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
 
 
 def test_what_a_crash_leaves_does_not_confuse_the_next_start(finished, tmp_path, capsys):
-    """A log without a checkpoint is begun anew; a result cut short counts as none; a damaged checkpoint is named."""
+    """A result cut short counts as none, damaged and half-written checkpoints are named, and the one before is taken;
+    a log without any checkpoint is begun anew."""
     folder = tmp_path / "crashed"
     shutil.copytree(finished[0], folder)
     (folder / "result.json").write_text('{"task": "pre')
     shutil.rmtree(folder / "checkpoints" / "8" / "state")
-    argv = [*TINY, "--workdir", str(folder)]
-    assert main.main(argv) == 1
-    assert "Checkpoint 8" in (error := capsys.readouterr().err)
-    assert "go on from the one before it" in error
-    shutil.rmtree(folder / "checkpoints")
-    run(folder, "--config.total_steps=2")
+    (folder / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
+    largest = max((folder / "checkpoints" / "6").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content)
+    run(folder)
+    output = capsys.readouterr().out
+    assert re.search(r"Ignored: checkpoint 8: its file state/\S+ is missing; now 8.damaged.", output)
+    assert re.search(r"Ignored: checkpoint 6: its file state/\S+ has other content; now 6.damaged.", output)
+    assert "Ignored: checkpoint 9.orbax-checkpoint-tmp: its writing was cut short; removed." in output
+    assert "Going on from step 4 of 8." in output
+    chex.assert_trees_all_equal(final_state(folder), final_state(finished[0]))
+    (folder / "result.json").unlink()
+    for path in (folder / "checkpoints").glob("?.manifest.json"):
+        path.unlink()
+    run(folder, "--config.total_steps=2", "--config.may_change=('total_steps',)")
+    assert "No whole checkpoint is left: starting from the beginning." in capsys.readouterr().out
     assert [row["step"] for row in metrics.read_metrics(folder / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_a_signal_during_an_evaluation(finished, tmp_path, monkeypatch, capsys):
+    """It is cut short, its step saved; the next start completes the line of that step."""
+    batches, seen = loader.test_batches, []
+
+    def signalled(*arguments, **settings):
+        for number, batch in enumerate(batches(*arguments, **settings)):
+            if number == 2 and "step 2/8" in capsys.readouterr().out + "".join(seen) and "sent" not in seen:
+                seen.append("sent")
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(loader, "test_batches", signalled)
+    argv = [*TINY, "--workdir", str(tmp_path), "--config.checkpoint.keep=9"]
+    assert main.main(argv) == 128 + signal.SIGTERM
+    assert "Saved at step 4 of 8." in capsys.readouterr().err
+    rows = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert "loss" in rows[-1]
+    assert "knn_top1" not in rows[-1]
+    assert main.main(argv) == 0
+    untimed = [
+        [{k: v for k, v in row.items() if k not in ("images_per_second", "wait_share")} for row in rows]
+        for rows in (metrics.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
+    ]
+    assert untimed[0] == untimed[1]
+    chex.assert_trees_all_equal(final_state(tmp_path), final_state(finished[0]))
+    content = json.loads((tmp_path / "checkpoints" / "4.manifest.json").read_text())
+    assert content["measure"] == untimed[0][2]["knn_top1"]
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    """Within a step of many seconds, so that there was no time to save."""
+    command = [sys.executable, "-u", *TINY, "--workdir", str(tmp_path), "--config.batch_size=1024",
+               "--config.knn.times=1"]  # fmt: skip
+    with (tmp_path.parent / "error").open("w+") as error:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=error, start_new_session=True)
+        try:
+            wait_for(lambda: len(metrics.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
+            os.killpg(child.pid, signal.SIGINT)
+            wait_for(lambda: "saving after this step" in Path(error.name).read_text(), child)
+            os.killpg(child.pid, signal.SIGINT)
+            assert child.wait(timeout=5) == 128 + signal.SIGINT
+        finally:
+            child.kill()
+    assert "Interrupted again: ended at once." in Path(error.name).read_text()
+
+
+def wait_for(reached, child, seconds=200):
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert child.poll() is None, child.returncode
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nobody_outlives_a_run_that_is_killed(tmp_path):
+    """Processes that read data end when the run is gone, also by SIGKILL."""
+    command = [
+        sys.executable,
+        *TINY,
+        "--workdir",
+        str(tmp_path),
+        "--config.data.workers=2",
+        "--config.total_steps=9999",
+    ]
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: len(metrics.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
+        readers = psutil.Process(child.pid).children(recursive=True)
+        assert len(readers) >= 2
+        child.kill()
+        _, left = psutil.wait_procs(readers, timeout=20)
+        assert left == []
+    finally:
+        os.killpg(child.pid, signal.SIGKILL) if child.poll() is None else None
+
+
+def test_two_runs_in_one_workdir_are_refused(finished, tmp_path, capsys):
+    with claimed(tmp_path):
+        assert main.main([*TINY, "--workdir", str(tmp_path)]) == 1
+    assert f"Another process is training in {tmp_path}." in capsys.readouterr().err
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_each_start_is_written_down(finished):
+    folder, _ = finished
+    start = json.loads((folder / "starts.jsonl").read_text().splitlines()[0])
+    assert (start["step"], start["seed"], start["processes"]) == (0, 0, 1)
+    assert start["devices"] == f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    assert start["versions"]["jax"] == jax.__version__
+    assert start["variables"]["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert (start["commit"] or "").startswith(head.strip())
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_good(tmp_path):
+    """Files may not grow beyond what a checkpoint takes, as on a full disk or with a used-up quota."""
+    command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.knn.times=1"]
+    subprocess.run([*command, "--config.total_steps=4"], cwd=ROOT, check=True, capture_output=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    full = subprocess.run(
+        [*command, "--config.total_steps=40", "--config.may_change=('total_steps',)", "--config.log_every=1"],
+        cwd=ROOT, text=True, capture_output=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit)),
+    )  # fmt: skip
+    assert full.returncode == 1
+    assert "Checkpoint 6 could not be written to" in full.stderr
+    assert "File too large." in full.stderr
+    assert "kept:     checkpoint 4; the same command goes on from there" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert max(row["step"] for row in metrics.read_metrics(tmp_path / "metrics.jsonl")) < 20
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="only root can mount a small disk")
+def test_a_disk_that_is_really_full(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=False).returncode
+    if mounted != 0:
+        pytest.skip("this root may not mount")
+    try:
+        command = [sys.executable, *TINY, "--workdir", str(disk / "run"), "--config.checkpoint.keep=9"]
+        full = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+        assert full.returncode == 1
+        assert "No space left on device." in full.stderr
+        assert "Traceback" not in full.stderr
+        kept = int(re.search(r"kept:     checkpoint (\d+)", full.stderr)[1])
+        step, _ = Checkpoints(disk / "run" / "checkpoints").newest_whole()
+        assert step == kept
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_another_data_set_under_the_same_name_is_refused(finished, tmp_path, capsys):
@@ -209,7 +396,7 @@ def test_divergence_ends_with_a_message_and_keeps_what_was_good(tmp_path, capsys
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     rows = metrics.read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["skipped"] == last - first + 1
-    newest = max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    newest = max(Checkpoints(tmp_path / "checkpoints").measures())
     assert newest == (first - 1) // 2 * 2 > 0
     state = final_state(tmp_path, newest)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -223,7 +410,7 @@ def test_a_run_whose_last_steps_were_skipped_ends_as_diverged(tmp_path, capsys):
         assert main.main(argv) == 1
         error = capsys.readouterr().err
         first = int(re.search(r"Training has diverged: .* from step (\d+) to 10", error)[1])
-        newest = max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+        newest = max(Checkpoints(tmp_path / "checkpoints").measures())
         assert newest < first
         assert f"kept:     checkpoint {newest}, from before that" in error
         assert not (tmp_path / "result.json").exists()
@@ -256,7 +443,7 @@ def test_a_signal_among_skipped_steps_saves_nothing(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(pretrain.loop, "fit", interrupted)
     assert main.main([*TINY, "--workdir", str(tmp_path)]) == 128 + signal.SIGTERM
     assert "Stopped at step 5 of 8, not saved" in capsys.readouterr().err
-    assert max(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir()) == 4
+    assert max(Checkpoints(tmp_path / "checkpoints").measures()) == 4
 
 
 def test_the_mean_colours_l1_is_what_numpy_says(finished):

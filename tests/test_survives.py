@@ -157,7 +157,7 @@ def survive(framework, tmp_path, kills):
                 trained += max(run.step() or 0, expected) + 1 - expected  # the step at hand may not have been logged
                 ignored += "Ignored: checkpoint" in run.log.read_text()
     assert trained <= STEPS + len(kills) * INTERVAL
-    assert max(run.starts()) > 3 * INTERVAL
+    assert max(run.starts()) >= INTERVAL
     assert ignored >= (WRITING in kills), "no kill has hit a write"
     rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (run.workdir, whole.workdir))
     assert [row["step"] for row in rows] == list(range(STEPS + 1))

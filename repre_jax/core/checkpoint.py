@@ -8,17 +8,20 @@ The only module that knows orbax.
 """
 
 import errno
+import logging
 import os
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 
 from repre_jax.core import manifest
 from repre_jax.core.errors import UserError
@@ -26,6 +29,7 @@ from repre_jax.core.types import TrainState
 
 DAMAGED = ".damaged"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
+SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
 
@@ -66,7 +70,7 @@ class Checkpoints:
     """The checkpoints of one run. Saving runs in the background; what went wrong there stands in `error`."""
 
     def __init__(self, directory: str | os.PathLike, keep: Keep = Keep()):
-        logging.set_verbosity(logging.FATAL)  # orbax reports every detail of every save, and each error twice
+        _silence_orbax()
         self.directory = Path(directory).absolute()  # orbax accepts a relative path and then fails at the first save
         self.keep = keep
         self.error: UserError | None = None
@@ -175,6 +179,8 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is on disk. Without it the last checkpoint may be lost."""
         self.wait()
+        if self.error is not None:
+            time.sleep(SETTLING)
         self._orbax.close()
 
     def _restore(self, step: int, **items: Any) -> Any:
@@ -206,6 +212,19 @@ class Checkpoints:
             f"  kept:     {f'checkpoint {kept}; the same command goes on from there' if kept else 'none'}\n"
             "  change:   mend that first, or for a full disk make room"
         )
+
+
+def _silence_orbax() -> None:
+    """It logs each detail of a save and dozens of failures for one; Checkpoints.error tells it once."""
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    if str(what.exc_value) != "Event loop is closed":  # what tensorstore says for each file after the first that fails
+        sys.__unraisablehook__(what)
 
 
 def flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -6,8 +6,10 @@ the same batches come from any number of workers and hosts.
 """
 
 import functools
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -142,6 +144,13 @@ def _start_worker(index: int, count: int) -> None:
     del index, count
     crops.set_up_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its workers, and they would wait for it for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def test_batches(

@@ -72,7 +72,9 @@ def _train(
         recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
             if recorder.to_be_measured(past.step):
-                recorder.log(past.step, job.evaluation.measure(state, stop))
+                values = job.evaluation.measure(state, stop)
+                recorder.log(past.step, values)
+                recorder.after(past.step, state, values)
             state, step = loop.fit(
                 jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
                 state,
