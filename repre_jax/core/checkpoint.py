@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.sharding import Sharding
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
@@ -49,9 +48,9 @@ class Checkpoints:
                 )
         return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record
 
-    def restore(self, step: int, like: TrainState, sharding: Sharding) -> TrainState:
-        """The state at `step`, shaped `like` and laid out by `sharding`, whatever devices it was saved from."""
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+    def restore(self, step: int, like: TrainState, shardings: TrainState) -> TrainState:
+        """The state at `step`, shaped `like` and laid out by `shardings`, whatever devices it was saved from."""
+        target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like, shardings)
         return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup
 from repre_jax.tasks.watch import Watch
-from repre_jax.train import loop
+from repre_jax.train import loop, memory
 from repre_jax.train.signals import StopRequest
 
 
@@ -47,8 +47,20 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     metrics.write_json(workdir / "config.json", settings)
     print(console.table(rows), flush=True)
 
-    state, seconds = _train(config, job, workdir, past, started)
-    return _conclude(config, job, workdir, state, seconds)
+    try:
+        state, seconds = _train(config, job, workdir, past, started)
+        return _conclude(config, job, workdir, state, seconds)
+    except jax.errors.JaxRuntimeError as error:
+        if not memory.is_full(error):
+            raise
+        raise memory.explain(
+            error,
+            batch_size=config.batch_size,
+            devices=job.mesh.size,
+            accumulate=config.accumulate,
+            remat=config.encoder.remat,
+            shard_state=config.shard_state,
+        ) from error
 
 
 def _train(
@@ -86,11 +98,12 @@ def _train(
     state = _start(job, checkpoints, past.step)
     collapse = job.method.framework.collapse
     watch = Watch(collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped))
+    layouts = (job.state_sharding, sharding.replicated(job.mesh))
     if not past.step:
         log(0, knn(0, state))
     with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(
-            jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
+            jax.jit(job.method.train_step, donate_argnums=0, out_shardings=layouts),
             state,
             _batches(config, job, past.step, unreadable),
             start_step=past.step,
@@ -117,7 +130,7 @@ def _start(job: setup.Job, checkpoints: Checkpoints, step: int) -> TrainState:
     """A fresh state, or that of the checkpoint of `step`."""
     if not step:
         return job.init_state()
-    state = checkpoints.restore(step, jax.eval_shape(job.init_state), sharding.replicated(job.mesh))
+    state = checkpoints.restore(step, jax.eval_shape(job.init_state), job.state_sharding)
     print(f"Going on from step {step} of {job.plan.total_steps}.", flush=True)
     return state
 
