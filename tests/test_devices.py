@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from pretraining import CONFIGS, SIZE, batch, batch_for, build, init, random_pixels
 
 import main
-from repre_jax.core import sharding
+from repre_jax.core import optim, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Pixels
@@ -30,7 +30,8 @@ from repre_jax.train import memory
 from repre_jax.train.pretrain import Pretraining
 
 CALL = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
-SMALL = {"encoder.depth": (2,), "encoder.hierarchies": 2, "encoder.drop_path": 0.3, "augment.grey_probability": 0.5}
+SMALL = {"encoder.depth": (2,), "encoder.hierarchies": 1, "encoder.drop_path": 0.3}
+SMALL |= {"augment.jitter": (0.4, 0.0, 0.0, 0.0), "augment.grey_probability": 0.5}  # compiling is what one waits for
 FAST = {"optim.lr": 0.05, "optim.warmup_epochs": 0.0}
 EMBEDDING, BATCH = 64, 16
 
@@ -86,11 +87,10 @@ class Run:
         return jax.device_get((state, logged))
 
     def trained(self):
-        """Shapes of the parameters with a gradient: all but the frozen patch projection."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.shapes.params)
-        frozen = self.method.framework.target == "ema" and bool(self.method.rules)
-        kept = [leaf for path, leaf in leaves if not (frozen and "patch_embed" in jax.tree_util.keystr(path))]
-        return Counter(leaf.shape for leaf in kept)
+        """Shapes of the parameters with a gradient: all but frozen ones."""
+        scale = optim.values_by_path(self.shapes.params, self.method.rules, "lr_scale")
+        pairs = zip(*map(jax.tree.leaves, (self.shapes.params, scale)), strict=True)
+        return Counter(leaf.shape for leaf, scale in pairs if scale)
 
 
 @functools.cache
@@ -99,13 +99,14 @@ def run(*arguments, **settings):
 
 
 def check_reductions(made, at_most):
-    """Every gradient is reduced over the devices, and little else."""
+    """The gradient of every large array is reduced over the devices, and beside gradients little is."""
     reduced = sizes(made.collectives["all-reduce"] + made.collectives.get("reduce-scatter", Counter()))
-    missing = sizes(made.trained()) - reduced
+    trained = made.trained()
+    missing = sizes({shape: count for shape, count in trained.items() if math.prod(shape) >= 1024}) - reduced
     assert not missing, f"gradients of these numbers of elements are not reduced: {missing}"
-    parameters = sum(math.prod(shape) * count for shape, count in made.trained().items())
+    parameters = sum(math.prod(shape) * count for shape, count in trained.items())
     elements = sum(size * count for size, count in reduced.items())
-    assert elements <= at_most * parameters, f"{elements:,} elements are reduced, for {parameters:,} parameters"
+    assert parameters <= elements <= at_most * parameters, f"{elements:,} reduced, for {parameters:,} parameters"
 
 
 @pytest.mark.parametrize(("framework", "accumulate"), [("moco_v3", 1), ("moco_v3", 2), ("dino", 1)])
@@ -115,10 +116,10 @@ def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accum
     keys = Counter({EMBEDDING * BATCH // accumulate: 2} if framework == "moco_v3" else {})
     assert set(made.collectives) <= {"all-reduce", "all-gather"}
     assert sizes(made.collectives.get("all-gather", Counter())) == keys, "all-gathers are those of the keys, by view"
-    check_reductions(made, at_most=1.5 if framework == "dino" else 1.05)
+    check_reductions(made, at_most=1.5 if framework == "dino" else 1.1)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_devices):
     """What is gathered are the split parameters, the online's and the target's, once a step, and the keys."""
     made = run("moco_v3", accumulate, split=True)
@@ -128,7 +129,7 @@ def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_device
         wanted.update(leaf.size for leaf, layout in leaves if not layout.is_fully_replicated)
     assert set(made.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}
     assert sizes(made.collectives["all-gather"]) == wanted
-    check_reductions(made, at_most=1.05)
+    check_reductions(made, at_most=1.1)
 
 
 def test_a_split_state_is_the_copied_one(eight_devices):
@@ -141,7 +142,7 @@ def test_a_split_state_is_the_copied_one(eight_devices):
     state, _ = split.step(split.state(), split.batch())
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
     assert held == sharding.bytes_per_device(split.shapes, split.layout)
-    assert held < 0.4 * sharding.bytes_per_device(copied.shapes, copied.layout)  # most arrays are small here
+    assert held < 0.5 * sharding.bytes_per_device(copied.shapes, copied.layout)  # most arrays are small here
 
 
 def test_a_device_holds_an_eighth_of_vit_s(eight_devices):
@@ -202,7 +203,7 @@ def mean_over_records(accumulate, drop_path=0.0):
         None,
         optax.sgd(0.1),
         momentum=optax.constant_schedule(0.9),
-        augmentation=(Photometric((0.4, 0.4, 0.2, 0.1), 0.8, 0.2, 0.5, (0.1, 2.0), 0.2, 0.5),) * 2,
+        augmentation=(Photometric((0.4, 0.0, 0.0, 0.0), 0.8, 0.2, 0.0, (0.1, 2.0), 0.2, 0.5),) * 2,
         accumulate=accumulate,
     )
 
@@ -337,7 +338,8 @@ def test_a_full_memory_offers_what_is_left_to_change():
         return re.findall(r"\d\. --config\.([\w.]+=\w+)", str(memory.explain(Exception("full"), **settings)))
 
     assert proposed() == ["accumulate=6", "batch_size=12"]
-    assert proposed(accumulate=8) == ["batch_size=8"] == proposed(accumulate=1, batch_size=16)[1:]
+    assert proposed(accumulate=1, remat=False) == ["accumulate=2", "encoder.remat=True", "batch_size=12"]
+    assert proposed(accumulate=12) == []
     assert proposed(devices=8, accumulate=1) == ["accumulate=3", "shard_state=True", "batch_size=8"]
     assert proposed(devices=8, accumulate=3, shard_state=True) == []
     assert not memory.is_full(RuntimeError("INTERNAL: something else"))
