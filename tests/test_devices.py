@@ -175,7 +175,7 @@ def test_one_and_eight_devices_agree_in_parts(eight_devices):
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", CONFIGS)
 def test_every_framework_learns_in_parts(framework):
-    _, method = build("tiny", framework, **SMALL, **FAST, accumulate=2)
+    _, method = build("tiny", framework, **SMALL, **FAST, accumulate=2, dtype="bfloat16")
     state, metrics, gradients = jax.jit(method.step)(init(method), random_pixels(method))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics, gradients)))
     assert (int(state.step), int(state.skipped)) == (1, 0)
