@@ -25,9 +25,9 @@ def state(number, width=300):
     )  # fmt: skip
 
 
-def like(tree):
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+def here(tree):
+    """The tree, and where each of its leaves is to go."""
+    return tree, jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), tree)
 
 
 def saved(directory, measures, keep=None):
@@ -44,15 +44,15 @@ def test_what_is_saved_comes_back(tmp_path):
     checkpoints = saved(tmp_path / "new" / "folder", [None, None])
     assert checkpoints.newest_whole() == (2, [])
     assert checkpoints.record(1) == {"name": "of 1"}
-    chex.assert_trees_all_equal(checkpoints.restore(2, like(state(0))), state(2))
-    part = checkpoints.restore_part(1, {"params": like(state(0).params)})
+    chex.assert_trees_all_equal(checkpoints.restore(2, *here(state(0))), state(2))
+    part = checkpoints.restore_part(1, *here({"params": state(0).params}))
     chex.assert_trees_all_equal(part, {"params": state(1).params})
 
 
 def test_another_shape_is_named(tmp_path):
     checkpoints = saved(tmp_path, [None])
     with pytest.raises(UserError, match=r"(?s)differ: 1\n  params/encoder/w: \(300, 70\) -> \(301, 70\)\n  change"):
-        checkpoints.restore(1, like(state(0, width=301)))
+        checkpoints.restore(1, *here(state(0, width=301)))
 
 
 @pytest.mark.parametrize(

@@ -144,12 +144,12 @@ class Checkpoints:
         """The JSON record saved with `step`."""
         return self._restore(step, record=ocp.args.JsonRestore()).record
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state at `step`, whatever devices it was saved from.
+    def restore(self, step: int, shapes: TrainState, shardings: TrainState) -> TrainState:
+        """The state at `step` laid out by `shardings`, whatever devices it was saved from.
 
-        like: jax.ShapeDtypeStruct leaves, whose shardings say where to put it. Raises UserError for other shapes.
+        Raises UserError when it does not have these shapes.
         """
-        saved, wanted = flat_shapes(self.shapes(step)), flat_shapes(like)
+        saved, wanted = flat_shapes(self.shapes(step)), flat_shapes(shapes)
         different = [path for path in sorted(saved | wanted) if saved.get(path) != wanted.get(path)]
         if different:
             lines = "\n".join(f"  {p}: {saved.get(p, 'none')} -> {wanted.get(p, 'none')}" for p in different[:8])
@@ -157,14 +157,15 @@ class Checkpoints:
                 f"Checkpoint {step} in {self.directory} does not fit this config. Tensors that differ: "
                 f"{len(different)}\n{lines}\n  change:   the config back to the run's, or --workdir, to start a new one"
             )
-        return self._restore(step, state=ocp.args.StandardRestore(like)).state
+        return self._restore(step, state=ocp.args.StandardRestore(_placed(shapes, shardings))).state
 
     def shapes(self, step: int) -> dict[str, Any]:
         """The saved state's tree, as dictionaries of objects with shape and dtype; no device is needed."""
         return ocp.PyTreeCheckpointHandler().metadata(self.directory / str(step) / "state").tree
 
-    def restore_part(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """Those tensors of the state at `step` that `like` names: a tree of jax.ShapeDtypeStruct with shardings."""
+    def restore_part(self, step: int, shapes: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
+        """Those tensors of the state at `step` that the two trees name."""
+        like = _placed(shapes, shardings)
         arguments = ocp.args.PyTreeRestore(
             item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
         )
@@ -225,6 +226,10 @@ def _silence_orbax() -> None:
 def _unraisable(what: "sys.UnraisableHookArgs") -> None:
     if str(what.exc_value) != "Event loop is closed":  # what tensorstore says for each file after the first that fails
         sys.__unraisablehook__(what)
+
+
+def _placed(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings)
 
 
 def flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -19,11 +19,13 @@ Schedule = Callable[[jax.Array | int], jax.Array]
 class Plan:
     """The resolved run. Schedules take the number of finished steps.
 
+    part_size: records that a framework's loss sees at once; fewer than batch_size if a batch is computed in parts.
     steps_per_epoch: records / batch_size. planned_epoch: steps that an epoch of the config's `epochs` has; the same
     unless total_steps overrides epochs, and what warm-ups and frozen epochs are measured in.
     """
 
     batch_size: int
+    part_size: int
     total_steps: int
     warmup_steps: int
     steps_per_epoch: float
@@ -33,6 +35,11 @@ class Plan:
     weight_decay: Schedule
     momentum: Schedule
 
+    @property
+    def seen_at_once(self) -> str:
+        """What part_size is called in formulas."""
+        return "batch" if self.part_size == self.batch_size else "part"
+
 
 def resolve(
     *,
@@ -41,6 +48,7 @@ def resolve(
     epochs: float,
     lr_per_256: float,
     total_steps: int | None = None,
+    accumulate: int = 1,
     warmup_epochs: float = 0.0,
     lr_start: float = 0.0,
     lr_end: float = 0.0,
@@ -53,7 +61,8 @@ def resolve(
     """Plan of a run over `records` training records.
 
     A step takes batch_size records and epochs flow into each other, so an epoch is records / batch_size steps and
-    need not be whole. `total_steps` overrides `epochs`; warm-up then keeps its share of the run.
+    need not be whole. `total_steps` overrides `epochs`; warm-up then keeps its share of the run. `accumulate` is the
+    number of parts that a batch is computed in; the learning rate and all else go by the whole batch.
 
     The learning rate grows linearly with the batch; its course over the run is SHAPES[shape], from lr_start over the
     peak to lr_end. These two are absolute, as DINO's floor is (main_dino.py:234-240), but per 256 images for 'moby'
@@ -84,6 +93,7 @@ def resolve(
     ends = batch_size / 256 if shape == "moby" else 1.0
     return Plan(
         batch_size=batch_size,
+        part_size=batch_size // accumulate,
         total_steps=steps,
         warmup_steps=warmup_steps,
         steps_per_epoch=per_epoch,

@@ -1,9 +1,11 @@
-"""One mesh over all devices: the batch is split along it, the state is copied to each device.
+"""One mesh over all devices: the batch is split along it, and the state copied to each, or its large arrays split too.
 
 Nothing else in the package places anything on devices. Inside jit the batch axis is global, so a mean over it is a
 mean over all devices, and the compiler puts in the communication.
 """
 
+import dataclasses
+import math
 import os
 from typing import Any
 
@@ -12,12 +14,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import TrainState
+
+SPLIT_FROM = 4096  # elements; below, a copy costs less than the communication of its parts
 
 
-def make_mesh(batch_size: int) -> Mesh:
+def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
     """A one-dimensional mesh with the axis 'data' over every device.
 
-    Raises UserError when the devices do not divide `batch_size` (records a step, over all devices).
+    Raises UserError when the devices do not divide `batch_size` (records a step, over all devices), or each of the
+    `accumulate` parts that it is computed in.
     """
     try:
         count = jax.device_count()
@@ -29,14 +35,29 @@ def make_mesh(batch_size: int) -> Mesh:
         ) from None
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}.\n  change:   --config.batch_size=...")
-    if batch_size < count or batch_size % count:
-        nearest = max(1, round(batch_size / count)) * count
-        raise UserError(
-            f"batch_size {batch_size} cannot be split evenly over {count} devices.\n"
-            f"  expected: a multiple of {count}\n"
-            f"  change:   --config.batch_size={nearest}"
-        )
+    if batch_size % (count * accumulate):
+        raise _uneven(batch_size, count, accumulate)
     return Mesh(np.asarray(jax.devices()), ("data",))
+
+
+def _uneven(batch_size: int, devices: int, accumulate: int) -> UserError:
+    """Says what each device would get, and what divides evenly."""
+    shares = devices * accumulate
+    nearest = max(1, round(batch_size / shares)) * shares
+    where, parts = f"{devices} device" + "s" * (devices > 1), f" in {accumulate} parts" * (accumulate > 1)
+    at_once = "a device and part" if accumulate > 1 else "a device"
+    changes = [f"--config.batch_size={nearest} ({nearest // shares} images {at_once})"]
+    fewer = [n for n in range(1, accumulate) if batch_size % (devices * n) == 0]
+    if fewer:
+        changes.append(f"--config.accumulate={fewer[-1]}")
+    usable = [n for n in range(1, devices) if batch_size % (n * accumulate) == 0]
+    if usable:
+        changes.append(f"{usable[-1]} of the devices (CUDA_VISIBLE_DEVICES chooses among NVIDIA's)")
+    return UserError(
+        f"batch_size {batch_size} cannot be split evenly over {where}{parts}: {batch_size / shares:.4g} images each.\n"
+        f"  expected: a multiple of {shares}\n"
+        f"  change:   {', or '.join(changes)}"
+    )
 
 
 def along_batch(mesh: Mesh) -> NamedSharding:
@@ -47,6 +68,49 @@ def along_batch(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A full copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def split_large(tree: Any, mesh: Mesh) -> Any:
+    """For each array (or its shape) of `tree`: its largest axis that the devices divide split over them, the last of
+    equals; small arrays copied to each device."""
+
+    def of(array: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
+        fitting = [axis for axis in range(array.ndim) if array.shape[axis] % mesh.size == 0]
+        if array.size < SPLIT_FROM or not fitting:
+            return replicated(mesh)
+        largest = max(fitting, key=lambda axis: (array.shape[axis], axis))
+        return NamedSharding(mesh, PartitionSpec(*(None,) * largest, "data"))
+
+    return jax.tree.map(of, tree)
+
+
+def of_state(shapes: TrainState, mesh: Mesh, *, split: bool) -> TrainState:
+    """A sharding for each array of a state: a copy on each device, or with `split` parameters, target and optimiser
+    state by `split_large` (ZeRO). Queues and centres are copied, since every image is compared with all of them."""
+    everywhere = jax.tree.map(lambda _: replicated(mesh), shapes)
+    if not split:
+        return everywhere
+    parts = {name: split_large(getattr(shapes, name), mesh) for name in ("params", "target", "opt_state")}
+    return dataclasses.replace(everywhere, **parts)
+
+
+def describe_split(shapes: TrainState, mesh: Mesh) -> str:
+    """For example 'split over the devices: 120.3 MB each, 954.2 MB if copied to each'."""
+    split, copied = (bytes_per_device(shapes, of_state(shapes, mesh, split=split)) / 1e6 for split in (True, False))
+    return f"split over the devices: {split:,.1f} MB each, {copied:,.1f} MB if copied to each"
+
+
+def bytes_per_device(shapes: Any, shardings: Any) -> int:
+    """What one device holds of arrays of these shapes."""
+    return sum(
+        math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
+        for x, sharding in zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    )
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """Inside jit: every array whole on each device. Without it the compiler might rather move activations."""
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def shard_batch(tree: Any, mesh: Mesh) -> Any:

@@ -37,13 +37,20 @@ class Photometric:
     colours: str = "torchvision"
 
 
-def augment(key: jax.Array, images: jax.Array, settings: Sequence[Photometric], first: int = 0) -> jax.Array:
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    settings: Sequence[Photometric],
+    first: int = 0,
+    rows: jax.Array | None = None,
+) -> jax.Array:
     """uint8 [B, V, H, W, 3] -> float32 [B, V, H, W, 3] in 0..1; `settings` holds one entry per view.
 
     first: the number of the first view, so that views given in two calls draw differently.
+    rows:  int32 [B], where the images stand in the global batch; None if they are all of it.
     """
     pixels = images.astype(jnp.float32) / 255
-    rows = jnp.arange(images.shape[0])
+    rows = jnp.arange(images.shape[0]) if rows is None else rows
     views = []
     for view, chosen in enumerate(settings):
         number = first + view

@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.schedules import Plan
 
 Extra = dict[str, jax.Array]
 LossResult = tuple[jax.Array, Extra, dict[str, jax.Array]]  # float32, at least 0; the next step's extra; what to log
@@ -43,6 +44,7 @@ class Framework:
     online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
     local_views:  whether the online branch takes further, smaller views.
     init_extra:   key -> what the framework keeps beside the parameters; see `loss`.
+    in_parts:     what it means that `loss` sees a part of the batch at a time (config.accumulate), for the log.
     """
 
     projector: nn.Module
@@ -55,6 +57,7 @@ class Framework:
     target_views: int = 2
     local_views: bool = False
     init_extra: Callable[[jax.Array], Extra] = lambda key: {}
+    in_parts: str = "the loss sees one part"
 
 
 QUEUE_REMEDIES = (
@@ -70,11 +73,13 @@ def check_widths(**widths: Any) -> None:
             raise UserError(f"framework.{name} is {width}.\n  expected: at least 1")
 
 
-def check_queue(size: int, batch_size: int) -> None:
-    """Raises UserError unless the batch divides the queue: else a batch would run over its end."""
-    if size < batch_size or size % batch_size:
-        nearest = max(1, round(size / batch_size)) * batch_size
+def check_queue(size: int, plan: Plan) -> None:
+    """Raises UserError unless the keys that join the queue together divide it: else they would run over its end."""
+    joining = plan.part_size
+    if size < joining or size % joining:
+        nearest = max(1, round(size / joining)) * joining
+        name = "batch_size" if joining == plan.batch_size else f"a part of batch_size {plan.batch_size}, which is"
         raise UserError(
-            f"framework.queue {size} is not a multiple of batch_size {batch_size}.\n"
+            f"framework.queue {size} is not a multiple of {name} {joining}.\n"
             f"  change:   --config.framework.queue={nearest}"
         )

@@ -32,4 +32,5 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
         predictor=head(),
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.01, REMEDIES),
+        in_parts="BatchNorm sees one part; there are no negatives",
     )

@@ -67,6 +67,7 @@ def build(
         ),
         local_views=True,
         init_extra=lambda key: {"centre": jnp.zeros(out)},
+        in_parts="the centre moves with each part" + ("; BatchNorm sees one part" if batch_norm else ""),
     )
 
 

@@ -20,7 +20,7 @@ from repre_jax.models.heads import MlpHead
 def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, dtype: Dtype) -> Framework:
     """hidden, out, queue, temperature: 4096, 256, 4096 keys a view and 0.2 in the paper."""
     check_widths(hidden=hidden, out=out)
-    check_queue(queue, plan.batch_size)
+    check_queue(queue, plan)
 
     def init_extra(key: jax.Array) -> Extra:
         first, second = jax.random.split(key)
@@ -57,4 +57,5 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
         collapse=Collapse(2 * math.log(1 + queue), "2 ln(1 + queue)", 0.02, QUEUE_REMEDIES),
         ema_lead=1,
         init_extra=init_extra,
+        in_parts="BatchNorm sees one part; negatives are the queues', which each part's keys join before the next part",
     )

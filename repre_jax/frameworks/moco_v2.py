@@ -22,7 +22,7 @@ from repre_jax.models.heads import MlpHead
 def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: float, dtype: Dtype) -> Framework:
     """hidden: None for the feature's own width. out, queue, temperature: 128, 65,536 keys and 0.2 in the paper."""
     check_widths(hidden=hidden, out=out)
-    check_queue(queue, plan.batch_size)
+    check_queue(queue, plan)
 
     def init_extra(key: jax.Array) -> Extra:
         return {"queue": random_keys(key, queue, out), "pointer": jnp.zeros((), jnp.int32)}
@@ -49,4 +49,5 @@ def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: 
         online_views=1,
         target_views=1,
         init_extra=init_extra,
+        in_parts="negatives are the queue's as ever, which each part's keys join before the next part",
     )

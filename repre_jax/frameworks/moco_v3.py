@@ -29,6 +29,9 @@ def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype
         projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
         predictor=MlpHead((hidden,), out, out_norm="plain", dtype=dtype),
         loss=loss,
-        collapse=Collapse(4 * temperature * math.log(plan.batch_size), "4 * temperature * ln(batch)", 0.02),
+        collapse=Collapse(
+            4 * temperature * math.log(plan.part_size), f"4 * temperature * ln({plan.seen_at_once})", 0.02
+        ),
         ema_lead=1,
+        in_parts="negatives and BatchNorm see one part",
     )

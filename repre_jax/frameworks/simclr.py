@@ -34,6 +34,7 @@ def build(plan: Plan, *, hidden: int | None, out: int, temperature: float, dtype
             dtype=dtype,
         ),
         loss=loss,
-        collapse=Collapse(2 * math.log(2 * plan.batch_size - 1), "2 ln(2 batch - 1)", 0.02),
+        collapse=Collapse(2 * math.log(2 * plan.part_size - 1), f"2 ln(2 {plan.seen_at_once} - 1)", 0.02),
         target="none",
+        in_parts="negatives and BatchNorm see one part",
     )

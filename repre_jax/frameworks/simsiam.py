@@ -29,4 +29,5 @@ def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dt
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.0025),
         target="self",
+        in_parts="BatchNorm sees one part; there are no negatives",
     )

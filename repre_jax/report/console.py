@@ -28,6 +28,18 @@ def devices() -> str:
     return f"{jax.device_count()} x {first.platform}{kind}"
 
 
+def shares(plan: Plan, count: int, in_parts: str) -> list[Row]:
+    """What each of `count` devices gets of a batch; for one computed in parts what that means, as the framework says
+    in Framework.in_parts."""
+    text = f"{devices()}, {plan.batch_size // count:,} images a step" + (" each" if count > 1 else "")
+    if plan.part_size == plan.batch_size:
+        return [("devices", text)]
+    return [
+        ("devices", f"{text}, {plan.part_size // count:,} at once"),
+        ("accumulation", f"{plan.batch_size // plan.part_size} parts of {plan.part_size:,} images: {in_parts}"),
+    ]
+
+
 def machine() -> str:
     """For example '2 cores, Intel(R) Xeon(R) Processor'; what Linux says, else what Python knows."""
     info = Path("/proc/cpuinfo")

@@ -12,6 +12,7 @@ from repre_jax.core.errors import UserError
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, math.inf),
     "batch_size": (2, math.inf),  # one record has no negatives and no statistics
+    "accumulate": (1, math.inf),
     "epochs": (1e-9, 1e9),
     "log_every": (1, math.inf),
     "data.workers": (0, 1024),
@@ -60,6 +61,15 @@ def ranges(config: ConfigDict) -> None:
         if value is not None and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
+
+
+def parts(batch_size: int, accumulate: int) -> None:
+    """Raises UserError when a part of a batch would be one record: it has no negatives and no statistics."""
+    if batch_size < 2 * accumulate:
+        raise UserError(
+            f"accumulate is {accumulate}, for a batch_size of {batch_size}.\n  expected: parts of at least 2 images\n"
+            f"  change:   --config.accumulate={max(1, batch_size // 2)}"
+        )
 
 
 def numbers(name: str, values: Sequence[float], count: int, low: float, high: float) -> None:

@@ -25,6 +25,7 @@ FREE_KEYS = (
     "checkpoint.best",
     "knn.times",
     "may_change",
+    "shard_state",
 )
 
 

@@ -134,10 +134,10 @@ class Evaluation:
         return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)
 
     def _pooled(self, encoder_params, images: jax.Array) -> jax.Array:
-        return self.method.encode(encoder_params, self._normalized(images)).pooled
+        return self.method.encode(self.method.gather(encoder_params), self._normalized(images)).pooled
 
     def _reconstruct(self, params, images: jax.Array) -> tuple[jax.Array, ...]:
-        pixels = images.astype(jnp.float32) / 255
+        pixels, params = images.astype(jnp.float32) / 255, self.method.gather(params)
         output = self.method.encode(params["encoder"], self._normalized(images))
         rebuilt = self.method.branch.reconstruct(params, output.pyramid)
         flat = jnp.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True), pixels.shape)

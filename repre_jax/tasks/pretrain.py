@@ -23,7 +23,7 @@ from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup, weights
 from repre_jax.tasks.recorder import Recorder
 from repre_jax.tasks.workdir import claimed
-from repre_jax.train import loop
+from repre_jax.train import loop, memory
 from repre_jax.train.signals import StopRequest
 
 
@@ -48,8 +48,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         job = setup.build(config)
         history.check_data(past, job.dataset.identity(), config.may_change)
         _announce(config, job, workdir, past)
-        state = _train(config, job, workdir, past, seconds)
-        return _conclude(config, job, workdir, state, seconds())
+        with memory.explained(
+            batch_size=config.batch_size,
+            devices=job.mesh.size,
+            accumulate=config.accumulate,
+            remat=config.encoder.remat,
+            shard_state=config.shard_state,
+        ):
+            state = _train(config, job, workdir, past, seconds)
+            return _conclude(config, job, workdir, state, seconds())
 
 
 def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> None:
@@ -76,7 +83,11 @@ def _train(
                 recorder.log(past.step, values)
                 recorder.after(past.step, state, values)
             state, step = loop.fit(
-                jax.jit(job.method.train_step, donate_argnums=0, out_shardings=sharding.replicated(job.mesh)),
+                jax.jit(
+                    job.method.train_step,
+                    donate_argnums=0,
+                    out_shardings=(job.state_sharding, sharding.replicated(job.mesh)),
+                ),
                 state,
                 _batches(config, job, past.step, recorder.unreadable),
                 start_step=past.step,
@@ -100,12 +111,8 @@ def _train(
 def _start(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> TrainState:
     """The state of the checkpoint to go on from, else a fresh one, with another run's weights if there is init_from."""
     if past.step:
-        everywhere = sharding.replicated(job.mesh)
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), jax.eval_shape(job.init_state)
-        )
         with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-            state = checkpoints.restore(past.step, like)
+            state = checkpoints.restore(past.step, jax.eval_shape(job.init_state), job.state_sharding)
         print(f"Going on from step {past.step} of {job.plan.total_steps}.", flush=True)
         return state
     if past.ignored:

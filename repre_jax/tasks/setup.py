@@ -1,5 +1,7 @@
 """From a ConfigDict to the objects that a pre-training run is made of. Below the tasks, nobody sees the config."""
 
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -47,7 +49,10 @@ def choose(kind: str, name: str, known: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """The parts of one pre-training run. init_state() gives the same fresh state each time, on every device."""
+    """The parts of one pre-training run.
+
+    init_state() gives the same fresh state each time, laid out by state_sharding, a sharding for each array.
+    """
 
     mesh: Mesh
     dataset: DataSet
@@ -56,12 +61,14 @@ class Job:
     train_view: TrainView
     evaluation: Evaluation
     init_state: Callable[[], TrainState]
+    state_sharding: TrainState
 
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for whatever can be seen to be wrong without the data."""
     checks.ranges(config)
-    sharding.make_mesh(config.batch_size)
+    checks.parts(config.batch_size, config.accumulate)
+    sharding.make_mesh(config.batch_size, config.accumulate)
     encoder_of(config)
     views.build_train_view(config)
     build_method(config, build_plan(config, records=config.batch_size))
@@ -70,10 +77,12 @@ def check(config: ConfigDict) -> None:
 def build(config: ConfigDict) -> Job:
     """Opens the data and builds the rest for it. Raises UserError when the data set is missing or unfit."""
     dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
-    mesh = sharding.make_mesh(config.batch_size)
+    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
     train_view = views.build_train_view(config)
     plan = build_plan(config, records=len(dataset.train))
     method = build_method(config, plan, dataset)
+    if config.shard_state:
+        method = dataclasses.replace(method, gather=functools.partial(sharding.gather, mesh=mesh))
     evaluation = Evaluation(
         method,
         dataset,
@@ -86,12 +95,14 @@ def build(config: ConfigDict) -> Job:
         train_records=config.knn.train_records,
         test_records=config.knn.test_records,
     )
-    init = jax.jit(
-        lambda key: method.init_state(key, (*train_view.views.size, config.data.channels)),
-        out_shardings=sharding.replicated(mesh),
-    )
-    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array.
-    return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(jax.random.PRNGKey(config.seed)))
+
+    def fresh(key: jax.Array) -> TrainState:
+        return method.init_state(key, (*train_view.views.size, config.data.channels))
+
+    key = jax.random.PRNGKey(config.seed)  # a raw uint32 key, which orbax stores like any other array of the state
+    layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=config.shard_state)
+    init = jax.jit(fresh, out_shardings=layout)
+    return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(key), layout)
 
 
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:
@@ -104,7 +115,8 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
     if config.data.channels != views.RGB:
         sizes += f"; {config.data.channels} channels, so that colours are not jittered, solarized or turned to grey"
     return [
-        ("devices", console.devices()),
+        *console.shares(job.plan, job.mesh.size, job.method.framework.in_parts),
+        *([("state", sharding.describe_split(jax.eval_shape(job.init_state), job.mesh))] if config.shard_state else []),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
         ("views", sizes),
         ("framework", f"{config.framework.name}; a contrastive loss of {collapse.value:.4g} would mean collapse"),
@@ -144,6 +156,7 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
         batch_size=config.batch_size,
         epochs=config.epochs,
         total_steps=config.total_steps,
+        accumulate=config.accumulate,
         warmup_epochs=config.optim.warmup_epochs,
         lr_per_256=config.optim.lr,
         lr_start=config.optim.lr_start,
@@ -245,4 +258,5 @@ def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | No
         local_augmentation=augmentation[views.VIEWS] if config.augment.local_views else None,
         rules=rules,
         schedules=logged,
+        accumulate=config.accumulate,
     )

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from repre_jax.core import sharding
 from repre_jax.core.checkpoint import Checkpoints, flat_shapes
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
@@ -43,17 +42,15 @@ def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
         parts = [part for part in wanted if flat_shapes(saved.get(part, {})) == flat_shapes(wanted[part])]
         if "encoder" not in parts:
             raise UserError(_other_shapes(saved["encoder"], wanted["encoder"], source))
-        everywhere = sharding.replicated(job.mesh)
-        like = {part: wanted[part] for part in parts}
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), like)
-        params = wanted | checkpoints.restore_part(step, {"params": like})["params"]
+        shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, job.state_sharding.params))
+        params = wanted | checkpoints.restore_part(step, {"params": shapes}, {"params": places})["params"]
     fresh = [part for part in wanted if part not in parts]
     print(
         f"A new run, from the weights of {source} at step {step}: {', '.join(parts)}.\n"
         f"  new:      {', '.join([*fresh, 'optimiser', 'step 0'])}",
         flush=True,
     )
-    return jax.jit(job.method.new_state, out_shardings=everywhere)(params, state.rng)
+    return jax.jit(job.method.new_state, out_shardings=job.state_sharding)(params, state.rng)
 
 
 def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: Path) -> None:

@@ -4,7 +4,8 @@ Written as if there were one device: the batch axis is global inside jit, so Bat
 negatives span all devices without a word about them.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,15 @@ from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
 from repre_jax.frameworks.base import Framework
 from repre_jax.losses import balance
+from repre_jax.train import parts
+from repre_jax.train.parts import Gradients
 from repre_jax.train.repre import ReconstructionBranch
 
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
 AUGMENT, DROP_PATH, LOCAL_DROP_PATH = 0, 1, 2  # a step's key is folded with one constant per use
+PARTS = 2**31  # where a batch is computed in parts, part a's base key is folded with PARTS + a, which no step comes to
 SKIPPED = ("skipped", "skipped_in_a_row", "first_bad_step")  # of TrainState, logged
 
 
@@ -40,14 +44,12 @@ class Pretraining:
     augmentation, local_augmentation: one entry per view and the one of all local views; only train_step needs them.
     rules:     the optimiser's exceptions; tensors with lr_scale 0 are left out of the gradient's norm.
     schedules: further functions of the finished steps whose values are logged.
+    accumulate: parts that a batch is computed in (train/parts.py). The framework's loss sees one part, and its extra
+               passes from part to part; all else moves once a step.
+    gather:    makes parameters whole on each device where the state is split over them (core/sharding.py).
 
-    train_step augments and calls `step`, which can be called by itself with views of one's own:
-
-        method = Pretraining(encoder, framework, None, optax.sgd(0.1), momentum=optax.constant_schedule(0.99))
-        state = jax.jit(method.new_state)(params, jax.random.PRNGKey(0))  # params: of encoder, projector, predictor ...
-        state, metrics, gradients = jax.jit(method.step)(state, Pixels(views))  # float32 [B, V, H, W, C]
-
-    README.md, "The step from outside", has the whole of it.
+    train_step augments and calls `step`, which can be called by itself with views and parameters of one's own:
+    README.md, "The step from outside", shows it.
     """
 
     encoder: nn.Module
@@ -61,6 +63,8 @@ class Pretraining:
     local_augmentation: photometric.Photometric | None = None
     rules: Sequence[optim.Rule] = ()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    accumulate: int = 1
+    gather: Callable[[Params], Params] = lambda params: params
 
     def init_params(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
         """Fresh parameters for views of `image_shape` (H, W, C)."""
@@ -158,10 +162,34 @@ class Pretraining:
 
         Returns the new state, float32 scalars (loss, contrastive, reconstruction, weights, schedules ...) and the
         gradients as the optimiser gets them. A step whose loss, or the norm of whose gradient or update is not finite,
-        moves nothing but `step` and the counters of skipped steps.
+        in any part of the batch, moves nothing but `step` and the counters of skipped steps.
         """
-        target = self.target(state, pixels)
-        grads, (extra, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
+        return self._update(state, self._gradients(state, pixels, lambda part, rows: part))
+
+    def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
+        """Augmentation and `step`: the new state, and float32 scalars to log."""
+
+        def augmented(part: Views, rows: jax.Array) -> Pixels:
+            return self.augment(state.rng, state.step, part, rows)
+
+        new_state, metrics, _ = self._update(state, self._gradients(state, batch, augmented))
+        return new_state, metrics
+
+    def _gradients(self, state: TrainState, batch: Any, pixels_of: Callable[[Any, jax.Array], Pixels]) -> Gradients:
+        """Of the loss, as its mean over the parts of the batch. pixels_of: (a part, its rows in the batch) -> views."""
+        whole = dataclasses.replace(state, params=self.gather(state.params), target=self.gather(state.target))
+
+        def of_part(part: Any, rows: jax.Array, extra: dict[str, jax.Array], number: jax.Array | None) -> Gradients:
+            rng = state.rng if number is None else jax.random.fold_in(state.rng, jnp.uint32(PARTS) + number)
+            now = dataclasses.replace(whole, extra=extra, rng=rng)
+            pixels = pixels_of(part, rows)
+            return jax.grad(self.loss, has_aux=True)(now.params, now, pixels, self.target(now, pixels))
+
+        return parts.mean(of_part, state.params, batch, state.extra, self.accumulate)
+
+    def _update(self, state: TrainState, gradients: Gradients) -> tuple[TrainState, Metrics, Params]:
+        """What `step` returns."""
+        grads, (extra, metrics) = gradients
         grads = optim.zero_frozen(grads, self.rules)
         optimizer = optax.with_extra_args_support(self.optimizer)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, at_step=state.step)
@@ -192,19 +220,18 @@ class Pretraining:
         metrics |= {name: jnp.float32(getattr(new_state, name)) for name in SKIPPED}
         return new_state, metrics, grads
 
-    def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
-        """Augmentation and `step`: the new state, and float32 scalars to log."""
-        new_state, metrics, _ = self.step(state, self.augment(state.rng, state.step, batch))
-        return new_state, metrics
+    def augment(self, rng: jax.Array, step: jax.Array | int, batch: Views, rows: jax.Array | None = None) -> Pixels:
+        """The device's half of the augmentation, as in the run with this base key after `step` finished steps.
 
-    def augment(self, rng: jax.Array, step: jax.Array | int, batch: Views) -> Pixels:
-        """The device's half of the augmentation, as in the run with this base key after `step` finished steps."""
+        rows: int32 [B], where the records stand in the step's batch, if `batch` is a part of it.
+        """
         key = jax.random.fold_in(jax.random.fold_in(rng, step), AUGMENT)
-        views = photometric.augment(key, batch.images, self.augmentation)
+        views = photometric.augment(key, batch.images, self.augmentation, rows=rows)
         if batch.local is None:
             return Pixels(views)
         settings = (self.local_augmentation,) * batch.local.shape[1]
-        return Pixels(views, photometric.augment(key, batch.local, settings, first=len(self.augmentation)))
+        local = photometric.augment(key, batch.local, settings, first=len(self.augmentation), rows=rows)
+        return Pixels(views, local)
 
 
 def _by_record(rows: jax.Array, views: jax.Array) -> jax.Array:

@@ -1,0 +1,347 @@
+"""Many devices and batches in parts: what is communicated, that it changes no number, and what is said about it."""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from collections import Counter
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+from pretraining import CONFIGS, SIZE, batch, batch_for, build, init, random_pixels
+
+import main
+from repre_jax.core import optim, sharding
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core.errors import UserError
+from repre_jax.core.types import Pixels
+from repre_jax.data.photometric import Photometric
+from repre_jax.frameworks.base import Collapse, Framework
+from repre_jax.models import build_encoder
+from repre_jax.models.heads import MlpHead
+from repre_jax.tasks import checks, pretrain, setup
+from repre_jax.train import memory
+from repre_jax.train.pretrain import Pretraining
+
+CALL = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
+SMALL = {"encoder.depth": (2,), "encoder.hierarchies": 1, "encoder.drop_path": 0.3}
+SMALL |= {"augment.jitter": (0.4, 0.0, 0.0, 0.0), "augment.grey_probability": 0.5}  # compiling is what one waits for
+FAST = {"optim.lr": 0.05, "optim.warmup_epochs": 0.0}
+EMBEDDING, BATCH = 64, 16
+
+
+def collectives(text):
+    """{operation: Counter of the shapes that it makes} in compiled HLO."""
+    found = {}
+    for line in text.splitlines():
+        if call := CALL.search(line):
+            shapes = [tuple(map(int, filter(None, s.split(",")))) for s in re.findall(r"\w+\[([\d,]*)\]", call[1])]
+            found.setdefault(call[2], Counter()).update(shapes)
+    return found
+
+
+def sizes(shapes):
+    """How often each number of elements occurs among shapes, scalars left out."""
+    counted = Counter()
+    for shape, count in shapes.items():
+        counted[math.prod(shape)] += count
+    del counted[1]
+    return counted
+
+
+class Run:
+    """A tiny framework + RePre, its step compiled for all devices or for one, and its state as shapes."""
+
+    def __init__(self, framework, accumulate=1, split=False, devices=8):
+        settings = SMALL | FAST | {"accumulate": accumulate, "shard_state": split}
+        _, method = build("tiny", framework, **settings)
+        self.mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",))
+        self.method = (
+            dataclasses.replace(method, gather=functools.partial(sharding.gather, mesh=self.mesh)) if split else method
+        )
+        self.shapes = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*SIZE, 3)))
+        self.layout = sharding.of_state(self.shapes, self.mesh, split=split)
+        step = jax.jit(self.method.train_step, out_shardings=(self.layout, sharding.replicated(self.mesh)))
+        state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), self.shapes, self.layout)
+        self.step = step.lower(state, self.batch()).compile()
+        self.collectives = collectives(self.step.as_text())
+
+    def batch(self, seed=0):
+        return sharding.shard_batch(batch_for(self.method, seed=seed), self.mesh)
+
+    def state(self):
+        return jax.device_put(init(self.method), self.layout)
+
+    def after(self, steps):
+        """(state, metrics of each step), on the host."""
+        state, logged = self.state(), []
+        for seed in range(steps):
+            state, values = self.step(state, self.batch(seed))
+            logged.append(values)
+        return jax.device_get((state, logged))
+
+    def trained(self):
+        """Shapes of the parameters with a gradient: all but frozen ones."""
+        scale = optim.values_by_path(self.shapes.params, self.method.rules, "lr_scale")
+        pairs = zip(*map(jax.tree.leaves, (self.shapes.params, scale)), strict=True)
+        return Counter(leaf.shape for leaf, scale in pairs if scale)
+
+
+@functools.cache
+def run(*arguments, **settings):
+    return Run(*arguments, **settings)
+
+
+def check_reductions(made, at_most):
+    """The gradient of every large array is reduced over the devices, and beside gradients little is."""
+    reduced = sizes(made.collectives["all-reduce"] + made.collectives.get("reduce-scatter", Counter()))
+    trained = made.trained()
+    missing = sizes({shape: count for shape, count in trained.items() if math.prod(shape) >= 1024}) - reduced
+    assert not missing, f"gradients of these numbers of elements are not reduced: {missing}"
+    parameters = sum(math.prod(shape) * count for shape, count in trained.items())
+    elements = sum(size * count for size, count in reduced.items())
+    assert parameters <= elements <= at_most * parameters, f"{elements:,} reduced, for {parameters:,} parameters"
+
+
+@pytest.mark.parametrize(("framework", "accumulate"), [("moco_v3", 1), ("moco_v3", 2), ("dino", 1)])
+def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accumulate, eight_devices):
+    """No image and no activation. DINO has no keys, and its encoder two gradients: of the views and of local ones."""
+    made = run(framework, accumulate)
+    keys = Counter({EMBEDDING * BATCH // accumulate: 2} if framework == "moco_v3" else {})
+    assert set(made.collectives) <= {"all-reduce", "all-gather"}
+    assert sizes(made.collectives.get("all-gather", Counter())) == keys, "all-gathers are those of the keys, by view"
+    check_reductions(made, at_most=1.5 if framework == "dino" else 1.1)
+
+
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_devices):
+    """What is gathered are the split parameters, the online's and the target's, once a step, and the keys."""
+    made = run("moco_v3", accumulate, split=True)
+    wanted = Counter({EMBEDDING * BATCH // accumulate: 2})
+    for name in ("params", "target"):
+        leaves = zip(*map(jax.tree.leaves, (getattr(made.shapes, name), getattr(made.layout, name))), strict=True)
+        wanted.update(leaf.size for leaf, layout in leaves if not layout.is_fully_replicated)
+    assert set(made.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}
+    assert sizes(made.collectives["all-gather"]) == wanted
+    check_reductions(made, at_most=1.1)
+
+
+def test_a_split_state_is_the_copied_one(eight_devices):
+    """Over three steps, and it stays split."""
+    copied, split = run("moco_v3"), run("moco_v3", split=True)
+    one, one_logged = copied.after(3)
+    two, two_logged = split.after(3)
+    chex.assert_trees_all_close(two_logged, one_logged, rtol=1e-4)
+    chex.assert_trees_all_close(two.params, one.params, rtol=1e-3, atol=1e-5)
+    state, _ = split.step(split.state(), split.batch())
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    assert held == sharding.bytes_per_device(split.shapes, split.layout)
+    assert held < 0.5 * sharding.bytes_per_device(copied.shapes, copied.layout)  # most arrays are small here
+
+
+def test_a_device_holds_an_eighth_of_vit_s(eight_devices):
+    config, _ = main.parse(["main.py", "--config", "configs/moco_vit_s.py"])
+    method = setup.build_method(config, setup.build_plan(config, records=100_000))
+    shapes = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (224, 224, 3)))
+    mesh = sharding.make_mesh(config.batch_size)
+    split, copied = (sharding.bytes_per_device(shapes, sharding.of_state(shapes, mesh, split=s)) for s in (True, False))
+    assert copied == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    assert 1 / 8 < split / copied < 1.02 / 8
+    assert f"{split / 1e6:,.1f} MB each, {copied / 1e6:,.1f} MB if" in sharding.describe_split(shapes, mesh)
+
+
+def test_large_arrays_are_split_along_their_largest_axis():
+    mesh = Mesh(np.asarray(jax.devices()[:4]), ("data",))
+    arrays = [(64, 100), (100, 64), (64, 64), (3, 9, 512), (4096,), (4095,), (63, 65), ()]
+    tree = [jax.ShapeDtypeStruct(shape, np.float32) for shape in arrays]
+    specs = [tuple(layout.spec) for layout in sharding.split_large(tree, mesh)]
+    assert specs == [(None, "data"), ("data",), (None, "data"), (None, None, "data"), ("data",), (), (), ()]
+
+
+def test_one_and_eight_devices_agree_in_parts(eight_devices):
+    one, one_logged = run("moco_v3", 2, devices=1).after(1)
+    many, many_logged = run("moco_v3", 2).after(1)
+    chex.assert_trees_all_close(many_logged, one_logged, rtol=1e-4)
+    chex.assert_trees_all_close(many.target, one.target, atol=1e-4)
+    assert run("moco_v3", 2, devices=1).collectives == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_every_framework_learns_in_parts(framework):
+    _, method = build("tiny", framework, **SMALL, **FAST, accumulate=2, dtype="bfloat16")
+    state, metrics, gradients = jax.jit(method.step)(init(method), random_pixels(method))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics, gradients)))
+    assert (int(state.step), int(state.skipped)) == (1, 0)
+    assert "pointer" not in state.extra or int(state.extra["pointer"]) == BATCH
+
+
+def mean_over_records(accumulate, drop_path=0.0):
+    """A framework whose loss is a mean over records, which keeps each part's loss; no BatchNorm."""
+
+    def loss(online, target, extra, step):
+        del step
+        value = ((online - target) ** 2).sum(axis=(1, 2)).mean() + (online**2).mean()
+        return value, {"losses": jnp.append(extra["losses"][1:], value)}, {"largest": jnp.max(online)}
+
+    return Pretraining(
+        build_encoder(
+            "vit_ti", width=8, depth=2, heads=1, patch=4, hierarchies=1, image_size=SIZE, drop_path=drop_path
+        ),
+        Framework(
+            projector=MlpHead((6,), 3, batch_norm=False),
+            loss=loss,
+            collapse=Collapse(0.0, "0", 0.01),
+            init_extra=lambda key: {"losses": jnp.zeros(4)},
+        ),
+        None,
+        optax.sgd(0.1),
+        momentum=optax.constant_schedule(0.9),
+        augmentation=(Photometric((0.4, 0.0, 0.0, 0.0), 0.8, 0.2, 0.0, (0.1, 2.0), 0.2, 0.5),) * 2,
+        accumulate=accumulate,
+    )
+
+
+def test_parts_are_together_the_whole_batch():
+    """Where the loss is a mean over records: augmentation, loss, gradients, parameters and target; the batch is odd."""
+    whole, parts = mean_over_records(1), mean_over_records(3)
+    state, pixels, views = init(whole), random_pixels(whole, count=15), batch(count=15)
+    one, logged, gradients = jax.jit(whole.step)(state, pixels)
+    two, logged_in_parts, gradients_in_parts = jax.jit(parts.step)(state, pixels)
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients)) > 0.01
+    chex.assert_trees_all_close(gradients_in_parts, gradients, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close((two.params, two.target), (one.params, one.target), rtol=1e-5, atol=1e-6)
+    for name in ("loss", "contrastive", "gradient_norm"):
+        np.testing.assert_allclose(logged_in_parts[name], logged[name], rtol=1e-5)
+    assert logged_in_parts["largest"] < logged["largest"], "the parts' mean"
+    assert int(two.step) == 1
+    augmented, _ = jax.jit(whole.train_step)(state, views)
+    augmented_in_parts, _ = jax.jit(parts.train_step)(state, views)
+    chex.assert_trees_all_close(augmented_in_parts.params, augmented.params, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_framework_keeps_passes_from_part_to_part():
+    """Part a has the rows a, a + 3, ...; each part adds the loss of its own rows to what the one before left."""
+    method = mean_over_records(3)
+    state, pixels = init(method), random_pixels(method, count=15)
+    new, metrics, _ = jax.jit(method.step)(state, pixels)
+    losses = []
+    for part in range(3):
+        rows = Pixels(pixels.views[part::3])
+        losses.append(method.loss(state.params, state, rows, method.target(state, rows))[0])
+    np.testing.assert_allclose(new.extra["losses"], [0, *losses], rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+
+
+def test_parts_drop_different_paths():
+    """All records are alike, so that the parts' losses differ by the paths alone."""
+    method = mean_over_records(2, drop_path=0.5)
+    pixels = random_pixels(method, count=1)
+    new, _, _ = jax.jit(method.step)(init(method), Pixels(np.repeat(pixels.views, 8, axis=0)))
+    first, second = new.extra["losses"][2:]
+    assert abs(first - second) > 1e-4
+
+
+def test_a_part_that_is_not_finite_skips_the_whole_step():
+    method = mean_over_records(3)
+    state, pixels = init(method), random_pixels(method, count=15)
+    pixels.views[7] = np.nan
+    new, metrics, _ = jax.jit(method.step)(state, pixels)
+    assert not np.isfinite(metrics["loss"])
+    assert (int(new.step), int(new.skipped)) == (1, 1)
+    for part in ("params", "target", "extra"):
+        chex.assert_trees_all_equal(getattr(new, part), getattr(state, part))
+
+
+def test_a_split_checkpoint_restores_on_other_devices(tmp_path, eight_devices):
+    made = run("moco_v3", split=True)
+    state, _ = made.step(made.state(), made.batch())
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state, {})
+    checkpoints.wait()
+    for count in (1, 4):
+        mesh = Mesh(np.asarray(jax.devices()[:count]), ("data",))
+        layout = sharding.of_state(made.shapes, mesh, split=True)
+        again = checkpoints.restore(1, made.shapes, layout)
+        chex.assert_trees_all_equal(jax.device_get(again), jax.device_get(state))
+        assert jax.tree.map(lambda x: x.sharding, again) == layout
+    checkpoints.close()
+
+
+def test_a_run_with_a_split_state_in_parts(tmp_path, capsys, eight_devices):
+    argv = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--workdir", str(tmp_path), "--config.total_steps=2"]
+    assert main.main([*argv, "--config.shard_state=True", "--config.accumulate=2"]) == 0
+    result, output = json.loads((tmp_path / "result.json").read_text()), capsys.readouterr().out
+    assert 0 < result["knn_top1"] < 1
+    assert result["reconstruction_l1"] > 0
+    assert "8 x cpu, 2 images a step each, 1 at once" in output
+    assert "accumulation   2 parts of 8 images: negatives and BatchNorm see one part" in output
+    assert "4 * temperature * ln(part)" in output
+    assert f"loss of {0.8 * math.log(8):.4g} would mean collapse" in output
+    assert re.search(r"state +split over the devices: [\d.]+ MB each, [\d.]+ MB if copied", output)
+
+
+@pytest.mark.parametrize(
+    ("size", "accumulate", "words"),
+    [
+        (
+            12,
+            1,
+            ["over 8 devices: 1.5 images each", "a multiple of 8", "batch_size=16 (2 images a device)", "or 6 of the"],
+        ),
+        (24, 2, ["8 devices in 2 parts: 1.5 images", "multiple of 16", "accumulate=1", "or 6 of the devices"]),
+        (48, 4, ["in 4 parts", "batch_size=64 (2 images a device and part)", "--config.accumulate=3, or 6 of"]),
+    ],
+)
+def test_devices_and_parts_that_do_not_divide_the_batch(size, accumulate, words, eight_devices):
+    with pytest.raises(UserError, match=f"batch_size {size} cannot be split evenly") as caught:
+        sharding.make_mesh(size, accumulate)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_parts_that_fit_nothing_else_are_refused():
+    with pytest.raises(UserError, match=r"(?s)accumulate is 9.*at least 2 images.*accumulate=8"):
+        checks.parts(16, 9)
+    with pytest.raises(UserError, match="A batch of 15 cannot be computed in 2 parts"):
+        jax.eval_shape(mean_over_records(2).step, init(mean_over_records(2)), random_pixels(mean_over_records(2), 15))
+    with pytest.raises(UserError, match=r"framework.queue 20 is not a multiple of a part of batch_size 16, which is 8"):
+        build("tiny", "moby", **{"accumulate": 2, "framework.queue": 20})
+
+
+def test_a_queue_is_as_long_as_parts_allow():
+    _, method = build("tiny", "moco_v2", **{"accumulate": 2, "framework.queue": 24})
+    assert method.framework.collapse.value == pytest.approx(math.log(25))
+
+
+def test_a_full_memory_is_explained(tmp_path, monkeypatch, capsys, eight_devices):
+    """XLA refuses a petabyte in the middle of a run."""
+    monkeypatch.setattr(pretrain.loop, "fit", lambda *a, **k: jnp.zeros((1 << 50,)))
+    argv = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--workdir", str(tmp_path)]
+    assert main.main([*argv, "--config.batch_size=64", "--config.accumulate=2"]) == 1
+    error = capsys.readouterr().err
+    assert "Each of 8 devices had 8 images a step, 4 at once" in error
+    assert "RESOURCE_EXHAUSTED" in error
+    changes = re.findall(r"\d\. --config\.([\w.]+=\w+)", error)
+    assert changes == ["accumulate=4", "encoder.remat=True", "shard_state=True", "batch_size=32"]
+    assert "(2 images a device at once" in error
+
+
+def test_a_full_memory_offers_what_is_left_to_change():
+    def proposed(**changes):
+        settings = {"batch_size": 24, "devices": 1, "accumulate": 3, "remat": True, "shard_state": False} | changes
+        return re.findall(r"\d\. --config\.([\w.]+=\w+)", str(memory.explain(Exception("full"), **settings)))
+
+    assert proposed() == ["accumulate=6", "batch_size=12"]
+    assert proposed(accumulate=1, remat=False) == ["accumulate=2", "encoder.remat=True", "batch_size=12"]
+    assert proposed(accumulate=12) == []
+    assert proposed(devices=8, accumulate=1) == ["accumulate=3", "shard_state=True", "batch_size=8"]
+    assert proposed(devices=8, accumulate=3, shard_state=True) == []
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained(batch_size=1):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
