@@ -98,25 +98,33 @@ def run(*arguments, **settings):
     return Run(*arguments, **settings)
 
 
-def check_reductions(made, at_most):
-    """The gradient of every large array is reduced over the devices, and beside gradients little is."""
+def check_reductions(made):
+    """The gradient of every large array is reduced over the devices, and beside gradients little is.
+
+    An encoder that runs twice, as DINO's on local views, has two gradients.
+    """
     reduced = sizes(made.collectives["all-reduce"] + made.collectives.get("reduce-scatter", Counter()))
     trained = made.trained()
     missing = sizes({shape: count for shape, count in trained.items() if math.prod(shape) >= 1024}) - reduced
     assert not missing, f"gradients of these numbers of elements are not reduced: {missing}"
     parameters = sum(math.prod(shape) * count for shape, count in trained.items())
+    if made.method.framework.local_views:
+        parameters += sum(leaf.size for leaf in jax.tree.leaves(made.shapes.params["encoder"]))
     elements = sum(size * count for size, count in reduced.items())
-    assert parameters <= elements <= at_most * parameters, f"{elements:,} reduced, for {parameters:,} parameters"
+    assert 0.99 * parameters <= elements <= 1.1 * parameters, f"{elements:,} reduced, for {parameters:,} parameters"
 
 
-@pytest.mark.parametrize(("framework", "accumulate"), [("moco_v3", 1), ("moco_v3", 2), ("dino", 1)])
+@pytest.mark.parametrize(
+    ("framework", "accumulate"),
+    [("moco_v3", 1), ("moco_v3", 2), ("dino", 1), pytest.param("moby", 1, marks=pytest.mark.slow)],
+)
 def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accumulate, eight_devices):
     """No image and no activation. DINO has no keys, and its encoder two gradients: of the views and of local ones."""
     made = run(framework, accumulate)
-    keys = Counter({EMBEDDING * BATCH // accumulate: 2} if framework == "moco_v3" else {})
+    keys = Counter({} if framework == "dino" else {EMBEDDING * BATCH // accumulate: 2})
     assert set(made.collectives) <= {"all-reduce", "all-gather"}
     assert sizes(made.collectives.get("all-gather", Counter())) == keys, "all-gathers are those of the keys, by view"
-    check_reductions(made, at_most=1.5 if framework == "dino" else 1.1)
+    check_reductions(made)
 
 
 @pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -129,7 +137,7 @@ def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_device
         wanted.update(leaf.size for leaf, layout in leaves if not layout.is_fully_replicated)
     assert set(made.collectives) <= {"all-reduce", "all-gather", "reduce-scatter"}
     assert sizes(made.collectives["all-gather"]) == wanted
-    check_reductions(made, at_most=1.1)
+    check_reductions(made)
 
 
 def test_a_split_state_is_the_copied_one(eight_devices):
