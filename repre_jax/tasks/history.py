@@ -26,6 +26,7 @@ FREE_KEYS = (
     "knn.times",
     "may_change",
     "shard_state",
+    "encoder.remat",
 )
 
 
