@@ -36,7 +36,8 @@ def make_mesh(batch_size: int) -> Mesh:
             f"  expected: a multiple of {count}\n"
             f"  change:   --config.batch_size={nearest}"
         )
-    return Mesh(np.asarray(jax.devices()), ("data",))
+    # By process, so that the rows of each are neighbours in the batch.
+    return Mesh(np.asarray(sorted(jax.devices(), key=lambda device: (device.process_index, device.id))), ("data",))
 
 
 def along_batch(mesh: Mesh) -> NamedSharding:

@@ -49,6 +49,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "knn.test_records": (1, math.inf),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
+    "distributed.timeout": (1, math.inf),
+    "distributed.step_timeout": (0, math.inf),
 }
 
 

@@ -21,6 +21,12 @@ FREE_KEYS = (
     "checkpoint.every",
     "checkpoint.keep",
     "knn.times",
+    "deterministic",
+    "distributed.coordinator",
+    "distributed.processes",
+    "distributed.process",
+    "distributed.timeout",
+    "distributed.step_timeout",
 )
 
 

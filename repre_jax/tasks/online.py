@@ -71,11 +71,11 @@ class Evaluation:
         train, test = self.dataset.train, self.dataset.test
         for images, labels in self._batches(train, self.test_records) if test is None else self._batches(test, None):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
-            errors.append(np.asarray(error)[: len(labels)])
-            errors_mean.append(np.asarray(error_mean)[: len(labels)])
+            counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
+            errors.append(np.asarray(error)[counts])
+            errors_mean.append(np.asarray(error_mean)[counts])
             if views is None:
-                shown = min(examples, len(labels))
-                views, rebuilt = np.asarray(pixels[:shown]), np.asarray(output[:shown])
+                views, rebuilt = np.asarray(pixels)[counts][:examples], np.asarray(output)[counts][:examples]
         return Reconstructions(
             l1=float(np.concatenate(errors).mean()),
             l1_mean_colour=float(np.concatenate(errors_mean).mean()),
@@ -100,6 +100,8 @@ class Evaluation:
             batch_size=self.batch_size,
             channels=self.channels,
             limit=limit,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
         )
 
     def _normalized(self, images: jax.Array) -> jax.Array:

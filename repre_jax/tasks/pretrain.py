@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from repre_jax.core import metrics, sharding
+from repre_jax.core import metrics, runtime, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState, Views
@@ -23,7 +23,9 @@ from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup
 from repre_jax.tasks.watch import Watch
 from repre_jax.train import loop
+from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -44,19 +46,27 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     history.check_unchanged(past.data or job.dataset.identity(), job.dataset.identity(), "data set")
     rows = [*setup.describe(config, job), ("workdir", str(workdir))]
     setup.make_folder(workdir)
-    metrics.write_json(workdir / "config.json", settings)
+    if runtime.is_main():
+        metrics.write_json(workdir / "config.json", settings)
     print(console.table(rows), flush=True)
 
-    state, seconds = _train(config, job, workdir, past, started)
-    return _conclude(config, job, workdir, state, seconds)
+    with Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
+        state, seconds = _train(config, job, workdir, past, started, watchdog)
+        watchdog.doing("evaluating at the end")
+        return _conclude(config, job, workdir, state, seconds)
 
 
 def _train(
-    config: ConfigDict, job: setup.Job, workdir: Path, past: history.History, started: float
+    config: ConfigDict,
+    job: setup.Job,
+    workdir: Path,
+    past: history.History,
+    started: float,
+    watchdog: Watchdog,
 ) -> tuple[TrainState, float]:
     """The state after the last step, and the seconds that training took, earlier starts included."""
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep)
-    writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
+    writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step) if runtime.is_main() else None
     total = job.plan.total_steps
     unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
 
@@ -65,7 +75,8 @@ def _train(
 
     def log(step: int, values: loop.Values) -> None:
         values = values | {"unreadable": float(len(unreadable))}
-        writer.write(step, values)
+        if writer:
+            writer.write(step, values)
         tqdm.write(console.progress_line(step, total, values, batch_size=config.batch_size))
         skipped = watch.skipped(step, values, last=step == total, saved=checkpoints.latest_step())
         for warning in filter(None, (skipped, watch.collapsed(values))):
@@ -103,7 +114,12 @@ def _train(
                 loop.Hook(save, loop.every(config.checkpoint.every, total)),
             ),
             stop=stop,
+            agreement=Agreement(job.mesh),
+            watchdog=watchdog,
         )
+        if stop.error is not None and jax.process_count() > 1:
+            raise stop.error  # the others are in the next step, and saving would need them
+        watchdog.doing(f"saving step {step}")
         save(step, state)
         saved = checkpoints.latest_step()
     if stop.error is not None:
@@ -167,13 +183,15 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
     if job.method.branch is not None:
         measured = job.evaluation.reconstruction(state)
         figure = workdir / "reconstructions.png"
-        figures.reconstructions(figure, measured.views, measured.rebuilt)
+        if runtime.is_main():
+            figures.reconstructions(figure, measured.views, measured.rebuilt)
         result |= {
             "reconstruction_l1": measured.l1,
             "reconstruction_l1_mean_colour": measured.l1_mean_colour,
             "reconstruction_of": "training images" if job.dataset.test is None else "all test images",
             "figure": figure.name,
         }
-    metrics.write_json(workdir / "result.json", result)
+    if runtime.is_main():
+        metrics.write_json(workdir / "result.json", result)
     print(f"Summary:\n{console.summary(result, workdir)}", flush=True)
     return result

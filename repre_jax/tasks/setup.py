@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -92,8 +93,10 @@ def build(config: ConfigDict) -> Job:
         lambda key: method.init_state(key, (*train_view.views.size, config.data.channels)),
         out_shardings=sharding.replicated(mesh),
     )
-    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array.
-    return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(jax.random.PRNGKey(config.seed)))
+    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array; of NumPy, because
+    # an array on this process's device is none that the processes of a run have in common.
+    key = np.asarray(jax.random.PRNGKey(config.seed))
+    return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(key))
 
 
 def describe(config: ConfigDict, job: Job) -> list[console.Row]:

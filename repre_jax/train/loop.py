@@ -11,7 +11,9 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 State = Any
 StepFn = Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
@@ -48,16 +50,19 @@ def fit(
     log: Callable[[int, Values], None],
     hooks: Sequence[Hook],
     stop: StopRequest,
+    agreement: Agreement | None = None,
+    watchdog: Watchdog | None = None,
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
-    Ends early, between two steps, once `stop` has seen a signal, or with stop.error if no batch came. The host stays at
-    most two batches ahead.
+    Ends early, between two steps, once `stop` has seen a signal, or with stop.error if no batch came. Of many processes
+    each has seen one, by `agreement`, and all end after the same step. The host stays at most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
     time in which the step waited for data).
     """
+    watchdog = watchdog or Watchdog(0, "", print)
     clock = _Clock()
     step = start_step
     previous = metrics = None
@@ -67,11 +72,21 @@ def fit(
         unit=" images",
         unit_scale=True,
         dynamic_ncols=True,
-        disable=None,  # no bar in a log file; the logged lines carry the remaining time
+        # No bar in a log file; the logged lines carry the remaining time.
+        disable=None if jax.process_index() == 0 else True,
     ) as bar:
-        while step < total_steps and stop.signal is None:
+        while step < total_steps:
+            watchdog.doing(f"step {step + 1}: waiting for the devices")
             if previous is not None:
                 jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
+                watchdog.finished(step - 1)
+            asked_to_stop = stop.signal or 0
+            if agreement is not None:
+                asked_to_stop = agreement.lagging(asked_to_stop)
+            if asked_to_stop:
+                stop.signal = asked_to_stop
+                break
+            watchdog.doing(f"step {step + 1}: waiting for data")
             asked = time.perf_counter()
             try:
                 batch = next(batches)
@@ -80,6 +95,7 @@ def fit(
                     stop.error = error
                 break  # the state is whole
             clock.waited += time.perf_counter() - asked
+            watchdog.doing(f"step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
             previous = metrics
             state, metrics = step_fn(state, batch)
             step += 1
@@ -99,6 +115,7 @@ def fit(
             if due:
                 jax.block_until_ready(metrics)
                 paused = time.perf_counter()
+                watchdog.doing(f"step {step}: evaluating or saving")
                 for hook in due:
                     values |= hook.run(step, state)
                 clock.start += time.perf_counter() - paused
