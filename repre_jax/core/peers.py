@@ -7,6 +7,7 @@ others from C++ without saying which; here it is named, and with the last words 
 
 import contextlib
 import json
+import os
 import selectors
 import socket
 import threading
@@ -146,10 +147,10 @@ class Peers:
             messages = line.read()
         answer = messages[0] if messages else {}
         if answer.get("kind") != "go":
-            why = answer.get("text") or ("it hung up." if messages is None else "what answers there is no process 0.")
+            why = answer.get("text", "what answers there does not answer as process 0 of a run would.")
             raise UserError(
-                f"Process 0 at {self.coordinator} could not start the run: {why}\n"
-                "  change:   look at the output of process 0"
+                f"Process 0, at {self.coordinator}, has not started the run: {why}\n"
+                "  change:   look at the output of process 0; or --config.distributed.coordinator, if it is elsewhere"
             )
         line.process, line.host = 0, answer["host"]
         self._lines.append(line)
@@ -213,7 +214,7 @@ def _listen(coordinator: str) -> socket.socket:
         return socket.create_server(("", port), family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
         raise UserError(
-            f"Process 0 cannot listen at port {port} of this host: {error.strerror}.\n"
+            f"Process 0 cannot listen at port {port} of this host: {os.strerror(error.errno)}.\n"
             "  given:    the coordinator " + coordinator + "\n"
             "  change:   --config.distributed.coordinator=HOST:PORT to a free port, in every process; or end the run "
             "that has it"

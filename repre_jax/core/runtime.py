@@ -4,6 +4,7 @@ To be entered once, before anything asks JAX for its devices: flags of XLA are r
 """
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import platform
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from repre_jax.core.cluster import Place, find
 from repre_jax.core.errors import Stopped, UserError
@@ -29,6 +32,7 @@ A_DAY = 86400
 GRACE = 1.0  # seconds that a process has to end by itself, with its own words, once another one has failed
 GO_ON = "The same command, in every process, goes on from the last checkpoint, if there is one."
 _PEERS: list[Peers] = []  # this process's connection to the others, as global as JAX's runtime is
+_ENDING = threading.Lock()  # held by the thread that ends the process; only one has the word
 
 
 def is_main() -> bool:
@@ -43,6 +47,8 @@ def label() -> str:
 
 def end_process(text: str, status: int = 1) -> NoReturn:
     """Prints `text`, tells the other processes and ends this one, from any thread, whatever the others wait for."""
+    if not _ENDING.acquire(blocking=False):
+        time.sleep(A_DAY)
     print(text, file=sys.stderr, flush=True)
     for peers in _PEERS:
         peers.failed(text)
@@ -93,6 +99,24 @@ def started(
     except BaseException:
         time.sleep(2 * GRACE)  # mostly because another process has ended; then the connection to it says so first
         end_process(f"{traceback.format_exc()}\n{who} failed, see above. {GO_ON}")
+
+
+def check_same(what: str, mine: object) -> None:
+    """Raises UserError, in every process, unless all have the same text for `mine`. A process to the side would hang.
+
+    what: for the message, as in 'config'.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(str(mine).encode()).digest()[:8], np.uint32)
+    digests = multihost_utils.process_allgather(digest)
+    others = [str(process) for process, other in enumerate(digests) if (other != digests[0]).any()]
+    if others:
+        raise UserError(
+            f"Process 0 and process {', '.join(others)} have another {what}.\n"
+            f"  here:     {mine}\n"
+            "  expected: the same command, code and data in every process, and a --workdir that all hosts share"
+        )
 
 
 def _name(process: int | None, processes: int | None) -> str:

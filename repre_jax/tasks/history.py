@@ -66,6 +66,15 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those settings, flat, that all processes of a run must have in common."""
+    return {
+        key: value
+        for key, value in _flat(settings).items()
+        if not key.startswith("distributed.") and key not in ("data.dir", "data.workers")
+    }
+
+
 def check_unchanged(before: dict[str, Any], now: dict[str, Any], what: str) -> None:
     """Raises UserError with the differences, FREE_KEYS aside. `what` names the thing compared."""
     old, new = _flat(before), _flat(now)

@@ -38,12 +38,15 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     setup.check(config)
     settings = history.plain(config)
     past = history.look(workdir, settings)
+    runtime.check_same("config", history.shared(settings))
+    runtime.check_same("past in its workdir", {"step": past.step, "finished": past.result is not None})
     if past.result is not None:
         print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
         return past.result
 
     job = setup.build(config)
     history.check_unchanged(past.data or job.dataset.identity(), job.dataset.identity(), "data set")
+    runtime.check_same("data set", job.dataset.identity())
     rows = [*setup.describe(config, job), ("workdir", str(workdir))]
     setup.make_folder(workdir)
     if runtime.is_main():
@@ -52,7 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
     with Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
         state, seconds = _train(config, job, workdir, past, started, watchdog)
-        watchdog.doing("evaluating at the end")
+        watchdog.doing("Evaluating at the end")
         return _conclude(config, job, workdir, state, seconds)
 
 
@@ -98,6 +101,7 @@ def _train(
     collapse = job.method.framework.collapse
     watch = Watch(collapse, config.collapse_patience, config.stop_after_skipped, int(state.skipped))
     if not past.step:
+        watchdog.doing("Evaluating before the first step")
         log(0, knn(0, state))
     with StopRequest() as stop, contextlib.closing(checkpoints):
         state, step = loop.fit(
@@ -119,7 +123,7 @@ def _train(
         )
         if stop.error is not None and jax.process_count() > 1:
             raise stop.error  # the others are in the next step, and saving would need them
-        watchdog.doing(f"saving step {step}")
+        watchdog.doing(f"Saving step {step}")
         save(step, state)
         saved = checkpoints.latest_step()
     if stop.error is not None:

@@ -76,7 +76,7 @@ def fit(
         disable=None if jax.process_index() == 0 else True,
     ) as bar:
         while step < total_steps:
-            watchdog.doing(f"step {step + 1}: waiting for the devices")
+            watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:
                 jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
                 watchdog.finished(step - 1)
@@ -86,7 +86,7 @@ def fit(
             if asked_to_stop:
                 stop.signal = asked_to_stop
                 break
-            watchdog.doing(f"step {step + 1}: waiting for data")
+            watchdog.doing(f"Step {step + 1}: waiting for data")
             asked = time.perf_counter()
             try:
                 batch = next(batches)
@@ -95,7 +95,7 @@ def fit(
                     stop.error = error
                 break  # the state is whole
             clock.waited += time.perf_counter() - asked
-            watchdog.doing(f"step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
+            watchdog.doing(f"Step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
             previous = metrics
             state, metrics = step_fn(state, batch)
             step += 1
@@ -115,7 +115,7 @@ def fit(
             if due:
                 jax.block_until_ready(metrics)
                 paused = time.perf_counter()
-                watchdog.doing(f"step {step}: evaluating or saving")
+                watchdog.doing(f"Step {step}: evaluating or saving")
                 for hook in due:
                     values |= hook.run(step, state)
                 clock.start += time.perf_counter() - paused

@@ -16,7 +16,7 @@ class Watchdog:
     def __init__(self, seconds: float, who: str, end: Callable[[str], None]):
         """who: names this process, as in 'Process 1 of 2 on node7'. end(text) prints the text and ends it."""
         self.seconds, self.who, self._end = seconds, who, end
-        self._doing, self._ticks = "starting", 0
+        self._doing, self._ticks = "Starting", 0
         self._finished: int | None = None
         self._left = threading.Event()
 
@@ -30,7 +30,7 @@ class Watchdog:
         self._left.set()
 
     def doing(self, what: str) -> None:
-        """Says what begins now, as in 'step 41: waiting for data'."""
+        """Says what begins now, as in 'Step 41: waiting for data'."""
         self._doing, self._ticks = what, 0
 
     def finished(self, step: int) -> None:
@@ -41,9 +41,9 @@ class Watchdog:
         while not self._left.wait(TICK):
             self._ticks += 1
             if self._ticks * TICK >= self.seconds:
-                last = "no step was finished" if self._finished is None else f"step {self._finished} was the last"
+                last = "none" if self._finished is None else f"step {self._finished}"
                 self._end(
-                    f"{self.who} hangs: {self._doing}, for {self._ticks * TICK:g} s; {last} to finish.\n"
+                    f"{self.who} hangs. {self._doing}, for {self._ticks * TICK:g} s; the last finished step: {last}.\n"
                     "  change:   of many processes, look at the one that does not wait for the devices: those wait for "
                     "it;\n"
                     "            --config.distributed.step_timeout=SECONDS if this may take longer, 0 for ever\n"
