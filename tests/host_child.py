@@ -1,23 +1,30 @@
-"""One of two real processes, for test_hosts.py: prints as JSON what its part of the machinery gives.
+"""One of two real processes, for test_hosts.py.
 
-python tests/host_child.py COORDINATOR PROCESS DATA_DIR
+python tests/host_child.py COORDINATOR PROCESS measure DATA_DIR: writes what its part gives to DATA_DIR-PROCESS.json
+python tests/host_child.py COORDINATOR PROCESS loop FOLDER: the loop with a step of one addition, for ever
 """
 
 import hashlib
 import itertools
-import json
 import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
 
 import main
-from repre_jax.core import runtime
-from repre_jax.core.errors import UserError
+from repre_jax.core import runtime, sharding
+from repre_jax.core.command_line import exit_status
+from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.metrics import MetricsFile, write_json
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.evaluation import features
 from repre_jax.tasks import pretrain, setup
+from repre_jax.train import loop
 from repre_jax.train.agreement import Agreement
+from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--config.knn.test_records=21"]
 
@@ -36,9 +43,10 @@ def measure(data_dir):
     job = setup.build(config)
     batches = pretrain._batches(config, job, 88, Unreadable(job.dataset.train, 3, 0.01, print))  # an epoch ends
     evaluation = job.evaluation
-    means = jax.jit(lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=jax.sharding.NamedSharding(
-        job.mesh, jax.sharding.PartitionSpec()))  # fmt: skip
-    found, labels = features.extract(means, evaluation._batches(job.dataset.test, 21), job.mesh)
+    pixels = jax.jit(
+        lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.mesh)
+    )
+    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21), job.mesh)
     state = job.init_state()
     measured = evaluation.reconstruction(state)
     return {
@@ -67,10 +75,41 @@ def differ(process):
         return str(error)
 
 
+def run_loop(folder):
+    mesh = sharding.make_mesh(2)
+    total = jax.jit(
+        lambda state, batch: (state + batch.sum(), {"loss": state}), out_shardings=sharding.replicated(mesh)
+    )
+    batches = (sharding.shard_batch(np.ones(1, np.float32), mesh) for _ in itertools.count())
+    log = MetricsFile(folder / "metrics.jsonl", 0).write if runtime.is_main() else lambda step, values: None
+    slow = (time.sleep(0.05) or batch for batch in batches)
+    with Watchdog(4, runtime.label(), runtime.end_process) as watchdog, StopRequest() as stop:
+        _, step = loop.fit(
+            total,
+            np.float32(0),
+            slow,
+            start_step=0,
+            total_steps=10_000,
+            batch_size=2,
+            log_steps=loop.every(1, 10_000),
+            log=log,
+            hooks=(),
+            stop=stop,
+            agreement=Agreement(mesh),
+            watchdog=watchdog,
+        )
+        raise Stopped(f"Stopped after step {step}.", stop.signal)
+
+
+def run():
+    coordinator, process, what, path = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60, step_timeout=4):
+        if what == "loop":
+            run_loop(path)
+        else:
+            result = measure(path) | agree(process) | {"differ": differ(process), "main": runtime.is_main()}
+            write_json(path.with_name(f"{path.name}-{process}.json"), result)
+
+
 if __name__ == "__main__":
-    coordinator, process, data_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    stdout = open(f"{data_dir}-{process}.json", "w")  # noqa: SIM115, PTH123
-    with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60):
-        result = measure(data_dir) | agree(process) | {"differ": differ(process), "main": runtime.is_main()}
-        json.dump(result, stdout)
-        stdout.close()
+    sys.exit(exit_status(run, "Interrupted."))

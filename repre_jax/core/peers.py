@@ -8,6 +8,7 @@ others from C++ without saying which; here it is named, and with the last words 
 import contextlib
 import json
 import os
+import select
 import selectors
 import socket
 import threading
@@ -19,6 +20,7 @@ from typing import Any
 from repre_jax.core.errors import UserError
 
 PAUSE = 0.25  # seconds between two tries to connect
+GRACE = 1.0  # seconds that a process has to end by itself once another one has failed
 # Seconds until the kernel asks a silent peer, between two questions, and questions without an answer until a host
 # counts as lost. A suspended process still answers, a machine without power does not.
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 6}
@@ -77,9 +79,9 @@ class Peers:
         deadline = time.monotonic() + timeout
         self._gather(deadline) if process == 0 else self._report(deadline)
 
-    def watch(self, ended: Callable[[str, bool], None]) -> None:
-        """Calls ended(text, spoke) from a thread when another process ends without having finished: its last words,
-        if it spoke."""
+    def watch(self, ended: Callable[[str], None]) -> None:
+        """Calls ended(text) from a thread when another process ends without having finished: its last words, if it had
+        any; then after a second, in which this process may end for the same reason, with words of its own."""
         threading.Thread(target=self._watch, args=(ended,), daemon=True, name="peers").start()
 
     def finished(self) -> None:
@@ -172,7 +174,7 @@ class Peers:
                     ) from None
             time.sleep(PAUSE)
 
-    def _watch(self, ended: Callable[[str, bool], None]) -> None:
+    def _watch(self, ended: Callable[[str], None]) -> None:
         with selectors.DefaultSelector() as selector:
             for line in self._lines:
                 selector.register(line.socket, selectors.EVENT_READ, line)
@@ -183,14 +185,14 @@ class Peers:
                     for message in messages or []:
                         line.over |= message.get("kind") == "finished"
                         if message.get("kind") == "failed":
-                            ended(message["text"], True)
+                            select.select([line.socket], [], [], GRACE)  # less if that process is gone already
+                            ended(message["text"])
                     if messages is None:
                         selector.unregister(line.socket)
                         if not line.over and not self._over:
                             ended(
                                 f"Process {line.process} of {self.processes} on {line.host} ended without a word; "
-                                "look at its output. Was it killed, is its host gone?",
-                                False,
+                                "look at its output. Was it killed, is its host gone?"
                             )
 
 

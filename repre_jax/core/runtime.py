@@ -22,14 +22,13 @@ from jax.experimental import multihost_utils
 
 from repre_jax.core.cluster import Place, find
 from repre_jax.core.errors import Stopped, UserError
-from repre_jax.core.peers import Peers
+from repre_jax.core.peers import GRACE, Peers
 
 # Without atomic additions, and without a choice of kernels by their measured speed: XLA's own
 # --xla_gpu_deterministic_ops does the same two things, but fails where autotuning is the only way to a kernel.
 DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 HEARTBEAT = 100  # seconds, JAX's default
 A_DAY = 86400
-GRACE = 1.0  # seconds that a process has to end by itself, with its own words, once another one has failed
 GO_ON = "The same command, in every process, goes on from the last checkpoint, if there is one."
 _PEERS: list[Peers] = []  # this process's connection to the others, as global as JAX's runtime is
 _ENDING = threading.Lock()  # held by the thread that ends the process; only one has the word
@@ -165,10 +164,8 @@ def _limit(ready: threading.Event, timeout: int, who: str) -> None:
         )
 
 
-def _another_ended(text: str, spoke: bool) -> None:
+def _another_ended(text: str) -> None:
     """In the thread that watches the others: whatever this process computes cannot be finished any more."""
-    if spoke:
-        time.sleep(GRACE)  # perhaps this process ends for the same reason, and says so itself
     end_process(f"{label()} ends, because another one did. {GO_ON}\n  the other: {text}")
 
 
