@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
     config.init_from = config_dict.placeholder(str)  # another run's folder, whose newest weights a new run starts with
     config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the run so far
+    config.deterministic = False  # True: bit-equal runs on GPUs too, which are slower then; nothing else differs
     config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
 
     config.data = ConfigDict()
@@ -121,6 +122,13 @@ def get_config() -> ConfigDict:
     config.checkpoint.keep = 2  # newest checkpoints that stay
     config.checkpoint.keep_every = config_dict.placeholder(int)  # steps; those of its multiples stay, too
     config.checkpoint.best = True  # keep the one with the best k-NN, or without labels the best effective rank, too
+
+    config.distributed = ConfigDict()  # many processes; the first three are found under srun, mpirun and on TPU pods
+    config.distributed.coordinator = config_dict.placeholder(str)  # HOST:PORT, a free port of process 0's host
+    config.distributed.processes = config_dict.placeholder(int)  # how many there are
+    config.distributed.process = config_dict.placeholder(int)  # which one this is, from 0
+    config.distributed.timeout = 300  # seconds that they wait for each other at the start
+    config.distributed.step_timeout = 1800  # seconds that a step, an evaluation or a save may take; 0: for ever
     return config
 
 

@@ -75,6 +75,7 @@ class Checkpoints:
         self.keep = keep
         self.error: UserError | None = None
         self._background: threading.Thread | None = None
+        self._last: int | None = None  # saved by this process, which may not see what process 0 has written yet
         self._orbax = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
         )
@@ -126,10 +127,11 @@ class Checkpoints:
         if self.error:
             return
         folder = self.directory / str(step)
-        if step in self.measures():
-            if measure is not None:
+        if step == self._last or step in self.measures():
+            if measure is not None and jax.process_index() == 0:
                 manifest.amend(folder, measure=measure)
             return
+        self._last = step
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

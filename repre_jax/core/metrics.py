@@ -17,15 +17,18 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def append_json(path: Path, content: dict[str, Any]) -> None:
     """Adds a line to a file of JSON lines."""
     with path.open("a") as file:
-        file.write(json.dumps(content) + "\n")
+        file.write(json.dumps(content, allow_nan=False) + "\n")
 
 
 class MetricsFile:
     """metrics.jsonl of one run; each line holds 'step' and what was measured there."""
 
-    def __init__(self, path: Path, continue_from: int):
-        """Lines beyond the step that the run goes on from are dropped, all of them for a new run (step 0)."""
-        self.path = path
+    def __init__(self, path: Path, continue_from: int, write: bool = True):
+        """Lines beyond the step that the run goes on from are dropped, all of them for a new run (step 0).
+
+        write: False in all processes of a run but one.
+        """
+        self.path, self._writes = path, write
         kept = [row for row in read_metrics(path) if continue_from and row["step"] <= continue_from]
         self.last: dict[str, Any] = kept[-1] if kept else {}
         self._write_all(kept)
@@ -36,15 +39,16 @@ class MetricsFile:
         None, and what JSON has no number for (NaN, infinity), become null.
         """
         finite = {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
-        if self.last.get("step") == step:
-            self.last = finite | self.last
+        again = self.last.get("step") == step
+        self.last = finite | self.last if again else {"step": step, **finite}
+        if again:
             self._write_all([*read_metrics(self.path)[:-1], self.last])
-            return
-        self.last = {"step": step, **finite}
-        with self.path.open("a") as file:
-            file.write(json.dumps(self.last, allow_nan=False) + "\n")
+        elif self._writes:
+            append_json(self.path, self.last)
 
     def _write_all(self, rows: list[dict[str, Any]]) -> None:
+        if not self._writes:
+            return
         draft = self.path.with_name(self.path.name + ".draft")
         draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
         draft.replace(self.path)

@@ -37,7 +37,8 @@ def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
         raise UserError(f"batch_size must be at least 1, got {batch_size}.\n  change:   --config.batch_size=...")
     if batch_size % (count * accumulate):
         raise _uneven(batch_size, count, accumulate)
-    return Mesh(np.asarray(jax.devices()), ("data",))
+    # By process, so that the rows of each are neighbours in the batch.
+    return Mesh(np.asarray(sorted(jax.devices(), key=lambda device: (device.process_index, device.id))), ("data",))
 
 
 def _uneven(batch_size: int, devices: int, accumulate: int) -> UserError:

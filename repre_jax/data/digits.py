@@ -5,7 +5,9 @@ Recognition of Handwritten Digits): the first 1,437 are 'train', the last 360 't
 They are written as ArrayRecord and read back like ImageNet, so that the demo goes the road of the real run.
 """
 
+import fcntl
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -53,6 +55,13 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: str) -> None:
-    """Writes the data set as ArrayRecord below `data_dir`, unless it is there already."""
+    """Writes the data set as ArrayRecord below `data_dir`, unless it is there already; one process at a time."""
     tfds.disable_progress_bar()
-    Digits(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    builder = Digits(data_dir=data_dir, file_format="array_record")
+    if builder.is_prepared():
+        return
+    folder = Path(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".digits.lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # also between hosts, where the file system knows locks
+        Digits(data_dir=data_dir, file_format="array_record").download_and_prepare()

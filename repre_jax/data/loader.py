@@ -161,14 +161,19 @@ def test_batches(
     batch_size: int,
     channels: int = 3,
     limit: int | None = None,
+    host: int = 0,
+    hosts: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass over at most `limit` records, evenly spaced: (uint8 [batch_size, H, W, C], int32 labels [n]).
+    """One pass over at most `limit` records, evenly spaced: (uint8 [rows, H, W, C], int32 labels [n]).
 
-    Only a batch's first n rows are records; the rest is black, so that shapes never change. Records that cannot be read
-    are left out. Labels are -1 where there are none.
+    Each host gets its rows = batch_size / hosts of every batch, as in training, and as many batches as the others. Only
+    the first n rows are records; the rest is black, so that shapes never change. Records that cannot be read are left
+    out. Labels are -1 where there are none.
     """
+    rows = batch_size // hosts
     count = len(source) if limit is None else min(limit, len(source))
     chosen = np.linspace(0, len(source) - 1, count).astype(int)  # a stored order may be sorted by class
+    mine = chosen[np.arange(count) // rows % hosts == host]
 
     def view(number: int) -> dict[str, np.ndarray]:
         try:
@@ -181,9 +186,13 @@ def test_batches(
         return {"images": view, "labels": _label(record), "readable": np.bool_(True)}
 
     crops.set_up_process()
-    dataset = grain.MapDataset.source(chosen.tolist()).map(view).batch(batch_size)
-    for batch in dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)):
-        labels = batch["labels"][batch["readable"]]
-        filled = np.zeros((batch_size, *size, channels), np.uint8)
-        filled[: len(labels)] = batch["images"][batch["readable"]]
+    read: Iterator = iter(())
+    if len(mine):
+        dataset = grain.MapDataset.source(mine.tolist()).map(view).batch(rows)
+        read = iter(dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)))
+    for _ in range(0, count, batch_size):
+        filled, labels = np.zeros((rows, *size, channels), np.uint8), np.zeros(0, np.int32)
+        if (batch := next(read, None)) is not None:  # else the last batch ends with another host's rows
+            labels = batch["labels"][batch["readable"]]
+            filled[: len(labels)] = batch["images"][batch["readable"]]
         yield filled, labels

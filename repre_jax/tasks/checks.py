@@ -51,6 +51,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
     "checkpoint.keep_every": (1, math.inf),
+    "distributed.timeout": (1, math.inf),
+    "distributed.step_timeout": (0, math.inf),
 }
 
 

@@ -27,6 +27,12 @@ FREE_KEYS = (
     "may_change",
     "shard_state",
     "encoder.remat",
+    "deterministic",
+    "distributed.coordinator",
+    "distributed.processes",
+    "distributed.process",
+    "distributed.timeout",
+    "distributed.step_timeout",
 )
 
 
@@ -78,6 +84,15 @@ def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str
 def plain(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON would give it back: dictionaries, lists, numbers, strings."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those settings, flat, that all processes of a run must have in common."""
+    return {
+        key: value
+        for key, value in flat(settings).items()
+        if not key.startswith("distributed.") and key not in ("data.dir", "data.workers")
+    }
 
 
 def check_unchanged(

@@ -1,6 +1,6 @@
 """What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -15,8 +15,8 @@ from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
 from repre_jax.train.pretrain import Pretraining
-from repre_jax.train.signals import StopRequest
 
+Stopped = Callable[[], bool]  # asked before each batch: whether to leave off
 PIXEL_SIDE = 32  # raw-pixel features of larger images are shrunk to this
 
 
@@ -30,8 +30,13 @@ class Reconstructions:
     rebuilt: np.ndarray
 
 
+def never() -> bool:
+    """Nobody asks for the end."""
+    return False
+
+
 class _Interrupted(Exception):
-    """A stop was requested during an evaluation."""
+    """An evaluation was left off."""
 
 
 class Evaluation:
@@ -60,27 +65,27 @@ class Evaluation:
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
-    def measure(self, state: TrainState, stop: StopRequest) -> dict[str, float]:
-        """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}; {} when a stop was requested."""
+    def measure(self, state: TrainState, stopped: Stopped) -> dict[str, float]:
+        """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}; {} when left off."""
         try:
-            top1 = self.knn(state, stop)
-            return {"effective_rank": self.effective_rank(state, stop)} if top1 is None else {"knn_top1": top1}
+            top1 = self.knn(state, stopped)
+            return {"effective_rank": self.effective_rank(state, stopped)} if top1 is None else {"knn_top1": top1}
         except _Interrupted:
             return {}
 
-    def effective_rank(self, state: TrainState, stop: StopRequest | None = None) -> float:
+    def effective_rank(self, state: TrainState, stopped: Stopped = never) -> float:
         """RankMe of the online encoder's pooled features of `test_records` training images, which need no labels.
 
         RankMe's authors prefer the projector's outputs; these normalise by the batch and may be 65,536 wide (DINO).
         """
-        batches = self._batches(self.dataset.train, self.test_records, stop)
+        batches = self._batches(self.dataset.train, self.test_records, stopped)
         found, _ = features.extract(lambda images: self._encode(state.params["encoder"], images), batches, self.mesh)
         return rank.effective_rank(found)
 
-    def knn(self, state: TrainState, stop: StopRequest | None = None) -> float | None:
+    def knn(self, state: TrainState, stopped: Stopped = never) -> float | None:
         """Top-1 of the online encoder's pooled feature, 0..1: with every framework the same, also where the authors
         evaluate the target (DINO); MoCo v3's evaluate the online encoder. None without labels or a test split."""
-        return self._vote(lambda images: self._encode(state.params["encoder"], images), stop)
+        return self._vote(lambda images: self._encode(state.params["encoder"], images), stopped)
 
     def knn_pixels(self) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
@@ -93,11 +98,11 @@ class Evaluation:
         train, test = self.dataset.train, self.dataset.test
         for images, labels in self._batches(train, self.test_records) if test is None else self._batches(test, None):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
-            errors.append(np.asarray(error)[: len(labels)])
-            errors_mean.append(np.asarray(error_mean)[: len(labels)])
+            counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
+            errors.append(np.asarray(error)[counts])
+            errors_mean.append(np.asarray(error_mean)[counts])
             if views is None:
-                shown = min(examples, len(labels))
-                views, rebuilt = np.asarray(pixels[:shown]), np.asarray(output[:shown])
+                views, rebuilt = np.asarray(pixels)[counts][:examples], np.asarray(output)[counts][:examples]
         return Reconstructions(
             l1=float(np.concatenate(errors).mean()),
             l1_mean_colour=float(np.concatenate(errors_mean).mean()),
@@ -105,19 +110,17 @@ class Evaluation:
             rebuilt=rebuilt,
         )
 
-    def _vote(self, encode, stop: StopRequest | None = None) -> float | None:
+    def _vote(self, encode, stopped: Stopped = never) -> float | None:
         if not self.dataset.classes or self.dataset.test is None:
             return None
-        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, stop), self.mesh)
-        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, stop), self.mesh)
+        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, stopped), self.mesh)
+        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, stopped), self.mesh)
         if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
             return None
         return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
 
-    def _batches(
-        self, source, limit: int | None, stop: StopRequest | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Raises _Interrupted when a stop is requested on the way."""
+    def _batches(self, source, limit: int | None, stopped: Stopped = never) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Raises _Interrupted when it is to leave off."""
         for batch in loader.test_batches(
             source,
             size=self.size,
@@ -125,8 +128,10 @@ class Evaluation:
             batch_size=self.batch_size,
             channels=self.channels,
             limit=limit,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
         ):
-            if stop is not None and stop.requested:
+            if stopped():
                 raise _Interrupted
             yield batch
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from repre_jax.core import environment, metrics, sharding
+from repre_jax.core import environment, metrics, runtime, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState, Views
@@ -24,7 +24,9 @@ from repre_jax.tasks import history, setup, weights
 from repre_jax.tasks.recorder import Recorder
 from repre_jax.tasks.workdir import claimed
 from repre_jax.train import loop, memory
+from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -36,8 +38,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     setup.check(config)
-    with claimed(workdir):
+    with claimed(workdir) if runtime.is_main() else contextlib.nullcontext():
         past = history.look(workdir, history.plain(config))
+        runtime.check_same("config", history.shared(history.plain(config)))
+        runtime.check_same("past in its workdir", {"step": past.step, "finished": past.result is not None})
         if past.result is not None:
             print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
             return past.result
@@ -47,15 +51,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
         job = setup.build(config)
         history.check_data(past, job.dataset.identity(), config.may_change)
+        runtime.check_same("data set", job.dataset.identity())
         _announce(config, job, workdir, past)
-        with memory.explained(
+        full = memory.explained(
             batch_size=config.batch_size,
             devices=job.mesh.size,
             accumulate=config.accumulate,
             remat=config.encoder.remat,
             shard_state=config.shard_state,
-        ):
-            state = _train(config, job, workdir, past, seconds)
+        )
+        with full, Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
+            state = _train(config, job, workdir, past, seconds, watchdog)
+            watchdog.doing("Evaluating at the end")
             return _conclude(config, job, workdir, state, seconds())
 
 
@@ -64,30 +71,38 @@ def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.H
     print(console.table([*setup.describe(config, job), ("workdir", str(workdir))]), flush=True)
     print("".join(f"Ignored: checkpoint {item}.\n" for item in past.ignored), end="")
     print("".join(f"Changed, as may_change allows: {line}\n" for line in past.changed), end="", flush=True)
-    Checkpoints(workdir / "checkpoints").clear(past.ignored)
-    metrics.write_json(workdir / "config.json", history.plain(config))
-    metrics.append_json(workdir / "starts.jsonl", {"step": past.step, **environment.record(config.seed)})
+    if runtime.is_main():
+        Checkpoints(workdir / "checkpoints").clear(past.ignored)
+        metrics.write_json(workdir / "config.json", history.plain(config))
+        metrics.append_json(workdir / "starts.jsonl", {"step": past.step, **environment.record(config.seed)})
 
 
 def _train(
-    config: ConfigDict, job: setup.Job, workdir: Path, past: history.History, seconds: Callable[[], float]
+    config: ConfigDict,
+    job: setup.Job,
+    workdir: Path,
+    past: history.History,
+    seconds: Callable[[], float],
+    watchdog: Watchdog,
 ) -> TrainState:
     """The state after the last step. seconds: how long the run has taken, earlier starts included."""
-    total = job.plan.total_steps
+    total, agreement = job.plan.total_steps, Agreement(job.mesh)
     with StopRequest() as stop:
+
+        def measure(state: TrainState) -> loop.Values:
+            return job.evaluation.measure(state, lambda: bool(agreement.now(stop.signal or 0)))
+
         state = _start(config, job, workdir, past)
         recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
             if recorder.to_be_measured(past.step):
-                values = job.evaluation.measure(state, stop)
+                watchdog.doing("Evaluating before the first step")
+                values = measure(state)
                 recorder.log(past.step, values)
                 recorder.after(past.step, state, values)
+            layouts = (job.state_sharding, sharding.replicated(job.mesh))
             state, step = loop.fit(
-                jax.jit(
-                    job.method.train_step,
-                    donate_argnums=0,
-                    out_shardings=(job.state_sharding, sharding.replicated(job.mesh)),
-                ),
+                jax.jit(job.method.train_step, donate_argnums=0, out_shardings=layouts),
                 state,
                 _batches(config, job, past.step, recorder.unreadable),
                 start_step=past.step,
@@ -95,16 +110,22 @@ def _train(
                 batch_size=config.batch_size,
                 log_steps=loop.every(config.log_every, total),
                 log=recorder.log,
-                hooks=(loop.Hook(lambda _, state: job.evaluation.measure(state, stop), recorder.measuring),),
+                hooks=(loop.Hook(lambda _, state: measure(state), recorder.measuring),),
                 after=recorder.after,
                 stop=stop,
+                agreement=agreement,
+                watchdog=watchdog,
             )
+            if stop.error is not None and jax.process_count() > 1:
+                raise stop.error  # the others are in the next step, and saving would need them
+            watchdog.doing(f"Saving step {step}")
             recorder.save(step, state)
+        saved = agreement.now(recorder.checkpoints.latest_step() or 0)  # process 0 may be the last to see it
     error = stop.error or recorder.checkpoints.error
     if error is not None:
         raise error
     if step < total:
-        raise Stopped(_where_it_stopped(step, recorder.checkpoints.latest_step(), total), stop.signal)
+        raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
     return state
 
 
@@ -137,7 +158,7 @@ def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Un
     return (sharding.shard_batch(batch, job.mesh) for batch in batches)
 
 
-def _where_it_stopped(step: int, saved: int | None, total: int) -> str:
+def _where_it_stopped(step: int, saved: int, total: int) -> str:
     again = f"The same command goes on from {'there' if saved == step else f'step {saved}' if saved else 'the start'}"
     if saved == step:
         what = f"Saved at step {step} of {total}."
@@ -173,13 +194,15 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
     if job.method.branch is not None:
         measured = job.evaluation.reconstruction(state)
         figure = workdir / "reconstructions.png"
-        figures.reconstructions(figure, measured.views, measured.rebuilt)
+        if runtime.is_main():
+            figures.reconstructions(figure, measured.views, measured.rebuilt)
         result |= {
             "reconstruction_l1": measured.l1,
             "reconstruction_l1_mean_colour": measured.l1_mean_colour,
             "reconstruction_of": "training images" if job.dataset.test is None else "all test images",
             "figure": figure.name,
         }
-    metrics.write_json(workdir / "result.json", result)
+    if runtime.is_main():
+        metrics.write_json(workdir / "result.json", result)
     print(f"Summary:\n{console.summary(result, workdir)}", flush=True)
     return result

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from repre_jax.core import metrics
+from repre_jax.core import metrics, runtime
 from repre_jax.core.checkpoint import Checkpoints, Keep
 from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
@@ -41,7 +41,7 @@ class Recorder:
         self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
         self.measuring = loop.evenly(config.knn.times, self.total)
         self.unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
-        self._writer = metrics.MetricsFile(workdir / "metrics.jsonl", continue_from=past.step)
+        self._writer = metrics.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
         self._watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
         self._record = {"config": history.plain(config), "data": job.dataset.identity()}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -99,7 +100,9 @@ def build(config: ConfigDict) -> Job:
     def fresh(key: jax.Array) -> TrainState:
         return method.init_state(key, (*train_view.views.size, config.data.channels))
 
-    key = jax.random.PRNGKey(config.seed)  # a raw uint32 key, which orbax stores like any other array of the state
+    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array; of NumPy, because
+    # an array on this process's device is none that the processes of a run have in common.
+    key = np.asarray(jax.random.PRNGKey(config.seed))
     layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=config.shard_state)
     init = jax.jit(fresh, out_shardings=layout)
     return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(key), layout)

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 State = Any
 StepFn = Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
@@ -49,38 +51,50 @@ def fit(
     hooks: Sequence[Hook],
     after: Callable[[int, State, Values], None],
     stop: StopRequest,
+    agreement: Agreement | None = None,
+    watchdog: Watchdog | None = None,
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
-    Ends early, between two steps, once `stop` has seen a signal or an error, as when no batch came. The host stays at
-    most two batches ahead.
+    Ends early, between two steps, once `stop` has seen a signal or an error, as when no batch came. Of many processes
+    one may have seen the signal: by `agreement` all end after the same step. The host stays at most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
     time in which the step waited for data). Then `after` gets the step, the state and what was logged, each step.
     """
+    agreement = agreement or Agreement(None)
+    watchdog = watchdog or Watchdog(0, "", print)
     clock = _Clock()
     step = start_step
     previous = metrics = None
+    signalled = agreement.now(stop.signal or 0)
     with tqdm(
         total=total_steps * batch_size,
         initial=start_step * batch_size,
         unit=" images",
         unit_scale=True,
         dynamic_ncols=True,
-        disable=None,  # no bar in a log file; the logged lines carry the remaining time
+        # No bar in a log file, where the logged lines carry the remaining time, and one bar for all processes.
+        disable=None if jax.process_index() == 0 else True,
     ) as bar:
-        while step < total_steps and not stop.requested:
+        while step < total_steps and not signalled and stop.error is None:
+            watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:
                 jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
+                watchdog.finished(step - 1)
+            if signalled := agreement.lagging(stop.signal or 0):
+                break
+            watchdog.doing(f"Step {step + 1}: waiting for data")
             asked = time.perf_counter()
             try:
                 batch = next(batches)
             except Exception as error:
-                if not stop.requested:  # else the signal reached the workers too
+                if not stop.signal:  # else it reached the workers too
                     stop.error = error
                 break  # the state is whole
             clock.waited += time.perf_counter() - asked
+            watchdog.doing(f"Step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
             previous = metrics
             state, metrics = step_fn(state, batch)
             step += 1
@@ -97,16 +111,26 @@ def fit(
                 values |= clock.read(batch_size)
                 clock.restart()
             due = [hook for hook in hooks if step in hook.steps]
-            if due:
-                jax.block_until_ready(metrics)
             paused = time.perf_counter()
-            for hook in due:
-                values |= hook.run(step, state)
+            if due:
+                watchdog.doing(f"Step {step}: evaluating")
+                values |= _run(due, step, state, metrics)
+                signalled = agreement.now(stop.signal or 0)
+            watchdog.doing(f"Step {step}: logging or saving")
             if values:
                 log(step, values)
             after(step, state, values)
             clock.start += time.perf_counter() - paused
+    stop.signal = stop.signal or signalled or None
     return state, step
+
+
+def _run(hooks: Sequence[Hook], step: int, state: State, metrics: dict[str, jax.Array]) -> Values:
+    jax.block_until_ready(metrics)
+    values: Values = {}
+    for hook in hooks:
+        values |= hook.run(step, state)
+    return values
 
 
 class _Clock:

@@ -21,11 +21,6 @@ class StopRequest:
         self.error: Exception | None = None
         self._before: dict[int, Any] = {}
 
-    @property
-    def requested(self) -> bool:
-        """Whether to end, for either reason."""
-        return self.signal is not None or self.error is not None
-
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._ask)

@@ -1,0 +1,115 @@
+"""One of two real processes, for test_hosts.py.
+
+python tests/host_child.py COORDINATOR PROCESS measure DATA_DIR: writes what its part gives to DATA_DIR-PROCESS.json
+python tests/host_child.py COORDINATOR PROCESS loop FOLDER: the loop with a step of one addition, for ever
+"""
+
+import hashlib
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import main
+from repre_jax.core import runtime, sharding
+from repre_jax.core.command_line import exit_status
+from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.metrics import MetricsFile, write_json
+from repre_jax.data.unreadable import Unreadable
+from repre_jax.evaluation import features
+from repre_jax.tasks import pretrain, setup
+from repre_jax.train import loop
+from repre_jax.train.agreement import Agreement
+from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
+
+TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--config.knn.test_records=21"]
+
+
+def rows(array):
+    """Number of each of this process's rows of a global array -> a digest of its bytes."""
+    return {
+        shard.index[0].indices(len(array))[0] + place: hashlib.md5(row.tobytes()).hexdigest()
+        for shard in array.addressable_shards
+        for place, row in enumerate(np.asarray(shard.data))
+    }
+
+
+def measure(data_dir):
+    config, _ = main.parse([*TINY, f"--config.data.dir={data_dir}"])
+    job = setup.build(config)
+    batches = pretrain._batches(config, job, 88, Unreadable(job.dataset.train, 3, 0.01, print))  # an epoch ends
+    evaluation = job.evaluation
+    pixels = jax.jit(
+        lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.mesh)
+    )
+    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21), job.mesh)
+    state = job.init_state()
+    measured = evaluation.reconstruction(state)
+    return {
+        "batches": [rows(batch.images) for batch in itertools.islice(batches, 3)],
+        "labels": labels.tolist(),
+        "features": hashlib.md5(found.tobytes()).hexdigest(),
+        "rebuilt": [measured.l1, measured.l1_mean_colour, measured.views.shape[0]],
+        "key": np.asarray(state.rng).tolist(),
+    }
+
+
+def agree(process):
+    job = setup.build(main.parse(TINY)[0])
+    agreement = Agreement(job.mesh)
+    return {
+        "lagging": [agreement.lagging(number) for number in ((0, 0, 0, 0), (0, 15, 0, 2))[process]],
+        "now": [agreement.now(number) for number in ((0, 2), (0, 0))[process]],
+    }
+
+
+def differ(process):
+    try:
+        runtime.check_same("mood", "good")
+        runtime.check_same("number", process)
+    except UserError as error:
+        return str(error)
+
+
+def run_loop(folder):
+    mesh = sharding.make_mesh(2)
+    total = jax.jit(
+        lambda state, batch: (state + batch.sum(), {"loss": state}), out_shardings=sharding.replicated(mesh)
+    )
+    batches = (sharding.shard_batch(np.ones(1, np.float32), mesh) for _ in itertools.count())
+    log = MetricsFile(folder / "metrics.jsonl", 0).write if runtime.is_main() else lambda step, values: None
+    slow = (time.sleep(0.05) or batch for batch in batches)
+    with Watchdog(4, runtime.label(), runtime.end_process) as watchdog, StopRequest() as stop:
+        _, step = loop.fit(
+            total,
+            np.float32(0),
+            slow,
+            start_step=0,
+            total_steps=10_000,
+            batch_size=2,
+            log_steps=loop.every(1, 10_000),
+            log=log,
+            hooks=(),
+            stop=stop,
+            agreement=Agreement(mesh),
+            watchdog=watchdog,
+        )
+        raise Stopped(f"Stopped after step {step}.", stop.signal)
+
+
+def run():
+    coordinator, process, what, path = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60, step_timeout=4):
+        if what == "loop":
+            run_loop(path)
+        else:
+            result = measure(path) | agree(process) | {"differ": differ(process), "main": runtime.is_main()}
+            write_json(path.with_name(f"{path.name}-{process}.json"), result)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(run, "Interrupted."))

@@ -1,0 +1,310 @@
+"""Two real processes over loopback: training as in one, the same step after a signal, a message for each fault."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import host_child
+import jax
+import numpy as np
+import pytest
+
+import main
+from repre_jax.core import cluster, metrics, runtime
+from repre_jax.core.errors import UserError
+from repre_jax.train import watchdog as watchdog_module
+from repre_jax.train.agreement import Agreement
+from repre_jax.train.watchdog import Watchdog
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
+pytestmark = pytest.mark.skipif("REPRE_TEST_PLATFORM" in os.environ, reason="one accelerator is not shared")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(*commands, devices=1):
+    """Processes of Python, each in a group of its own, that do not outlive the test."""
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flag, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    children = []
+    try:
+        for command in commands:
+            children.append(
+                subprocess.Popen(
+                    [sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                )
+            )  # fmt: skip
+        yield children
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def flags(port, process, processes=2, timeout=120):
+    values = {"coordinator": f"127.0.0.1:{port}", "processes": processes, "process": process, "timeout": timeout}
+    return [f"--config.distributed.{name}={value}" for name, value in values.items()]
+
+
+def pair(workdir, *arguments):
+    port = free_port()
+    return [[*TINY, "--workdir", str(workdir), *flags(port, process), *arguments] for process in (0, 1)]
+
+
+def child_pair(what, path):
+    coordinator = f"127.0.0.1:{free_port()}"
+    return [["tests/host_child.py", coordinator, str(process), what, str(path)] for process in (0, 1)]
+
+
+def finish(children, timeout=240):
+    """(exit status, stdout, stderr) of each."""
+    outputs = [child.communicate(timeout=timeout) for child in children]
+    return [(child.returncode, *output) for child, output in zip(children, outputs, strict=True)]
+
+
+def wait_for_rows(workdir, count, children):
+    deadline = time.monotonic() + 200
+    while len(metrics.read_metrics(workdir / "metrics.jsonl")) < count:
+        assert all(child.poll() is None for child in children), finish(children)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_also_when_one_of_them_is_told_to_stop(tmp_path):
+    arguments = ["--config.total_steps=40", "--config.knn.times=2", "--config.checkpoint.every=1000"]
+    two, one = tmp_path / "two", tmp_path / "one"
+    with started(*pair(two, *arguments)) as children:
+        wait_for_rows(two, 3, children)
+        children[1].send_signal(signal.SIGTERM)
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2, ends
+    saved = {re.search(r"Saved at step (\d+) of 40", error)[1] for _, _, error in ends}
+    assert len(saved) == 1
+    assert [folder.name for folder in (two / "checkpoints").iterdir()] == [*saved]
+    with started(*pair(two, *arguments)) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    assert "Process 0 of 2 on " in ends[0][1]
+    assert f"Going on from step {saved.pop()} of 40." in ends[0][1]
+    assert re.fullmatch(r"Process 1 of 2 on \S+: 1 x cpu\n", ends[1][1])
+    assert main.main([*TINY, "--workdir", str(one), *arguments]) == 0
+    ours, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (two, one))
+    assert [row["step"] for row in ours] == [row["step"] for row in expected] == [0, *range(2, 41, 2)]
+    assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
+    assert [row.get("knn_top1") for row in ours] == [row.get("knn_top1") for row in expected]
+    ours, expected = (json.loads((folder / "result.json").read_text()) for folder in (two, one))
+    for name in ("knn_top1", "knn_top1_untrained", "knn_top1_pixels"):
+        assert ours[name] == expected[name]
+    assert ours["reconstruction_l1"] == pytest.approx(expected["reconstruction_l1"], abs=1e-4)
+    assert (two / "reconstructions.png").exists()
+
+
+def test_each_process_reads_and_measures_its_share(tmp_path):
+    """Rows of the batches, features, labels and what they agree on, as one process has them; the digits are prepared by
+    both at once."""
+    data_dir = tmp_path / "data"
+    with started(*child_pair("measure", data_dir), devices=2) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    zero, one = (json.loads(Path(f"{data_dir}-{process}.json").read_text()) for process in (0, 1))
+    alone = host_child.measure(str(data_dir))
+    for mine, other, expected in zip(zero["batches"], one["batches"], alone["batches"], strict=True):
+        assert list(map(int, mine)) == list(range(8))
+        assert {int(row): digest for row, digest in (mine | other).items()} == expected
+    for found in (zero, one):
+        assert found["labels"] == alone["labels"]
+        assert len(found["labels"]) == 21
+        assert found["features"] == alone["features"]
+        assert found["rebuilt"] == pytest.approx(alone["rebuilt"], rel=1e-6)
+        assert found["key"] == alone["key"]
+        assert found["lagging"] == [0, 0, 15, 0]
+        assert found["now"] == [0, 2]
+        assert "Process 0 and process 1 have another number.\n  here:" in found["differ"]
+    assert (zero["main"], one["main"]) == (True, False)
+
+
+def test_a_coordinator_that_cannot_be_reached_is_named(tmp_path):
+    port = free_port()
+    begun = time.monotonic()
+    workdir = ["--workdir", str(tmp_path)]
+    with started(
+        [*TINY, *workdir, *flags(port, 1, timeout=3)], [*TINY, *workdir, *flags(free_port(), 0, 3, timeout=3)]
+    ) as children:
+        ends = finish(children)
+    assert time.monotonic() - begun < 30
+    assert [status for status, _, _ in ends] == [1, 1]
+    assert f"Process 0 cannot be reached: nothing answered at 127.0.0.1:{port} within 3 s" in ends[0][2]
+    assert "process 1, 2 of 3 did not come within 3 s." in ends[1][2]
+    assert all("Traceback" not in error and "distributed.timeout" in error for _, _, error in ends)
+
+
+def test_processes_that_do_not_fit_together_are_named(tmp_path):
+    """Another number of processes, and a port that is taken."""
+    port = free_port()
+    workdir = ["--workdir", str(tmp_path)]
+    with started(
+        [*TINY, *workdir, *flags(port, 0, 2, timeout=30)], [*TINY, *workdir, *flags(port, 2, 3, timeout=30)]
+    ) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [1, 1]
+    assert all("was started as one of 3, process 0 as one of 2" in error for _, _, error in ends), ends
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(UserError, match=f"cannot listen at port {port}"), \
+         runtime.started(coordinator=f"127.0.0.1:{port}", processes=2, process=0):  # fmt: skip
+        pass
+
+
+def test_a_signal_to_one_process_stops_the_loop_of_both_after_the_same_step(tmp_path):
+    with started(*child_pair("loop", tmp_path)) as children:
+        wait_for_rows(tmp_path, 5, children)
+        children[1].send_signal(signal.SIGINT)
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [128 + signal.SIGINT] * 2, ends
+    assert len({re.search(r"Stopped after step (\d+)", error)[1] for _, _, error in ends}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_hangs_ends_the_other_with_a_message(tmp_path, victim):
+    with started(*child_pair("loop", tmp_path)) as children:
+        wait_for_rows(tmp_path, 5, children)
+        children[victim].send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        children[1 - victim].wait(timeout=60)
+        seconds = time.monotonic() - begun
+        children[victim].send_signal(signal.SIGCONT)
+        ends = finish(children)
+    status, _, error = ends[1 - victim]
+    assert status == 1, error
+    assert ends[victim][0] in (1, -signal.SIGABRT), ends  # JAX aborts a process that wakes up without process 0
+    assert 3 < seconds < 30
+    where = (
+        rf"Process {1 - victim} of 2 on \S+ hangs. Step \d+: waiting for \S+ \S+ for 4 s; the last finished step: step "
+    )
+    assert re.search(where, error), error
+    assert "The same command goes on from the last checkpoint" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path, victim):
+    with started(*child_pair("loop", tmp_path)) as children:
+        wait_for_rows(tmp_path, 5, children)
+        children[victim].kill()
+        ends = finish(children, timeout=30)
+    status, _, error = ends[1 - victim]
+    assert status == 1, error
+    assert re.search(rf"Process {victim} of 2 on \S+ ended without a word; look at its output", error), error
+    assert "The same command, in every process, goes on from the last checkpoint" in error
+    assert "Traceback" not in error
+
+
+def test_the_watchdog_bites_only_when_nothing_new_is_told(monkeypatch):
+    monkeypatch.setattr(watchdog_module, "TICK", 0.25)
+    said = []
+    with Watchdog(1, "Process 4 of 5 on here", said.append) as watchdog:
+        for step in range(4):
+            watchdog.doing(f"Step {step}: waiting for data")
+            time.sleep(0.4)
+        watchdog.finished(7)
+        assert not said
+        time.sleep(2)
+    assert len(said) == 1
+    assert said[0].startswith(
+        "Process 4 of 5 on here hangs. Step 3: waiting for data, for 1 s; the last finished step: step 7."
+    )
+    with Watchdog(0, "", said.append):
+        time.sleep(0.6)
+    assert len(said) == 1
+
+
+def test_a_suspended_process_has_not_waited():
+    code = (
+        "import os, sys, time; from repre_jax.train.watchdog import Watchdog\n"
+        "with Watchdog(2, '', lambda text: os._exit(7)) as dog:\n"
+        "    print('up', flush=True); time.sleep(1)\n"
+    )
+    with started(["-c", code]) as (child,):
+        assert child.stdout.readline() == "up\n"
+        child.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        child.send_signal(signal.SIGCONT)
+        assert child.wait(timeout=20) == 0
+
+
+def test_alone_one_agrees_with_oneself_at_once():
+    agreement = Agreement(jax.sharding.Mesh(np.asarray(jax.devices()), ("data",)))
+    assert [agreement.lagging(number) for number in (0, 15, 0)] == [0, 15, 0]
+    assert agreement.now(2) == 2
+
+
+SLURM = {
+    "SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "node[007-008],x", "SLURM_NTASKS": "4", "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}  # fmt: skip
+OMPI = {
+    "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "1", "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, None),  # batch script
+        (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),  # salloc's shell, srun -n1
+        (SLURM, cluster.Place("deactivate", 4, 3, "node007:61517", 1)),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "1(x4)"}, cluster.Place("deactivate", 4, 3, "node007:61517", None)),
+        (OMPI, cluster.Place("deactivate", 2, 1, "10.96.0.1:62624", None)),
+        (OMPI | SLURM, cluster.Place("deactivate", 2, 1, "10.96.0.1:62624", None)),
+        (OMPI | {"OMPI_COMM_WORLD_SIZE": "1"}, None),
+    ],
+)
+def test_a_launcher_is_found_where_there_is_one(environment, expected, monkeypatch):
+    for name, value in environment.items():  # JAX reads the real one
+        monkeypatch.setenv(name, value)
+    assert cluster.find(None, None, None, os.environ, 1) == expected
+
+
+def test_flags_that_do_not_fit_are_refused():
+    assert cluster.find("a:1", 1, 0, {}, 1) is None
+    assert cluster.find("localhost:1", 2, 0, {}, 1).coordinator == "localhost:1"
+    for flags, environment, words in (
+        (("a:1", None, 0), {}, "distributed.processes is not set"),
+        (("a:1", 2, 2), {}, "distributed.process is 2 of 2"),
+        (("localhost:1", 4, 0), SLURM, "every host takes for itself"),
+        (("127.0.0.1:1", 2, 0), OMPI, "every host takes for itself"),
+        ((None, None, None), {"OMPI_COMM_WORLD_SIZE": "2"}, "pip install mpi4py"),
+        ((None, None, None), {"PMI_SIZE": "2"}, "pip install mpi4py"),
+    ):
+        with pytest.raises(UserError, match=words):
+            cluster.find(*flags, environment, 1)
+
+
+def test_deterministic_keeps_the_users_flags():
+    code = (
+        "import os, main; from repre_jax.core import runtime; import jax\n"
+        "with runtime.started(deterministic=True): print(os.environ['XLA_FLAGS'], jax.device_count())"
+    )
+    with started(["-c", code], devices=3) as children:
+        ((status, output, error),) = finish(children)
+    assert status == 0, error
+    assert output.startswith("--xla_gpu_exclude_nondeterministic_ops=true ")
+    assert output.endswith("--xla_force_host_platform_device_count=3 3\n")
