@@ -194,7 +194,7 @@ def test_the_loop_does_not_run_ahead_of_the_device():
     with StopRequest() as stop:
         loop.fit(
             step, None, batches(), start_step=0, total_steps=8, batch_size=1,
-            log_steps=frozenset({8}), log=lambda *_: None, hooks=(), stop=stop,
+            log_steps=frozenset({8}), log=lambda *_: None, hooks=(), after=lambda *_: None, stop=stop,
         )  # fmt: skip
     assert ready == [True] * 6
 

@@ -143,7 +143,8 @@ def _survived(batches: Iterator) -> Iterator:
 def _start_worker(index: int, count: int) -> None:
     del index, count
     crops.set_up_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and schedulers reach the whole process group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
