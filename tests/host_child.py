@@ -94,6 +94,7 @@ def run_loop(folder):
             log_steps=loop.every(1, 10_000),
             log=log,
             hooks=(),
+            after=lambda *_: None,
             stop=stop,
             agreement=Agreement(mesh),
             watchdog=watchdog,
