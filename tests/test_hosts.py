@@ -18,6 +18,7 @@ import pytest
 
 import main
 from repre_jax.core import metrics, runtime
+from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.train import watchdog as watchdog_module
 from repre_jax.train.agreement import Agreement
