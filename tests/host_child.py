@@ -83,7 +83,7 @@ def run_loop(folder):
     batches = (sharding.shard_batch(np.ones(1, np.float32), mesh) for _ in itertools.count())
     log = MetricsFile(folder / "metrics.jsonl", 0).write if runtime.is_main() else lambda step, values: None
     slow = (time.sleep(0.05) or batch for batch in batches)
-    with Watchdog(4, runtime.label(), runtime.end_process) as watchdog, StopRequest() as stop:
+    with Watchdog(4, runtime.label(), runtime.end_process) as watchdog, StopRequest(mesh) as stop:
         _, step = loop.fit(
             total,
             np.float32(0),
@@ -96,7 +96,6 @@ def run_loop(folder):
             hooks=(),
             after=lambda *_: None,
             stop=stop,
-            agreement=Agreement(mesh),
             watchdog=watchdog,
         )
         raise Stopped(f"Stopped after step {step}.", stop.signal)

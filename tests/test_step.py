@@ -13,6 +13,7 @@ from repre_jax.core import sharding
 from repre_jax.losses import reconstruction
 from repre_jax.train import loop
 from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,7 @@ def test_the_loop_does_not_run_ahead_of_the_device():
         loop.fit(
             step, None, batches(), start_step=0, total_steps=8, batch_size=1,
             log_steps=frozenset({8}), log=lambda *_: None, hooks=(), after=lambda *_: None, stop=stop,
+            watchdog=Watchdog(0, "", print),
         )  # fmt: skip
     assert ready == [True] * 6
 

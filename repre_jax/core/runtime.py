@@ -100,6 +100,11 @@ def started(
         end_process(f"{traceback.format_exc()}\n{who} failed, see above. {GO_ON}")
 
 
+def largest(number: int) -> int:
+    """Of the numbers that all processes have."""
+    return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
 def check_same(what: str, mine: object) -> None:
     """Raises UserError, in every process, unless all have the same text for `mine`. A process to the side would hang.
 

@@ -24,7 +24,6 @@ from repre_jax.tasks import history, setup, weights
 from repre_jax.tasks.recorder import Recorder
 from repre_jax.tasks.workdir import claimed
 from repre_jax.train import loop, memory
-from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
 from repre_jax.train.watchdog import Watchdog
 
@@ -86,18 +85,14 @@ def _train(
     watchdog: Watchdog,
 ) -> TrainState:
     """The state after the last step. seconds: how long the run has taken, earlier starts included."""
-    total, agreement = job.plan.total_steps, Agreement(job.mesh)
-    with StopRequest() as stop:
-
-        def measure(state: TrainState) -> loop.Values:
-            return job.evaluation.measure(state, lambda: bool(agreement.now(stop.signal or 0)))
-
+    total = job.plan.total_steps
+    with StopRequest(job.mesh) as stop:
         state = _start(config, job, workdir, past)
         recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
             if recorder.to_be_measured(past.step):
                 watchdog.doing("Evaluating before the first step")
-                values = measure(state)
+                values = job.evaluation.measure(state, stop.agreed)
                 recorder.log(past.step, values)
                 recorder.after(past.step, state, values)
             layouts = (job.state_sharding, sharding.replicated(job.mesh))
@@ -110,17 +105,16 @@ def _train(
                 batch_size=config.batch_size,
                 log_steps=loop.every(config.log_every, total),
                 log=recorder.log,
-                hooks=(loop.Hook(lambda _, state: measure(state), recorder.measuring),),
+                hooks=(loop.Hook(lambda _, now: job.evaluation.measure(now, stop.agreed), recorder.measuring),),
                 after=recorder.after,
                 stop=stop,
-                agreement=agreement,
                 watchdog=watchdog,
             )
             if stop.error is not None and jax.process_count() > 1:
                 raise stop.error  # the others are in the next step, and saving would need them
             watchdog.doing(f"Saving step {step}")
             recorder.save(step, state)
-        saved = agreement.now(recorder.checkpoints.latest_step() or 0)  # process 0 may be the last to see it
+        saved = recorder.latest_step()
     error = stop.error or recorder.checkpoints.error
     if error is not None:
         raise error

@@ -77,6 +77,10 @@ class Recorder:
         self._best = max(self._best, measure if measure is not None else -math.inf)
         self.checkpoints.save(step, state, self._record | {"seconds": self._seconds()}, measure)
 
+    def latest_step(self) -> int:
+        """Of the newest checkpoint, 0 without one; the same in every process, though process 0 writes it."""
+        return runtime.largest(self.checkpoints.latest_step() or 0)
+
     def close(self) -> None:
         """Waits for the last checkpoint."""
         self.checkpoints.close()

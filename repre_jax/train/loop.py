@@ -11,7 +11,6 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
 from repre_jax.train.watchdog import Watchdog
 
@@ -51,49 +50,32 @@ def fit(
     hooks: Sequence[Hook],
     after: Callable[[int, State, Values], None],
     stop: StopRequest,
-    agreement: Agreement | None = None,
-    watchdog: Watchdog | None = None,
+    watchdog: Watchdog,
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
-    Ends early, between two steps, once `stop` has seen a signal or an error, as when no batch came. Of many processes
-    one may have seen the signal: by `agreement` all end after the same step. The host stays at most two batches ahead.
+    Ends early, between two steps, once all processes have agreed on `stop`, or this one has an error, as when no batch
+    came. The host stays at most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
     (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
     time in which the step waited for data). Then `after` gets the step, the state and what was logged, each step.
     """
-    agreement = agreement or Agreement(None)
-    watchdog = watchdog or Watchdog(0, "", print)
-    clock = _Clock()
-    step = start_step
+    clock, step = _Clock(), start_step
     previous = metrics = None
-    signalled = agreement.now(stop.signal or 0)
-    with tqdm(
-        total=total_steps * batch_size,
-        initial=start_step * batch_size,
-        unit=" images",
-        unit_scale=True,
-        dynamic_ncols=True,
-        # No bar in a log file, where the logged lines carry the remaining time, and one bar for all processes.
-        disable=None if jax.process_index() == 0 else True,
-    ) as bar:
-        while step < total_steps and not signalled and stop.error is None:
+    ending = stop.agreed()
+    with _bar(start_step * batch_size, total_steps * batch_size) as bar:
+        while step < total_steps and not ending and stop.error is None:
             watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:
                 jax.block_until_ready(previous)  # else the host queues up batches far ahead of the device
                 watchdog.finished(step - 1)
-            if signalled := agreement.lagging(stop.signal or 0):
+            if stop.agreed_before():
                 break
             watchdog.doing(f"Step {step + 1}: waiting for data")
-            asked = time.perf_counter()
-            try:
-                batch = next(batches)
-            except Exception as error:
-                if not stop.signal:  # else it reached the workers too
-                    stop.error = error
-                break  # the state is whole
-            clock.waited += time.perf_counter() - asked
+            batch = _next(batches, stop, clock)
+            if batch is None:
+                break
             watchdog.doing(f"Step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
             previous = metrics
             state, metrics = step_fn(state, batch)
@@ -110,27 +92,36 @@ def fit(
                 values = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 values |= clock.read(batch_size)
                 clock.restart()
-            due = [hook for hook in hooks if step in hook.steps]
             paused = time.perf_counter()
-            if due:
+            for hook in (hook for hook in hooks if step in hook.steps):
                 watchdog.doing(f"Step {step}: evaluating")
-                values |= _run(due, step, state, metrics)
-                signalled = agreement.now(stop.signal or 0)
+                jax.block_until_ready(metrics)
+                values |= hook.run(step, state)
+                ending = stop.agreed()
             watchdog.doing(f"Step {step}: logging or saving")
             if values:
                 log(step, values)
             after(step, state, values)
             clock.start += time.perf_counter() - paused
-    stop.signal = stop.signal or signalled or None
     return state, step
 
 
-def _run(hooks: Sequence[Hook], step: int, state: State, metrics: dict[str, jax.Array]) -> Values:
-    jax.block_until_ready(metrics)
-    values: Values = {}
-    for hook in hooks:
-        values |= hook.run(step, state)
-    return values
+def _bar(start: int, total: int) -> tqdm:
+    """In images. None in a log file, where the logged lines carry the remaining time; one for all processes."""
+    off = None if jax.process_index() == 0 else True
+    return tqdm(total=total, initial=start, unit=" images", unit_scale=True, dynamic_ncols=True, disable=off)
+
+
+def _next(batches: Iterator[Any], stop: StopRequest, clock: "_Clock") -> Any | None:
+    """None when no batch came; stop.error then says why, unless a signal has ended the readers too."""
+    asked = time.perf_counter()
+    try:
+        return next(batches)
+    except Exception as error:
+        stop.error = None if stop.signal else error
+        return None
+    finally:
+        clock.waited += time.perf_counter() - asked
 
 
 class _Clock:

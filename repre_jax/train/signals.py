@@ -6,6 +6,10 @@ import signal
 from types import FrameType
 from typing import Any
 
+from jax.sharding import Mesh
+
+from repre_jax.train.agreement import Agreement
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what SLURM's --signal=USR1@120 sends
 
 
@@ -13,13 +17,27 @@ class StopRequest:
     """While entered, SIGINT, SIGTERM and SIGUSR1 ask for the end after the step at hand; a second SIGINT ends at once.
 
     signal: the number of the signal that came, None as long as none did.
-    error:  why the run cannot go on; to be raised once the state is saved.
+    error:  why this process cannot go on; to be raised once the state is saved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Mesh | None = None) -> None:
+        """mesh: over all processes, which have to agree; None for one process."""
         self.signal: int | None = None
         self.error: Exception | None = None
+        self._agreement = Agreement(mesh)
         self._before: dict[int, Any] = {}
+
+    def agreed(self) -> bool:
+        """Whether any process got a signal; waits for all of them. `signal` is then the same everywhere."""
+        return self._agree(self._agreement.now(self.signal or 0))
+
+    def agreed_before(self) -> bool:
+        """Likewise as of the call before this one, so that nobody waits for the devices; now with one process."""
+        return self._agree(self._agreement.lagging(self.signal or 0))
+
+    def _agree(self, number: int) -> bool:
+        self.signal = number or self.signal
+        return number > 0
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
