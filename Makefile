@@ -43,7 +43,7 @@ test: lint
 	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 test-slow: $(READY_DEV)
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 lint: $(READY_DEV)
 	$(PY) -m ruff check .
