@@ -143,6 +143,9 @@ def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path, files):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert f"Checkpoint 3 could not be written to {tmp_path}: File too large." in str(checkpoints.error)
     assert "kept:     checkpoint 2;" in str(checkpoints.error)
+    checkpoints.save(4, state(4), {})
+    checkpoints.wait()
+    assert set(checkpoints.measures()) == {1, 2}
     finished = [path.name for path in tmp_path.iterdir() if "orbax-checkpoint-tmp" not in path.name]
     assert sorted(finished) == ["1", "1.manifest.json", "2", "2.manifest.json"]
     again = Checkpoints(tmp_path)

@@ -7,6 +7,7 @@ mean over all devices, and the compiler puts in the communication.
 import dataclasses
 import math
 import os
+from collections import Counter
 from typing import Any
 
 import jax
@@ -38,7 +39,14 @@ def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
     if batch_size % (count * accumulate):
         raise _uneven(batch_size, count, accumulate)
     # By process, so that the rows of each are neighbours in the batch.
-    return Mesh(np.asarray(sorted(jax.devices(), key=lambda device: (device.process_index, device.id))), ("data",))
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    shares = Counter(device.process_index for device in devices)
+    if len(set(shares.values())) > 1:
+        raise UserError(
+            f"The processes have different numbers of devices: {', '.join(map(str, shares.values()))}.\n"
+            "  expected: the same number each, since each reads the same share of a batch"
+        )
+    return Mesh(np.asarray(devices), ("data",))
 
 
 def _uneven(batch_size: int, devices: int, accumulate: int) -> UserError:

@@ -22,10 +22,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def devices() -> str:
-    """For example '8 x cpu' or '1 x gpu (NVIDIA H100 80GB HBM3)'."""
+    """For example '8 x cpu', '1 x gpu (NVIDIA H100 80GB HBM3)' or '16 x cpu in 2 processes'."""
     first = jax.devices()[0]
     kind = "" if first.device_kind == first.platform else f" ({first.device_kind})"
-    return f"{jax.device_count()} x {first.platform}{kind}"
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} x {first.platform}{kind}{processes}"
 
 
 def shares(plan: Plan, count: int, in_parts: str) -> list[Row]:

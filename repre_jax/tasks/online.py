@@ -16,7 +16,7 @@ from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
 from repre_jax.train.pretrain import Pretraining
 
-Stopped = Callable[[], bool]  # asked before each batch: whether to leave off
+LeftOff = Callable[[], bool]  # asked before each batch
 PIXEL_SIDE = 32  # raw-pixel features of larger images are shrunk to this
 
 
@@ -65,38 +65,39 @@ class Evaluation:
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
-    def measure(self, state: TrainState, stopped: Stopped) -> dict[str, float]:
+    def measure(self, state: TrainState, left_off: LeftOff) -> dict[str, float]:
         """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}; {} when left off."""
         try:
-            top1 = self.knn(state, stopped)
-            return {"effective_rank": self.effective_rank(state, stopped)} if top1 is None else {"knn_top1": top1}
+            top1 = self.knn(state, left_off)
+            return {"effective_rank": self.effective_rank(state, left_off)} if top1 is None else {"knn_top1": top1}
         except _Interrupted:
             return {}
 
-    def effective_rank(self, state: TrainState, stopped: Stopped = never) -> float:
+    def effective_rank(self, state: TrainState, left_off: LeftOff = never) -> float:
         """RankMe of the online encoder's pooled features of `test_records` training images, which need no labels.
 
         RankMe's authors prefer the projector's outputs; these normalise by the batch and may be 65,536 wide (DINO).
         """
-        batches = self._batches(self.dataset.train, self.test_records, stopped)
+        batches = self._batches(self.dataset.train, self.test_records, left_off)
         found, _ = features.extract(lambda images: self._encode(state.params["encoder"], images), batches, self.mesh)
         return rank.effective_rank(found)
 
-    def knn(self, state: TrainState, stopped: Stopped = never) -> float | None:
+    def knn(self, state: TrainState, left_off: LeftOff = never) -> float | None:
         """Top-1 of the online encoder's pooled feature, 0..1: with every framework the same, also where the authors
         evaluate the target (DINO); MoCo v3's evaluate the online encoder. None without labels or a test split."""
-        return self._vote(lambda images: self._encode(state.params["encoder"], images), stopped)
+        return self._vote(lambda images: self._encode(state.params["encoder"], images), left_off)
 
-    def knn_pixels(self) -> float | None:
+    def knn_pixels(self, left_off: LeftOff = never) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
-        return self._vote(self._pixels)
+        return self._vote(self._pixels, left_off)
 
-    def reconstruction(self, state: TrainState, examples: int = 8) -> Reconstructions:
+    def reconstruction(self, state: TrainState, left_off: LeftOff = never, examples: int = 8) -> Reconstructions:
         """Over the whole test split, or without one as many training images as k-NN would test; to be asked only of a
         method with a branch."""
         errors, errors_mean, views, rebuilt = [], [], None, None
         train, test = self.dataset.train, self.dataset.test
-        for images, labels in self._batches(train, self.test_records) if test is None else self._batches(test, None):
+        chosen = (train, self.test_records) if test is None else (test, None)
+        for images, labels in self._batches(*chosen, left_off):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
             counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
             errors.append(np.asarray(error)[counts])
@@ -110,16 +111,16 @@ class Evaluation:
             rebuilt=rebuilt,
         )
 
-    def _vote(self, encode, stopped: Stopped = never) -> float | None:
+    def _vote(self, encode, left_off: LeftOff = never) -> float | None:
         if not self.dataset.classes or self.dataset.test is None:
             return None
-        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, stopped), self.mesh)
-        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, stopped), self.mesh)
+        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, left_off), self.mesh)
+        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, left_off), self.mesh)
         if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
             return None
         return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
 
-    def _batches(self, source, limit: int | None, stopped: Stopped = never) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _batches(self, source, limit: int | None, left_off: LeftOff = never) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Raises _Interrupted when it is to leave off."""
         for batch in loader.test_batches(
             source,
@@ -131,7 +132,7 @@ class Evaluation:
             host=jax.process_index(),
             hosts=jax.process_count(),
         ):
-            if stopped():
+            if left_off():
                 raise _Interrupted
             yield batch
 

@@ -61,8 +61,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         )
         with full, Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
             state = _train(config, job, workdir, past, seconds, watchdog)
-            watchdog.doing("Evaluating at the end")
-            return _conclude(config, job, workdir, state, seconds())
+            return _conclude(config, job, workdir, state, seconds(), watchdog)
 
 
 def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> None:
@@ -87,12 +86,19 @@ def _train(
     """The state after the last step. seconds: how long the run has taken, earlier starts included."""
     total = job.plan.total_steps
     with StopRequest(job.mesh) as stop:
+
+        def measure(step: int, state: TrainState) -> loop.Values:
+            def left_off() -> bool:  # asked before each batch
+                watchdog.doing(f"Step {step}: evaluating")
+                return stop.agreed()
+
+            return job.evaluation.measure(state, left_off)
+
         state = _start(config, job, workdir, past)
         recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
             if recorder.to_be_measured(past.step):
-                watchdog.doing("Evaluating before the first step")
-                values = job.evaluation.measure(state, stop.agreed)
+                values = measure(past.step, state)
                 recorder.log(past.step, values)
                 recorder.after(past.step, state, values)
             layouts = (job.state_sharding, sharding.replicated(job.mesh))
@@ -105,7 +111,7 @@ def _train(
                 batch_size=config.batch_size,
                 log_steps=loop.every(config.log_every, total),
                 log=recorder.log,
-                hooks=(loop.Hook(lambda _, now: job.evaluation.measure(now, stop.agreed), recorder.measuring),),
+                hooks=(loop.Hook(measure, recorder.measuring),),
                 after=recorder.after,
                 stop=stop,
                 watchdog=watchdog,
@@ -163,8 +169,15 @@ def _where_it_stopped(step: int, saved: int, total: int) -> str:
     return f"{what}\n  {again}:\n  {environment.command()}"
 
 
-def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainState, seconds: float) -> dict[str, Any]:
+def _conclude(
+    config: ConfigDict, job: setup.Job, workdir: Path, state: TrainState, seconds: float, watchdog: Watchdog
+) -> dict[str, Any]:
     """Measures the trained and the untrained encoder by the same code, draws, writes result.json, prints."""
+
+    def left_off() -> bool:
+        watchdog.doing("Evaluating at the end")
+        return False
+
     result = {
         "task": "pretrain",
         "steps": job.plan.total_steps,
@@ -172,9 +185,9 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         "skipped_steps": int(state.skipped),
         "images_per_second": metrics.median(workdir / "metrics.jsonl", "images_per_second"),
         "knn_k": config.knn.k,
-        "knn_top1": job.evaluation.knn(state),
-        "knn_top1_untrained": job.evaluation.knn(job.init_state()),
-        "knn_top1_pixels": job.evaluation.knn_pixels(),
+        "knn_top1": job.evaluation.knn(state, left_off),
+        "knn_top1_untrained": job.evaluation.knn(job.init_state(), left_off),
+        "knn_top1_pixels": job.evaluation.knn_pixels(left_off),
         "effective_rank": None,
         "effective_rank_untrained": None,
         "reconstruction_l1": None,
@@ -183,10 +196,10 @@ def _conclude(config: ConfigDict, job: setup.Job, workdir: Path, state: TrainSta
         "figure": None,
     }
     if result["knn_top1"] is None:
-        result["effective_rank"] = job.evaluation.effective_rank(state)
-        result["effective_rank_untrained"] = job.evaluation.effective_rank(job.init_state())
+        result["effective_rank"] = job.evaluation.effective_rank(state, left_off)
+        result["effective_rank_untrained"] = job.evaluation.effective_rank(job.init_state(), left_off)
     if job.method.branch is not None:
-        measured = job.evaluation.reconstruction(state)
+        measured = job.evaluation.reconstruction(state, left_off)
         figure = workdir / "reconstructions.png"
         if runtime.is_main():
             figures.reconstructions(figure, measured.views, measured.rebuilt)

@@ -94,7 +94,6 @@ def fit(
                 clock.restart()
             paused = time.perf_counter()
             for hook in (hook for hook in hooks if step in hook.steps):
-                watchdog.doing(f"Step {step}: evaluating")
                 jax.block_until_ready(metrics)
                 values |= hook.run(step, state)
                 ending = stop.agreed()
