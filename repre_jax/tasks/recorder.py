@@ -46,12 +46,14 @@ class Recorder:
         self._saving = loop.every(config.checkpoint.every, self.total)
         self._record = {"config": history.plain(config), "data": job.dataset.identity()}
         self._seconds, self._batch_size = seconds, config.batch_size
-        self._best = max(filter(None, self.checkpoints.measures().values()), default=-math.inf)
+        measured = [value for value in self.checkpoints.measures().values() if value is not None]
+        self._best = max(measured, default=-math.inf)
 
     def to_be_measured(self, step: int) -> bool:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
         due = step == 0 or step in self.measuring
-        return due and not (self._writer.last.get("step") == step and any(map(self._writer.last.get, MEASURES)))
+        last = self._writer.last
+        return due and not (last.get("step") == step and any(name in last for name in MEASURES))
 
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
