@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
+import psutil
 import pytest
 
 from repre_jax.data import digits
@@ -234,8 +236,17 @@ def test_the_verdict():
 
 
 def test_ctrl_c_ends_it_with_one_line(tmp_path):
+    """While it waits for an nvidia-smi that takes a minute."""
+    slow = tmp_path / "nvidia-smi"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     command = [*COMMAND, f"--data-dir={tmp_path}", f"--workdir={tmp_path}"]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "Software:\n"
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not psutil.Process(child.pid).children():
+        assert child.poll() is None
+        time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     assert (child.communicate()[1], child.returncode) == ("Interrupted.\n", 130)
