@@ -34,7 +34,7 @@ from repre_jax.core import command_line
 from repre_jax.data import crops, loader, photometric, sources
 from repre_jax.data.photometric import Photometric
 from repre_jax.report import console
-from repre_jax.tasks import setup, views
+from repre_jax.tasks import methods, views
 from repre_jax.tools import prepare
 
 SIZE = (375, 500)
@@ -127,7 +127,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     batches = [samples[i : i + BATCH] for i in range(0, len(samples) - BATCH + 1, BATCH)]
     arrays = [np.stack([sample["images"] for sample in batch]) for batch in batches]
     count = len(dataset.train)
-    mean, std = setup.normalisation(config, dataset)
+    mean, std = methods.normalisation(config, dataset)
     device = jax.jit(lambda key, x: photometric.normalize(photometric.augment(key, x, kinds[:2]), mean, std))
     key, rng = jax.random.PRNGKey(0), random.Random(0)
     return {

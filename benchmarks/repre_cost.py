@@ -17,13 +17,13 @@ import main
 from repre_jax.core import sharding
 from repre_jax.core.types import Views
 from repre_jax.report import console
-from repre_jax.tasks import setup, views
+from repre_jax.tasks import methods, setup, views
 
 
 def build(config, mesh):
     """(compiled step, state) of a config; records are taken to be 1,000 steps' worth."""
-    plan = setup.build_plan(config, records=1000 * config.batch_size)
-    method = setup.build_method(config, plan)
+    plan = methods.build_plan(config, records=1000 * config.batch_size)
+    method = methods.build_method(config, plan)
     everywhere = sharding.replicated(mesh)
     shape = (*views.image_size(config), config.data.channels)
     state = jax.jit(lambda key: method.init_state(key, shape), out_shardings=everywhere)(jax.random.PRNGKey(0))

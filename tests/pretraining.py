@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from repre_jax.core.types import Pixels, Views
-from repre_jax.tasks import setup
+from repre_jax.tasks import methods
 
 SIZE = (8, 16)
 LOCAL_SIZE = (4, 8)
@@ -26,8 +26,8 @@ def build(variants="tiny", framework="moco_v3", **overrides):
     config = importlib.import_module(f"configs.{CONFIGS[framework]}").get_config(variants)
     small = {"data.image_size": SIZE, "encoder.patch": 4, "encoder.depth": (3,), "encoder.hierarchies": 3}
     config.update_from_flattened_dict(small | {"augment.local_size": LOCAL_SIZE} | overrides)
-    plan = setup.build_plan(config, records=100)
-    return config, setup.build_method(config, plan)
+    plan = methods.build_plan(config, records=100)
+    return config, methods.build_method(config, plan)
 
 
 def init(method, seed=0):

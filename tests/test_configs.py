@@ -16,7 +16,7 @@ import main
 from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
-from repre_jax.tasks import setup, views
+from repre_jax.tasks import methods, setup, views
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [
@@ -33,7 +33,7 @@ def config_of(name, variants=""):
 
 def abstract(config):
     """(method, state and batch as shapes) of a config."""
-    method = setup.build_method(config, setup.build_plan(config, records=100 * config.batch_size))
+    method = methods.build_method(config, methods.build_plan(config, records=100 * config.batch_size))
     view = views.build_train_view(config)
     state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*view.views.size, 3)))
 
@@ -123,7 +123,7 @@ def test_numbers_are_those_of_the_sources(framework):
     }.get(framework, [])
     assert list(config.optim.rules) == rules
     assert config.encoder.drop_path == {"moby": 0.2, "dino": 0.1}.get(framework, 0.0)
-    assert setup.encoder_of(config).heads == (12 if framework == "moco_v3" else 6)
+    assert methods.encoder_of(config).heads == (12 if framework == "moco_v3" else 6)
     assert (config.data.mean == (0.0, 0.0, 0.0)) == (framework == "simclr")
 
 
@@ -194,7 +194,7 @@ def test_every_variant_of_the_decoder_makes_another_step(module, variant):
     steps = {}
     for variants in ("tiny", f"{variant},tiny"):
         config = module.get_config(variants)
-        method = setup.build_method(config, setup.build_plan(config, records=100))
+        method = methods.build_method(config, methods.build_plan(config, records=100))
         size = config.data.image_size
         state = jax.eval_shape(lambda m=method, s=size: m.init_state(jax.random.PRNGKey(0), (*s, 3)))
         batch = Views(
@@ -208,14 +208,14 @@ def test_every_variant_of_the_decoder_makes_another_step(module, variant):
 
 
 def test_the_encoders_are_the_papers():
-    small, large, swin = (setup.encoder_of(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
+    small, large, swin = (methods.encoder_of(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
     assert (small.width, small.depth, small.heads, small.patch, small.flavour) == (384, 12, 12, 16, "moco_v3")
     assert (large.width, large.depth, large.heads, large.patch, large.flavour) == (768, 12, 12, 16, "moco_v3")
     assert (swin.width, swin.depth, swin.heads, swin.window) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 
 
 def test_swin_names_are_known_to_the_variants():
-    assert set(base.SWIN) == set(setup.encoders.SWINS)
+    assert set(base.SWIN) == set(methods.encoders.SWINS)
 
 
 @pytest.mark.parametrize(
@@ -239,14 +239,14 @@ def test_any_encoder_can_replace_a_configs_own(name):
     for encoder, heads in (("vit_b", 12), ("vit_ti", 3), ("swin_t", (3, 6, 12, 24))):
         config = config_of(name)
         config.encoder.name = encoder
-        assert setup.encoder_of(config).heads == heads
+        assert methods.encoder_of(config).heads == heads
 
 
 def test_one_kind_of_encoder_can_replace_another():
     """Both ways."""
     config = moco_vit_s.get_config()
     config.encoder.name = "swin_t"
-    assert setup.encoder_of(config) == setup.encoder_of(moco_swin_t.get_config())
+    assert methods.encoder_of(config) == methods.encoder_of(moco_swin_t.get_config())
     config = moco_swin_t.get_config()
     config.encoder.name = "vit_s"
-    assert setup.encoder_of(config) == setup.encoder_of(moco_vit_s.get_config())
+    assert methods.encoder_of(config) == methods.encoder_of(moco_vit_s.get_config())

@@ -25,7 +25,7 @@ from repre_jax.data.photometric import Photometric
 from repre_jax.frameworks.base import Collapse, Framework
 from repre_jax.models import build_encoder
 from repre_jax.models.heads import MlpHead
-from repre_jax.tasks import checks, pretrain, setup
+from repre_jax.tasks import checks, methods, pretrain
 from repre_jax.train import memory
 from repre_jax.train.pretrain import Pretraining
 
@@ -155,7 +155,7 @@ def test_a_split_state_is_the_copied_one(eight_devices):
 
 def test_a_device_holds_an_eighth_of_vit_s(eight_devices):
     config, _ = main.parse(["main.py", "--config", "configs/moco_vit_s.py"])
-    method = setup.build_method(config, setup.build_plan(config, records=100_000))
+    method = methods.build_method(config, methods.build_plan(config, records=100_000))
     shapes = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (224, 224, 3)))
     mesh = sharding.make_mesh(config.batch_size)
     split, copied = (sharding.bytes_per_device(shapes, sharding.of_state(shapes, mesh, split=s)) for s in (True, False))

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 import main
 from configs import moco_swin_t, moco_vit_s
 from repre_jax.core.types import Views
-from repre_jax.tasks import setup
+from repre_jax.tasks import methods
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,7 +66,7 @@ def test_a_miniature_imagenet_trains(tmp_path, monkeypatch):
 @pytest.mark.parametrize("module", [moco_vit_s, moco_swin_t], ids=lambda module: module.__name__)
 def test_variants_of_the_papers_step_trace_at_full_size(module, variants):
     config = module.get_config(variants)
-    method = setup.build_method(config, setup.build_plan(config, records=1_281_167))
+    method = methods.build_method(config, methods.build_plan(config, records=1_281_167))
     state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (224, 224, 3)))
     batch = Views(
         images=jax.ShapeDtypeStruct((4096, 2, 224, 224, 3), np.uint8), labels=jax.ShapeDtypeStruct((4096,), np.int32)

@@ -9,7 +9,7 @@ import pytest
 
 import main
 from repre_jax.data import sources
-from repre_jax.tasks import setup, views
+from repre_jax.tasks import methods, views
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -183,7 +183,7 @@ def test_variants_combine_and_overrides_come_last():
 def test_the_papers_config_is_the_papers():
     config, _ = main.parse(["main.py", CONFIG])
     assert (config.batch_size, config.epochs, config.optim.lr, config.optim.weight_decay) == (4096, 300, 1.5e-4, 0.1)
-    encoder = setup.encoder_of(config)
+    encoder = methods.encoder_of(config)
     assert (encoder.width, encoder.depth, encoder.heads, encoder.patch) == (384, 12, 12, 16)
     assert (encoder.hierarchies, encoder.flavour, encoder.drop_path) == (4, "moco_v3", 0.0)
     assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)

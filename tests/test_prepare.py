@@ -22,7 +22,7 @@ from configs import moco_vit_s
 from repre_jax.core import command_line
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, imagenet, sources
-from repre_jax.tasks import setup
+from repre_jax.tasks import methods
 from repre_jax.tools import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -310,9 +310,9 @@ def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_p
     np.testing.assert_allclose(dataset.std, pixels.std(axis=0), atol=1e-6)
     config = moco_vit_s.get_config("tiny")
     config.update_from_flattened_dict({"data.channels": channels, "data.mean": None, "data.std": None})
-    assert setup.normalisation(config, dataset) == (dataset.mean, dataset.std)
+    assert methods.normalisation(config, dataset) == (dataset.mean, dataset.std)
     config.data.mean = (0.25,) * channels
-    assert setup.normalisation(config, dataset) == (config.data.mean, dataset.std)
+    assert methods.normalisation(config, dataset) == (config.data.mean, dataset.std)
 
 
 def test_a_split_without_labels_beside_those_with(tmp_path):
@@ -329,9 +329,9 @@ def test_other_channels_need_a_mean(tmp_path):
     config = moco_vit_s.get_config("tiny")
     config.update_from_flattened_dict({"data.channels": 5, "data.mean": None, "data.std": None})
     with pytest.raises(UserError, match=r"data.mean is not set, and folder:.* has 5 channels and was not measured"):
-        setup.normalisation(config, sources.open_dataset(f"folder:{tmp_path / 'images'}"))
+        methods.normalisation(config, sources.open_dataset(f"folder:{tmp_path / 'images'}"))
     config.data.channels = 3
-    assert setup.normalisation(config, None) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert methods.normalisation(config, None) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_a_name_that_would_be_no_name_is_refused(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 
 from repre_jax.core import schedules
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import setup
+from repre_jax.tasks import methods
 
 
 def resolve(**changes):
@@ -74,7 +74,7 @@ def of(name, **changes):
     """The plan of a config on ImageNet."""
     config = importlib.import_module(f"configs.{name}").get_config()
     config.update_from_flattened_dict(changes)
-    return setup.build_plan(config, records=1_281_167)
+    return methods.build_plan(config, records=1_281_167)
 
 
 def test_moby_over_the_run():
@@ -146,8 +146,8 @@ def test_the_teachers_temperature_over_the_run(total_steps):
     """0.04 in the first epoch, 0.07 from the 30th on; a run cut short keeps the shares, here 10 steps an epoch."""
     config = importlib.import_module("configs.dino_vit_s").get_config()
     config.update_from_flattened_dict({"total_steps": total_steps, "framework.out": 4})
-    plan = setup.build_plan(config, records=1_281_167)
-    loss = setup.build_framework(config, plan).loss
+    plan = methods.build_plan(config, records=1_281_167)
+    loss = methods.build_framework(config, plan).loss
     epoch = plan.total_steps / 300
     assert epoch == pytest.approx(1251.1 if total_steps is None else 10, rel=1e-4)
     for step, expected in (
