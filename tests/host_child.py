@@ -69,8 +69,8 @@ def agree(process):
 
 def differ(process):
     try:
-        runtime.check_same("mood", "good")
-        runtime.check_same("number", process)
+        runtime.check_same("mood", {"now": "good"})
+        runtime.check_same("number", {"mine": process, "same": 1})
     except UserError as error:
         return str(error)
 

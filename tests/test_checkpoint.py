@@ -121,6 +121,15 @@ def test_a_manifest_cut_short_is_damage_and_none_is_unfinished(tmp_path):
     assert checkpoints.newest_whole() == (3, [])
 
 
+def test_a_checkpoint_under_another_number_is_refused(tmp_path):
+    checkpoints = saved(tmp_path, [None, None])
+    (tmp_path / "2").rename(tmp_path / "7")
+    manifest.path_of(tmp_path / "2").rename(manifest.path_of(tmp_path / "7"))
+    step, ignored = checkpoints.newest_whole()
+    assert step == 1
+    assert ignored[0].why == "it was written as checkpoint 2"
+
+
 def test_a_step_is_saved_once_and_its_measure_may_follow(tmp_path):
     checkpoints = saved(tmp_path, [None, 0.5])
     checkpoints.save(1, state(9), {"name": "other"}, 0.7)

@@ -27,6 +27,7 @@ from repre_jax.core import metrics
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.tasks import pretrain, setup, watch
+from repre_jax.tasks.online import Evaluation
 from repre_jax.tasks.workdir import LOCK, claimed
 from repre_jax.train import loop
 
@@ -259,6 +260,84 @@ def test_a_signal_during_an_evaluation(finished, tmp_path, monkeypatch, capsys):
     chex.assert_trees_all_equal(final_state(tmp_path), final_state(finished[0]))
     content = json.loads((tmp_path / "checkpoints" / "4.manifest.json").read_text())
     assert content["measure"] == untimed[0][2]["knn_top1"]
+
+
+def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, capsys):
+    """All steps are done, but what was measured is not whole: the next start measures and concludes."""
+    measure, asked = Evaluation.measure, []
+
+    def signalled(self, state, left_off):
+        if int(state.step) == 8 and not asked:
+            asked.append(os.kill(os.getpid(), signal.SIGTERM))
+        return measure(self, state, left_off)
+
+    monkeypatch.setattr(Evaluation, "measure", signalled)
+    argv = [*TINY, "--workdir", str(tmp_path), "--config.checkpoint.keep=9"]
+    assert main.main(argv) == 128 + signal.SIGTERM
+    assert "Saved at step 8 of 8." in capsys.readouterr().err
+    assert not (tmp_path / "result.json").exists()
+    assert main.main(argv) == 0
+    assert "Going on from step 8 of 8." in capsys.readouterr().out
+    rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
+    assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
+    assert rows[-1]["knn_top1"] == expected[-1]["knn_top1"] == finished[1]["knn_top1"]
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("repre_jax.tasks.setup.build", signal.SIGUSR1), ("repre_jax.tasks.online.Evaluation.knn_pixels", signal.SIGTERM)],
+)
+def test_a_signal_where_nothing_is_to_be_saved(tmp_path, monkeypatch, capsys, where, number):
+    """Before training and in the evaluation at the end: one line, and the same command goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(where, lambda *arguments: os.kill(os.getpid(), number))
+        assert main.main([*TINY, "--workdir", str(tmp_path), "--config.total_steps=2"]) == 128 + number
+    error = capsys.readouterr().err
+    assert error.endswith(
+        f"{number.name}: Interrupted. The same command goes on from the last checkpoint, if there is one.\n"
+    )
+    assert main.main([*TINY, "--workdir", str(tmp_path), "--config.total_steps=2"]) == 0
+
+
+def test_a_finished_run_that_is_made_longer_is_not_finished(finished, tmp_path, monkeypatch, capsys):
+    """Stopped on the way, the same command goes on instead of printing the old result."""
+    folder = tmp_path / "longer"
+    shutil.copytree(finished[0], folder)
+    argv = [*TINY, "--workdir", str(folder), "--config.total_steps=12", "--config.may_change=('total_steps',)"]
+    fit = loop.fit
+
+    def interrupted(step_fn, state, batches, **settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return fit(step_fn, state, batches, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain.loop, "fit", interrupted)
+        assert main.main(argv) == 128 + signal.SIGTERM
+    assert json.loads((folder / "result.before.json").read_text())["steps"] == 8
+    assert main.main(argv) == 0
+    assert "Going on from step 8 of 12." in capsys.readouterr().out
+    assert json.loads((folder / "result.json").read_text())["steps"] == 12
+
+
+def test_files_that_are_something_else_count_as_none(finished, tmp_path, capsys):
+    folder = tmp_path / "odd"
+    shutil.copytree(finished[0], folder)
+    for content in (b"\xff\xfe\x00", b"[]", b"{}"):
+        (folder / "result.json").write_bytes(content)
+        (folder / "config.json").write_bytes(content)
+        assert main.main([*TINY, "--workdir", str(folder)]) == 0
+        assert "Going on from step 8 of 8." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("('optim.lrr',)", "Did you mean 'optim.lr'?"), ("(5,)", "may_change names 5"), ("('',)", "may_change names ''")],
+)
+def test_may_change_must_name_keys(tmp_path, capsys, names, message):
+    assert main.main([*TINY, "--workdir", str(tmp_path), f"--config.may_change={names}"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "--config.may_change=\"('optim.lr', 'epochs')\"" in error
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path):

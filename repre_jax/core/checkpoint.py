@@ -102,11 +102,17 @@ class Checkpoints:
             if path.is_dir() and path.name.partition(DRAFT)[0].isdigit() and path.name not in map(str, finished)
         ]
         for step in reversed(finished):
-            fault = manifest.fault(self.directory / str(step))
+            fault = self.fault(step)
             if fault is None:
                 return step, ignored
             ignored.append(Ignored(self.directory / str(step), fault))
         return None, ignored
+
+    def fault(self, step: int) -> str | None:
+        """What is wrong with a finished checkpoint, None when it is whole."""
+        folder = self.directory / str(step)
+        written = (manifest.read(folder) or {}).get("step", step)
+        return manifest.fault(folder) or (None if written == step else f"it was written as checkpoint {written}")
 
     def clear(self, ignored: Sequence[Ignored]) -> None:
         """Makes room for what will be written there: removes drafts, sets aside what is damaged."""

@@ -1,18 +1,22 @@
 """From the command line to a config: `--config FILE[:variant,...] [--workdir W] [--config.key=value ...]`."""
 
 import difflib
+import errno
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.errors import Ended, Stopped, UserError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
 
 
@@ -38,18 +42,31 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
 def exit_status(run: Callable[[], None], interrupted: str) -> int:
     """Runs a command. Whatever a user can mend ends as one message and a status, without a traceback.
 
-    interrupted: what to say after Ctrl-C.
+    interrupted: what to say after Ctrl-C, and after SIGTERM and SIGUSR1 where nobody else waits for them.
     """
+
+    def ended(number: int, _: FrameType | None) -> None:
+        raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
+
+    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         run()
     except (UserError, Stopped) as ending:
         print(ending, file=sys.stderr)
         return ending.status
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 

@@ -11,6 +11,14 @@ class UserError(Exception):
     status = 1
 
 
+class Ended(UserError):
+    """A signal came where nothing was to be saved."""
+
+    def __init__(self, text: str, signal: int):
+        super().__init__(text)
+        self.status = 128 + signal
+
+
 class Stopped(Exception):
     """The run was asked to stop by a signal and has saved its state."""
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -105,20 +105,28 @@ def largest(number: int) -> int:
     return number if jax.process_count() == 1 else int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
-def check_same(what: str, mine: object) -> None:
-    """Raises UserError, in every process, unless all have the same text for `mine`. A process to the side would hang.
+def check_same(what: str, mine: Mapping[str, object]) -> None:
+    """Raises UserError, in every process, unless all have the same texts under the same keys, with those that differ.
 
-    what: for the message, as in 'config'.
+    Without this, a process that does something else than the others would make all of them wait for ever.
+    what: names the whole in the message, as in 'config'.
     """
     if jax.process_count() == 1:
         return
-    digest = np.frombuffer(hashlib.sha256(str(mine).encode()).digest()[:8], np.uint32)
-    digests = multihost_utils.process_allgather(digest)
-    others = [str(process) for process, other in enumerate(digests) if (other != digests[0]).any()]
-    if others:
+    keys = sorted(mine)
+    _compare(what, {"its keys": keys}, ["its keys"])
+    _compare(what, mine, keys)
+
+
+def _compare(what: str, mine: Mapping[str, object], keys: list[str]) -> None:
+    digests = [hashlib.sha256(str(mine[key]).encode()).digest()[:8] for key in keys]
+    of_all = multihost_utils.process_allgather(np.frombuffer(b"".join(digests), np.uint32).reshape(len(keys), 2))
+    differs = (of_all != of_all[0]).any(axis=-1)  # [processes, keys]
+    if differs.any():
+        others = ", ".join(str(process) for process in np.flatnonzero(differs.any(axis=1)))
+        lines = "\n".join(f"  {keys[key]}: {mine[keys[key]]}" for key in np.flatnonzero(differs.any(axis=0)))
         raise UserError(
-            f"Process 0 and process {', '.join(others)} have another {what}.\n"
-            f"  here:     {mine}\n"
+            f"Process 0 and process {others} have another {what}. Here:\n{lines}\n"
             "  expected: the same command, code and data in every process, and a --workdir that all hosts share"
         )
 

@@ -1,5 +1,6 @@
 """What a workdir already holds, and whether the run in it may go on."""
 
+import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ FREE_KEYS = (
     "distributed.step_timeout",
 )
 
+IDENTITY = ("name", "version", "train_records", "test_records")  # of a data set
+
 
 @dataclass(frozen=True)
 class History:
@@ -59,9 +62,9 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     Raises UserError when that run had other settings which it does not name.
     """
     may_change = settings["may_change"]
-    result = _read(workdir / "result.json")
+    result = _read(workdir / "result.json", ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
-        before = _read(workdir / "config.json") or settings
+        before = _read(workdir / "config.json", ("seed",)) or settings
         if not check_unchanged(before, settings, "config", may_change):
             return History(result["steps"], result["seconds"], result=result)
     if not (workdir / "checkpoints").is_dir():
@@ -74,6 +77,26 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
         return History(ignored=ignored)
     changed = check_unchanged(record["config"], settings, "config", may_change)
     return History(step, record["seconds"], record["data"], ignored=ignored, changed=changed)
+
+
+def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:
+    """Raises UserError for an entry that names no key, of the config or a data set's identity, and no group of keys."""
+    known = {*flat(settings), *(f"data.{name}" for name in IDENTITY)}
+    for name in may_change:
+        if not any(f"{key}.".startswith(f"{name}.") for key in known):
+            close = difflib.get_close_matches(str(name), known, n=1)
+            raise UserError(
+                f"may_change names {name!r}, which is no key.{f' Did you mean {close[0]!r}?' if close else ''}\n"
+                "  expected: keys of configs/base.py, or a group such as 'optim'\n"
+                "  change:   --config.may_change=\"('optim.lr', 'epochs')\""
+            )
+
+
+def reopen(workdir: Path) -> None:
+    """Sets the result of a finished run aside, if there is one: it goes on."""
+    result = workdir / "result.json"
+    if result.exists():
+        result.replace(workdir / "result.before.json")
 
 
 def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str]) -> None:
@@ -121,12 +144,13 @@ def check_unchanged(
     return list(lines.values())
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, None when the file is not there or was not written whole."""
+def _read(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    """A JSON object with these keys, None when the file is not there or something else."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) and all(key in content for key in keys) else None
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

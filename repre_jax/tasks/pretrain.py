@@ -22,7 +22,7 @@ from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, figures
 from repre_jax.tasks import history, setup, weights
 from repre_jax.tasks.recorder import Recorder
-from repre_jax.tasks.workdir import claimed
+from repre_jax.tasks.workdir import claim_of, claimed
 from repre_jax.train import loop, memory
 from repre_jax.train.signals import StopRequest
 from repre_jax.train.watchdog import Watchdog
@@ -37,10 +37,14 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     setup.check(config)
+    history.check_names(config.may_change, history.plain(config))
     with claimed(workdir) if runtime.is_main() else contextlib.nullcontext():
-        past = history.look(workdir, history.plain(config))
         runtime.check_same("config", history.shared(history.plain(config)))
-        runtime.check_same("past in its workdir", {"step": past.step, "finished": past.result is not None})
+        runtime.check_same("workdir", {str(workdir): claim_of(workdir)})
+        past = history.look(workdir, history.plain(config))
+        runtime.check_same("past", {"step": past.step, "finished": past.result is not None})
+        if not past.step and config.init_from:
+            weights.find(config, workdir)
         if past.result is not None:
             print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
             return past.result
@@ -71,6 +75,7 @@ def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.H
     print("".join(f"Changed, as may_change allows: {line}\n" for line in past.changed), end="", flush=True)
     if runtime.is_main():
         Checkpoints(workdir / "checkpoints").clear(past.ignored)
+        history.reopen(workdir)
         metrics.write_json(workdir / "config.json", history.plain(config))
         metrics.append_json(workdir / "starts.jsonl", {"step": past.step, **environment.record(config.seed)})
 
@@ -124,7 +129,7 @@ def _train(
     error = stop.error or recorder.checkpoints.error
     if error is not None:
         raise error
-    if step < total:
+    if stop.agreed():
         raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
     return state
 
@@ -159,11 +164,11 @@ def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Un
 
 
 def _where_it_stopped(step: int, saved: int, total: int) -> str:
-    again = f"The same command goes on from {'there' if saved == step else f'step {saved}' if saved else 'the start'}"
-    if saved == step:
-        what = f"Saved at step {step} of {total}."
-    elif step == 0:
+    again = f"The same command goes on from {('there' if saved == step else f'step {saved}') if saved else 'the start'}"
+    if step == 0:
         what = f"Stopped before step 1 of {total}: there is nothing to save."
+    elif saved == step:
+        what = f"Saved at step {step} of {total}."
     else:
         what = f"Stopped at step {step} of {total}, not saved: loss or gradient of the last steps was not finite."
     return f"{what}\n  {again}:\n  {environment.command()}"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from repre_jax.core import metrics, runtime
 from repre_jax.core.checkpoint import Checkpoints, Keep
+from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console
@@ -58,7 +59,10 @@ class Recorder:
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
         values = {"unreadable": float(len(self.unreadable))} | values
-        self._writer.write(step, values)
+        try:
+            self._writer.write(step, values)
+        except OSError as error:  # as on a full disk; the state may still find room
+            self.stop.error = UserError(f"metrics.jsonl cannot be written: {error.strerror}.")
         tqdm.write(console.progress_line(step, self.total, values, batch_size=self._batch_size))
         skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step())
         for warning in filter(None, (skipped, self._watch.collapsed(values))):

@@ -17,11 +17,10 @@ from repre_jax.tasks.setup import Job
 ARCHITECTURE = ("name", "flavour", "patch", "width", "depth", "heads", "window")
 
 
-def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
-    """A fresh state at step 0, with the online encoder of the run config.init_from, and those of its heads, decoder and
-    log-variances that have the same shapes here. The target starts as a copy; optimiser, queue and centre are new.
+def find(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
+    """The run that config.init_from names, and the step of its newest whole checkpoint.
 
-    Raises UserError when there is no such run, or its encoder is another one.
+    Raises UserError when there is none, or its encoder is another one by its config.
     """
     source = Path(config.init_from).expanduser().absolute()
     if source == workdir:
@@ -37,7 +36,18 @@ def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
                 "workdir of another run"
             )
         _check_encoder(checkpoints.record(step)["config"], config, source)
-        state = job.init_state()
+    return source, step
+
+
+def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
+    """A fresh state at step 0, with the online encoder of the run config.init_from, and those of its heads, decoder and
+    log-variances that have the same shapes here. The target starts as a copy; optimiser, queue and centre are new.
+
+    Raises UserError when there is no such run, or its encoder is another one.
+    """
+    source, step = find(config, workdir)
+    state = job.init_state()
+    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
         saved, wanted = checkpoints.shapes(step)["params"], state.params
         parts = [part for part in wanted if flat_shapes(saved.get(part, {})) == flat_shapes(wanted[part])]
         if "encoder" not in parts:

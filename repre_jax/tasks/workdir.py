@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,9 @@ def claimed(folder: Path) -> Iterator[None]:
         ) from None
     with lock:
         _lock(lock, folder)
+        lock.truncate(0)
+        lock.write(uuid.uuid4().hex)  # tells this folder from another of the same name on another host
+        lock.flush()
         try:
             yield
         finally:
@@ -38,6 +42,14 @@ def claimed(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink()
                 for path in made:
                     path.rmdir()
+
+
+def claim_of(folder: Path) -> str:
+    """What the process that has claimed the folder wrote into it, '' where there is nothing."""
+    try:
+        return (folder / LOCK).read_text()
+    except OSError:
+        return ""
 
 
 def _lock(file: IO, folder: Path) -> None:

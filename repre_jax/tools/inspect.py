@@ -49,7 +49,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
             raise UserError("None of them is whole.")
         if step not in measures:
             raise UserError(f"There is no checkpoint {step}.\n  expected: one of {', '.join(map(str, measures))}")
-        fault = manifest.fault(checkpoints.directory / str(step))
+        fault = checkpoints.fault(step)
         if fault:
             raise UserError(f"Checkpoint {step} is damaged: {fault}.\n  change:   --step to another one")
         print(f"\nCheckpoint {step}:")
@@ -68,7 +68,7 @@ def _listed(
     rows = []
     for step, measure in measures.items():
         folder = checkpoints.directory / str(step)
-        fault = manifest.fault(folder) if verify else None
+        fault = checkpoints.fault(step) if verify else None
         state = f"damaged: {fault}" if fault else "whole" if verify or step == newest else "finished, not verified"
         measured = "" if measure is None else f", online measure {measure:.4g}"
         rows.append((str(step), f"{console.size(manifest.size(folder))}, {state}{measured}"))
