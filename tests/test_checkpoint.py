@@ -33,6 +33,7 @@ def here(tree):
 def saved(directory, measures, keep=None):
     """Checkpoints 1, 2 ... with these measures; all stay unless told otherwise."""
     checkpoints = Checkpoints(directory, keep or Keep(newest=9))
+    checkpoints.make_room([])
     for step, measure in enumerate(measures, start=1):
         checkpoints.save(step, state(step), {"name": f"of {step}"}, measure)
     checkpoints.wait()
@@ -110,7 +111,7 @@ def test_a_manifest_cut_short_is_damage_and_none_is_unfinished(tmp_path):
         "3": "its manifest is damaged",
         "7.orbax-checkpoint-tmp": "its writing was cut short",
     }
-    checkpoints.clear(ignored)
+    checkpoints.make_room(ignored)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "1", "1.manifest.json", "2.damaged", "3.damaged", "4_by_hand"
     ]  # fmt: skip
@@ -160,7 +161,7 @@ def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path, files):
     again = Checkpoints(tmp_path)
     step, ignored = again.newest_whole()
     assert step == 2
-    again.clear(ignored)
+    again.make_room(ignored)
     again.save(3, state(3), {})
     again.close()
     assert again.newest_whole() == (3, [])
@@ -168,11 +169,17 @@ def test_a_write_that_fails_is_told_and_harms_nothing(tmp_path, files):
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    checkpoints = Checkpoints(tmp_path / "file")
-    checkpoints.save(1, state(1), {})
-    checkpoints.close()
-    assert "Checkpoint 1 could not be written" in str(checkpoints.error)
-    assert "kept:     none" in str(checkpoints.error)
+    with pytest.raises(UserError, match="file cannot be written: File exists"):
+        Checkpoints(tmp_path / "file").make_room([])
+
+
+def test_what_is_set_aside_does_not_pile_up(tmp_path):
+    checkpoints = saved(tmp_path, [None, None, None])
+    for step in (3, 2):
+        manifest.path_of(tmp_path / str(step)).unlink()
+        _, ignored = checkpoints.newest_whole()
+        checkpoints.make_room(ignored)
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(".damaged")) == [f"{step}.damaged"]
 
 
 def test_the_manifest_holds_every_file(tmp_path):

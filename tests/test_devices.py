@@ -301,10 +301,10 @@ def test_a_run_with_a_split_state_in_parts(tmp_path, capsys, eight_devices):
         (
             12,
             1,
-            ["over 8 devices: 1.5 images each", "a multiple of 8", "batch_size=16 (2 images a device)", "or 6 of the"],
+            ["over 8 devices: 1.5 images each", "a multiple of 8", "batch_size=16 (images a device: 2)", "or 6 of the"],
         ),
         (24, 2, ["8 devices in 2 parts: 1.5 images", "multiple of 16", "accumulate=1", "or 6 of the devices"]),
-        (48, 4, ["in 4 parts", "batch_size=64 (2 images a device and part)", "--config.accumulate=3, or 6 of"]),
+        (48, 4, ["in 4 parts", "batch_size=64 (images a device and part: 2)", "--config.accumulate=3, or 6 of"]),
     ],
 )
 def test_devices_and_parts_that_do_not_divide_the_batch(size, accumulate, words, eight_devices):

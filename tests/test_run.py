@@ -329,6 +329,40 @@ def test_files_that_are_something_else_count_as_none(finished, tmp_path, capsys)
         assert "Going on from step 8 of 8." in capsys.readouterr().out
 
 
+def test_changes_that_come_too_late_are_refused(finished, tmp_path, capsys):
+    """Nothing is left to be trained at the new rate; evaluations may still change."""
+    folder = tmp_path / "late"
+    shutil.copytree(finished[0], folder)
+    argv = [*TINY, "--workdir", str(folder), "--config.may_change=('optim.lr', 'knn')", "--config.knn.k=5"]
+    assert main.main([*argv, "--config.optim.lr=1.0"]) == 1
+    error = capsys.readouterr().err
+    assert "optim.lr: 0.00015 -> 1.0" in error
+    assert "knn.k" not in error
+    assert json.loads((folder / "config.json").read_text())["optim"]["lr"] == 0.00015
+    assert main.main(argv) == 0
+    assert json.loads((folder / "result.json").read_text())["knn_k"] == 5
+
+
+@pytest.mark.parametrize(("size", "name"), [(0, "A file"), (6000, "metrics.jsonl")])
+def test_a_disk_that_is_full_for_small_files(finished, tmp_path, size, name):
+    """At the start, and by a log that grows; the data set is there already."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    settings = [
+        "--config.total_steps=60",
+        "--config.log_every=1",
+        "--config.knn.times=1",
+        "--config.checkpoint.every=99",
+    ]
+    full = subprocess.run(
+        [sys.executable, *TINY, "--workdir", str(tmp_path), *settings],
+        cwd=ROOT, text=True, capture_output=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit)),
+    )  # fmt: skip
+    assert full.returncode == 1
+    assert f"{name} cannot be written: File too large." in full.stderr
+    assert "Traceback" not in full.stderr
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [("('optim.lrr',)", "Did you mean 'optim.lr'?"), ("(5,)", "may_change names 5"), ("('',)", "may_change names ''")],

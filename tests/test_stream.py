@@ -140,6 +140,9 @@ def test_each_unreadable_record_is_named_once_and_too_many_end_the_run(images):
     assert len(stream(gone, 1)[0].images) == 6
     with pytest.raises(UserError, match=f"3 of 23 records could not be read(.|\n)*{images.files[17]}(.|\n)*max_unread"):
         unreadable(17)
+    again = Unreadable(images, 3, largest_share=1, say=said.clear, known=unreadable.numbers)
+    again(3)
+    assert (len(again), len(said)) == (3, 4), "what an earlier start has named is counted, and not named again"
 
 
 def test_data_of_which_nothing_can_be_read_is_an_error():

@@ -1,6 +1,8 @@
 """Real training processes are killed, at random instants and inside checkpoint writes, and started again.
 
-Starting over from step 0 would end equal too, so each start must go on from the last whole checkpoint.
+The instants are other ones each time: whatever they are, the end must be the same. Starting over from step 0 would end
+equal too, so each start must go on from the last whole checkpoint. A kill costs half an interval on average, one inside
+a write a little more than a whole one: the bound of an interval a kill is far off.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from pretraining import CONFIGS
 from repre_jax.core import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, INTERVAL = 240, 10
+STEPS, INTERVAL = 480, 20
 STARTING, STEPPING, WRITING, ASKED = "while starting", "between two steps", "inside a checkpoint write", "by SIGTERM"
 
 
@@ -45,8 +47,14 @@ class Run:
     def __exit__(self, *_):
         if self.child is not None:
             self.kill(signal.SIGKILL)
-            left = [p for p in psutil.process_iter() if os.getpgid(p.pid) == self.child.pid and p.status() != "zombie"]
-            assert left == []
+            assert [process for process in psutil.process_iter() if self.has(process)] == []
+
+    def has(self, process):
+        """Whether a process that still runs belongs to the group."""
+        try:
+            return os.getpgid(process.pid) == self.child.pid and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
 
     def start(self):
         """One device: eight would share two cores."""
@@ -134,13 +142,17 @@ def strike(run, how, dice):
 
 
 def survive(framework, tmp_path, kills):
-    dice = random.Random()
+    seed = time.time_ns()
+    print(f"The instants' seed is {seed}.")
+    dice, kills = random.Random(seed), list(kills)
     with Run(framework, tmp_path / "whole") as whole:
         whole.start()
         assert whole.child.wait(timeout=300) == 0, whole.log.read_text()
     trained, ignored = 0, 0
     with Run(framework, tmp_path / "struck") as run:
-        for how in [*kills, None]:
+        to_come = [*kills, None]
+        while to_come:
+            how = to_come.pop(0)
             expected, begun = last_whole(run.workdir), len(run.starts())
             run.start()
             if how is None:
@@ -148,6 +160,9 @@ def survive(framework, tmp_path, kills):
             else:
                 assert strike(run, how, dice), f"ended before it was struck {how}"
             assert "Traceback" not in run.log.read_text()
+            if how == WRITING and not run.unfinished() and kills.count(WRITING) < 6:  # it came too late
+                to_come.insert(0, WRITING)
+                kills.append(WRITING)
             if how == ASKED:
                 assert run.child.returncode == 128 + signal.SIGTERM
                 assert f"Saved at step {last_whole(run.workdir)} of {STEPS}." in run.log.read_text()

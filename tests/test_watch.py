@@ -48,7 +48,7 @@ def test_skipped_steps_are_told_and_end_the_run_when_there_are_too_many():
 
     def told(step, skipped, row, first):
         values = {"skipped": skipped, "skipped_in_a_row": row, "first_bad_step": first}
-        return watching.skipped(step, values, last=step == 30, saved=15)
+        return watching.skipped(step, values, last=step == 30, saved=lambda: 15)
 
     assert told(10, 2.0, 0.0, 4.0) is None, "they were told of before this start"
     assert "loss or gradient not finite, steps skipped: 3; the last of them from step 12 on." in told(14, 5, 0, 12)
@@ -62,8 +62,8 @@ def test_skipped_steps_are_told_and_end_the_run_when_there_are_too_many():
         told(30, 11.0, 1.0, 30.0)
     assert "steps skipped: 1" in told(30, 12.0, 0.0, 28.0)
     with pytest.raises(UserError, match=r"kept: +nothing: no checkpoint was due before that"):
-        watching.skipped(9, {"skipped": 99, "skipped_in_a_row": 9, "first_bad_step": 1}, last=False, saved=None)
-    assert watching.skipped(21, {"knn_top1": 0.5}, last=False, saved=None) is None
+        watching.skipped(9, {"skipped": 99, "skipped_in_a_row": 9, "first_bad_step": 1}, last=False, saved=lambda: None)
+    assert watching.skipped(21, {"knn_top1": 0.5}, last=False, saved=lambda: None) is None
 
 
 @pytest.mark.parametrize("framework", CONFIGS)

@@ -55,10 +55,18 @@ def test_a_new_run_starts_from_another_ones_weights(source, tmp_path, capsys):
 
 
 def test_it_goes_on_from_its_own_checkpoint_then(source, tmp_path, capsys):
-    """Even when the source has gone."""
+    """Even when the source has gone; before there is one, from the checkpoint that was taken, though it trains on."""
     argv = command(tmp_path / "new", f"--config.init_from={tmp_path / 'moved'}")
     shutil.copytree(source, tmp_path / "moved")
     assert main.main(argv) == 0
+    for step in (1, 2):
+        shutil.rmtree(tmp_path / "new" / "checkpoints" / str(step))
+        (tmp_path / "new" / "checkpoints" / f"{step}.manifest.json").unlink()
+    (tmp_path / "new" / "result.json").unlink()
+    assert main.main(command(tmp_path / "moved", "--config.total_steps=3", "--config.may_change=('total_steps',)")) == 0
+    capsys.readouterr()
+    assert main.main(argv) == 0
+    assert "moved at step 2: balance" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "moved")
     shutil.rmtree(tmp_path / "new" / "checkpoints" / "2")
     (tmp_path / "new" / "result.json").unlink()

@@ -8,10 +8,12 @@ The only module that knows orbax.
 """
 
 import errno
+import functools
 import logging
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -76,7 +78,10 @@ class Checkpoints:
         self.error: UserError | None = None
         self._background: threading.Thread | None = None
         self._last: int | None = None  # saved by this process, which may not see what process 0 has written yet
-        self._orbax = ocp.AsyncCheckpointer(
+
+    @functools.cached_property
+    def _orbax(self) -> ocp.AsyncCheckpointer:
+        return ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(state=ocp.StandardCheckpointHandler(), record=ocp.JsonCheckpointHandler())
         )
 
@@ -114,14 +119,29 @@ class Checkpoints:
         written = (manifest.read(folder) or {}).get("step", step)
         return manifest.fault(folder) or (None if written == step else f"it was written as checkpoint {written}")
 
-    def clear(self, ignored: Sequence[Ignored]) -> None:
-        """Makes room for what will be written there: removes drafts, sets aside what is damaged."""
+    def make_room(self, ignored: Sequence[Ignored]) -> None:
+        """Removes drafts and sets aside what is damaged, in the place of what an earlier start has set aside.
+
+        Raises UserError when the folder cannot be made or written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.directory):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{self.directory} cannot be written: {error.strerror}.\n  change:   mend that, or --workdir=..."
+            ) from None
+        if any(item.aside for item in ignored):
+            for old in self.directory.glob(f"*{DAMAGED}"):
+                shutil.rmtree(old)
+        for draft in self.directory.glob(f"*{manifest.DRAFT}"):
+            draft.unlink()
         for item in ignored:
             manifest.path_of(item.folder).unlink(missing_ok=True)
             if item.aside is None:
                 shutil.rmtree(item.folder)
             else:
-                shutil.rmtree(item.aside, ignore_errors=True)
                 item.folder.rename(item.aside)
 
     def save(self, step: int, state: TrainState, record: dict[str, Any], measure: float | None = None) -> None:
@@ -135,18 +155,23 @@ class Checkpoints:
         folder = self.directory / str(step)
         if step == self._last or step in self.measures():
             if measure is not None and jax.process_index() == 0:
-                manifest.amend(folder, measure=measure)
+                self._amend(step, measure)
             return
         self._last = step
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             self._orbax.save(folder, args=items)
         except Exception as error:
             self._failed(step, error)
             return
         self._background = threading.Thread(target=self._finish, args=(step, measure))
         self._background.start()
+
+    def _amend(self, step: int, measure: float) -> None:
+        try:
+            manifest.amend(self.directory / str(step), measure=measure)
+        except OSError as error:
+            self._failed(step, error)
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON record saved with `step`."""
@@ -190,7 +215,8 @@ class Checkpoints:
         self.wait()
         if self.error is not None:
             time.sleep(SETTLING)
-        self._orbax.close()
+        if "_orbax" in vars(self):
+            self._orbax.close()
 
     def _restore(self, step: int, **items: Any) -> Any:
         return self._orbax.restore(self.directory / str(step), args=ocp.args.Composite(**items))
@@ -203,8 +229,9 @@ class Checkpoints:
                 manifest.write(self.directory / str(step), step=step, measure=measure)
                 measures = self.measures()
                 for old in measures.keys() - self.keep.of(measures):
+                    leaving = (self.directory / str(old)).rename(self.directory / f"{old}{DRAFT}")  # should this be cut
                     manifest.path_of(self.directory / str(old)).unlink()
-                    shutil.rmtree(self.directory / str(old))
+                    shutil.rmtree(leaving)
         except Exception as error:
             self._failed(step, error)
 

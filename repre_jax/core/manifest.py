@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".manifest.json"
+DRAFT = ".manifest.draft"
 
 
 def path_of(folder: Path) -> Path:
@@ -31,7 +32,7 @@ def amend(folder: Path, **facts: Any) -> None:
 
 
 def _replace(folder: Path, content: dict[str, Any]) -> None:
-    draft = path_of(folder).with_suffix(".draft")
+    draft = folder.with_name(folder.name + DRAFT)
     with draft.open("w") as file:
         file.write(json.dumps(content, indent=1) + "\n")
         file.flush()
@@ -45,7 +46,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path_of(folder).read_text())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else None
+    return content if isinstance(content, dict) and content.get("files") else None
 
 
 def fault(folder: Path) -> str | None:

@@ -14,12 +14,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def append_json(path: Path, content: dict[str, Any]) -> None:
-    """Adds a line to a file of JSON lines."""
-    with path.open("a") as file:
-        file.write(json.dumps(content, allow_nan=False) + "\n")
-
-
 class MetricsFile:
     """metrics.jsonl of one run; each line holds 'step' and what was measured there."""
 
@@ -31,7 +25,7 @@ class MetricsFile:
         self.path, self._writes = path, write
         kept = [row for row in read_metrics(path) if continue_from and row["step"] <= continue_from]
         self.last: dict[str, Any] = kept[-1] if kept else {}
-        self._write_all(kept)
+        self._rewrite(kept)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends a line, or completes the last one if it is of the same step.
@@ -42,16 +36,21 @@ class MetricsFile:
         again = self.last.get("step") == step
         self.last = finite | self.last if again else {"step": step, **finite}
         if again:
-            self._write_all([*read_metrics(self.path)[:-1], self.last])
+            self._rewrite([*read_metrics(self.path)[:-1], self.last])
         elif self._writes:
-            append_json(self.path, self.last)
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.last, allow_nan=False) + "\n")
 
-    def _write_all(self, rows: list[dict[str, Any]]) -> None:
-        if not self._writes:
-            return
-        draft = self.path.with_name(self.path.name + ".draft")
-        draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        draft.replace(self.path)
+    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+        if self._writes:
+            write_rows(self.path, rows)
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replaces a file of JSON lines in one go."""
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    draft.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def _uneven(batch_size: int, devices: int, accumulate: int) -> UserError:
     nearest = max(1, round(batch_size / shares)) * shares
     where, parts = f"{devices} device" + "s" * (devices > 1), f" in {accumulate} parts" * (accumulate > 1)
     at_once = "a device and part" if accumulate > 1 else "a device"
-    changes = [f"--config.batch_size={nearest} ({nearest // shares} images {at_once})"]
+    changes = [f"--config.batch_size={nearest} (images {at_once}: {nearest // shares})"]
     fewer = [n for n in range(1, accumulate) if batch_size % (devices * n) == 0]
     if fewer:
         changes.append(f"--config.accumulate={fewer[-1]}")

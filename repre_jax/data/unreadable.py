@@ -1,6 +1,6 @@
 """Records that could not be read and were replaced: each is named once, and too many end the run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops
@@ -11,10 +11,23 @@ SHOWN = 50  # names in the message that ends a run
 class Unreadable:
     """To be called with the number of each record that was replaced."""
 
-    def __init__(self, source: Sequence[Mapping], channels: int, largest_share: float, say: Callable[[str], None]):
-        """largest_share: of the records, 0..1, beyond which the run ends. say: prints a line."""
+    def __init__(
+        self,
+        source: Sequence[Mapping],
+        channels: int,
+        largest_share: float,
+        say: Callable[[str], None],
+        known: Iterable[int] = (),
+    ):
+        """largest_share: of the records, 0..1, beyond which the run ends. say: prints a line. known: numbers of those
+        that earlier starts of the run have named."""
         self.source, self.channels, self.largest_share, self.say = source, channels, largest_share, say
-        self._lines: dict[int, str] = {}
+        self._lines = {number: self._what_is_wrong(number) for number in known}
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the records named so far."""
+        return list(self._lines)
 
     def __call__(self, number: int) -> None:
         """Raises UserError once there are too many."""

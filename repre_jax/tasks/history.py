@@ -1,5 +1,6 @@
 """What a workdir already holds, and whether the run in it may go on."""
 
+import contextlib
 import difflib
 import json
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from repre_jax.core import runtime
 from repre_jax.core.checkpoint import Checkpoints, Ignored
 from repre_jax.core.errors import UserError
 
-# Keys that do not change what is computed: where data lies, how fast it is read, what is logged, said and kept.
+# Keys that do not change what is computed but for rounding: where data lies, how fast it is read, what is logged, said
+# and kept, how the state lies on devices.
 FREE_KEYS = (
     "data.dir",
     "data.workers",
@@ -36,6 +39,7 @@ FREE_KEYS = (
     "distributed.step_timeout",
 )
 
+MEASURING = ("knn.", "data.test_")  # how the keys begin that only evaluations read
 IDENTITY = ("name", "version", "train_records", "test_records")  # of a data set
 
 
@@ -44,6 +48,7 @@ class History:
     """What a run did before this start.
 
     step, seconds: of training so far, 0 for a new run. data: the data set it used. result: when it is finished.
+    unreadable: numbers of the records that it could not read.
     ignored: what lies among its checkpoints and is none. changed: what differs now, as may_change allows.
     """
 
@@ -51,6 +56,7 @@ class History:
     seconds: float = 0.0
     data: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    unreadable: Sequence[int] = ()
     ignored: Sequence[Ignored] = ()
     changed: Sequence[str] = ()
 
@@ -69,14 +75,25 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
             return History(result["steps"], result["seconds"], result=result)
     if not (workdir / "checkpoints").is_dir():
         return History()
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step, ignored = checkpoints.newest_whole()
-    record = checkpoints.record(step) if step else None
-    checkpoints.close()
-    if record is None:
-        return History(ignored=ignored)
+    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        step, ignored = checkpoints.newest_whole() if runtime.is_main() else (None, [])  # which reads all of it
+        step = runtime.largest(step or 0)
+        if not step:
+            return History(ignored=ignored)
+        record = checkpoints.record(step)
     changed = check_unchanged(record["config"], settings, "config", may_change)
-    return History(step, record["seconds"], record["data"], ignored=ignored, changed=changed)
+    return History(step, record["seconds"], record["data"], None, record["unreadable"], ignored, changed)
+
+
+def check_left(past: History, total_steps: int) -> None:
+    """Raises UserError for changes that come too late to be trained; evaluations may change at any time."""
+    late = [line for line in past.changed if not line.startswith(MEASURING)]
+    if late and past.step >= total_steps:
+        raise UserError(
+            f"This run has done {past.step:,} steps, of {total_steps:,}: these changes would not be trained.\n"
+            + "".join(f"  {line}\n" for line in late)
+            + "  change:   --config.total_steps or epochs to more, with may_change naming it; or the values back"
+        )
 
 
 def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:

@@ -43,8 +43,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         runtime.check_same("workdir", {str(workdir): claim_of(workdir)})
         past = history.look(workdir, history.plain(config))
         runtime.check_same("past", {"step": past.step, "finished": past.result is not None})
-        if not past.step and config.init_from:
-            weights.find(config, workdir)
+        weights_of = weights.find(config, workdir) if config.init_from and not past.step else None
         if past.result is not None:
             print(f"This run is finished. Its summary:\n{console.summary(past.result, workdir)}", flush=True)
             return past.result
@@ -55,7 +54,8 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         job = setup.build(config)
         history.check_data(past, job.dataset.identity(), config.may_change)
         runtime.check_same("data set", job.dataset.identity())
-        _announce(config, job, workdir, past)
+        history.check_left(past, job.plan.total_steps)
+        _announce(config, job, workdir, past, weights_of)
         full = memory.explained(
             batch_size=config.batch_size,
             devices=job.mesh.size,
@@ -64,20 +64,25 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             shard_state=config.shard_state,
         )
         with full, Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
-            state = _train(config, job, workdir, past, seconds, watchdog)
+            state = _train(config, job, workdir, past, weights_of, seconds, watchdog)
             return _conclude(config, job, workdir, state, seconds(), watchdog)
 
 
-def _announce(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> None:
+def _announce(
+    config: ConfigDict, job: setup.Job, workdir: Path, past: history.History, weights_of: weights.Source | None
+) -> None:
     """Says and writes down what this start begins with; makes room where no whole checkpoint lies."""
     print(console.table([*setup.describe(config, job), ("workdir", str(workdir))]), flush=True)
     print("".join(f"Ignored: checkpoint {item}.\n" for item in past.ignored), end="")
     print("".join(f"Changed, as may_change allows: {line}\n" for line in past.changed), end="", flush=True)
     if runtime.is_main():
-        Checkpoints(workdir / "checkpoints").clear(past.ignored)
+        Checkpoints(workdir / "checkpoints").make_room(past.ignored)
         history.reopen(workdir)
         metrics.write_json(workdir / "config.json", history.plain(config))
-        metrics.append_json(workdir / "starts.jsonl", {"step": past.step, **environment.record(config.seed)})
+        source = {} if weights_of is None else {"init_from": str(weights_of[0]), "init_step": weights_of[1]}
+        start = {"step": past.step, **source, **environment.record(config.seed)}
+        metrics.write_rows(workdir / "starts.jsonl", [*metrics.read_metrics(workdir / "starts.jsonl"), start])
+    runtime.check_same("start", {"step": past.step})  # nobody reads on before process 0 has cleared up
 
 
 def _train(
@@ -85,6 +90,7 @@ def _train(
     job: setup.Job,
     workdir: Path,
     past: history.History,
+    weights_of: weights.Source | None,
     seconds: Callable[[], float],
     watchdog: Watchdog,
 ) -> TrainState:
@@ -99,7 +105,7 @@ def _train(
 
             return job.evaluation.measure(state, left_off)
 
-        state = _start(config, job, workdir, past)
+        state = _start(job, workdir, past, weights_of)
         recorder = Recorder(config, job, workdir, past, seconds, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
             if recorder.to_be_measured(past.step):
@@ -134,8 +140,8 @@ def _train(
     return state
 
 
-def _start(config: ConfigDict, job: setup.Job, workdir: Path, past: history.History) -> TrainState:
-    """The state of the checkpoint to go on from, else a fresh one, with another run's weights if there is init_from."""
+def _start(job: setup.Job, workdir: Path, past: history.History, weights_of: weights.Source | None) -> TrainState:
+    """The state of the checkpoint to go on from, else a fresh one, perhaps with another run's weights."""
     if past.step:
         with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
             state = checkpoints.restore(past.step, jax.eval_shape(job.init_state), job.state_sharding)
@@ -143,9 +149,7 @@ def _start(config: ConfigDict, job: setup.Job, workdir: Path, past: history.Hist
         return state
     if past.ignored:
         print("No whole checkpoint is left: starting from the beginning.", flush=True)
-    if config.init_from:
-        return weights.start_from(config, job, workdir)
-    return job.init_state()
+    return job.init_state() if weights_of is None else weights.start_from(job, weights_of)
 
 
 def _batches(config: ConfigDict, job: setup.Job, start_step: int, unreadable: Unreadable) -> Iterator[Views]:

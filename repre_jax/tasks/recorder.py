@@ -41,7 +41,9 @@ class Recorder:
         keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
         self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
         self.measuring = loop.evenly(config.knn.times, self.total)
-        self.unreadable = Unreadable(job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write)
+        self.unreadable = Unreadable(
+            job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write, past.unreadable
+        )
         self._writer = metrics.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
         self._watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
@@ -64,7 +66,7 @@ class Recorder:
         except OSError as error:  # as on a full disk; the state may still find room
             self.stop.error = UserError(f"metrics.jsonl cannot be written: {error.strerror}.")
         tqdm.write(console.progress_line(step, self.total, values, batch_size=self._batch_size))
-        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step())
+        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step)
         for warning in filter(None, (skipped, self._watch.collapsed(values))):
             tqdm.write(warning)
 
@@ -81,7 +83,8 @@ class Recorder:
         if int(state.skipped_in_a_row) or not step:
             return
         self._best = max(self._best, measure if measure is not None else -math.inf)
-        self.checkpoints.save(step, state, self._record | {"seconds": self._seconds()}, measure)
+        now = {"seconds": self._seconds(), "unreadable": self.unreadable.numbers}
+        self.checkpoints.save(step, state, self._record | now, measure)
 
     def latest_step(self) -> int:
         """Of the newest checkpoint, 0 without one; the same in every process, though process 0 writes it."""

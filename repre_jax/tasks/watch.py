@@ -1,6 +1,6 @@
 """Watches what a run logs: says when the loss or the embeddings look collapsed, ends it when no step is finite."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from repre_jax.core.errors import UserError
 from repre_jax.frameworks.base import Collapse
@@ -54,10 +54,12 @@ class Watch:
             f"  What helps, to be tried in this order with a new --workdir:\n{lines}"
         )
 
-    def skipped(self, step: int, values: Mapping[str, float | None], *, last: bool, saved: int | None) -> str | None:
+    def skipped(
+        self, step: int, values: Mapping[str, float | None], *, last: bool, saved: Callable[[], int | None]
+    ) -> str | None:
         """A line about steps skipped since the last one.
 
-        last: whether the run ends with this step. saved: the newest checkpoint's step.
+        last: whether the run ends with this step. saved: gives the newest checkpoint's step.
         Raises UserError after `stop_after` of them in a row, and when the last step is one of them.
         """
         new = int(values.get("skipped") or 0) - self._skipped
@@ -67,7 +69,7 @@ class Watch:
         row, first = int(values["skipped_in_a_row"]), int(values["first_bad_step"])
         if row < self.stop_after and not (row and last):
             return f"Warning: loss or gradient not finite, steps skipped: {new}; the last of them from step {first} on."
-        kept = f"checkpoint {saved}, from before that" if saved else "nothing: no checkpoint was due before that"
+        kept = f"checkpoint {saved()}, from before that" if saved() else "nothing: no checkpoint was due before that"
         raise UserError(
             f"Training has diverged: loss or gradient not finite from step {first} to {step}, in a row: {row}.\n"
             f"  kept:     {kept}\n"

@@ -1,6 +1,7 @@
 """Starting a new run from the weights of another one."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core.checkpoint import Checkpoints, flat_shapes
 from repre_jax.core.errors import UserError
+from repre_jax.core.metrics import read_metrics
 from repre_jax.core.types import TrainState
 from repre_jax.tasks import history
 from repre_jax.tasks.setup import Job
@@ -17,8 +19,12 @@ from repre_jax.tasks.setup import Job
 ARCHITECTURE = ("name", "flavour", "patch", "width", "depth", "heads", "window")
 
 
-def find(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
-    """The run that config.init_from names, and the step of its newest whole checkpoint.
+Source = tuple[Path, int]  # a run's workdir, and the step of one of its checkpoints
+
+
+def find(config: ConfigDict, workdir: Path) -> Source:
+    """The run that config.init_from names, and its newest whole checkpoint: the one of this run's earlier starts, if
+    that is still there.
 
     Raises UserError when there is none, or its encoder is another one by its config.
     """
@@ -28,8 +34,10 @@ def find(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
             f"init_from is the run's own workdir, {workdir}.\n"
             "  change:   --workdir, for a new run with these weights; without init_from a run goes on by itself"
         )
+    before = [row["init_step"] for row in read_metrics(workdir / "starts.jsonl") if row.get("init_from") == str(source)]
     with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
-        step, _ = checkpoints.newest_whole()
+        again = before and before[0] in checkpoints.measures() and checkpoints.fault(before[0]) is None
+        step = before[0] if again else checkpoints.newest_whole()[0]
         if step is None:
             raise UserError(
                 f"There is no whole checkpoint in {source / 'checkpoints'}.\n  change:   --config.init_from=RUN, the "
@@ -39,15 +47,15 @@ def find(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
     return source, step
 
 
-def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
-    """A fresh state at step 0, with the online encoder of the run config.init_from, and those of its heads, decoder and
-    log-variances that have the same shapes here. The target starts as a copy; optimiser, queue and centre are new.
+def start_from(job: Job, weights_of: Source) -> TrainState:
+    """A fresh state at step 0, with that run's online encoder, and those of its heads, decoder and log-variances that
+    have the same shapes here. The target starts as a copy; optimiser, queue and centre are new.
 
-    Raises UserError when there is no such run, or its encoder is another one.
+    Raises UserError when its encoder has other shapes.
     """
-    source, step = find(config, workdir)
+    source, step = weights_of
     state = job.init_state()
-    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints, _still_there(source, step):
         saved, wanted = checkpoints.shapes(step)["params"], state.params
         parts = [part for part in wanted if flat_shapes(saved.get(part, {})) == flat_shapes(wanted[part])]
         if "encoder" not in parts:
@@ -61,6 +69,20 @@ def start_from(config: ConfigDict, job: Job, workdir: Path) -> TrainState:
         flush=True,
     )
     return jax.jit(job.method.new_state, out_shardings=job.state_sharding)(params, state.rng)
+
+
+@contextlib.contextmanager
+def _still_there(source: Path, step: int) -> Iterator[None]:
+    """A run that trains on removes its older checkpoints."""
+    try:
+        yield
+    except (OSError, ValueError):
+        if (source / "checkpoints" / str(step)).is_dir():
+            raise
+        raise UserError(
+            f"Checkpoint {step} of {source} was removed meanwhile, by that run.\n"
+            "  change:   start again, to take its newest one; or keep more of them there, by checkpoint.keep_every"
+        ) from None
 
 
 def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: Path) -> None:

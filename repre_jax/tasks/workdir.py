@@ -40,8 +40,9 @@ def claimed(folder: Path) -> Iterator[None]:
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
-                for path in made:
-                    path.rmdir()
+                with contextlib.suppress(OSError):  # another run has put something there meanwhile
+                    for path in made:
+                        path.rmdir()
 
 
 def claim_of(folder: Path) -> str:

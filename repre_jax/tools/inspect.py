@@ -32,7 +32,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--verify", action="store_true", help="compare every checkpoint's files with its manifest")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")  # orbax asks JAX which process this is
-    return command_line.exit_status(lambda: _inspect(arguments), "Interrupted.")
+    return command_line.exit_status(lambda: _run(arguments), "Interrupted.")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    try:
+        _inspect(arguments)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} has gone while it was read: the run trains on. Ask again.") from None
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -76,7 +83,7 @@ def _listed(
 
 
 def _not_whole(ignored: Sequence[Any]) -> list[console.Row]:
-    return [(item.folder.name, f"not whole: {item.why}") for item in ignored]
+    return [(item.folder.name, f"not whole: {item.why}, or is still going on") for item in ignored]
 
 
 def _contents(state: Mapping[str, Any], record: Mapping[str, Any]) -> list[console.Row]:
@@ -93,8 +100,10 @@ def _contents(state: Mapping[str, Any], record: Mapping[str, Any]) -> list[conso
 
 
 def _start(row: Mapping[str, Any]) -> console.Row:
-    versions = f"jax {row['versions']['jax']}"
-    return row["time"], f"from step {row['step']}, {row['devices']}, {versions}, commit {row['commit']}"
+    version = row.get("versions", {}).get("jax")
+    return row.get(
+        "time", ""
+    ), f"from step {row['step']}, {row.get('devices')}, jax {version}, commit {row.get('commit')}"
 
 
 if __name__ == "__main__":

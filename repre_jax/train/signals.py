@@ -26,6 +26,7 @@ class StopRequest:
         self.error: Exception | None = None
         self._agreement = Agreement(mesh)
         self._before: dict[int, Any] = {}
+        self._interrupts = 0
 
     def agreed(self) -> bool:
         """Whether any process got a signal; waits for all of them. `signal` is then the same everywhere."""
@@ -49,12 +50,13 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal is not None:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             _end_at_once()
         if self.signal is None:
             self.signal = number
             name = signal.Signals(number).name
-            _tell(f"{name}: saving after this step. Ctrl-C again ends at once, without saving.")
+            _tell(f"{name}: saving after this step. Ctrl-C twice ends at once, without saving.")
 
 
 def _end_at_once() -> None:
