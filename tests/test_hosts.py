@@ -135,7 +135,7 @@ def test_each_process_reads_and_measures_its_share(tmp_path):
         assert found["key"] == alone["key"]
         assert found["lagging"] == [0, 0, 15, 0]
         assert found["now"] == [0, 2]
-        assert "Process 0 and process 1 have another number.\n  here:" in found["differ"]
+        assert "Process 0 and process 1 have another number. Here:\n  mine:" in found["differ"]
     assert (zero["main"], one["main"]) == (True, False)
 
 
