@@ -229,7 +229,8 @@ class Checkpoints:
                 manifest.write(self.directory / str(step), step=step, measure=measure)
                 measures = self.measures()
                 for old in measures.keys() - self.keep.of(measures):
-                    leaving = (self.directory / str(old)).rename(self.directory / f"{old}{DRAFT}")  # should this be cut
+                    # A draft from here on, so that the next start finishes what a kill leaves of it.
+                    leaving = (self.directory / str(old)).rename(self.directory / f"{old}{DRAFT}")
                     manifest.path_of(self.directory / str(old)).unlink()
                     shutil.rmtree(leaving)
         except Exception as error:

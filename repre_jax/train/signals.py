@@ -55,8 +55,8 @@ class StopRequest:
             _end_at_once()
         if self.signal is None:
             self.signal = number
-            name = signal.Signals(number).name
-            _tell(f"{name}: saving after this step. Ctrl-C twice ends at once, without saving.")
+            again = "Ctrl-C again" if number == signal.SIGINT else "Ctrl-C twice"
+            _tell(f"{signal.Signals(number).name}: saving after this step. {again} ends at once, without saving.")
 
 
 def _end_at_once() -> None:
