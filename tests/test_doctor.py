@@ -243,8 +243,9 @@ def test_ctrl_c_ends_it_with_one_line(tmp_path):
     environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     command = [*COMMAND, f"--data-dir={tmp_path}", f"--workdir={tmp_path}"]
     child = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
+    )  # fmt: skip
     while not psutil.Process(child.pid).children():
         assert child.poll() is None
         time.sleep(0.01)
