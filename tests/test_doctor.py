@@ -242,10 +242,11 @@ def test_ctrl_c_ends_it_with_one_line(tmp_path):
     slow.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     command = [*COMMAND, f"--data-dir={tmp_path}", f"--workdir={tmp_path}"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in its background
     child = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
-    )  # fmt: skip
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    signal.signal(signal.SIGINT, before)
     while not psutil.Process(child.pid).children():
         assert child.poll() is None
         time.sleep(0.01)

@@ -185,7 +185,7 @@ def test_a_state_of_another_shape_is_refused(finished, tmp_path, capsys):
     assert re.search(r"Tensors that differ: \d\d+\n(  \S+: \(.*\) -> \(.*64,?\)\n){8}", error)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0), (signal.SIGUSR1, 0)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGUSR1, 0)])
 def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     """A real process group gets a real signal, as from a terminal or SLURM; a second start ends the run."""
     command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.total_steps=100", "--config.knn.times=1",
