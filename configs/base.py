@@ -28,10 +28,10 @@ def get_config() -> ConfigDict:
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
     config.log_every = 50  # steps between two lines of the log
     config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
+    config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
+    config.deterministic = False  # True: only GPU kernels that repeat to the bit, at some cost in speed
     config.init_from = config_dict.placeholder(str)  # another run's folder, whose newest weights a new run starts with
     config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the run so far
-    config.deterministic = False  # True: bit-equal runs on GPUs too, which are slower then; nothing else differs
-    config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
 
     config.data = ConfigDict()
     config.data.name = "imagenet2012"  # a TFDS name prepared as ArrayRecord, folder:PATH or 'digits'

@@ -24,8 +24,8 @@ from repre_jax.core.cluster import Place, find
 from repre_jax.core.errors import Stopped, UserError
 from repre_jax.core.peers import GRACE, Peers
 
-# Without atomic additions, and without a choice of kernels by their measured speed: XLA's own
-# --xla_gpu_deterministic_ops does the same two things, but fails where autotuning is the only way to a kernel.
+# No kernel that adds in varying order, and none chosen by its measured speed. --xla_gpu_deterministic_ops, which wants
+# both, is said to fail where autotuning is the only way to a kernel.
 DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 HEARTBEAT = 100  # seconds, JAX's default
 A_DAY = 86400
