@@ -120,7 +120,8 @@ def test_without_labels_the_effective_rank_is_measured(tmp_path, capsys):
         cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), np.round(pixels * 255 / 16).astype(np.uint8))
     workdir = tmp_path / "run"
     argv = command(workdir, f"--config.data.name=folder:{tmp_path / 'images'}", "--config.checkpoint.keep=1")
-    assert main.main([*argv, "--config.optim.lr=0.05", "--config.total_steps=6", "--config.knn.times=6"]) == 0
+    argv += ["--config.checkpoint.every=99", "--config.optim.lr=0.05", "--config.total_steps=6"]
+    assert main.main([*argv, "--config.knn.times=6"]) == 0
     rows = metrics.read_metrics(workdir / "metrics.jsonl")
     ranks = {row["step"]: row["effective_rank"] for row in rows if "effective_rank" in row}
     assert set(ranks) == set(range(7))
