@@ -1,6 +1,7 @@
 """One of two real processes, for test_hosts.py.
 
 python tests/host_child.py COORDINATOR PROCESS measure DATA_DIR: writes what its part gives to DATA_DIR-PROCESS.json
+python tests/host_child.py "" 0 alone DATA_DIR: writes what one process gives to DATA_DIR-alone.json
 python tests/host_child.py COORDINATOR PROCESS loop FOLDER: the loop with a step of one addition, for ever
 """
 
@@ -103,6 +104,9 @@ def run_loop(folder):
 
 def run():
     coordinator, process, what, path = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    if what == "alone":
+        write_json(path.with_name(f"{path.name}-alone.json"), measure(path))
+        return
     with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60, step_timeout=4):
         if what == "loop":
             run_loop(path)
