@@ -41,3 +41,12 @@ def eight_devices():
     """Skips where there are not eight devices."""
     if jax.device_count() != 8:
         pytest.skip(f"needs 8 devices, {jax.device_count()} {jax.default_backend()} here (REPRE_TEST_PLATFORM is set)")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(workdir, result) of a whole run with all its checkpoints; to be looked at or copied, not changed."""
+    from runs import run
+
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, run(workdir)

@@ -10,6 +10,9 @@ from repre_jax.tasks import methods
 
 SIZE = (8, 16)
 LOCAL_SIZE = (4, 8)
+SMALL = {"encoder.depth": (2,), "encoder.hierarchies": 1, "encoder.drop_path": 0.3}
+SMALL |= {"augment.jitter": (0.4, 0.0, 0.0, 0.0), "augment.grey_probability": 0.5}  # compiling is what one waits for
+FAST = {"optim.lr": 0.05, "optim.warmup_epochs": 0.0}
 CONFIGS = {
     "simclr": "simclr_vit_s",
     "byol": "byol_vit_s",
