@@ -76,7 +76,7 @@ def differ(process):
         return str(error)
 
 
-def run_loop(folder):
+def run_loop(folder, patience):
     mesh = sharding.make_mesh(2)
     total = jax.jit(
         lambda state, batch: (state + batch.sum(), {"loss": state}), out_shardings=sharding.replicated(mesh)
@@ -84,7 +84,7 @@ def run_loop(folder):
     batches = (sharding.shard_batch(np.ones(1, np.float32), mesh) for _ in itertools.count())
     log = MetricsFile(folder / "metrics.jsonl", 0).write if runtime.is_main() else lambda step, values: None
     slow = (time.sleep(0.05) or batch for batch in batches)
-    with Watchdog(4, runtime.label(), runtime.end_process) as watchdog, StopRequest(mesh) as stop:
+    with Watchdog(patience, runtime.label(), runtime.end_process) as watchdog, StopRequest(mesh) as stop:
         _, step = loop.fit(
             total,
             np.float32(0),
@@ -107,9 +107,10 @@ def run():
     if what == "alone":
         write_json(path.with_name(f"{path.name}-alone.json"), measure(path))
         return
-    with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60, step_timeout=4):
-        if what == "loop":
-            run_loop(path)
+    patience = 4 if what == "hang" else 60  # seconds
+    with runtime.started(coordinator=coordinator, processes=2, process=process, timeout=60, step_timeout=patience):
+        if what in ("loop", "hang"):
+            run_loop(path, patience)
         else:
             result = measure(path) | agree(process) | {"differ": differ(process), "main": runtime.is_main()}
             write_json(path.with_name(f"{path.name}-{process}.json"), result)

@@ -25,12 +25,13 @@ import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest
+from repre_jax.core import manifest, metrics
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 
 DAMAGED = ".damaged"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
+SHOWN = 8  # tensors that a message names
 SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
@@ -135,7 +136,7 @@ class Checkpoints:
         if any(item.aside for item in ignored):
             for old in self.directory.glob(f"*{DAMAGED}"):
                 shutil.rmtree(old)
-        for draft in self.directory.glob(f"*{manifest.DRAFT}"):
+        for draft in self.directory.glob(f"*{manifest.SUFFIX}{metrics.DRAFT}"):
             draft.unlink()
         for item in ignored:
             manifest.path_of(item.folder).unlink(missing_ok=True)
@@ -182,13 +183,10 @@ class Checkpoints:
 
         Raises UserError when it does not have these shapes.
         """
-        saved, wanted = flat_shapes(self.shapes(step)), flat_shapes(shapes)
-        different = [path for path in sorted(saved | wanted) if saved.get(path) != wanted.get(path)]
-        if different:
-            lines = "\n".join(f"  {p}: {saved.get(p, 'none')} -> {wanted.get(p, 'none')}" for p in different[:8])
+        if different := differences(self.shapes(step), shapes):
             raise UserError(
-                f"Checkpoint {step} in {self.directory} does not fit this config. Tensors that differ: "
-                f"{len(different)}\n{lines}\n  change:   the config back to the run's, or --workdir, to start a new one"
+                f"Checkpoint {step} in {self.directory} does not fit this config. {different}"
+                "  change:   the config back to the run's, or --workdir, to start a new one"
             )
         return self._restore(step, state=ocp.args.StandardRestore(_placed(shapes, shardings))).state
 
@@ -268,7 +266,15 @@ def _placed(shapes: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings)
 
 
-def flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def differences(saved: Any, wanted: Any) -> str:
+    """The tensors whose shapes differ between two trees, as lines for a message; '' when there are none."""
+    saved, wanted = _flat_shapes(saved), _flat_shapes(wanted)
+    paths = [path for path in sorted(saved | wanted) if saved.get(path) != wanted.get(path)]
+    lines = [f"  {path}: {saved.get(path, 'none')} -> {wanted.get(path, 'none')}\n" for path in paths[:SHOWN]]
+    return f"Tensors that differ: {len(paths)}\n{''.join(lines)}" if paths else ""
+
+
+def _flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """Path, such as 'params/encoder/norm/scale' -> shape."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}

@@ -5,14 +5,14 @@ when a bit of them changes later; this does.
 """
 
 import hashlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from repre_jax.core import metrics
+
 SUFFIX = ".manifest.json"
-DRAFT = ".manifest.draft"
 
 
 def path_of(folder: Path) -> Path:
@@ -23,30 +23,19 @@ def path_of(folder: Path) -> Path:
 def write(folder: Path, **facts: Any) -> None:
     """Measures every file below `folder`, then writes the manifest in one go, with `facts` in it too."""
     names = _names(folder)
-    _replace(folder, facts | {"files": dict(zip(names, _measure(folder, names), strict=True))})
+    files = dict(zip(names, _measure(folder, names), strict=True))
+    metrics.write_json(path_of(folder), facts | {"files": files})
 
 
 def amend(folder: Path, **facts: Any) -> None:
     """Changes facts in a manifest that is there."""
-    _replace(folder, json.loads(path_of(folder).read_text()) | facts)
-
-
-def _replace(folder: Path, content: dict[str, Any]) -> None:
-    draft = folder.with_name(folder.name + DRAFT)
-    with draft.open("w") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path_of(folder))
+    metrics.write_json(path_of(folder), (read(folder) or {}) | facts)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The manifest, None when there is none or it is not whole."""
-    try:
-        content = json.loads(path_of(folder).read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and content.get("files") else None
+    content = metrics.read_json(path_of(folder), ("files",))
+    return content if content and content["files"] else None
 
 
 def fault(folder: Path) -> str | None:

@@ -2,15 +2,41 @@
 
 import json
 import math
+import os
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+DRAFT = ".draft"  # how the name of a file ends that is being written
+
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Replaces `path` in one go, so that a reader never sees half a file."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    """Replaces a JSON file."""
+    replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
+    """A JSON object with these keys, None when the file is not there, not whole or something else."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and all(key in content for key in keys) else None
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replaces a file of JSON lines."""
+    replace(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def replace(path: Path, text: str) -> None:
+    """In one go, on the disk when it returns: a reader, or whoever comes after a crash, never sees half a file."""
+    draft = path.with_name(path.name + DRAFT)
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 
@@ -44,13 +70,6 @@ class MetricsFile:
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         if self._writes:
             write_rows(self.path, rows)
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replaces a file of JSON lines in one go."""
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    draft.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import runtime
+from repre_jax.core import metrics, runtime
 from repre_jax.core.checkpoint import Checkpoints, Ignored
 from repre_jax.core.errors import UserError
 
@@ -68,9 +68,9 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     Raises UserError when that run had other settings which it does not name.
     """
     may_change = settings["may_change"]
-    result = _read(workdir / "result.json", ("steps", "seconds"))
+    result = metrics.read_json(workdir / "result.json", ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
-        before = _read(workdir / "config.json", ("seed",)) or settings
+        before = metrics.read_json(workdir / "config.json", ("seed",)) or settings
         if not check_unchanged(before, settings, "config", may_change):
             return History(result["steps"], result["seconds"], result=result)
     if not (workdir / "checkpoints").is_dir():
@@ -159,15 +159,6 @@ def check_unchanged(
             + f'\n            --config.may_change="({keys},)", to go on with that run and the new value'
         )
     return list(lines.values())
-
-
-def _read(path: Path, keys: Sequence[str]) -> dict[str, Any] | None:
-    """A JSON object with these keys, None when the file is not there or something else."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and all(key in content for key in keys) else None
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from repre_jax.core.checkpoint import Checkpoints, flat_shapes
+from repre_jax.core.checkpoint import Checkpoints, differences
 from repre_jax.core.errors import UserError
 from repre_jax.core.metrics import read_metrics
 from repre_jax.core.types import TrainState
@@ -57,9 +57,12 @@ def start_from(job: Job, weights_of: Source) -> TrainState:
     state = job.init_state()
     with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints, _still_there(source, step):
         saved, wanted = checkpoints.shapes(step)["params"], state.params
-        parts = [part for part in wanted if flat_shapes(saved.get(part, {})) == flat_shapes(wanted[part])]
+        parts = [part for part in wanted if not differences(saved.get(part, {}), wanted[part])]
         if "encoder" not in parts:
-            raise UserError(_other_shapes(saved["encoder"], wanted["encoder"], source))
+            raise UserError(
+                f"The encoder of the run {source} is another one. {differences(saved['encoder'], wanted['encoder'])}"
+                "  change:   --config.data.image_size, data.channels or encoder.KEY to that run's"
+            )
         shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, job.state_sharding.params))
         params = wanted | checkpoints.restore_part(step, {"params": shapes}, {"params": places})["params"]
     fresh = [part for part in wanted if part not in parts]
@@ -94,16 +97,3 @@ def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: Path) -> 
     ]
     if lines:
         raise UserError(f"The run {source} has another encoder:\n{''.join(lines)}  change:   --config.encoder.KEY=...")
-
-
-def _other_shapes(saved: dict[str, Any], wanted: dict[str, Any], source: Path) -> str:
-    saved, wanted = flat_shapes(saved), flat_shapes(wanted)
-    lines = [
-        f"  {path}: {saved.get(path, 'none')} -> {wanted.get(path, 'none')}\n"
-        for path in sorted(saved | wanted)
-        if saved.get(path) != wanted.get(path)
-    ]
-    return (
-        f"The encoder of the run {source} has tensors of other shapes, {len(lines)} in all:\n{''.join(lines[:8])}"
-        "  change:   --config.data.image_size, data.channels or encoder.KEY to that run's"
-    )
