@@ -1,6 +1,6 @@
 """RePre in JAX: `python main.py --config configs/moco_vit_s.py[:variant,...] [--workdir W] [--config.key=value ...]`.
 
-Reads the command line and runs the config's task.
+Reads the command line and runs the config's task. With --quiet it prints only warnings, errors and the summary.
 """
 
 import sys
@@ -8,18 +8,21 @@ import sys
 from repre_jax.core import runtime
 from repre_jax.core.command_line import exit_status, list_configs, parse
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import pretrain
+from repre_jax.tasks import finetune, knn, linear, pretrain
 
-TASKS = {"pretrain": pretrain.run}
+QUIET = "--quiet"
+TASKS = {"pretrain": pretrain.run, "knn": knn.run, "linear": linear.run, "finetune": finetune.run}
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit status."""
     if {"-h", "--help"} & set(argv):
-        print(f"{__doc__}\n{list_configs()}\n  keys:     configs/base.py")
+        print(f"{__doc__}\n{list_configs()}\n  keys:     configs/base.py, of evaluations configs/base_evaluation.py")
         return 0
     return exit_status(
-        lambda: run(argv), "Interrupted. The same command goes on from the last checkpoint, if there is one."
+        lambda: run([argument for argument in argv if argument != QUIET]),
+        "Interrupted. The same command goes on from the last checkpoint, if there is one.",
+        quiet=QUIET in argv,
     )
 
 

@@ -27,10 +27,12 @@ def get_config() -> ConfigDict:
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
     config.log_every = 50  # steps between two lines of the log
+    config.tensorboard = True  # write event files to the workdir's folder tensorboard
+    config.wandb = config_dict.placeholder(str)  # project of Weights & Biases that the run is logged to, if installed
     config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
     config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
     config.deterministic = False  # True: only GPU kernels that repeat to the bit, at some cost in speed
-    config.init_from = config_dict.placeholder(str)  # another run's folder, whose newest weights a new run starts with
+    config.init_from = config_dict.placeholder(str)  # a run's folder or a file of weights, which a new run starts with
     config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the run so far
 
     config.data = ConfigDict()

@@ -7,7 +7,7 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   data        records -> uint8 views on the host -> augmented views on the device
   frameworks  one file per contrastive framework
   train       the reconstruction branch, the training step, the loop
-  evaluation  features and k-NN
-  report      figures
+  evaluation  features, k-NN, and the numbers that figures show
+  report      the terminal's lines, a run's page, figures, TensorBoard's and W&B's logs
   tasks       what main.py runs: run(config, workdir) -> results
 """

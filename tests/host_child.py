@@ -5,6 +5,7 @@ python tests/host_child.py "" 0 alone DATA_DIR: writes what one process gives to
 python tests/host_child.py COORDINATOR PROCESS loop FOLDER: the loop with a step of one addition, for ever
 """
 
+import contextlib
 import hashlib
 import itertools
 import sys
@@ -19,9 +20,9 @@ from repre_jax.core import runtime, sharding
 from repre_jax.core.command_line import exit_status
 from repre_jax.core.errors import Stopped, UserError
 from repre_jax.core.metrics import MetricsFile, write_json
-from repre_jax.data.unreadable import Unreadable
-from repre_jax.evaluation import features
-from repre_jax.tasks import pretrain, setup
+from repre_jax.data import loader
+from repre_jax.evaluation import features, knn, store
+from repre_jax.tasks import setup, training
 from repre_jax.train import loop
 from repre_jax.train.agreement import Agreement
 from repre_jax.train.signals import StopRequest
@@ -42,21 +43,51 @@ def rows(array):
 def measure(data_dir):
     config, _ = main.parse([*TINY, f"--config.data.dir={data_dir}"])
     job = setup.build(config)
-    batches = pretrain._batches(config, job, 88, Unreadable(job.dataset.train, 3, 0.01, print))  # an epoch ends
+    batches = training.image_batches(config, job.dataset.train, job.train_view, job.mesh, 88, print)  # an epoch ends
     evaluation = job.evaluation
     pixels = jax.jit(
         lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.mesh)
     )
     found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21), job.mesh)
+    kept = keep(pixels, job, data_dir / f"features-{jax.process_count()}", found.shape[1])
+    bank = np.random.default_rng(0).permutation(found)
+    judged = knn.accuracy(bank, labels[::-1], found, labels, classes=10, ks=(1, 3, 8), mesh=job.mesh)
     state = job.init_state()
     measured = evaluation.reconstruction(state)
     return {
         "batches": [rows(batch.images) for batch in itertools.islice(batches, 3)],
         "labels": labels.tolist(),
         "features": hashlib.md5(found.tobytes()).hexdigest(),
+        "kept": hashlib.md5(kept.features.tobytes()).hexdigest(),
+        "kept_labels": kept.labels.tolist(),
+        "knn": judged,
         "rebuilt": [measured.l1, measured.l1_mean_colour, measured.views.shape[0]],
         "key": np.asarray(state.rng).tolist(),
     }
+
+
+def keep(encode, job, folder, width):
+    """The features of the same images from files; they were left off after the first of two batches."""
+    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
+
+    def extract(answers):
+        return store.stored(
+            folder,
+            {},
+            encode,
+            lambda start: loader.test_batches(
+                job.dataset.test, size=(32, 32), fraction=1.0, batch_size=16, limit=21, start=start, **hosts
+            ),
+            records=21,
+            batch_size=16,
+            width=width,
+            mesh=job.mesh,
+            left_off=lambda: next(answers),
+        )
+
+    with contextlib.suppress(store.Interrupted):
+        extract(iter([False, True]))
+    return extract(iter([False]))
 
 
 def agree(process):

@@ -36,6 +36,7 @@ def png(pixels):
 def test_digits_are_scikit_learns_in_its_order(dataset):
     digits = load_digits()
     assert (len(dataset.train), len(dataset.test), dataset.classes) == (1437, 360, 10)
+    assert dataset.class_names == tuple("0123456789")
     for start, split in ((0, dataset.train), (1437, dataset.test)):
         for index in (0, 1, 17, len(split) - 1):
             image = crops.decode(split[index]["image"])

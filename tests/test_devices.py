@@ -240,5 +240,8 @@ def test_a_full_memory_offers_what_is_left_to_change():
     assert proposed(accumulate=12) == []
     assert proposed(devices=8, accumulate=1) == ["accumulate=3", "shard_state=True", "batch_size=8"]
     assert proposed(devices=8, accumulate=3, shard_state=True) == []
+    evaluation = str(memory.explain(Exception("full"), batch_size=16, devices=8))
+    assert re.findall(r"\d\. (.+)", evaluation) == ["--config.batch_size=8 (1 images a device)"]
+    assert "change:" not in str(memory.explain(Exception("full"), batch_size=8, devices=8))
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), memory.explained(batch_size=1):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

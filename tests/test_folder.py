@@ -58,12 +58,14 @@ def test_splits_are_folders_too(tmp_path):
     (tmp_path / "test").mkdir()
     assert set(folder.scan(tmp_path).splits) == {"train", "validation"}, "an empty folder is no split"
     assert found.splits["validation"][0]["label"] == 1
-    assert sources.open_dataset(f"folder:{tmp_path}").classes == 2
+    opened = sources.open_dataset(f"folder:{tmp_path}")
+    assert (opened.classes, opened.class_names) == (2, ("cat", "dog"))
     fill(tmp_path, ["val/cow/1.jpg"])
     found = folder.scan(tmp_path)
     assert found.splits["train"].labels == (0, 1)
     assert found.splits["validation"].labels is None, "a class that training does not have"
-    assert sources.open_dataset(f"folder:{tmp_path}").classes is None
+    opened = sources.open_dataset(f"folder:{tmp_path}")
+    assert (opened.classes, opened.class_names) == (None, None)
     fill(tmp_path, ["test/1.jpg"])
     assert folder.scan(tmp_path).classes == ("cat", "dog"), "a flat test folder does not take train's labels"
 

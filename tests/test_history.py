@@ -15,6 +15,7 @@ from runs import ROOT, TINY, final_state, run
 
 import main
 from repre_jax.core import metrics
+from repre_jax.report import page
 from repre_jax.tasks import pretrain
 from repre_jax.tasks.workdir import LOCK, claimed
 from repre_jax.train import loop
@@ -116,8 +117,9 @@ def test_a_finished_run_prints_its_summary_at_once(finished, capsys, monkeypatch
 
 
 def modified(folder):
-    """When each file was, but for the lock."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != LOCK}
+    """When each file was, but for the lock and the page, which is written again."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (LOCK, page.NAME))
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_a_finished_run_that_is_made_longer_is_not_finished(finished, tmp_path, monkeypatch, capsys):
@@ -180,7 +182,7 @@ def test_what_a_crash_leaves_does_not_confuse_the_next_start(finished, tmp_path,
 def test_two_runs_in_one_workdir_are_refused(finished, tmp_path, capsys):
     with claimed(tmp_path):
         assert main.main([*TINY, "--workdir", str(tmp_path)]) == 1
-    assert f"Another process is training in {tmp_path}." in capsys.readouterr().err
+    assert f"Another process is at work in {tmp_path}." in capsys.readouterr().err
     assert not (tmp_path / LOCK).exists()
 
 

@@ -113,7 +113,48 @@ def test_two_processes_train_as_one_also_when_one_of_them_is_told_to_stop(tmp_pa
     for name in ("knn_top1", "knn_top1_untrained", "knn_top1_pixels"):
         assert ours[name] == expected[name]
     assert ours["reconstruction_l1"] == pytest.approx(expected["reconstruction_l1"], abs=1e-4)
-    assert (two / "reconstructions.png").exists()
+    assert (two / "figures" / "reconstructions.png").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_judge_as_one(finished, tmp_path):
+    """Also when one of them is told to stop."""
+    argv = ["main.py", "--config=configs/knn.py:tiny", f"--config.init_from={finished[0]}", "--config.batch_size=2"]
+    port = free_port()
+    two = [[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]
+    with started(*two) as children:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "two" / "features" / "train" / "labels.npy").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children[1].send_signal(signal.SIGTERM)
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2, ends
+    assert len({re.search(r"Stopped after ([\d,]+) of 1,437 train images", error)[1] for _, _, error in ends}) == 1
+    with started(*two) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
+        assert finish(children)[0][0] == 0
+    ours, expected = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one"))
+    for result in (ours, expected):
+        del result["seconds"], result["command"]
+    assert ours == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["linear.py:cached,tiny", "finetune.py:tiny"])
+def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
+    argv = ["main.py", f"--config=configs/{config}", f"--config.init_from={finished[0]}"]
+    port = free_port()
+    with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
+        assert finish(children)[0][0] == 0
+    ours, expected = (metrics.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
+    assert [row.get("top1") for row in ours] == [row.get("top1") for row in expected]
 
 
 def test_each_process_reads_and_measures_its_share(tmp_path):
@@ -134,6 +175,8 @@ def test_each_process_reads_and_measures_its_share(tmp_path):
         assert found["labels"] == alone["labels"]
         assert len(found["labels"]) == 21
         assert found["features"] == alone["features"]
+        assert (found["kept"], found["kept_labels"]) == (alone["features"], alone["labels"])
+        assert found["knn"] == alone["knn"]
         assert found["rebuilt"] == pytest.approx(alone["rebuilt"], rel=1e-6)
         assert found["key"] == alone["key"]
         assert found["lagging"] == [0, 0, 15, 0]

@@ -4,13 +4,11 @@ import os
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from benchmarks import frameworks
 from repre_jax.core import metrics, schedules
-from repre_jax.report import console, figures
+from repre_jax.report import console
 from repre_jax.train import loop
 
 RESULT = {
@@ -23,7 +21,7 @@ RESULT = {
     "knn_top1_pixels": 0.944,
     "reconstruction_l1": 0.03,
     "reconstruction_l1_mean_colour": 0.3,
-    "figure": "reconstructions.png",
+    "figure": "figures/reconstructions.png",
 }
 
 
@@ -34,7 +32,7 @@ def test_summary_says_how_the_encoder_stands_against_pixels():
     for words in (
         "1,200 in 1:02:03",
         "0.0300 over all test images, 10% of the next line",
-        "runs/x/reconstructions.png",
+        "runs/x/figures/reconstructions.png",
     ):
         assert words in text
     assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894}, Path("x"))
@@ -79,21 +77,6 @@ def test_progress_line_shows_what_was_measured():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (90061, "25:01:01")])
 def test_duration(seconds, text):
     assert console.duration(seconds) == text
-
-
-def test_reconstructions_are_drawn(tmp_path):
-    """Three rows of images: the figure holds the colours that it was given, at their place."""
-    views = np.zeros((2, 4, 4, 3))
-    views[0, ..., 0] = 1.0
-    rebuilt = np.zeros((2, 4, 4, 3))
-    rebuilt[..., 2] = 1.0
-    figures.reconstructions(tmp_path / "r.png", views, rebuilt)
-    picture = cv2.imread(str(tmp_path / "r.png"), cv2.IMREAD_COLOR_RGB)
-    upper, middle, lower = np.array_split(picture[: int(0.85 * len(picture))], 3)
-    red, blue, magenta = (255, 0, 0), (0, 0, 255), (255, 0, 255)
-    for part, colour in ((upper, red), (middle, blue), (lower, magenta)):
-        assert (part == colour).all(-1).mean() > 0.1
-    assert not (upper == blue).all(-1).any()
 
 
 def test_metrics_after_the_last_checkpoint_are_written_anew(tmp_path):

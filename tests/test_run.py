@@ -40,8 +40,9 @@ def test_result_has_what_was_promised(finished):
     assert result["reconstruction_l1"] > 0
     assert 0.1 < result["reconstruction_l1_mean_colour"] < 0.5
     assert json.loads((workdir / "config.json").read_text())["total_steps"] == 8
-    assert result["figure"] == "reconstructions.png"
-    assert (workdir / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
+    assert result["figure"] == "figures/reconstructions.png"
+    assert (workdir / result["figure"]).read_bytes().startswith(b"\x89PNG")
+    assert (workdir / "figures" / "reconstructions.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_metrics_hold_every_logging_step_once(finished):
@@ -80,7 +81,7 @@ def test_the_baseline_runs_without_a_decoder(tmp_path):
     result = run(tmp_path / "b", "--config.total_steps=2", variants=",baseline")
     assert result["reconstruction_l1"] is None
     assert result["figure"] is None
-    assert not (tmp_path / "b" / "reconstructions.png").exists()
+    assert not (tmp_path / "b" / "figures").exists()
 
 
 def test_a_relative_workdir_works(tmp_path, monkeypatch):
@@ -123,6 +124,7 @@ def test_a_run_whose_last_steps_were_skipped_ends_as_diverged(tmp_path, capsys):
         assert newest < first
         assert f"kept:     checkpoint {newest}, from before that" in error
         assert not (tmp_path / "result.json").exists()
+        assert ">Stopped<" in (tmp_path / "report.html").read_text()
 
 
 def test_a_collapse_is_told_before_and_while_it_happens(tmp_path, monkeypatch, capsys):

@@ -47,6 +47,7 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     assert "The same command goes on from there:\n  python main.py --config configs/moco_vit_s.py:tiny" in error
     saved = int(error.split("Saved at step ")[1].split()[0])
     assert 2 < saved < 100
+    assert ">Stopped<" in (tmp_path / "report.html").read_text()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"Going on from step {saved} of 100." in done.stdout
     steps = [row["step"] for row in metrics.read_metrics(tmp_path / "metrics.jsonl")]
@@ -149,7 +150,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
         try:
             wait_for(lambda: len(metrics.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
             os.killpg(child.pid, signal.SIGINT)
-            wait_for(lambda: "saving after this step" in Path(error.name).read_text(), child)
+            wait_for(lambda: "is saved after this step" in Path(error.name).read_text(), child)
             os.killpg(child.pid, signal.SIGINT)
             assert child.wait(timeout=5) == 128 + signal.SIGINT
         finally:
@@ -229,7 +230,7 @@ def test_a_disk_that_is_really_full(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize(("size", "name"), [(0, "A file"), (6000, "metrics.jsonl")])
+@pytest.mark.parametrize(("size", "name"), [(0, "A file"), (6000, "The log")])
 def test_a_disk_that_is_full_for_small_files(finished, tmp_path, size, name):
     """At the start, and by a log that grows; the data set is there already."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

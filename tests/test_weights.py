@@ -1,4 +1,4 @@
-"""A new run from another run's weights, the measure that needs no labels, and what `inspect` prints."""
+"""A new run from another run's weights or a file's, the measure that needs no labels, and what `inspect` prints."""
 
 import json
 import shutil
@@ -8,15 +8,20 @@ from pathlib import Path
 
 import chex
 import cv2
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from golden.published import as_framework
+from golden.weights import state_dict
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import manifest, metrics
+from repre_jax.core import command_line, manifest, metrics
 from repre_jax.evaluation.rank import effective_rank
-from repre_jax.tools import inspect
+from repre_jax.interop import files, timm
+from repre_jax.tasks import setup, weight_file, weights
+from repre_jax.tools import export, inspect
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["--config.total_steps=2", "--config.checkpoint.every=1"]
@@ -100,6 +105,71 @@ def test_weights_that_cannot_be_taken(source, tmp_path, capsys, arguments, messa
     filled = [argument.format(tmp=tmp_path, source=source) for argument in arguments]
     assert main.main(command(tmp_path / "new", *filled)) == 1
     assert message.format(tmp=tmp_path) in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def exported(source):
+    """The source's encoder as a file with a card."""
+    assert export.main([str(source), "--format=npz", "--branch=target"]) == 0
+    return source / "export" / "moco_v3-vit_s-target-2.npz"
+
+
+def test_a_new_run_starts_from_a_file(source, exported, tmp_path, capsys):
+    """Its encoder alone, and the target starts as a copy of it; heads, decoder and optimiser are new."""
+    still = ["--config.optim.lr=1e-12", "--config.optim.weight_decay=0.0"]
+    assert main.main(command(tmp_path / "new", f"--config.init_from={exported}", *still)) == 0
+    output = capsys.readouterr().out
+    assert f"from the weights of the target encoder of moco_v3, step 2, in {exported}: encoder.\n" in output
+    assert "new:      balance, decoder, predictor, projector, optimiser, step 0" in output
+    ours, target = params(tmp_path / "new", 1)
+    _, theirs = params(source, 2)
+    chex.assert_trees_all_close(ours["encoder"], theirs["encoder"], atol=1e-9)
+    chex.assert_trees_all_close(target["encoder"], theirs["encoder"], atol=1e-9)
+    start = json.loads((tmp_path / "new" / "starts.jsonl").read_text())
+    assert (start["step"], start["init_from"], start["init_step"]) == (0, str(exported), 2)
+    assert (start["branch"], start["sha256"]) == ("target", weight_file.sha256(exported))
+
+
+def test_a_framework_s_file_starts_a_run_with_what_its_authors_evaluate(tmp_path, capsys):
+    """Of DINO the teacher; positions of another grid are resized, as they would be for larger images."""
+    online = state_dict("dino")
+    target = {name: array + 1 for name, array in online.items()}
+    files.write(tmp_path / "dino.safetensors", as_framework("DINO", online, target))
+    job = setup.build(small := dino_config(f"--config.init_from={tmp_path / 'dino.safetensors'}"))
+    found = weights.find(small, tmp_path / "new")
+    assert (found.path, found.branch) == (tmp_path / "dino.safetensors", "target")
+    state = weights.start_from(job, found)
+    assert "the target encoder of dino, in" in (output := capsys.readouterr().out)
+    assert "resized:  1: pos_embed" in output
+    expected = timm.load(target, job.method.encoder, resize=True)
+    chex.assert_trees_all_equal(jax.device_get(state.params["encoder"]), expected)
+    chex.assert_trees_all_equal(jax.device_get(state.target["encoder"]), expected)
+
+
+def dino_config(*arguments):
+    """One whose encoder the weights of tests/golden fit, for images of twice their size."""
+    sizes = ["width=24", "depth=(6,)", "heads=(3,)", "patch=4"]
+    argv = ["main.py", "--config=configs/dino_vit_s.py:tiny", *(f"--config.encoder.{size}" for size in sizes)]
+    return command_line.parse([*argv, *arguments])[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("{exported}", ["--config.encoder.width=64"], "{exported} has another encoder:\n  encoder.width: 32 -> 64"),
+        ("{exported}", ["--config.encoder.flavour=deit"], "encoder.flavour: 'moco_v3' -> 'deit'"),
+        ("{plain}", [], "is not MoCo v3's fixed table"),
+        ("{plain}", ["--config.encoder.flavour=deit"], "{plain}\n  change:   --config.encoder.name, flavour"),
+        ("{odd}", [], "of an unknown kind"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_taken(exported, tmp_path, capsys, name, arguments, message):
+    paths = {"exported": exported, "plain": tmp_path / "x.safetensors", "odd": tmp_path / "x.onnx"}
+    files.write(paths["plain"], state_dict("deit"))
+    paths["odd"].write_bytes(b"")
+    argv = command(tmp_path / "new", f"--config.init_from={name.format(**paths)}", *arguments)
+    assert main.main(argv) == 1
+    assert message.format(**paths) in capsys.readouterr().err
 
 
 def test_effective_rank_of_known_features():

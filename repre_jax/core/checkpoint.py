@@ -136,7 +136,7 @@ class Checkpoints:
         if any(item.aside for item in ignored):
             for old in self.directory.glob(f"*{DAMAGED}"):
                 shutil.rmtree(old)
-        for draft in self.directory.glob(f"*{manifest.SUFFIX}{metrics.DRAFT}"):
+        for draft in self.directory.glob(f"*{manifest.SUFFIX}*{metrics.DRAFT}"):
             draft.unlink()
         for item in ignored:
             manifest.path_of(item.folder).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from repre_jax.core import terminal
 from repre_jax.core.errors import UserError
 
 FLAGS = "--config.distributed.coordinator=HOST:PORT --config.distributed.processes=N --config.distributed.process=I"
@@ -107,7 +108,7 @@ def _tpu_pod() -> str | None:
             if cluster.is_env_present() and cluster.get_process_count() > 1:
                 return cluster.name
         except Exception as error:  # no metadata server
-            print(f"Warning: is this a TPU pod? {type(error).__name__}: {error}", flush=True)
+            terminal.warn(f"Warning: is this a TPU pod? {type(error).__name__}: {error}")
     return None
 
 

@@ -14,9 +14,11 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from repre_jax.core import terminal
 from repre_jax.core.errors import Ended, Stopped, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
+NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
 EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
 
 
@@ -39,10 +41,11 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     return values.config, Path(values.workdir or Path("runs") / name).absolute()
 
 
-def exit_status(run: Callable[[], None], interrupted: str) -> int:
+def exit_status(run: Callable[[], None], interrupted: str, *, quiet: bool = False) -> int:
     """Runs a command. Whatever a user can mend ends as one message and a status, without a traceback.
 
     interrupted: what to say after Ctrl-C, and after SIGTERM and SIGUSR1 where nobody else waits for them.
+    quiet: leave out what core/terminal.py says on the way.
     """
 
     def ended(number: int, _: FrameType | None) -> None:
@@ -50,7 +53,8 @@ def exit_status(run: Callable[[], None], interrupted: str) -> int:
 
     before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        run()
+        with terminal.quiet(quiet):
+            run()
     except (UserError, Stopped) as ending:
         print(ending, file=sys.stderr)
         return ending.status
@@ -115,7 +119,7 @@ def _check_keys(argv: list[str], config: ConfigDict) -> None:
 
 
 def _known_configs() -> list[str]:
-    return sorted(str(path) for path in Path("configs").glob("*.py") if path.stem not in ("base", "__init__"))
+    return sorted(str(path) for path in Path("configs").glob("*.py") if not path.stem.startswith(NO_TASK))
 
 
 def list_configs() -> str:

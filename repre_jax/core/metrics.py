@@ -6,7 +6,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 DRAFT = ".draft"  # how the name of a file ends that is being written
 
@@ -32,12 +32,25 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def replace(path: Path, text: str) -> None:
     """In one go, on the disk when it returns: a reader, or whoever comes after a crash, never sees half a file."""
-    draft = path.with_name(path.name + DRAFT)
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    draft = draft_of(path)
+    try:
+        with draft.open("w") as file:
+            file.write(text)
+            to_disk(file)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def draft_of(path: Path) -> Path:
+    """What to write first: of this process alone, since a tool may write what its run is writing, too."""
+    return path.with_name(f"{path.name}.{os.getpid()}{DRAFT}")
+
+
+def to_disk(file: IO) -> None:
+    """What was written to it so far, out of all buffers."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 class MetricsFile:
@@ -75,10 +88,10 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All lines of a metrics.jsonl, [] when there is none. It ends before a line cut short by a crash."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             break
         if not isinstance(row, dict) or "step" not in row:
             break
@@ -90,3 +103,11 @@ def median(path: Path, name: str) -> float | None:
     """Median of a metric over all logged steps; None when it was never measured."""
     values = [row[name] for row in read_metrics(path) if row.get(name) is not None]
     return statistics.median(values) if values else None
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> one, with keys such as 'optim.lr'."""
+    found = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -37,6 +37,7 @@ def build(
     b2: float = 0.999,
     eps: float = 1e-8,
     momentum: float = 0.9,
+    nesterov: bool = False,
     trust_coefficient: float = 1e-3,
     clip_norm: float | None = None,
     clip_each: bool = False,
@@ -50,6 +51,7 @@ def build(
     lars:  decay, trust ratio, momentum, rate, in this order; neither decay nor trust ratio for tensors of fewer than
            two axes (moco-v3 optimizer.py:18-43). optax.lars has the rate inside the momentum, as Google's SimCLR.
 
+    nesterov: of sgd, as MoBY's probe has it (optimizer.py:26).
     clip_norm: the largest norm of all gradients together (MoBY), or with clip_each of each tensor's (DINO).
     Frozen epochs give their tensors an optimiser state of their own, which does not advance meanwhile, as PyTorch
     counts Adam's steps per parameter (dino utils.py:144-149).
@@ -61,7 +63,7 @@ def build(
         "adamw": lambda: optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2, eps=eps), _decay(plan.weight_decay, rules, smallest_axes=0)
         ),
-        "sgd": lambda: optax.chain(_decay(plan.weight_decay, rules, smallest_axes=0), optax.trace(momentum)),
+        "sgd": lambda: optax.chain(_decay(plan.weight_decay, rules, smallest_axes=0), optax.trace(momentum, nesterov)),
         "lars": lambda: optax.chain(
             _decay(plan.weight_decay, rules, smallest_axes=2),
             optax.masked(

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from repre_jax.core import terminal
 from repre_jax.core.cluster import Place, find
 from repre_jax.core.errors import Stopped, UserError
 from repre_jax.core.peers import GRACE, Peers
@@ -163,7 +164,7 @@ def _initialize(place: Place, who: str, timeout: int, step_timeout: int) -> None
     )
     devices = jax.local_devices()
     ready.set()
-    print(f"{label()}: {len(devices)} x {devices[0].platform}", flush=True)
+    terminal.say(f"{label()}: {len(devices)} x {devices[0].platform}")
     if not is_main():
         with Path(os.devnull).open("w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -126,3 +126,9 @@ def shard_batch(tree: Any, mesh: Mesh) -> Any:
     """Host arrays, this process's rows of the global batch -> global arrays split along their first axis."""
     sharding = along_batch(mesh)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, np.asarray(rows)), tree)
+
+
+def copy_to_each(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays, the same in every process -> global arrays, a full copy on each device."""
+    sharding = replicated(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)

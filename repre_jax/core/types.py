@@ -13,6 +13,7 @@ communication when B is sharded.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 
@@ -53,6 +54,8 @@ class EncoderOutput:
     attention: attention weights of the block asked for, rows summing to 1, otherwise None.
                ViT: [N, heads, 1 + T, 1 + T], the class token first; Swin: [N, windows, heads, w * w, w * w], windows
                row by row on the map that was padded and, in every other block, rolled up and left by w // 2.
+    cls_of_last: [N, n, D] class tokens of the last n blocks, each after the final LayerNorm, the last block's last
+               (dino vision_transformer.py:225-233); None for encoders without one.
     """
 
     pooled: jax.Array
@@ -60,6 +63,7 @@ class EncoderOutput:
     tokens: jax.Array
     pyramid: tuple[jax.Array, ...]
     attention: jax.Array | None = None
+    cls_of_last: jax.Array | None = None
 
 
 @struct.dataclass
@@ -87,3 +91,16 @@ class TrainState:
     skipped: jax.Array
     skipped_in_a_row: jax.Array
     first_bad_step: jax.Array
+
+    @classmethod
+    def begin(
+        cls,
+        rng: jax.Array,
+        params: dict[str, Any],
+        opt_state: Any,
+        target: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> "TrainState":
+        """At step 0, nothing skipped."""
+        zero = jnp.zeros((), jnp.int32)
+        return cls(zero, rng, params, target or {}, opt_state, extra or {}, zero, zero, zero)

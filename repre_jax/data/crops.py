@@ -1,6 +1,6 @@
 """The host's half of the augmentation: encoded bytes -> uint8 crops, by libjpeg-turbo, Pillow and OpenCV.
 
-Everything else (flip, colours, blur) happens on the device, see photometric.py.
+Flip, colours and blur happen on the device, see photometric.py; RandAugment stands in randaugment.py.
 """
 
 import io
@@ -181,7 +181,9 @@ class RandomCrops:
         return crops
 
 
-def center_crop(image: np.ndarray, *, size: Sequence[int], fraction: float) -> np.ndarray:
+def center_crop(
+    image: np.ndarray, *, size: Sequence[int], fraction: float, interpolation: str = "bilinear"
+) -> np.ndarray:
     """The test view: the central box of the target's shape, `fraction` of the largest one, resized to `size`.
 
     fraction 0.875 is the usual "resize to 256, cut 224 from the centre" in one go; 1.0 keeps all that fits.
@@ -190,4 +192,4 @@ def center_crop(image: np.ndarray, *, size: Sequence[int], fraction: float) -> n
     unit = fraction * min(height / size[0], width / size[1])
     box_height, box_width = max(1, round(size[0] * unit)), max(1, round(size[1] * unit))
     top, left = (height - box_height) // 2, (width - box_width) // 2
-    return resize(image[top : top + box_height, left : left + box_width], size)
+    return resize(image[top : top + box_height, left : left + box_width], size, interpolation)

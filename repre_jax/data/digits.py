@@ -5,13 +5,17 @@ Recognition of Handwritten Digits): the first 1,437 are 'train', the last 360 't
 They are written as ArrayRecord and read back like ImageNet, so that the demo goes the road of the real run.
 """
 
+import contextlib
 import fcntl
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+
+from repre_jax.core import terminal
 
 TRAIN_RECORDS = 1437
 
@@ -64,4 +68,7 @@ def prepare(data_dir: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".digits.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)  # also between hosts, where the file system knows locks
-        Digits(data_dir=data_dir, file_format="array_record").download_and_prepare()
+        builder = Digits(data_dir=data_dir, file_format="array_record")
+        terminal.say(f"Writing the digits that ship with scikit-learn to {builder.data_dir}.")
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of a download of unknown size
+            builder.download_and_prepare()

@@ -20,6 +20,7 @@ from absl import flags
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
 from repre_jax.data import crops
+from repre_jax.data.randaugment import RandAugment
 
 NO_LABEL = NO_RECORD = -1
 ORDER, CROPS = 1, 2  # what an epoch draws, each from a stream of its own
@@ -27,16 +28,29 @@ ORDER, CROPS = 1, 2  # what an epoch draws, each from a stream of its own
 
 @dataclass(frozen=True)
 class TrainView:
-    """Image uint8 [h, w, C] -> {'images': uint8 [V, H, W, C]}, with local views 'local', uint8 [L, h, w, C], too."""
+    """Image uint8 [h, w, C] -> {'images': uint8 [V, H, W, C]}, with local views 'local', uint8 [L, h, w, C], too.
+
+    randaugment: what happens to each crop after it was cut, for 3 channels; the crops are the same with and without it.
+                 timm flips before RandAugment, we after it, on the device. That gives the same distribution, since the
+                 signs of what knows left from right are drawn evenly, but for ShearY: timm always keeps the left edge
+                 in its place, we the left or the right one.
+    """
 
     seed: int
     views: crops.RandomCrops
     local: crops.RandomCrops | None = None
     channels: int = 3
+    randaugment: RandAugment | None = None
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         sample = {"images": self.views(image, rng)}
-        return sample if self.local is None else sample | {"local": self.local(image, rng)}
+        if self.local is not None:
+            sample["local"] = self.local(image, rng)
+        if self.randaugment is not None:
+            for cut in sample.values():
+                for number in range(len(cut)):
+                    cut[number] = self.randaugment(cut[number], rng)
+        return sample
 
 
 @functools.lru_cache(maxsize=2)
@@ -74,11 +88,11 @@ class _Samples:
                 unreadable = number if offset == 0 else unreadable
                 continue
             sample = self.view(image, np.random.default_rng((self.view.seed, epoch, CROPS, number)))
-            return sample | {"labels": _label(record), "unreadable": np.int64(unreadable)}
+            return sample | {"labels": label_of(record), "unreadable": np.int64(unreadable)}
         raise UserError(f"None of the {len(self.source):,} training records is a readable image.")
 
 
-def _label(record: Mapping) -> np.int32:
+def label_of(record: Mapping) -> np.int32:
     """Its class; -1 without one, or where 'label' is something else, such as a text."""
     label = record.get("label", NO_LABEL)
     return np.int32(label if isinstance(label, int | np.integer) else NO_LABEL)
@@ -161,7 +175,9 @@ def test_batches(
     fraction: float,
     batch_size: int,
     channels: int = 3,
+    interpolation: str = "bilinear",
     limit: int | None = None,
+    start: int = 0,
     host: int = 0,
     hosts: int = 1,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -169,12 +185,13 @@ def test_batches(
 
     Each host gets its rows = batch_size / hosts of every batch, as in training, and as many batches as the others. Only
     the first n rows are records; the rest is black, so that shapes never change. Records that cannot be read are left
-    out. Labels are -1 where there are none.
+    out. Labels are -1 where there are none. The pass begins at batch `start`.
     """
     rows = batch_size // hosts
     count = len(source) if limit is None else min(limit, len(source))
     chosen = np.linspace(0, len(source) - 1, count).astype(int)  # a stored order may be sorted by class
-    mine = chosen[np.arange(count) // rows % hosts == host]
+    places = np.arange(start * batch_size, count)
+    mine = chosen[places[places // rows % hosts == host]]
 
     def view(number: int) -> dict[str, np.ndarray]:
         try:
@@ -183,15 +200,15 @@ def test_batches(
         except (crops.UnreadableImage, OSError):
             black = np.zeros((*size, channels), np.uint8)
             return {"images": black, "labels": np.int32(NO_LABEL), "readable": np.bool_(False)}
-        view = crops.center_crop(image, size=size, fraction=fraction)
-        return {"images": view, "labels": _label(record), "readable": np.bool_(True)}
+        view = crops.center_crop(image, size=size, fraction=fraction, interpolation=interpolation)
+        return {"images": view, "labels": label_of(record), "readable": np.bool_(True)}
 
     crops.set_up_process()
     read: Iterator = iter(())
     if len(mine):
         dataset = grain.MapDataset.source(mine.tolist()).map(view).batch(rows)
         read = iter(dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)))
-    for _ in range(0, count, batch_size):
+    for _ in range(start * batch_size, count, batch_size):
         filled, labels = np.zeros((rows, *size, channels), np.uint8), np.zeros(0, np.int32)
         if (batch := next(read, None)) is not None:  # else the last batch ends with another host's rows
             labels = batch["labels"][batch["readable"]]

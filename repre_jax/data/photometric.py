@@ -37,6 +37,12 @@ class Photometric:
     colours: str = "torchvision"
 
 
+def flip_only(probability: float) -> Photometric:
+    """What a linear probe does to a crop."""
+    off = (0.0, 0.0, 0.0, 0.0)
+    return Photometric(off, 0.0, 0.0, 0.0, (0.1, 2.0), 0.0, flip_probability=probability)
+
+
 def augment(
     key: jax.Array,
     images: jax.Array,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -21,7 +22,8 @@ METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean an
 class DataSet:
     """Splits with random access; a record is {'image': encoded bytes or an array, 'label': int if there are any, ...}.
 
-    test: None where there is no such split. classes: their number, None without labels.
+    test: None where there is no such split. test_split: its name, in TFDS's syntax.
+    classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
     """
 
@@ -31,8 +33,10 @@ class DataSet:
     train: Sequence[Mapping]
     test: Sequence[Mapping] | None
     classes: int | None
+    test_split: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
 
     def identity(self) -> dict[str, str | int]:
         """What a continued run compares: name, version and sizes, not the place on disk."""
@@ -77,11 +81,13 @@ def open_dataset(
     _check_features(features, name)
     decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(features["image"], tfds.features.Image) else None
     label = features.get("label")
+    label = label if isinstance(label, tfds.features.ClassLabel) else None
     return DataSet(
         name=name,
         version=str(builder.version),
         directory=os.fspath(builder.data_dir),
-        classes=label.num_classes if isinstance(label, tfds.features.ClassLabel) else None,
+        classes=label.num_classes if label else None,
+        class_names=tuple(label.names) if label and label.num_classes else None,
         **_open_splits(
             name,
             set(builder.info.splits),
@@ -107,18 +113,19 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
         return found.splits[split].part(spec, split)
 
     parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
-    labelled = all(part is None or part.labels for part in parts.values())
+    labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
     return DataSet(
         name=name,
         version="as it lies there",
         directory=os.fspath(root),
         classes=len(found.classes) if found.classes and labelled else None,
+        class_names=found.classes if found.classes and labelled else None,
         **parts,
     )
 
 
-def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open_split) -> dict[str, Sequence | None]:
-    """'train' and 'test', the latter found by itself when it is None, and None when there is none."""
+def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open_split) -> dict[str, Any]:
+    """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'."""
     usual = [split for split in ("validation", "test") if split in known]
     wanted = wanted | {"test": wanted["test"] or (usual[0] if usual else None)}
     parts = dict.fromkeys(wanted)
@@ -135,7 +142,7 @@ def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open
             ) from None
         if not len(parts[key]):
             raise UserError(f"Split {split!r} of data set {name} is empty.\n  change:   --config.data.{key}_split=...")
-    return parts
+    return parts | {"test_split": wanted["test"]}
 
 
 def _statistics(directory: Path) -> dict[str, tuple[float, ...]]:

@@ -20,13 +20,17 @@ def extract(
     encode: uint8 [B, H, W, C], all rows -> [B, D], in every process. Returns, in every process, float32 features
     [records, D] and int32 labels [records] of all of them, in the order of the split.
     """
-    features, labels = [], []
-    for images, known in batches:
-        everywhere = all_labels(known, len(images), mesh)
-        counts = everywhere != EMPTY
-        features.append(np.asarray(encode(shard_batch(images, mesh)), np.float32)[counts])
-        labels.append(everywhere[counts])
+    features, labels = zip(*(of_batch(encode, *batch, mesh) for batch in batches), strict=True)
     return np.concatenate(features), np.concatenate(labels)
+
+
+def of_batch(
+    encode: Callable[[jax.Array], jax.Array], images: np.ndarray, known: np.ndarray, mesh: Mesh
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of one batch: float32 [records, D], int32 [records]."""
+    labels = all_labels(known, len(images), mesh)
+    counts = labels != EMPTY
+    return np.asarray(encode(shard_batch(images, mesh)), np.float32)[counts], labels[counts]
 
 
 def all_labels(known: np.ndarray, rows: int, mesh: Mesh) -> np.ndarray:

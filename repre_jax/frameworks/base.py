@@ -14,6 +14,7 @@ Extra = dict[str, jax.Array]
 LossResult = tuple[jax.Array, Extra, dict[str, jax.Array]]  # float32, at least 0; the next step's extra; what to log
 # (online [B, V + L, E], target [B, V, E] without gradient or None, extra, finished steps) -> LossResult
 ContrastiveLoss = Callable[[jax.Array, jax.Array | None, Extra, jax.Array], LossResult]
+NARROW = 0.1  # of the spread that embeddings would have if they lay evenly on the sphere: below, they have collapsed
 
 
 @dataclass(frozen=True)

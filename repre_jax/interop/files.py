@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from repre_jax.core.errors import UserError
 from repre_jax.interop import pth
@@ -36,14 +36,18 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a .safetensors or .npz file, as its name says; bfloat16 as float32, since npz has no bfloat16.
 
-    Raises UserError for another name, or a folder that does not exist.
+    Raises UserError for another name, a folder that does not exist, or when it cannot be written, as on a full disk.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"Weights cannot be written to {path}.\n  expected: a name ending in {' or '.join(WRITERS)}")
     if not path.parent.is_dir():
         raise UserError(f"Weights cannot be written to {path}: the folder does not exist.")
-    WRITERS[path.suffix](path, {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()})
+    whole = {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()}
+    try:
+        WRITERS[path.suffix](path, whole)
+    except OSError as error:
+        raise UserError(f"Weights cannot be written to {path}: {error.strerror or error}.") from None
 
 
 def _widened(array: np.ndarray) -> np.ndarray:
@@ -57,6 +61,6 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 READERS = {".safetensors": load_file, ".npz": _read_npz} | dict.fromkeys((".pth", ".pt", ".bin"), pth.read)
 WRITERS = {
-    ".safetensors": lambda path, arrays: save_file(arrays, path),
+    ".safetensors": lambda path, arrays: path.write_bytes(save(arrays)),  # save_file's are the owner's alone to read
     ".npz": lambda path, arrays: np.savez(path, **arrays),
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from repre_jax.core import terminal
 from repre_jax.core.errors import UserError
 
 # torch.<name> -> NumPy's dtype; bfloat16 has none and is widened from its bits.
@@ -59,7 +60,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         else:
             arrays[name] = value
     if unread:
-        print(f"Not read from {path.name}: {', '.join(unread)}")
+        terminal.say(f"Not read from {path.name}: {', '.join(unread)}")
     if not arrays:
         raise UserError(
             f"{path} holds no tensors by name.\n"

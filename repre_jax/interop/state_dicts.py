@@ -15,19 +15,25 @@ LeftOut = dict[str, list[str]]  # what it is -> names
 
 @dataclass(frozen=True)
 class TwoBranches:
-    """Where a framework's files keep its encoders."""
+    """Where a framework's files keep its encoders. framework: as the config names it; title: for messages."""
 
     framework: str
+    title: str
     online: str
     target: str
+
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """Branch -> how the names of its tensors begin."""
+        return {"online": self.online, "target": self.target}
 
 
 # After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
 # and 243-257, MoBY models/moby.py:45-59).
 FRAMEWORKS = (
-    TwoBranches("MoCo v3", "base_encoder.", "momentum_encoder."),
-    TwoBranches("DINO", "student.backbone.", "teacher.backbone."),
-    TwoBranches("MoBY", "encoder.", "encoder_k."),
+    TwoBranches("moco_v3", "MoCo v3", "base_encoder.", "momentum_encoder."),
+    TwoBranches("dino", "DINO", "student.backbone.", "teacher.backbone."),
+    TwoBranches("moby", "MoBY", "encoder.", "encoder_k."),
 )
 
 # What a file may hold that no encoder has: (pattern from the start of the name, what it is).
@@ -37,6 +43,12 @@ LEFT_OUT = (
     (r"(head|fc)\.", "classifier or projector"),
     (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
 )
+
+
+def framework_of(state_dict: Mapping[str, np.ndarray]) -> tuple[str | None, tuple[str, ...]]:
+    """'moco_v3', 'dino' or 'moby', and which of 'online' and 'target' the file holds; (None, ()) for one encoder."""
+    layout, held = _branches(_without_wrappers(state_dict))
+    return (layout.framework, tuple(held)) if layout else (None, ())
 
 
 def encoder_tensors(state_dict: Mapping[str, np.ndarray], branch: str | None) -> tuple[Arrays, LeftOut]:
@@ -79,26 +91,32 @@ def _put(arrays: Arrays, name: str, array: np.ndarray) -> None:
 
 def _select_branch(arrays: Arrays, branch: str | None) -> tuple[Arrays, list[str]]:
     """The arrays without those of the other branch, prefixes taken off, and the names of the other branch's."""
-    for layout in FRAMEWORKS:
-        prefixes = {"online": layout.online, "target": layout.target}
-        held = [name for name, prefix in prefixes.items() if any(key.startswith(prefix) for key in arrays)]
-        if not held:
-            continue
-        if branch not in held:
-            raise UserError(
-                f"This is a file of {layout.framework}, and branch is {branch!r}.\n"
-                f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
-            )
-        kept, others = {}, []
-        for key, array in arrays.items():
-            if any(key.startswith(prefix) for name, prefix in prefixes.items() if name != branch):
-                others.append(key)
-            else:
-                _put(kept, key.removeprefix(prefixes[branch]), array)
-        return kept, others
-    if branch is not None:
+    layout, held = _branches(arrays)
+    if layout is None and branch is None:
+        return arrays, []
+    if layout is None:
         raise UserError(
             f"branch is {branch!r}, but this file holds one encoder, not the two branches of a framework.\n"
             "  change:   leave branch out"
         )
-    return arrays, []
+    if branch not in held:
+        raise UserError(
+            f"This is a file of {layout.title}, and branch is {branch!r}.\n"
+            f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
+        )
+    kept, others = {}, []
+    for key, array in arrays.items():
+        if any(key.startswith(prefix) for name, prefix in layout.prefixes.items() if name != branch):
+            others.append(key)
+        else:
+            _put(kept, key.removeprefix(layout.prefixes[branch]), array)
+    return kept, others
+
+
+def _branches(arrays: Arrays) -> tuple[TwoBranches | None, list[str]]:
+    """The framework whose file this is, and the branches that it holds."""
+    for layout in FRAMEWORKS:
+        held = [name for name, prefix in layout.prefixes.items() if any(key.startswith(prefix) for key in arrays)]
+        if held:
+            return layout, held
+    return None, []

@@ -8,7 +8,6 @@ Only arrays and names pass here; repre_jax/interop/files.py has the files.
 
 import math
 import posixpath
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from repre_jax.core import terminal
 from repre_jax.core.errors import UserError
-from repre_jax.interop import state_dicts
+from repre_jax.interop import state_dicts, timm_models, timm_names
 from repre_jax.models import positions
 from repre_jax.models.encoders import Encoder, describe
 from repre_jax.models.vit import RESIZE_GUARD, ViT
@@ -29,7 +29,13 @@ FIXED_TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 1e-3, "bfloat16"
 
 
 def load(
-    state_dict: Mapping[str, np.ndarray], encoder: Encoder, *, branch: str | None = None, resize: bool = False
+    state_dict: Mapping[str, np.ndarray],
+    encoder: Encoder,
+    *,
+    branch: str | None = None,
+    resize: bool = False,
+    image_size: tuple[int, int] | None = None,
+    sure: bool = False,
 ) -> dict[str, Any]:
     """The encoder's parameters, float32, from timm's names and layouts.
 
@@ -38,6 +44,9 @@ def load(
     branch: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
     resize: let learned positions and window biases of another square grid be resized, bicubic, as the encoder resizes
         its own positions.
+    image_size: of the images that timm's Swin was built for. Where their map is smaller than the window, timm's bias
+        table is that of the map: it becomes the middle of ours, with zeros around it.
+    sure: the encoder is known to be the file's: nothing is said of what the file cannot tell.
 
     Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (flavour
     'moco_v3') are compared with the formula. The number of heads of a ViT stands in no file: the encoder's is printed.
@@ -45,7 +54,7 @@ def load(
     Raises UserError that names missing, unknown and misshapen tensors, or for a branch that is missing or not there.
     """
     arrays, left_out = state_dicts.encoder_tensors(state_dict, branch)
-    arrays = {_merging_first(name, arrays): array for name, array in arrays.items()}
+    arrays = {timm_names.merging_first(name, arrays): array for name, array in arrays.items()}
     note = None
     if isinstance(encoder, ViT):
         note = _positions_note(arrays, encoder)
@@ -53,9 +62,10 @@ def load(
             left_out["fixed positions, equal to the formula"] = ["pos_embed"]
 
     wanted = _wanted(encoder)
+    tables = _small_tables(wanted, encoder, image_size)
     missing = [f"{name} {shape}" for name, (_, shape) in wanted.items() if name not in arrays]
     unknown = [f"{name} {array.shape}" for name, array in arrays.items() if name not in wanted]
-    flat, resized, misshapen = {}, [], []
+    flat, resized, filled, misshapen = {}, [], [], []
     for name, (path, shape) in wanted.items():
         array = arrays.get(name)
         if array is None:
@@ -63,7 +73,10 @@ def load(
         if not jnp.issubdtype(array.dtype, jnp.floating):
             misshapen.append(f"{name} has dtype {array.dtype}, not floating point")
         elif array.shape == shape:
-            flat[path] = _to_ours(path, array.astype(np.float32))
+            flat[path] = timm_names.to_ours(path, array.astype(np.float32))
+        elif name in tables and array.shape == ((2 * tables[name] - 1) ** 2, shape[1]):
+            flat[path] = timm_models.fill_table(array.astype(np.float32), encoder.window)
+            filled.append(name)
         elif resize and _resizable(name, array, shape):
             flat[path] = _resized(name, array.astype(np.float32), encoder).reshape(shape)
             resized.append(name)
@@ -75,12 +88,16 @@ def load(
     if prefix and not wanted.keys() & arrays.keys():
         title += f"\n  change:    take {prefix + '.'!r} off all names, if that is what the encoder is called there"
     _refuse(title, missing, unknown, misshapen)
-    _report(encoder, branch, len(flat), len(state_dict), left_out, resized, note)
+    _report(encoder, branch, len(flat), len(state_dict), left_out, resized, filled, None if sure else note, sure)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
+def dump(
+    params: Mapping[str, Any], encoder: Encoder, *, image_size: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
     """The inverse of load: NumPy arrays under timm's names, equal to the bit, of an encoder's parameters.
+
+    image_size: of the images that timm's Swin is to be built for; see load. None: its tables stay whole.
 
     Fixed positions (flavour 'moco_v3' or 'sincos') are added as 'pos_embed', since timm's model has that tensor:
     computed, so equal to a file's but for the last bits.
@@ -88,11 +105,15 @@ def dump(params: Mapping[str, Any], encoder: Encoder) -> dict[str, np.ndarray]:
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     wanted = _wanted(encoder)
-    arrays = {name: _to_timm(path, np.asarray(flat[path])) for name, (path, _) in wanted.items() if path in flat}
+    arrays = {
+        name: timm_names.to_timm(path, np.asarray(flat[path])) for name, (path, _) in wanted.items() if path in flat
+    }
     missing = [path for path, _ in wanted.values() if path not in flat]
     unknown = sorted(flat.keys() - {path for path, _ in wanted.values()})
     misshapen = [wanted[name][0] for name, array in arrays.items() if array.shape != wanted[name][1]]
     _refuse(f"These parameters are not those of the encoder ({describe(encoder)}).", missing, unknown, misshapen)
+    for name, window in _small_tables(wanted, encoder, image_size).items():
+        arrays[name] = timm_models.cut_table(arrays[name], window)
     if isinstance(encoder, ViT) and encoder.fixed_positions:
         arrays["pos_embed"] = _fixed_positions(*encoder.grid, encoder.width)
     return arrays
@@ -113,42 +134,16 @@ def _wanted(encoder: Encoder) -> dict[str, tuple[str, tuple[int, ...]]]:
     images = jax.ShapeDtypeStruct((1, encoder.patch, encoder.patch, encoder.channels), np.float32)
     params = jax.eval_shape(encoder.init, jax.random.key(0), images)["params"]
     flat = traverse_util.flatten_dict(params, sep="/")
-    return {_timm_name(path): (path, _timm_shape(path, leaf.shape)) for path, leaf in flat.items()}
+    return {timm_names.timm_name(path): (path, timm_names.timm_shape(path, leaf.shape)) for path, leaf in flat.items()}
 
 
-def _timm_name(path: str) -> str:
-    """'stage_2_block_1/attn/qkv/kernel' -> 'layers.1.blocks.0.attn.qkv.weight'."""
-    name = re.sub(r"stage_(\d+)_merge", lambda m: f"layers.{m[1]}.downsample", path)  # at the start of the next stage
-    name = re.sub(r"stage_(\d+)_", lambda m: f"layers.{int(m[1]) - 1}.", name)
-    name = re.sub(r"block_(\d+)", lambda m: f"blocks.{int(m[1]) - 1}", name)
-    name = name.replace("patch_embed/", "patch_embed/proj/").replace("patch_norm/", "patch_embed/norm/")
-    name = name.replace("bias_table", "relative_position_bias_table")
-    return re.sub(r"/(kernel|scale)$", "/weight", name).replace("/", ".")
-
-
-def _timm_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return _to_timm(path, np.broadcast_to(np.float32(0), shape)).shape
-
-
-def _to_timm(path: str, array: np.ndarray) -> np.ndarray:
-    """Kernels: [in, out] -> [out, in], [h, w, in, out] -> [out, in, h, w]; everything else stays."""
-    if not path.endswith("/kernel"):
-        return array
-    return array.T if array.ndim == 2 else array.transpose(3, 2, 0, 1)
-
-
-def _to_ours(path: str, array: np.ndarray) -> np.ndarray:
-    """The inverse of _to_timm."""
-    if not path.endswith("/kernel"):
-        return array
-    return array.T if array.ndim == 2 else array.transpose(2, 3, 1, 0)
-
-
-def _merging_first(name: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Swin's authors merge patches at the end of a stage, timm at the start of the next one: timm's name."""
-    if "layers.0.downsample.reduction.weight" not in arrays:
-        return name
-    return re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
+def _small_tables(wanted: Mapping[str, Any], encoder: Encoder, image_size: tuple[int, int] | None) -> dict[str, int]:
+    """timm's names of the bias tables of stages whose map is smaller than the window, and the side of that map."""
+    if isinstance(encoder, ViT) or image_size is None:
+        return {}
+    sides = timm_models.windows(encoder, image_size)
+    tables = {name: sides[int(name.split(".")[1])] for name in wanted if name.endswith("bias_table")}
+    return {name: side for name, side in tables.items() if side < encoder.window}
 
 
 def _resizable(name: str, array: np.ndarray, shape: tuple[int, ...]) -> bool:
@@ -193,7 +188,7 @@ def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | Non
     if not encoder.fixed_positions:
         return "these positions are MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" if fixed else None
     if table is None:
-        return "the file has no positions; the encoder computes MoCo v3's. Is it one of MoCo v3's files?"
+        return "the file has no positions; the encoder computes MoCo v3's. Was it trained with them?"
     if not fixed:
         raise UserError(
             f"pos_embed {table.shape} in the file is not MoCo v3's fixed table for {encoder.width} channels.\n"
@@ -209,21 +204,25 @@ def _report(
     held: int,
     left_out: dict[str, list[str]],
     resized: list[str],
+    filled: list[str],
     note: str | None,
+    sure: bool,
 ) -> None:
     """count: tensors loaded, all that the encoder has; held: tensors in the file."""
-    print(f"Loaded {count} tensors, all that the encoder has, from {held} in the file.")
-    print(f"  encoder:  {describe(encoder)}")
+    terminal.say(f"Loaded {count} tensors, all that the encoder has, from {held} in the file.")
+    terminal.say(f"  encoder:  {describe(encoder)}")
     if branch is not None:
-        print(f"  branch:   {branch}")
-    if isinstance(encoder, ViT):
-        print(f"  heads:    {encoder.heads} as it was built; the file cannot tell, 6 and 12 have equal shapes")
+        terminal.say(f"  branch:   {branch}")
+    if isinstance(encoder, ViT) and not sure:
+        terminal.say(f"  heads:    {encoder.heads} as it was built; the file cannot tell, 6 and 12 have equal shapes")
     if resized:
-        print(f"  resized:  {len(resized)}: {_few(resized)}")
+        terminal.say(f"  resized:  {len(resized)}: {_few(resized)}")
+    if filled:
+        terminal.say(f"  filled:   {len(filled)} tables of maps smaller than the window, zeros around: {_few(filled)}")
     for kind, names in left_out.items():
-        print(f"  left out: {len(names)} of {kind}: {_few(names)}")
+        terminal.say(f"  left out: {len(names)} of {kind}: {_few(names)}")
     if note is not None:
-        print(f"  note:     {note}")
+        terminal.say(f"  note:     {note}")
 
 
 def _few(names: list[str]) -> str:

@@ -35,6 +35,12 @@ def merge(windows: jax.Array, rows: int, columns: int) -> jax.Array:
     return x.reshape(count, rows, columns, width)
 
 
+def shift_of(window: int, size: tuple[int, int], shifted: bool) -> int:
+    """How far a block rolls a map of `size`: half a window in every other block, unless one side is no longer than the
+    window (swin_transformer.py:194-198)."""
+    return window // 2 if shifted and min(size) > window else 0
+
+
 def shift_mask(rows: int, columns: int, window: int, shift: int) -> jax.Array:
     """float32 [windows, T, T]: MASKED where two tokens of a window were not neighbours before the shift, else 0.
 
@@ -89,10 +95,10 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """x + attention in windows(norm(x)), then x + mlp(norm(x)), on maps [N, h, w, D].
 
-    shifted: roll the map by half a window first. A map no larger than the window is one window high or wide and is not
-    shifted (swin_transformer.py:194-198). Sides that the window does not divide are padded with zeros below and on the
-    right, after the norm and before the roll; padding is not masked. Returns the attention weights too, if asked for:
-    [N, windows, heads, T, T] in the layout of the padded and rolled map.
+    shifted: roll the map by half a window first, see shift_of. A map no larger than the window is one window high or
+    wide. Sides that the window does not divide are padded with zeros below and on the right, after the norm and before
+    the roll; padding is not masked. Returns the attention weights too, if asked for: [N, windows, heads, T, T] in the
+    layout of the padded and rolled map.
     """
 
     heads: int
@@ -106,7 +112,7 @@ class SwinBlock(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         _, rows, columns, width = shape = x.shape
         window = min(self.window, rows, columns)
-        shift = window // 2 if self.shifted and min(rows, columns) > self.window else 0
+        shift = shift_of(self.window, (rows, columns), self.shifted)
         padding = (-rows % window, -columns % window)
         padded = (rows + padding[0], columns + padding[1])
 

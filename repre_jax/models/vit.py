@@ -73,8 +73,11 @@ class ViT(nn.Module):
         return self.flavour in FIXED
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
-        """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned."""
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, attention_of: int | None = None, last: int = 1
+    ) -> EncoderOutput:
+        """train: drop paths, with the rng 'drop_path'. attention_of: the block (from 1) whose weights are returned.
+        last: the number of last blocks whose class tokens cls_of_last holds."""
         checks.images(images, self.patch, self.channels)
         checks.attention_of(attention_of, self.depth)
         moco = self.fixed_positions
@@ -87,7 +90,7 @@ class ViT(nn.Module):
         block = nn.remat(layers.Block) if self.remat else layers.Block
         rates = layers.drop_path_rates(self.drop_path if train else 0.0, self.depth)
         wanted = pyramid_blocks(self.depth, self.hierarchies)
-        pyramid, attention = [], None
+        pyramid, attention, classes = [], None, []
         for number, rate in enumerate(rates, start=1):
             x, weights = block(
                 heads=self.heads,
@@ -102,8 +105,18 @@ class ViT(nn.Module):
             attention = weights if number == attention_of else attention
             if number in wanted:
                 pyramid.append(x[:, 1:].reshape(count, rows, columns, self.width))
-        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
-        return EncoderOutput(pooled=x[:, 0], cls=x[:, 0], tokens=x[:, 1:], pyramid=tuple(pyramid), attention=attention)
+            if number > self.depth - last:
+                classes.append(x[:, 0])
+        norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")
+        x = norm(x)
+        return EncoderOutput(
+            pooled=x[:, 0],
+            cls=x[:, 0],
+            tokens=x[:, 1:],
+            pyramid=tuple(pyramid),
+            attention=attention,
+            cls_of_last=x[:, :1] if last == 1 else norm(jnp.stack(classes, axis=1)),
+        )
 
     def _with_class_token(self, x: jax.Array) -> jax.Array:
         """Patches [N, rows, columns, D] -> [N, 1 + rows * columns, D], positions added."""

@@ -87,6 +87,15 @@ def dataset(identity: Mapping[str, Any], directory: str, classes: int | None) ->
     return f"{identity['name']} {identity['version']}: {sizes}, in {directory}"
 
 
+def test_images(data: Mapping[str, Any]) -> str:
+    """For example '16 x 16 pixels, the central 0.875 of each, bicubic; mean 0.5 0.5 0.5, std 0.5 0.5 0.5', from a
+    config's `data` or a result."""
+    size = " x ".join(map(str, data["image_size"] * (3 - len(data["image_size"]))))
+    mean, std = (" ".join(f"{value:.4g}" for value in data[key]) for key in ("mean", "std"))
+    kept = f"the central {data['test_crop']:g} of each" if data["test_crop"] < 1 else "all that fits of each"
+    return f"{size} pixels, {kept}, {data['test_interpolation']}; mean {mean}, std {std}"
+
+
 def progress_line(step: int, total_steps: int, values: Mapping[str, float | None], *, batch_size: int) -> str:
     """One line of the log; leaves out what was not measured."""
     parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}"]
@@ -107,6 +116,9 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
         "images_per_second": "{:.0f} images/s",
         "wait_share": "waiting {:.0%}",
         "knn_top1": "k-NN {:.1%}",
+        "train_top1": "train top-1 {:.1%}",
+        "held_out_top1": "held-out top-1 {:.1%}",
+        "top1": "top-1 {:.1%}",
         "effective_rank": "effective rank {:.1f}",
     }
     parts += [form.format(values[name]) for name, form in formats.items() if values.get(name) is not None]
@@ -143,6 +155,7 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
             (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
             ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
             ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
+            *([("", f"of {how} test images")] if (how := result.get("test_interpolation")) else []),
         ]
     if result.get("effective_rank") is not None:
         rows += [

@@ -19,6 +19,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.test_crop": (0.01, 1),
     "data.channels": (1, 512),
     "data.max_unreadable": (0, 1),
+    "data.labels": (1e-9, 1),
+    "data.draw": (0, math.inf),
     "augment.jitter_probability": (0, 1),
     "augment.grey_probability": (0, 1),
     "augment.flip_probability": (0, 1),
@@ -48,6 +50,18 @@ RANGES: dict[str, tuple[float, float]] = {
     "knn.k": (1, math.inf),
     "knn.train_records": (1, math.inf),
     "knn.test_records": (1, math.inf),
+    "knn.temperature": (1e-6, 1e6),
+    "evaluations": (0, 1_000_000),
+    "linear.held_out": (0, 0.9),
+    "linear.init_std": (0, 1e3),
+    "linear.label_smoothing": (0, 0.999),
+    "finetune.layer_decay": (1e-6, 1),
+    "finetune.init_std": (0, 1e3),
+    "finetune.label_smoothing": (0, 0.999),
+    "finetune.mixup_alpha": (0, 1e6),
+    "finetune.cutmix_alpha": (0, 1e6),
+    "finetune.erase_probability": (0, 1),
+    "encoder.drop_path": (0, 0.999999),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
     "checkpoint.keep_every": (1, math.inf),
@@ -57,10 +71,10 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def ranges(config: ConfigDict) -> None:
-    """Every key of RANGES that the config has and sets; NaN lies in no range."""
+    """Every key of RANGES that the config has and sets to a number; NaN lies in no range."""
     for name, (low, high) in RANGES.items():
-        value = functools.reduce(lambda tree, part: tree.get(part), name.split("."), config)
-        if value is not None and not low <= value <= high:
+        value = functools.reduce(lambda tree, part: None if tree is None else tree.get(part), name.split("."), config)
+        if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
 

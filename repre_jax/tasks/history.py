@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ FREE_KEYS = (
     "data.workers",
     "data.max_unreadable",
     "log_every",
+    "tensorboard",
+    "wandb",
     "collapse_patience",
     "stop_after_skipped",
     "checkpoint.every",
@@ -48,7 +50,7 @@ class History:
     """What a run did before this start.
 
     step, seconds: of training so far, 0 for a new run. data: the data set it used. result: when it is finished.
-    unreadable: numbers of the records that it could not read.
+    unreadable: numbers of the records that it could not read. weights: SHA-256 of those that it began with, if noted.
     ignored: what lies among its checkpoints and is none. changed: what differs now, as may_change allows.
     """
 
@@ -59,6 +61,7 @@ class History:
     unreadable: Sequence[int] = ()
     ignored: Sequence[Ignored] = ()
     changed: Sequence[str] = ()
+    weights: str | None = None
 
 
 def look(workdir: Path, settings: dict[str, Any]) -> History:
@@ -82,7 +85,8 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
             return History(ignored=ignored)
         record = checkpoints.record(step)
     changed = check_unchanged(record["config"], settings, "config", may_change)
-    return History(step, record["seconds"], record["data"], None, record["unreadable"], ignored, changed)
+    data, unreadable = record["data"], record["unreadable"]
+    return History(step, record["seconds"], data, None, unreadable, ignored, changed, record.get("weights"))
 
 
 def check_left(past: History, total_steps: int) -> None:
@@ -96,9 +100,26 @@ def check_left(past: History, total_steps: int) -> None:
         )
 
 
+def check_kept(past: History, weights: str | None, keys: Sequence[str]) -> None:
+    """Raises UserError when a run that goes on would train with other weights than it began with, or with other values
+    of `keys`, keys or groups of them."""
+    if past.step and past.weights != weights:
+        raise UserError(
+            f"The weights of init_from are not those that the {past.step:,} steps in this workdir began with.\n"
+            "  change:   the weights back, or --workdir to another folder"
+        )
+    late = [line for line in past.changed if any(f"{line.split(':')[0]}.".startswith(f"{key}.") for key in keys)]
+    if past.step and late:
+        raise UserError(
+            f"What {past.step:,} steps were trained by cannot change:\n"
+            + "".join(f"  {line}\n" for line in late)
+            + "  change:   the value back, or --workdir to another folder"
+        )
+
+
 def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:
     """Raises UserError for an entry that names no key, of the config or a data set's identity, and no group of keys."""
-    known = {*flat(settings), *(f"data.{name}" for name in IDENTITY)}
+    known = {*metrics.flat(settings), *(f"data.{name}" for name in IDENTITY)}
     for name in may_change:
         if not any(f"{key}.".startswith(f"{name}.") for key in known):
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -121,6 +142,20 @@ def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str
     check_unchanged({"data": past.data or identity}, {"data": identity}, "data set", may_change)
 
 
+@contextlib.contextmanager
+def still_there(run: Path, step: int) -> Iterator[None]:
+    """A run that trains on removes its older checkpoints."""
+    try:
+        yield
+    except (OSError, ValueError):
+        if (run / "checkpoints" / str(step)).is_dir():
+            raise
+        raise UserError(
+            f"Checkpoint {step} of {run} was removed meanwhile, by that run.\n"
+            "  change:   start again, to take its newest one; or keep more of them there, by checkpoint.keep_every"
+        ) from None
+
+
 def plain(config: ConfigDict) -> dict[str, Any]:
     """The config as JSON would give it back: dictionaries, lists, numbers, strings."""
     return json.loads(json.dumps(config.to_dict()))
@@ -130,7 +165,7 @@ def shared(settings: dict[str, Any]) -> dict[str, Any]:
     """Those settings, flat, that all processes of a run must have in common."""
     return {
         key: value
-        for key, value in flat(settings).items()
+        for key, value in metrics.flat(settings).items()
         if not key.startswith("distributed.") and key not in ("data.dir", "data.workers")
     }
 
@@ -143,12 +178,17 @@ def check_unchanged(
     may_change: keys, or the beginnings of keys up to a dot. what: names the thing compared.
     Raises UserError with all other differences.
     """
-    old, new = flat(before), flat(now)
+    old, new = metrics.flat(before), metrics.flat(now)
     lines = {
         key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted(old | new)
         if old.get(key) != new.get(key) and key not in FREE_KEYS
     }
+    if "task" in lines:
+        raise UserError(
+            f"This workdir holds a run of the task {old.get('task')}, not of {new.get('task')}.\n"
+            "  change:   --workdir, to another folder"
+        )
     refused = [key for key in lines if not any(f"{key}.".startswith(f"{name}.") for name in may_change)]
     if refused:
         keys = ", ".join(repr(key) for key in (*may_change, *refused))
@@ -159,11 +199,3 @@ def check_unchanged(
             + f'\n            --config.may_change="({keys},)", to go on with that run and the new value'
         )
     return list(lines.values())
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> one, with keys such as 'optim.lr'."""
-    found = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found

@@ -15,6 +15,8 @@ from repre_jax.tasks import checks, views
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.repre import ReconstructionBranch
 
+# Keys of config.encoder that a forward pass depends on and shapes do not always tell apart.
+ARCHITECTURE = ("name", "flavour", "patch", "width", "depth", "heads", "window")
 DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
 FRAMEWORKS = {
     "byol": byol.build,
@@ -54,12 +56,13 @@ def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encod
 
 def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
     """Steps, learning rate and momentum for a data set of `records` training records."""
+    framework = config.get("framework", {})  # an evaluation has none
     return schedules.resolve(
         records=records,
         batch_size=config.batch_size,
         epochs=config.epochs,
         total_steps=config.total_steps,
-        accumulate=config.accumulate,
+        accumulate=config.get("accumulate", 1),
         warmup_epochs=config.optim.warmup_epochs,
         lr_per_256=config.optim.lr,
         lr_start=config.optim.lr_start,
@@ -67,8 +70,8 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
         shape=config.optim.schedule,
         weight_decay=config.optim.weight_decay,
         weight_decay_end=config.optim.weight_decay_end,
-        momentum_start=config.framework.get("momentum", 1.0),
-        momentum_end=config.framework.get("momentum_end", 1.0),
+        momentum_start=framework.get("momentum", 1.0),
+        momentum_end=framework.get("momentum_end", 1.0),
     )
 
 

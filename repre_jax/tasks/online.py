@@ -1,6 +1,6 @@
 """What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -14,9 +14,11 @@ from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
+from repre_jax.tasks.job import LeftOff
 from repre_jax.train.pretrain import Pretraining
 
-LeftOff = Callable[[], bool]  # asked before each batch
+INTERPOLATION = "bilinear"  # of test images; configs/knn.py has DINO's bicubic
+EXAMPLES = 8  # reconstructions that are drawn
 PIXEL_SIDE = 32  # raw-pixel features of larger images are shrunk to this
 
 
@@ -91,19 +93,26 @@ class Evaluation:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
         return self._vote(self._pixels, left_off)
 
-    def reconstruction(self, state: TrainState, left_off: LeftOff = never, examples: int = 8) -> Reconstructions:
-        """Over the whole test split, or without one as many training images as k-NN would test; to be asked only of a
-        method with a branch."""
+    def examples(self, state: TrainState, left_off: LeftOff = never) -> Reconstructions | None:
+        """Those of the first images alone; None when left off."""
+        try:
+            return self.reconstruction(state, left_off, EXAMPLES)
+        except _Interrupted:
+            return None
+
+    def reconstruction(self, state: TrainState, left_off: LeftOff = never, limit: int | None = None) -> Reconstructions:
+        """Over the test split, or without one as many training images as k-NN would test, at most `limit`; to be asked
+        only of a method with a branch."""
         errors, errors_mean, views, rebuilt = [], [], None, None
         train, test = self.dataset.train, self.dataset.test
-        chosen = (train, self.test_records) if test is None else (test, None)
+        chosen = (train, limit or self.test_records) if test is None else (test, limit)
         for images, labels in self._batches(*chosen, left_off):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
             counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
             errors.append(np.asarray(error)[counts])
             errors_mean.append(np.asarray(error_mean)[counts])
             if views is None:
-                views, rebuilt = np.asarray(pixels)[counts][:examples], np.asarray(output)[counts][:examples]
+                views, rebuilt = np.asarray(pixels)[counts][:EXAMPLES], np.asarray(output)[counts][:EXAMPLES]
         return Reconstructions(
             l1=float(np.concatenate(errors).mean()),
             l1_mean_colour=float(np.concatenate(errors_mean).mean()),
@@ -118,7 +127,8 @@ class Evaluation:
         test = features.extract(encode, self._batches(self.dataset.test, self.test_records, left_off), self.mesh)
         if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
             return None
-        return knn.accuracy(*train, *test, classes=self.dataset.classes, k=self.k)
+        (top1,) = knn.accuracy(*train, *test, classes=self.dataset.classes, ks=(self.k,), mesh=self.mesh).values()
+        return top1
 
     def _batches(self, source, limit: int | None, left_off: LeftOff = never) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Raises _Interrupted when it is to leave off."""
@@ -128,6 +138,7 @@ class Evaluation:
             fraction=self.crop_fraction,
             batch_size=self.batch_size,
             channels=self.channels,
+            interpolation=INTERPOLATION,
             limit=limit,
             host=jax.process_index(),
             hosts=jax.process_count(),

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from repre_jax.core import metrics, runtime
+from repre_jax.core import metrics, runtime, terminal
 from repre_jax.core.checkpoint import Checkpoints, Keep
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
-from repre_jax.report import console
-from repre_jax.tasks import history, setup
+from repre_jax.report import console, trackers
+from repre_jax.report.live import LivePage
+from repre_jax.tasks import history
+from repre_jax.tasks.job import Training
 from repre_jax.tasks.watch import Watch
 from repre_jax.train import loop
 from repre_jax.train.signals import StopRequest
 
-MEASURES = ("knn_top1", "effective_rank")  # the online measure: the first with labels, the second without
+MEASURES = ("knn_top1", "effective_rank", "top1")  # in pre-training with labels and without; of a classifier
 
 
 class Recorder:
@@ -29,7 +30,7 @@ class Recorder:
     def __init__(
         self,
         config: ConfigDict,
-        job: setup.Job,
+        job: Training,
         workdir: Path,
         past: history.History,
         seconds: Callable[[], float],
@@ -40,17 +41,22 @@ class Recorder:
         self.stop, self.total = stop, job.plan.total_steps
         keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
         self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
-        self.measuring = loop.evenly(config.knn.times, self.total)
+        self.measuring = job.measuring
         self.unreadable = Unreadable(
-            job.dataset.train, config.data.channels, config.data.max_unreadable, tqdm.write, past.unreadable
+            job.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
         )
         self._writer = metrics.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
-        self._watch = Watch(job.method.framework.collapse, config.collapse_patience, config.stop_after_skipped, skipped)
+        self._page = LivePage(workdir, write=runtime.is_main())
+        self._trackers = trackers.start(workdir, past.step, history.plain(config)) if runtime.is_main() else []
+        self._watch = Watch(job.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
-        self._record = {"config": history.plain(config), "data": job.dataset.identity()}
+        pixels = {name: list(values) for name, values in job.pixels.items()}
+        self._record = {"config": history.plain(config), "data": job.dataset.identity(), "pixels": pixels}
+        self._record |= {"weights": job.weights} if job.weights else {}
         self._seconds, self._batch_size = seconds, config.batch_size
         measured = [value for value in self.checkpoints.measures().values() if value is not None]
         self._best = max(measured, default=-math.inf)
+        self._finished = past.step == self.total
 
     def to_be_measured(self, step: int) -> bool:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
@@ -61,17 +67,22 @@ class Recorder:
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
         values = {"unreadable": float(len(self.unreadable))} | values
+        known = self._writer.last if self._writer.last.get("step") == step else {}
         try:
+            for tracker in self._trackers:  # first: of a line too many the next start has TensorBoard forget
+                tracker.write(step, {name: value for name, value in values.items() if name not in known})
             self._writer.write(step, values)
         except OSError as error:  # as on a full disk; the state may still find room
-            self.stop.error = UserError(f"metrics.jsonl cannot be written: {error.strerror}.")
-        tqdm.write(console.progress_line(step, self.total, values, batch_size=self._batch_size))
+            self.stop.error = UserError(f"The log cannot be written: {error.strerror}.")
+        terminal.say(console.progress_line(step, self.total, values, batch_size=self._batch_size))
         skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step)
         for warning in filter(None, (skipped, self._watch.collapsed(values))):
-            tqdm.write(warning)
+            terminal.warn(warning)
+        self._page.follow()
 
     def after(self, step: int, state: TrainState, values: loop.Values) -> None:
         """Saves when it is time or the measure is the best so far; asks for the end when a write has failed."""
+        self._finished = step == self.total
         measure = _measure(values)
         if step in self._saving or (self.checkpoints.keep.best and measure is not None and measure > self._best):
             self.save(step, state, measure)
@@ -93,6 +104,10 @@ class Recorder:
     def close(self) -> None:
         """Waits for the last checkpoint."""
         self.checkpoints.close()
+        for tracker in self._trackers:
+            tracker.close(self._finished)
+        if not self._finished:  # else it is written when there are results
+            self._page.write(stopped=True)
 
 
 def _measure(values: Mapping[str, Any]) -> float | None:

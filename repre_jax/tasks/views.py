@@ -64,14 +64,19 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
     )
 
 
+def check_interpolation(name: str, given: str) -> None:
+    """Raises UserError for an unknown one. name: of the key."""
+    if given not in ENLARGE:
+        raise UserError(f"Unknown {name} {given!r}.\n  expected: {' or '.join(ENLARGE)}")
+
+
 def build_train_view(config: ConfigDict) -> TrainView:
     """The host's half: decode, random resized crops."""
     augment = config.augment
     checks.span("augment.crop_scale", augment.crop_scale, 1)
     checks.span("augment.crop_ratio", augment.crop_ratio, 100)
     checks.span("augment.local_scale", augment.local_scale, 1)
-    if augment.interpolation not in ENLARGE:
-        raise UserError(f"Unknown augment.interpolation {augment.interpolation!r}.\n  expected: {' or '.join(ENLARGE)}")
+    check_interpolation("augment.interpolation", augment.interpolation)
 
     def crops(count: int, size: tuple[int, int], scale: Sequence[float]) -> RandomCrops:
         return RandomCrops(count, size, tuple(scale), tuple(augment.crop_ratio), augment.interpolation)

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from repre_jax.core.errors import UserError
-from repre_jax.frameworks.base import Collapse
+from repre_jax.frameworks.base import NARROW, Collapse
 
-NARROW = 0.1  # of the spread that embeddings would have if they lay evenly on the sphere
 REMEDIES = (
     "wait, if the warm-up is not over or the queue is still new",
     "--config.optim.lr to half of it",
@@ -19,9 +18,9 @@ REMEDIES = (
 class Watch:
     """To be shown what each logging step measured, in order."""
 
-    def __init__(self, collapse: Collapse, patience: int, stop_after: int, skipped: int = 0):
-        """patience: logged steps in a row before a warning. stop_after: skipped steps in a row before the end.
-        skipped: steps that were skipped before this start."""
+    def __init__(self, collapse: Collapse | None, patience: int, stop_after: int, skipped: int = 0):
+        """collapse: what one looks like, None where there is none. patience: logged steps in a row before a warning.
+        stop_after: skipped steps in a row before the end. skipped: steps that were skipped before this start."""
         self.collapse, self.patience, self.stop_after = collapse, patience, stop_after
         self._at_value = self._narrow = 0
         self._skipped = skipped
@@ -29,7 +28,7 @@ class Watch:
     def collapsed(self, values: Mapping[str, float | None]) -> str | None:
         """What to say about a collapse; once for each time that one lasts `patience` logged steps."""
         loss, spread = values.get("contrastive"), values.get("embedding_std")
-        if loss is None or spread is None:
+        if self.collapse is None or loss is None or spread is None:
             return None
         at_value = abs(loss - self.collapse.value) <= self.collapse.tolerance
         narrow = spread < NARROW * values["embedding_std_uniform"]

@@ -58,7 +58,7 @@ def _lock(file: IO, folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"Another process is training in {folder}.\n  change:   wait for it or end it; or --workdir=..."
+            f"Another process is at work in {folder}.\n  change:   wait for it or end it; or --workdir=..."
         ) from None
     except OSError:
         pass  # a file system without locks

@@ -1,8 +1,23 @@
-"""Draws what a config's network sees.
+"""Draws what a person wants to see of a trained encoder, or of its input.
 
-  python -m repre_jax.tools.figures augmentations --config configs/moco_vit_s.py:digits [--records 6] [--out FILE]
+  python -m repre_jax.tools.figures KIND RUN               a pre-training run, its newest checkpoint
+  python -m repre_jax.tools.figures KIND FILE              an export, or any file of weights that evaluations take
+  python -m repre_jax.tools.figures attention RUN RUN      side by side
+  python -m repre_jax.tools.figures augmentations --config configs/moco_vit_s.py:digits
 
-The first records of the run's first batch, after all augmentations and before normalisation: what RePre rebuilds.
+kinds:
+  reconstructions  view, reconstruction, difference; of a run with a decoder
+  attention        a ViT's class token by head, a Swin's rollout, and the patches that hold 60 % of it
+  tsne             20 random classes of the test images on a plane; prints silhouette scores
+  neighbours       the nearest training images of some test images
+  pyramid          each hierarchy's features as colours
+  augmentations    the first records of the first batch, as the network sees them
+  all              every one of these that the encoder and the data allow
+
+Images are test images, chosen at random by --seed, or those at the paths behind --images. The figure goes to
+RUN/figures/KIND.png and KIND.pdf, of a file FILE to a folder beside it, FILE's name without its ending and with
+-figures, unless --out names a file. The keys are those of configs/figures.py: --config.branch=target,
+--config.step=4000, --config.data.name=folder:photos, --config.figures.block=3 ...
 """
 
 import argparse
@@ -10,41 +25,139 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
-from repre_jax.core import command_line
+from repre_jax.core import command_line, terminal
 from repre_jax.core.errors import UserError
-from repre_jax.data import loader
-from repre_jax.report import figures
-from repre_jax.tasks import setup
+from repre_jax.report import page
+from repre_jax.report.figures import sheet
+from repre_jax.tasks.figures import augmentations
+from repre_jax.tasks.figures.request import DRAW, Request
+
+CONFIG = "configs/figures.py"
+FOLDER = "figures"  # in the run's
+SUFFIXES = (".png", ".pdf")
+EXPECTED = "  expected: the flags that --help names, or --config.KEY=VALUE with keys of configs/figures.py"
+EXAMPLE = "python -m repre_jax.tools.figures attention runs/demo"
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("augmentations",))
-    parser.add_argument("--records", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("augmentations.png"), help="a .png or .pdf")
-    arguments, rest = parser.parse_known_args(argv)
-    return command_line.exit_status(lambda: _augmentations(arguments, rest), "Interrupted; nothing was drawn.")
-
-
-def _augmentations(arguments: argparse.Namespace, config_flags: Sequence[str]) -> None:
-    out = arguments.out
-    config, _ = command_line.parse(["main.py", *config_flags])
-    if arguments.records < 1:
-        raise UserError(f"--records is {arguments.records}.\n  expected: at least 1")
-    if out.suffix not in (".png", ".pdf") or not out.absolute().parent.is_dir():
-        raise UserError(f"--out is {out}.\n  expected: a .png or .pdf in a folder that exists")
-    setup.check(config)
-    job = setup.build(config)
-    batches = loader.train_batches(
-        job.dataset.train, job.train_view, batch_size=arguments.records, start_step=0, workers=0
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    pixels = jax.jit(job.method.augment)(jax.random.PRNGKey(config.seed), 0, next(batches))
-    figures.augmentations(out, np.asarray(pixels.views), None if pixels.local is None else np.asarray(pixels.local))
-    print(f"Drawn: {out}")
+    parser.add_argument("kind", choices=(*DRAW, "all"), metavar="KIND", help="one of those above")
+    parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
+    parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
+    parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
+    parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
+    parser.add_argument("--records", type=int, help="how many images; default 6")
+    parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for augmentations; else {CONFIG}")
+    parser.add_argument("--quiet", action="store_true", help="leave out what is said on the way")
+    arguments, rest = parser.parse_known_intermixed_args(argv)
+
+    def run() -> None:
+        _run(arguments, rest)
+        if arguments.of and arguments.out is None:
+            _renew_page(arguments.of[0].expanduser().absolute())
+
+    return command_line.exit_status(run, "Interrupted; what was not named was not drawn.", quiet=arguments.quiet)
+
+
+def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
+    config = _config(arguments, flags)
+    _check_out(arguments)
+    if config.task == "pretrain":
+        config.seed = config.seed if arguments.seed is None else arguments.seed
+        records = 6 if arguments.records is None else arguments.records
+        figure = augmentations.draw(config, records, f"{config.framework.name}, {config.data.name}")
+        _save(figure, _paths(arguments, "augmentations"))
+        return
+    request = Request(config, [path.expanduser() for path in arguments.of], arguments.images, arguments.seed)
+    if arguments.kind != "all":
+        _save(request.one(arguments.kind), _paths(arguments, arguments.kind))
+        return
+    drawn = 0
+    for kind, figure in request.every():
+        if isinstance(figure, UserError):
+            print(f"Left out, {kind}: {figure}")
+        else:
+            _save(figure, _paths(arguments, kind))
+            drawn += 1
+    if not drawn:
+        raise UserError("Nothing could be drawn.")
+
+
+def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
+    """Of the figures; of pre-training where its augmentations are drawn without a run."""
+    alone = arguments.kind == "augmentations" and not arguments.of
+    file = arguments.config or (None if alone else CONFIG)
+    for flag in flags:
+        name = flag.lstrip("-").split("=")[0]
+        if flag.startswith("-") and not name.startswith("config."):
+            hint = f"  change:   --config.{name}\n" if name in ("branch", "step", "feature", "block") else ""
+            raise UserError(f"Unexpected argument {flag!r}.\n{hint.replace('block', 'figures.block')}{EXPECTED}")
+    config, _ = command_line.parse(["figures", *([f"--config={file}"] if file else []), *flags])
+    wanted = "pretrain" if alone else "figures"
+    if config.get("task") != wanted:
+        raise UserError(
+            f"The config's task is {config.get('task')!r}.\n  expected: {wanted!r}\n"
+            f"  change:   --config; a pre-training one goes with augmentations alone, without RUN"
+        )
+    if not alone and not arguments.of:
+        raise UserError(f"Which run, or file of weights?\n  expected: one, as in  {EXAMPLE}")
+    if alone and arguments.images:
+        raise UserError("Augmentations are those of training images.\n  change:   leave --images out")
+    if arguments.records is not None and arguments.records < 1:
+        raise UserError(f"--records is {arguments.records}.\n  expected: at least 1")
+    if not alone:
+        config.seed = config.seed if arguments.seed is None else arguments.seed
+        config.figures.records = config.figures.records if arguments.records is None else arguments.records
+    return config
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    out = arguments.out
+    if out is not None and (out.suffix not in SUFFIXES or not out.absolute().parent.is_dir()):
+        raise UserError(f"--out is {out}.\n  expected: a .png or .pdf in a folder that exists")
+    if out is not None and arguments.kind == "all":
+        raise UserError("--out names one file, and all is several.\n  change:   leave it out, or name one kind")
+    for source in arguments.of:
+        if not source.expanduser().exists():
+            raise UserError(f"{source} does not exist.\n  expected: the workdir of a run, or a file of weights")
+
+
+def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
+    """Where the figure goes."""
+    if arguments.out is not None:
+        return [arguments.out]
+    if not arguments.of:
+        return [Path(kind + suffix) for suffix in SUFFIXES]
+    first, *others = (path.expanduser().absolute() for path in arguments.of)
+    folder = first.with_name(f"{first.stem}-{FOLDER}") if first.is_file() else first / FOLDER
+    name = "-".join([kind, *(f"and-{path.stem if path.is_file() else path.name}" for path in others)])
+    return [folder / (name + suffix) for suffix in SUFFIXES]
+
+
+def _renew_page(run: Path) -> None:
+    """The page of a run, with the new figures."""
+    if not (run / "checkpoints").is_dir():
+        return
+    try:
+        print(f"Report: {page.write(run)}", flush=True)
+    except OSError as error:
+        terminal.warn(f"Warning: {run / page.NAME} cannot be written: {error.strerror}.")
+
+
+def _save(figure: Figure, paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            sheet.save(figure, path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.\n  change:   --out=FILE.png") from None
+        print(f"Drawn: {path}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from repre_jax.core import command_line, manifest, metrics
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
-from repre_jax.tasks import history
 
 SCALARS = 2  # parts of no more numbers are counters and the key
 
@@ -61,7 +60,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
             raise UserError(f"Checkpoint {step} is damaged: {fault}.\n  change:   --step to another one")
         print(f"\nCheckpoint {step}:")
         print(console.table(_contents(checkpoints.shapes(step), checkpoints.record(step))))
-        config = history.flat(checkpoints.record(step)["config"])
+        config = metrics.flat(checkpoints.record(step)["config"])
         print(f"\nIts config:\n{console.table([(key, str(value)) for key, value in config.items()])}")
     starts = metrics.read_metrics(run / "starts.jsonl")
     if starts:

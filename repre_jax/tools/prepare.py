@@ -29,9 +29,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 from tensorflow_datasets.core import shuffle
-from tqdm import tqdm
 
-from repre_jax.core import command_line
+from repre_jax.core import command_line, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet, sources
 from repre_jax.tasks import views
@@ -54,10 +53,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
+    parser.add_argument("--quiet", action="store_true", help="say only what went wrong, and the result")
     arguments = parser.parse_args(argv)
     crops.set_up_process()
     return command_line.exit_status(
-        lambda: _run(arguments), "Interrupted; nothing was written. The same command begins anew."
+        lambda: _run(arguments),
+        "Interrupted; nothing was written. The same command begins anew.",
+        quiet=arguments.quiet,
     )
 
 
@@ -69,11 +71,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
-    print(f"Listing the images in {arguments.origin}; in an archive that takes a while.", flush=True)
+    terminal.say(f"Listing the images in {arguments.origin}; in an archive that takes a while.")
     found = imagenet.find(arguments.origin)
     missing = found.missing()
     for split, place in found.places.items():
-        print(f"  {split:<11} {len(found.entries.get(split, ())):>9,} images in {place}")
+        terminal.say(f"  {split:<11} {len(found.entries.get(split, ())):>9,} images in {place}")
     if not found.entries.get("train") or (missing and not arguments.partial):
         lines = "".join(f"\n  missing:  {line}" for line in missing)
         raise UserError(
@@ -95,7 +97,7 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     found = folder.scan(arguments.origin)
     labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
-        print(f"  {split:<11} {len(images):>9,} images, {labelled}")
+        terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
     statistics = _Statistics(arguments.channels)
     reader = _Reader(statistics.stored, skip=arguments.skip_unreadable)
     kind = types.new_class(
@@ -104,7 +106,7 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     builder = kind(found, arguments.channels, reader, statistics.result, **_place(root))
     _write(builder, sum(images.size() for images in found.splits.values()), reader)
     for key, values in statistics.result().items():
-        print(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
+        terminal.say(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
     channels = {} if arguments.channels == views.RGB else {"data.channels": arguments.channels}
     return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
 
@@ -156,7 +158,7 @@ class _Reader:
         waiting: deque = deque()
         before = len(self.unreadable)
         rest = iter(range(len(images)))
-        with ThreadPoolExecutor(THREADS) as pool, _progress(split, len(images)) as bar:
+        with ThreadPoolExecutor(THREADS) as pool, terminal.bar(len(images), f"  {split}") as bar:
             while True:
                 waiting.extend(pool.submit(self._read, split, images, i) for i in islice(rest, AHEAD - len(waiting)))
                 if not waiting:
@@ -167,7 +169,7 @@ class _Reader:
                     self.unreadable.append(record)
                 else:
                     yield record
-        tqdm.write(f"  {split}: all are read; now they are shuffled and written.", file=sys.stderr)
+        terminal.say(f"  {split}: all are read; now they are shuffled and written.")
         if len(self.unreadable) - before == len(images):
             raise UserError(f"None of the {len(images):,} files of {split} is a readable image; nothing was written.")
         if self.unreadable and not self.skip:
@@ -185,11 +187,6 @@ class _Reader:
             return record | {"image": self.convert(record["image"], split)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
             return f"{name}: {str(error).splitlines()[0]}"
-
-
-def _progress(split: str, total: int) -> tqdm:
-    """A bar; in a file a line every half a minute."""
-    return tqdm(total=total, desc=f"  {split}", unit=" images", mininterval=0.1 if sys.stderr.isatty() else 30)
 
 
 def _place(root: Path) -> dict[str, Any]:
@@ -234,13 +231,15 @@ def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> N
     if (place / "dataset_info.json").exists():
         raise UserError(f"{place} is there already.\n  change:   delete it first, or --data-dir or --name")
     for left in place.parent.glob(f"incomplete.*_{place.name}"):
-        print(f"  Removing what an interrupted start left: {left}")
+        terminal.say(f"  Removing what an interrupted start left: {left}")
         shutil.rmtree(left)
     written = int(size * (1 + SPARE))
     needed = written + (written if size > IN_MEMORY else 0)
     free = shutil.disk_usage(place.parent).free
-    print(f"  disk        {_gigabytes(written)} to be written to {place}; {_gigabytes(needed)} while it is shuffled,")
-    print(f"              {_gigabytes(free)} are free", flush=True)
+    terminal.say(
+        f"  disk        {_gigabytes(written)} to be written to {place}; {_gigabytes(needed)} while it is shuffled,\n"
+        f"              {_gigabytes(free)} are free"
+    )
     if needed > free:
         raise UserError(
             f"The disk is too small: {_gigabytes(needed)} are needed.\n  change:   --data-dir=DIR on another"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
+from repre_jax.core import runtime, terminal
 from repre_jax.train.signals import StopRequest
 from repre_jax.train.watchdog import Watchdog
 
@@ -64,7 +64,8 @@ def fit(
     clock, step = _Clock(), start_step
     previous = metrics = None
     ending = stop.agreed()
-    with _bar(start_step * batch_size, total_steps * batch_size) as bar:
+    images = {"total": total_steps * batch_size, "done": start_step * batch_size}
+    with terminal.bar(what="training", shown=runtime.is_main(), in_log=False, **images) as bar:
         while step < total_steps and not ending and stop.error is None:
             watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:
@@ -103,12 +104,6 @@ def fit(
             after(step, state, values)
             clock.start += time.perf_counter() - paused
     return state, step
-
-
-def _bar(start: int, total: int) -> tqdm:
-    """In images. None in a log file, where the logged lines carry the remaining time; one for all processes."""
-    off = None if jax.process_index() == 0 else True
-    return tqdm(total=total, initial=start, unit=" images", unit_scale=True, dynamic_ncols=True, disable=off)
 
 
 def _next(batches: Iterator[Any], stop: StopRequest, clock: "_Clock") -> Any | None:

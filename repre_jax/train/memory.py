@@ -21,34 +21,41 @@ def explained(**settings: Any) -> Iterator[None]:
 
 
 def explain(
-    error: Exception, *, batch_size: int, devices: int, accumulate: int, remat: bool, shard_state: bool
+    error: Exception,
+    *,
+    batch_size: int,
+    devices: int,
+    accumulate: int | None = None,
+    remat: bool = True,
+    shard_state: bool | None = None,
 ) -> UserError:
     """How much each device had to do, and what would make it less, what costs least first.
 
-    batch_size: over all devices. The rest are the config's settings.
+    batch_size: over all devices. The rest are the config's settings, those that an evaluation has not left out.
     """
+    trains, accumulate = accumulate is not None, accumulate or 1
     share = batch_size // devices
     images = f"{share:,} images a step" + (f", {share // accumulate:,} at once" if accumulate > 1 else "")
     finer = [n for n in range(2 * accumulate, batch_size // 2 + 1, accumulate) if batch_size % (devices * n) == 0]
     smaller = batch_size // 2 // (devices * accumulate) * devices * accumulate
     changes = []
-    if finer:
+    if trains and finer:
         changes.append(
             f"--config.accumulate={finer[0]} ({share // finer[0]:,} images a device at once; "
             "the table at the start says what negatives and BatchNorm then see)"
         )
     if not remat:
         changes.append("--config.encoder.remat=True (each block is computed twice)")
-    if devices > 1 and not shard_state:
+    if devices > 1 and shard_state is False:
         changes.append(
             f"--config.shard_state=True (parameters, target and optimiser state split over {devices} devices)"
         )
-    if smaller >= 2 * accumulate:
+    if smaller >= (2 * accumulate if trains else 1):
         changes.append(f"--config.batch_size={smaller} ({smaller // devices:,} images a device)")
     lines = "\n".join(f"            {number}. {change}" for number, change in enumerate(changes, start=1))
     whose = f"Each of {devices} devices" if devices > 1 else "The device"
     return UserError(
         f"A device ran out of memory. {whose} had {images}, of a batch_size of {batch_size:,}.\n"
-        f"  given:    {str(error).strip().splitlines()[0]}\n"
-        f"  change:   in this order\n{lines}"
+        f"  given:    {str(error).strip().splitlines()[0]}"
+        + (f"\n  change:   in this order\n{lines}" if changes else "")
     )

@@ -21,7 +21,7 @@ from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
 from repre_jax.frameworks.base import Framework
 from repre_jax.losses import balance
-from repre_jax.train import parts
+from repre_jax.train import parts, skipping
 from repre_jax.train.parts import Gradients
 from repre_jax.train.repre import ReconstructionBranch
 
@@ -30,7 +30,6 @@ Metrics = dict[str, jax.Array]
 
 AUGMENT, DROP_PATH, LOCAL_DROP_PATH = 0, 1, 2  # a step's key is folded with one constant per use
 PARTS = 2**31  # where a batch is computed in parts, part a's base key is folded with PARTS + a, which no step comes to
-SKIPPED = ("skipped", "skipped_in_a_row", "first_bad_step")  # of TrainState, logged
 
 
 @dataclass(frozen=True)
@@ -88,18 +87,8 @@ class Pretraining:
         """
         optim.check_rules(params, self.rules)
         target = {name: params[name] for name in ("encoder", "projector")} if self.framework.target == "ema" else {}
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(
-            step=zero,
-            rng=key,
-            params=params,
-            target=target,
-            opt_state=self.optimizer.init(params),
-            extra=self.framework.init_extra(jax.random.fold_in(key, 0)),
-            skipped=zero,
-            skipped_in_a_row=zero,
-            first_bad_step=zero,
-        )
+        extra = self.framework.init_extra(jax.random.fold_in(key, 0))
+        return TrainState.begin(key, params, self.optimizer.init(params), target, extra)
 
     def init_state(self, key: jax.Array, image_shape: tuple[int, int, int]) -> TrainState:
         """A fresh state for views of `image_shape` (H, W, C). To be jitted."""
@@ -199,26 +188,14 @@ class Pretraining:
         metrics["gradient_norm"] = optax.tree.norm(grads)
         finite = jnp.isfinite(jnp.stack([metrics["loss"], metrics["gradient_norm"], optax.tree.norm(updates)])).all()
         momentum = self.momentum(state.step + self.framework.ema_lead)
-        moved = {name: params[name] for name in state.target}
-        target_params = optax.incremental_update(moved, state.target, 1 - momentum)
-
-        new = (params, target_params, opt_state, extra)
-        old = (state.params, state.target, state.opt_state, state.extra)
-        params, target_params, opt_state, extra = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
-        new_state = TrainState(
-            step=state.step + 1,
-            rng=state.rng,
-            params=params,
-            target=target_params,
-            opt_state=opt_state,
-            extra=extra,
-            **_count_skipped(state, finite),
-        )
+        online = {name: params[name] for name in state.target}
+        target_params = optax.incremental_update(online, state.target, 1 - momentum)
+        moved = dataclasses.replace(state, params=params, target=target_params, opt_state=opt_state, extra=extra)
+        new_state = skipping.advance(state, moved, finite)
         metrics |= {name: jnp.float32(schedule(state.step)) for name, schedule in self.schedules.items()}
         if self.framework.target == "ema":
             metrics["momentum"] = jnp.float32(momentum)
-        metrics |= {name: jnp.float32(getattr(new_state, name)) for name in SKIPPED}
-        return new_state, metrics, grads
+        return new_state, metrics | skipping.counters(new_state), grads
 
     def augment(self, rng: jax.Array, step: jax.Array | int, batch: Views, rows: jax.Array | None = None) -> Pixels:
         """The device's half of the augmentation, as in the run with this base key after `step` finished steps.
@@ -237,13 +214,3 @@ class Pretraining:
 def _by_record(rows: jax.Array, views: jax.Array) -> jax.Array:
     """[N, D], batch-major -> [B, V, D], for views [B, V, ...]."""
     return rows.reshape(*views.shape[:2], -1)
-
-
-def _count_skipped(state: TrainState, finite: jax.Array) -> dict[str, jax.Array]:
-    bad = (~finite).astype(jnp.int32)
-    first_of_row = jnp.logical_and(bad, state.skipped_in_a_row == 0)
-    return {
-        "skipped": state.skipped + bad,
-        "skipped_in_a_row": (state.skipped_in_a_row + 1) * bad,
-        "first_bad_step": jnp.where(first_of_row, state.step + 1, state.first_bad_step),
-    }

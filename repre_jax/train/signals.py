@@ -56,7 +56,8 @@ class StopRequest:
         if self.signal is None:
             self.signal = number
             again = "Ctrl-C again" if number == signal.SIGINT else "Ctrl-C twice"
-            _tell(f"{signal.Signals(number).name}: saving after this step. {again} ends at once, without saving.")
+            name = signal.Signals(number).name
+            _tell(f"{name}: what is done is saved after this step. {again} ends at once, without saving.")
 
 
 def _end_at_once() -> None:

@@ -1,0 +1,93 @@
+"""What is shown while a command works: lines, and progress bars, which in a log file are a line now and then.
+
+Results, warnings and errors are shown always, what is said here is left out by --quiet.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Self
+
+from tqdm import tqdm
+
+LOG_EVERY = 30.0  # seconds between two lines of a bar in a log file
+_hushed: list[bool] = []  # as global as the terminal is
+
+
+@contextlib.contextmanager
+def quiet(on: bool) -> Iterator[None]:
+    """While entered, and if `on`: no bars, and nothing from say()."""
+    _hushed.append(on)
+    try:
+        yield
+    finally:
+        _hushed.pop()
+
+
+def hushed() -> bool:
+    """Whether --quiet was given."""
+    return any(_hushed)
+
+
+def say(text: str) -> None:
+    """Prints a line, above the bar if there is one, unless --quiet was given."""
+    if not hushed():
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Prints a line always; at once, for whoever follows a log file."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def bar(
+    total: int,
+    what: str,
+    *,
+    unit: str = " images",
+    done: int = 0,
+    leave: bool = True,
+    shown: bool = True,
+    in_log: bool = True,
+) -> "tqdm | Lines":
+    """Progress with the time left, to be entered and then told by update(). leave: the full bar, in the end.
+
+    shown: False for a bar that another process shows. in_log: False where lines of other origin tell as much.
+    """
+    on_terminal = sys.stderr.isatty()
+    if hushed() or not shown or not (on_terminal or in_log):
+        return tqdm(disable=True)
+    if on_terminal:
+        look = {"unit_scale": True, "dynamic_ncols": True, "leave": leave}
+        return tqdm(total=total, initial=done, desc=what, unit=unit, **look)
+    return Lines(total, what, unit, done)
+
+
+class Lines:
+    """A bar's stand-in for a log file: a line every LOG_EVERY seconds, and one at the end if there were others."""
+
+    def __init__(self, total: int, what: str, unit: str, done: int):
+        self.total, self.what, self.unit, self.n = total, what, unit, done
+        self._first, self._begun = done, time.monotonic()
+        self._said = self._begun
+
+    def update(self, count: int = 1) -> None:
+        self.n += count
+        if time.monotonic() - self._said >= LOG_EVERY and self.n < self.total:
+            self._say()
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        values = {"elapsed": self._said - self._begun, "initial": self._first, "prefix": self.what, "unit": self.unit}
+        form = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left"
+        line = tqdm.format_meter(self.n, self.total, unit_scale=True, bar_format=form, **values)
+        print(line, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self._said > self._begun and kind is None:
+            self._say()

@@ -1,0 +1,75 @@
+"""A part of the labels: as many records of each class, drawn once."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+from repre_jax.core import terminal
+from repre_jax.core.errors import UserError
+from repre_jax.data.folder import ImageFolder
+from repre_jax.data.loader import label_of
+
+
+@dataclass(frozen=True)
+class Subset(Sequence):
+    """Random access to the records of `source` that `numbers`, int64 [records], names, in that order."""
+
+    source: Sequence[Mapping]
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Mapping:
+        return self.source[int(self.numbers[index])]
+
+
+def balanced(source: Sequence[Mapping], share: float, draw: int) -> Sequence[Mapping]:
+    """`share` (above 0, up to 1) of the records of each class, rounded, at least one; in the order of the source.
+
+    draw: which of the possible choices; classes are drawn independently of each other. A share of 1 is the source.
+    Raises UserError when there are records without a label.
+    """
+    if share == 1:
+        return source
+    labels = labels_of(source)
+    if (missing := int((labels < 0).sum())) or not len(labels):
+        raise UserError(
+            f"data.labels is {share:g}, and {missing:,} of {len(labels):,} training records have no label.\n"
+            "  change:   leave data.labels out, or --config.data.name to a data set with labels"
+        )
+    chosen = []
+    for label in np.unique(labels):
+        records = np.flatnonzero(labels == label)
+        count = max(1, round(share * len(records)))
+        chosen.append(np.random.default_rng((draw, int(label))).choice(records, count, replace=False))
+    return Subset(source, np.sort(np.concatenate(chosen)))
+
+
+def labelled(source: Sequence[Mapping]) -> bool:
+    """Whether its first record has a label: ImageNet's 'test' has none."""
+    return source.labels is not None if isinstance(source, ImageFolder) else label_of(source[0]) >= 0
+
+
+def labels_of(source: Sequence[Mapping]) -> np.ndarray:
+    """The classes of all records, int32 [records], -1 without one. Each record is read, but no image decoded."""
+    if isinstance(source, ImageFolder):
+        return np.asarray(source.labels or np.full(len(source), -1), np.int32)
+    labels = grain.MapDataset.range(len(source)).map(lambda number: label_of(source[number]))
+    threads = grain.ReadOptions(num_threads=min(16, os.cpu_count() or 1), prefetch_buffer_size=256)
+    found = np.empty(len(source), np.int32)
+    with terminal.bar(len(source), "reading labels", unit=" records", leave=False) as bar:
+        for number, label in enumerate(labels.to_iter_dataset(threads)):
+            found[number] = label
+            bar.update()
+    return found
+
+
+def hold_out(source: Sequence[Mapping], share: float, seed: int) -> tuple[Subset, Subset]:
+    """(what is trained on, what is held out of it): `share` of the records, drawn at random, at least one of each."""
+    order = np.random.default_rng(seed).permutation(len(source))
+    held = min(max(1, round(share * len(source))), len(source) - 1)
+    return Subset(source, np.sort(order[held:])), Subset(source, np.sort(order[:held]))

@@ -1,0 +1,174 @@
+"""Features of a split in files, so that a long extraction goes on where it was left off.
+
+features.npy   float32 [records, D], of which the first `rows` are features: unreadable records leave none
+labels.npy     int32 [records]
+progress.json  what they were made from, how many batches and rows are whole, and these rows' checksums
+"""
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from jax.sharding import Mesh
+
+from repre_jax.core import metrics, runtime, terminal
+from repre_jax.core.errors import UserError
+from repre_jax.evaluation import features
+
+SAVE_EVERY = 30.0  # seconds, so much of the work is lost at most
+BLOCK = 65_536  # rows that are checked at once
+FILES = ("features.npy", "labels.npy")
+PROGRESS = "progress.json"
+
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+class Interrupted(Exception):
+    """An extraction was left off; what it had found is on the disk. The text says how far it came."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """features: float32 [rows, D], labels: int32 [rows], in files, in the order of the split; unreadable: records
+    without a row; seconds_before: that earlier starts spent on it, as process 0 knows."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    unreadable: int
+    seconds_before: float
+
+
+@dataclass
+class _Progress:
+    made_from: dict[str, Any]
+    batches: int = 0
+    rows: int = 0
+    checksums: tuple[int, int] = (0, 0)  # CRC-32 of the rows of each file
+    seconds: float = 0.0
+
+
+def stored(
+    folder: Path,
+    made_from: dict[str, Any],
+    encode: Callable,
+    batches_from: Callable[[int], Batches],
+    *,
+    records: int,
+    batch_size: int,
+    width: int,
+    mesh: Mesh,
+    left_off: Callable[[], bool],
+) -> Split:
+    """As features.extract, by way of files in `folder`, which all processes share and process 0 writes.
+
+    made_from:    JSON; files that were made from something else, or are damaged, are made anew.
+    batches_from: the batches from a number on, `batch_size` of `records` records each, the last one perhaps fewer.
+    encode:       uint8 [B, H, W, C], all rows -> [B, width], in every process.
+    left_off:     asked before each batch; the same in every process.
+
+    Raises Interrupted when it is left off, and UserError when a feature is not finite.
+    """
+    made_from = json.loads(json.dumps(made_from))  # as it is read back
+    kept = _Store(folder, _Progress(made_from), records, width) if runtime.is_main() else None
+    start = runtime.largest(kept.progress.batches if kept else 0)
+    done = min(start * batch_size, records)
+    with terminal.bar(records, folder.name, done=done, shown=runtime.is_main()) as bar:
+        for images, known in batches_from(start):
+            if left_off():
+                if kept:
+                    kept.save()
+                raise Interrupted(f"{done:,} of {records:,} {folder.name} images")
+            found, labels = features.of_batch(encode, images, known, mesh)
+            if not np.isfinite(found).all():
+                raise UserError(f"The encoder's features of {folder.name} images are not finite numbers.")
+            if kept:
+                kept.append(found, labels)
+            bar.update(min(batch_size, records - done))
+            done = min(done + batch_size, records)
+    if kept:
+        kept.close()
+    rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote
+    arrays = (np.load(folder / name, mmap_mode="r")[:rows] for name in FILES)
+    return Split(*arrays, records - rows, kept.seconds_before if kept else 0.0)
+
+
+class _Store:
+    """The files while they are written."""
+
+    def __init__(self, folder: Path, fresh: _Progress, records: int, width: int):
+        self.folder = folder
+        shapes = ((records, width), np.float32), ((records,), np.int32)
+        fault, self.progress = _look(folder, fresh, shapes)
+        if fault:
+            if folder.exists():
+                terminal.say(f"The features in {folder} are made anew: {fault}.")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / PROGRESS).unlink(missing_ok=True)
+            for name, (shape, dtype) in zip(FILES, shapes, strict=True):  # what is not written yet takes no room
+                np.lib.format.open_memmap(folder / name, "w+", dtype, shape)
+        self._files = [self._open(folder / name) for name in FILES]
+        self._begun = self._saved = time.monotonic()
+        self.seconds_before = self.progress.seconds
+
+    def _open(self, path: Path) -> BinaryIO:
+        """At the next row. Not by memory map: a disk that is full would end the process without a word."""
+        array = np.load(path, mmap_mode="r")
+        file = path.open("r+b")
+        file.seek(array.offset + self.progress.rows * array[:1].nbytes)
+        return file
+
+    def append(self, *rows: np.ndarray) -> None:
+        """Features and labels of one more batch."""
+        arrays = [np.ascontiguousarray(some) for some in rows]
+        for file, array in zip(self._files, arrays, strict=True):
+            file.write(array.data)
+        self.progress.checksums = tuple(map(zlib.crc32, arrays, self.progress.checksums))
+        self.progress.rows += len(arrays[0])
+        self.progress.batches += 1
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Data first: what progress.json speaks of is there."""
+        for file in self._files:
+            metrics.to_disk(file)
+        self._saved = time.monotonic()
+        self.progress.seconds = self.seconds_before + self._saved - self._begun
+        metrics.write_json(self.folder / PROGRESS, asdict(self.progress))
+
+    def close(self) -> None:
+        self.save()
+        for file in self._files:
+            file.close()
+
+
+def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _Progress]:
+    """Why the files cannot be used, and what to go on from."""
+    written = metrics.read_json(folder / PROGRESS, tuple(asdict(fresh)))
+    if written is None:
+        return "nothing there is whole", fresh
+    before = _Progress(**written)
+    others = {
+        key for key in fresh.made_from | before.made_from if fresh.made_from.get(key) != before.made_from.get(key)
+    }
+    if others:
+        return f"they are of another {', '.join(sorted(others))}", fresh
+    try:
+        arrays = [np.load(folder / name, mmap_mode="r") for name in FILES]
+        whole = [(array.shape, array.dtype) for array in arrays] == list(shapes)
+        whole = whole and tuple(_checksum(array[: before.rows]) for array in arrays) == tuple(before.checksums)
+    except (OSError, ValueError, EOFError):
+        whole = False
+    return (None, before) if whole else ("they are damaged", fresh)
+
+
+def _checksum(rows: np.ndarray) -> int:
+    found = 0
+    for start in range(0, len(rows), BLOCK):
+        found = zlib.crc32(np.ascontiguousarray(rows[start : start + BLOCK]), found)
+    return found

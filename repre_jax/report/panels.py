@@ -1,0 +1,143 @@
+"""Which curves a report has, in which order, and what they are called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repre_jax.frameworks.base import NARROW
+from repre_jax.report.curves import Line, Panel
+from repre_jax.report.run import Run, Series, number
+
+
+@dataclass(frozen=True)
+class Group:
+    """Metrics that are drawn in one panel, each with its label."""
+
+    title: str
+    labels: Mapping[str, str]
+    percent: bool = False
+    log: bool = False
+
+
+MAIN = (
+    Group("Loss", {"loss": "total"}),
+    Group("Contrastive loss", {"contrastive": "contrastive"}),
+    Group("Reconstruction loss, L1", {"reconstruction": "reconstruction"}, log=True),
+    Group(
+        "Weights of the two losses",
+        {"weight_contrastive": "of contrastive", "weight_reconstruction": "of reconstruction"},
+        log=True,
+    ),
+    Group("k-NN top-1", {"knn_top1": "trained encoder"}, percent=True),
+    Group("Effective rank of the features", {"effective_rank": "trained encoder"}),
+    Group(
+        "Top-1", {"top1": "test", "train_top1": "training batch", "held_out_top1": "held-out training"}, percent=True
+    ),
+    Group("Learning rate", {"lr": "learning rate"}),
+    Group("Gradient norm", {"gradient_norm": "gradient norm"}, log=True),
+    Group(
+        "Standard deviation of the embeddings",
+        {"embedding_std": "embeddings", "embedding_std_uniform": "even spread, 1/\u221ad"},
+    ),
+    Group("Images per second", {"images_per_second": "images/s"}),
+    Group("Share of the time waiting for data", {"wait_share": "waiting"}, percent=True),
+)
+OTHERS = {  # what else is known by name; a metric that is not is titled by its own
+    "momentum": "Momentum of the target",
+    "weight_decay": "Weight decay",
+    "teacher_temperature": "Temperature of the teacher",
+    "teacher_entropy": "Entropy of the teacher",
+    "skipped": "Skipped steps",
+    "skipped_in_a_row": "Skipped steps in a row",
+    "first_bad_step": "First step of the last skipped row",
+    "unreadable": "Unreadable records",
+}
+ALONE = {  # titles of those that share a panel, where each has its own
+    "weight_contrastive": "Weight of the contrastive loss",
+    "weight_reconstruction": "Weight of the reconstruction loss",
+    "train_top1": "Top-1 of the training batch",
+    "held_out_top1": "Top-1, held-out training images",
+    "embedding_std_uniform": "Even spread of the embeddings, 1/\u221ad",
+}
+
+
+def of_run(run: Run) -> tuple[list[Panel], list[Panel]]:
+    """The main panels and, each metric for itself, all others. Metrics without a finite value have none."""
+    there = {name: series for name, series in run.series.items() if series.newest}
+    marks = run.interruptions()
+    main = [
+        Panel(group.title, _lines(group, run, there), group.percent, group.log, marks)
+        for group in MAIN
+        if any(name in there for name in group.labels)
+    ]
+    shown = {name for group in MAIN for name in group.labels}
+    others = [
+        Panel(group.title, _lines(group, run, there), marks=marks)
+        for name in sorted(there.keys() - shown, key=_order)
+        for group in [_alone(name)]
+    ]
+    return main, others
+
+
+def of_runs(runs: Sequence[Run], run_names: Sequence[str], images: bool) -> list[Panel]:
+    """A panel a metric, with a line for each run that has it. images: x is images seen instead of steps, for which each
+    run's batch size must be known."""
+    there = {name for run in runs for name, series in run.series.items() if series.newest}
+    known = [name for group in MAIN for name in group.labels]
+    names = [name for name in known if name in there] + sorted(there - set(known), key=_order)
+    panels = []
+    for name in names:
+        group, lines = _alone(name), []
+        for look, (run, label) in enumerate(zip(runs, run_names, strict=True)):
+            if (series := run.series.get(name)) and series.newest:
+                x = series.x * (number(run.config.get("batch_size")) if images else 1)
+                lines.append(Line(f"curve-{name}-{look + 1}", label, x, series.y, look))
+        panels.append(Panel(group.title, lines, group.percent, group.log))
+    return panels
+
+
+def without_value(run: Run) -> list[str]:
+    """Metrics that were never finite."""
+    return [name for name, series in run.series.items() if not series.newest]
+
+
+def _lines(group: Group, run: Run, there: Mapping[str, Series]) -> list[Line]:
+    names = [name for name in group.labels if name in there]
+    lines = [
+        Line(f"curve-{name}", group.labels[name], there[name].x, there[name].y, look) for look, name in enumerate(names)
+    ]
+    for label, value in _compared(names, run).items():
+        ends = np.array([min(line.x[0] for line in lines), max(line.x[-1] for line in lines)])
+        lines.append(Line(None, label, ends, np.full(2, value), len(lines)))
+    return lines
+
+
+def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
+    """What a panel's curves are to be compared with."""
+    found: dict[str, float | None] = {}
+    if "embedding_std_uniform" in names:
+        found["collapse, below"] = NARROW * run.newest("embedding_std_uniform")
+    if "knn_top1" in names:
+        found["raw pixels"] = number(run.result.get("knn_top1_pixels"))
+        found["untrained encoder"] = run.first("knn_top1")
+    if "effective_rank" in names:
+        found["untrained encoder"] = run.first("effective_rank")
+    if "top1" in names:
+        found["untrained encoder, test"] = number(run.result.get("top1_untrained"))
+    return {label: value for label, value in found.items() if value is not None}
+
+
+def _alone(name: str) -> Group:
+    for group in MAIN:
+        if name in group.labels:
+            title = ALONE.get(name, group.title)
+            return Group(title, {name: title}, group.percent, group.log)
+    title = OTHERS.get(name, name)
+    return Group(title, {name: title})
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Those known by name first, in their order."""
+    names = list(OTHERS)
+    return (names.index(name) if name in names else len(names), name)

@@ -1,0 +1,101 @@
+"""The numbers that sum up a run, as words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from repre_jax.report.console import duration
+from repre_jax.report.run import Run, number
+
+TITLES = {"moco_v3": "MoCo v3", "moco_v2": "MoCo v2", "simclr": "SimCLR", "byol": "BYOL", "simsiam": "SimSiam"}
+TITLES |= {"moby": "MoBY", "dino": "DINO"}
+ENCODERS = {"vit": "ViT", "swin": "Swin"}
+TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with what it is, and what it is to be compared with."""
+
+    name: str
+    value: str
+    beside: str = ""
+
+
+def title(run: Run) -> str:
+    """For example 'MoCo v3 with RePre, ViT-S, digits' or 'Linear probe of MoCo v3, ViT-S, digits'."""
+    config = run.config
+    origin = run.result.get("origin") or (run.starts[-1].get("origin") if run.starts else None)
+    known = config.get("framework.name") or (origin.get("framework") if isinstance(origin, Mapping) else None)
+    name = TITLES.get(str(known), str(known or ""))
+    if config.get("repre.enabled") is True:
+        name = f"{name} with RePre" if name else "RePre"
+    task = TASKS.get(str(config.get("task")))
+    if task:
+        name = f"{task} of {name}" if name else task
+    encoder, _, size = str(config.get("encoder.name") or "").partition("_")
+    encoder = "-".join(filter(None, [ENCODERS.get(encoder, encoder), size.capitalize()]))
+    parts = [name, encoder, config.get("data.name")]
+    return ", ".join(str(part) for part in parts if part) or "A run"
+
+
+def summary(run: Run) -> list[Figure]:
+    """Of a finished run what result.json says, of another the newest of what was logged."""
+    return [figure for figure in (_accuracy(run), *_pretraining(run), *_course(run)) if figure]
+
+
+def _accuracy(run: Run) -> Figure | None:
+    result = run.result
+    classifier = number(result.get("top1")) is not None or run.newest("top1") is not None
+    name = "top1" if classifier else "knn_top1"
+    value = _first(number(result.get(name)), run.newest(name))
+    if value is None:
+        return None
+    compared = {
+        "untrained encoder": _first(number(result.get(f"{name}_untrained")), None if classifier else run.first(name)),
+        "raw pixels": number(result.get("knn_top1_pixels")),
+        "the protocol's learning rate": number(result.get("top1_protocol")),
+    }
+    title = "Top-1" if classifier else "k-NN top-1" if result else "k-NN top-1 now"
+    return Figure(title, f"{value:.1%}", _listed({key: _percent(share) for key, share in compared.items()}))
+
+
+def _pretraining(run: Run) -> list[Figure]:
+    result, found = run.result, []
+    rank = _first(number(result.get("effective_rank")), run.newest("effective_rank"))
+    if rank is not None:
+        before = _first(number(result.get("effective_rank_untrained")), run.first("effective_rank"))
+        found.append(Figure("Effective rank", f"{rank:.1f}", _listed({"untrained encoder": _plain(before, ".1f")})))
+    l1 = number(result.get("reconstruction_l1"))
+    if l1 is not None:
+        beside = {"each image's mean colour": _plain(number(result.get("reconstruction_l1_mean_colour")), ".4f")}
+        found.append(Figure("Reconstruction L1", f"{l1:.4f}", _listed(beside)))
+    elif run.newest("reconstruction") is not None:
+        found.append(Figure("Reconstruction L1", f"{run.newest('reconstruction'):.4f}", "training views"))
+    return found
+
+
+def _course(run: Run) -> list[Figure]:
+    seconds = number(run.result.get("seconds"))
+    took = f"in {duration(seconds)}" if seconds is not None else ""
+    skipped = _first(number(run.result.get("skipped_steps")), run.newest("skipped"))
+    beside = ", ".join(filter(None, [took, f"{skipped:,.0f} of them skipped" if skipped else ""]))
+    speed = _first(number(run.result.get("images_per_second")), run.newest("images_per_second"))
+    steps = Figure("Steps", f"{run.step:,}", beside) if run.series or run.step else None
+    return [steps, Figure("Images per second", f"{speed:,.0f}")] if speed else [steps]
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _percent(share: float | None) -> str | None:
+    return _plain(share, ".1%")
+
+
+def _plain(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

@@ -1,0 +1,102 @@
+"""What a user asks for, and the figures that it gives."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from repre_jax.core.errors import UserError
+from repre_jax.tasks import evaluations
+from repre_jax.tasks.figures import attention, augmentations, neighbours, pyramid, reconstructions, tsne
+from repre_jax.tasks.figures.subject import NotPossible, Subject
+
+MOST = 64  # images of a figure; a sheet of more can neither be drawn soon nor read
+DRAW: dict[str, Callable[["Request", Subject], Figure]] = {
+    "reconstructions": lambda request, subject: reconstructions.draw(subject, request.config.branch),
+    "attention": lambda request, subject: attention.draw(subject),
+    "tsne": lambda request, subject: tsne.draw(subject),
+    "neighbours": lambda request, subject: neighbours.draw(subject),
+    "pyramid": lambda request, subject: pyramid.draw(subject),
+    "augmentations": lambda request, subject: request.augmentations(),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """config: configs/figures.py's. of: runs' workdirs, or files of weights. images: paths, in place of the data set's.
+    seed: where the user gave one."""
+
+    config: ConfigDict
+    of: Sequence[Path]
+    images: Sequence[Path] = ()
+    seed: int | None = None
+
+    def one(self, kind: str) -> Figure:
+        """Raises UserError when it cannot be drawn."""
+        self._check()
+        if kind == "augmentations":
+            return self.augmentations()
+        if len(self.of) == 1:
+            return DRAW[kind](self, self._subjects()[0])
+        if kind != "attention":
+            raise UserError(
+                f"{kind} is drawn of one run or file, got {len(self.of)}.\n"
+                "  expected: several with attention alone, which shows them side by side"
+            )
+        return attention.compare(self._subjects())
+
+    def every(self) -> Iterator[tuple[str, Figure | NotPossible]]:
+        """Each kind with its figure, or why this encoder or these data do not allow it."""
+        if len(self.of) != 1:
+            raise UserError(f"all is of one run or file, got {len(self.of)}.\n  expected: several with attention alone")
+        self._check()
+        (subject,) = self._subjects()
+        for kind, draw in DRAW.items():
+            try:
+                yield kind, draw(self, subject)
+            except NotPossible as error:
+                yield kind, error
+
+    def augmentations(self) -> Figure:
+        """Of the one run or file."""
+        if len(self.of) != 1 or self.images:
+            raise NotPossible(
+                "Augmentations are those of one run's own training images.\n"
+                "  change:   leave --images and other runs out"
+            )
+        (source,) = self.of
+        config = augmentations.config_of(source, self.config, self.seed)
+        return augmentations.draw(config, self.config.figures.records, source.absolute().name)
+
+    def _subjects(self) -> list[Subject]:
+        """All with the data of the first, so that they are shown the same images."""
+        mesh = evaluations.check(self.config)
+        subjects: list[Subject] = []
+        for source in self.of:
+            config = ConfigDict(self.config.to_dict())
+            if subjects:
+                for key in ("name", "dir", "train_split", "test_split", "test_crop"):
+                    config.data[key] = subjects[0].config.data[key]
+            subjects.append(Subject(config, source, mesh, self.images))
+        return subjects
+
+    def _check(self) -> None:
+        wanted = self.config.figures
+        for key in ("records", "classes", "per_class", "k", "bank"):
+            if not isinstance(wanted[key], Integral) or isinstance(wanted[key], bool) or wanted[key] < 1:
+                flag = ", or --records" if key == "records" else ""
+                raise UserError(
+                    f"figures.{key} is {wanted[key]}.\n  expected: a whole number of at least 1\n"
+                    f"  change:   --config.figures.{key}{flag}"
+                )
+        if wanted.records > MOST:
+            raise UserError(f"figures.records is {wanted.records}.\n  expected: at most {MOST}\n  change:   --records")
+        if len(set(self.of)) < len(self.of):
+            raise UserError("A run or file is given twice.\n  change:   leave one of the two out")
+        if not isinstance(wanted.mass, Real) or not 0 < wanted.mass <= 1:
+            raise UserError(
+                f"figures.mass is {wanted.mass}.\n  expected: above 0, up to 1\n  change:   --config.figures.mass"
+            )

@@ -1,0 +1,173 @@
+"""Fine-tuning with labels, end to end (train/supervised.py has the step)."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.core import optim, sharding
+from repre_jax.core.errors import UserError
+from repre_jax.core.schedules import Plan
+from repre_jax.core.types import TrainState
+from repre_jax.data import photometric, randaugment
+from repre_jax.data.mixing import Mixing
+from repre_jax.data.sources import DataSet
+from repre_jax.models.classifier import Classifier
+from repre_jax.models.vit import ViT
+from repre_jax.report import console, evaluated
+from repre_jax.tasks import backbone, checks, evaluations, frozen, labelled, methods, training, views
+from repre_jax.tasks.backbone import Backbone
+from repre_jax.tasks.job import LeftOff, Training
+from repre_jax.train import loop
+from repre_jax.train.supervised import Supervised, layer_decay
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """tasks/training.run's."""
+    source = backbone.find(config, workdir, scratch=True)
+    mesh = check(config, source)
+    return training.run(config, workdir, build=lambda _: build(config, source, mesh), summary=evaluated.finetuned)
+
+
+def check(config: ConfigDict, source: Backbone) -> Mesh:
+    """The devices. Raises UserError for what can be seen to be wrong without the data; names the feature."""
+    mesh = evaluations.check(config)
+    evaluations.check_name(config, "finetune.recipe", "configs/finetune.py")
+    if config.data.channels != views.RGB:
+        config.finetune.randaugment = ""  # its colours are those of RGB
+    if config.feature is not None:
+        raise UserError("feature is for frozen encoders.\n  change:   --config.finetune.mean_then_norm")
+    config.feature = "mean, then a norm" if config.finetune.mean_then_norm else "pooled"
+    if config.finetune.mean_then_norm and not isinstance(source.encoder, ViT):
+        raise UserError(
+            "finetune.mean_then_norm is MAE's for ViT, and the encoder is a Swin.\n"
+            "  change:   --config configs/finetune.py:swin, or :swin,scratch"
+        )
+    checks.parts(config.batch_size, config.accumulate)
+    _randaugment(config)
+    return mesh
+
+
+def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
+    """Raises UserError when the data is not there, or has no labels."""
+    dataset = evaluations.open_data(config, source)
+    labelled.check(config, dataset)
+    plan = methods.build_plan(config, records=len(dataset.train))
+    method = _method(config, source, dataset, plan)
+    key = np.asarray(jax.random.PRNGKey(config.seed))
+    scratch = config.branch == "untrained"  # the run's own first weights would be the same for every seed
+    weights = source.untrained(mesh, config.seed) if scratch else source.load(mesh)
+    layout = sharding.of_state(jax.eval_shape(method.new_state, weights, key), mesh, split=False)
+    new_state = jax.jit(method.new_state, out_shardings=layout)
+
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    def count(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        pixels = photometric.normalize(images.astype(jnp.float32) / 255, method.mean, method.std)
+        return (method.logits(params, pixels).argmax(axis=-1) == labels).sum()
+
+    last: dict[int, tuple[np.ndarray, int]] = {}  # what was just measured, by its step
+
+    def top1(state: TrainState, left_off: LeftOff) -> tuple[np.ndarray, int] | None:
+        if (step := int(state.step)) not in last:
+            records, batches = labelled.test_images(config, dataset.test)
+            named = functools.partial(count, state.params)
+            found = labelled.right(batches, records, config.data.max_unreadable, mesh, named, left_off)
+            last.clear()
+            if found is None:
+                return None
+            last[step] = found
+        return last[step]
+
+    def measure(state: TrainState, left_off: LeftOff) -> dict[str, float]:
+        found = top1(state, left_off)
+        return {} if found is None else {"top1": float(found[0])}
+
+    def conclude(state: TrainState, seconds: float, left_off: LeftOff) -> dict[str, Any]:
+        share, judged = top1(state, left_off)
+        return {
+            **evaluations.record(config, source, dataset),
+            **evaluations.training_record(config, len(dataset.train)),
+            "recipe": config.finetune.recipe,
+            "steps": plan.total_steps,
+            "seconds": seconds,
+            "skipped_steps": int(state.skipped),
+            "top1": float(share),
+            "test_images": judged,
+        }
+
+    view = labelled.train_view(config, _randaugment(config))
+    return Training(
+        mesh=mesh,
+        dataset=dataset,
+        batches=functools.partial(
+            training.image_batches, config, dataset.train, view, mesh, check=labelled.check_batch
+        ),
+        plan=plan,
+        train_step=method.train_step,
+        fresh=lambda: new_state(weights, key),
+        state_sharding=layout,
+        measure=measure,
+        measuring=loop.evenly(config.evaluations, plan.total_steps),
+        conclude=conclude,
+        pixels={"mean": method.mean, "std": method.std},
+        description=_describe(config, source, dataset, plan, mesh),
+        origin={"origin": source.origin},
+        weights=frozen.digest(weights),
+        kept=evaluations.KEPT,
+    )
+
+
+def _method(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Supervised:
+    settings = config.finetune
+    rules = (*config.optim.rules, *layer_decay(source.encoder, settings.layer_decay))
+    chosen = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
+    return Supervised(
+        encoder=source.encoder,
+        classifier=Classifier(dataset.classes, settings.mean_then_norm, settings.init_std),
+        optimizer=optim.build(config.optim.name, plan, **chosen, rules=rules),
+        rules=rules,
+        lr=plan.lr,
+        mixing=Mixing(settings.mixup_alpha, settings.cutmix_alpha, smoothing=settings.label_smoothing),
+        erase_probability=settings.erase_probability,
+        flip_probability=config.augment.flip_probability,
+        mean=config.data.mean,
+        std=config.data.std,
+        accumulate=config.accumulate,
+    )
+
+
+def _randaugment(config: ConfigDict) -> randaugment.RandAugment | None:
+    """Raises UserError for a text unheard of."""
+    text, mean = config.finetune.randaugment, config.data.mean or methods.IMAGENET["mean"]
+    if not text:
+        return None
+    return randaugment.parse(text, mean, config.augment.interpolation)
+
+
+def _describe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh) -> list[console.Row]:
+    settings, optimizer = config.finetune, config.optim
+    augmentations = [
+        settings.randaugment,
+        f"mixup {settings.mixup_alpha:g}" if settings.mixup_alpha else "",
+        f"cutmix {settings.cutmix_alpha:g}" if settings.cutmix_alpha else "",
+        f"erasing {settings.erase_probability:g}" if settings.erase_probability else "",
+        f"label smoothing {settings.label_smoothing:g}" if settings.label_smoothing else "",
+    ]
+    return [
+        *console.shares(plan, mesh.size, "images are mixed within one part"),
+        *evaluations.rows(config, source, dataset),
+        (
+            "recipe",
+            f"{settings.recipe}, layer decay {settings.layer_decay:g}; trained on {len(dataset.train):,} images",
+        ),
+        *evaluated.departures(evaluations.departures(config)),
+        ("augmentation", ", ".join(filter(None, ["random crops", *augmentations]))),
+        *console.plan(
+            plan, lr_per_256=optimizer.lr, optimizer=optimizer.name, shape=optimizer.schedule, momentum=False
+        ),
+    ]

@@ -1,0 +1,123 @@
+"""k-NN of a frozen encoder: the features of the training records vote for the class of each test record.
+
+Without labels, or without a test split, the effective rank of the features stands in its place.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from repre_jax.core import environment, metrics, runtime, terminal
+from repre_jax.core.errors import UserError
+from repre_jax.data import subset
+from repre_jax.data.sources import DataSet
+from repre_jax.evaluation import knn, rank, store
+from repre_jax.report import evaluated
+from repre_jax.tasks import evaluations, frozen
+from repre_jax.train.signals import StopRequest
+from repre_jax.train.watchdog import Watchdog
+
+RANK_RECORDS = 10_240  # as many as pre-training's own measure takes by default
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Measures, or goes on measuring, or just reports a finished evaluation; returns what result.json holds.
+
+    workdir: absolute; gets config.json, starts.jsonl, features/ (kept, so that an interruption costs little) and
+        result.json.
+    Raises UserError for what cannot work, before anything is measured or written, and Stopped after a signal.
+    """
+    started = time.perf_counter()
+    evaluations.check(config)
+    _check_ks(config.knn.k)
+    with frozen.begun(config, workdir) as (found, past):
+        if past.result is not None:
+            print(f"This evaluation is finished. Its summary:\n{evaluated.knn(past.result)}", flush=True)
+            return past.result
+        job = frozen.build(config, found)
+        missing = _missing(job.dataset)
+        how = f"k = {', '.join(map(str, config.knn.k))}; temperature {config.knn.temperature:g}"
+        row = ("k-NN", how) if missing is None else ("effective rank", f"in place of k-NN: {missing}")
+        frozen.announce(config, job, found, workdir, past, [row])
+        with (
+            Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog,
+            StopRequest(job.mesh) as stop,
+        ):
+
+            def left_off() -> bool:
+                watchdog.doing("Measuring")
+                return stop.agreed()
+
+            with frozen.stoppable(stop):
+                measured = _measure(config, job, workdir, missing, left_off)
+        seconds = measured.pop("seconds_before") + time.perf_counter() - started
+        result = {"command": environment.command(), **evaluations.record(config, found, job.dataset)}
+        result |= {"weights_sha256": job.weights, "seconds": seconds, **measured}
+        if runtime.is_main():
+            metrics.write_json(workdir / "result.json", result)
+        print(f"Summary:\n{evaluated.knn(result)}", flush=True)
+        return result
+
+
+def _check_ks(ks: Sequence[int]) -> None:
+    if not ks or not all(type(k) is int and k > 0 for k in ks):
+        raise UserError(f"knn.k is {ks}.\n  expected: whole numbers above 0\n  change:   --config.knn.k='(10, 20)'")
+
+
+def _missing(dataset: DataSet) -> str | None:
+    """What k-NN lacks, None when nothing."""
+    if not dataset.classes:
+        return "training and test images have no labels in common"
+    if dataset.test is None:
+        return "there is no test split"
+    return None if subset.labelled(dataset.test) else "the test split has no labels"
+
+
+def _measure(
+    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, left_off: Callable[[], bool]
+) -> dict[str, Any]:
+    """What result.json says besides evaluations.record: k-NN's accuracies by k, 0..1, or the effective rank."""
+    train = frozen.extract(config, job, workdir, "train", left_off, limit=RANK_RECORDS if missing else None)
+    result = {
+        "train_records": len(train.labels),
+        "test_records": 0,
+        "unreadable": train.unreadable,
+        "knn_top1": None,
+        "temperature": config.knn.temperature,
+        "effective_rank": None,
+        "effective_rank_because": missing,
+        "seconds_before": train.seconds_before,
+    }
+    if missing:
+        return result | {"effective_rank": rank.effective_rank(train.features)}
+    test = frozen.extract(config, job, workdir, "test", left_off)
+    for split, found in (("train", train), ("test", test)):
+        frozen.check_labels(split, found)
+    with terminal.bar(len(test.labels), "voting", shown=runtime.is_main()) as bar:
+
+        def before_chunk(done: float) -> None:
+            bar.update(int(done) - bar.n)
+            if left_off():
+                raise store.Interrupted("all images, during the vote")
+
+        top1 = knn.accuracy(
+            train.features,
+            train.labels,
+            test.features,
+            test.labels,
+            classes=job.dataset.classes,
+            ks=config.knn.k,
+            mesh=job.mesh,
+            temperature=config.knn.temperature,
+            before_chunk=before_chunk,
+        )
+        bar.update(len(test.labels) - bar.n)
+    return result | {
+        "test_records": len(test.labels),
+        "unreadable": train.unreadable + test.unreadable,
+        "knn_top1": {str(k): value for k, value in top1.items()},
+        "seconds_before": train.seconds_before + test.seconds_before,
+    }

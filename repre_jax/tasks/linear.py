@@ -1,0 +1,211 @@
+"""The linear probe: heads on a frozen encoder, a grid of learning rates in one pass (train/probe.py has the step)."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.core import metrics, optim, sharding
+from repre_jax.core.errors import UserError
+from repre_jax.core.schedules import Plan
+from repre_jax.core.types import TrainState
+from repre_jax.data import subset
+from repre_jax.data.sources import DataSet
+from repre_jax.models import encoders as encoder_names
+from repre_jax.models import features
+from repre_jax.models.vit import ViT
+from repre_jax.report import console, evaluated
+from repre_jax.tasks import backbone, evaluations, frozen, history, labelled, methods, training
+from repre_jax.tasks.backbone import Backbone
+from repre_jax.tasks.cached import Cache
+from repre_jax.tasks.frozen import Job
+from repre_jax.tasks.job import LeftOff, Training
+from repre_jax.tasks.judge import WHOSE, Judge
+from repre_jax.train import loop
+from repre_jax.train.probe import Probe
+
+CACHED = "features extracted once, without augmentation: not the published protocol"
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """tasks/training.run's."""
+    source = backbone.find(config, workdir)
+    mesh = check(config, source)
+    return training.run(config, workdir, build=lambda _: build(config, source, workdir, mesh), summary=evaluated.linear)
+
+
+def check(config: ConfigDict, source: Backbone) -> Mesh:
+    """The devices. Raises UserError for what can be seen to be wrong without the data; chooses the feature if none is
+    set."""
+    mesh = evaluations.check(config)
+    evaluations.check_name(config, "linear.protocol", "configs/linear.py")
+    config.feature = config.feature or _feature(config.linear.protocol, source)
+    features.check(source.encoder, config.feature)
+    factors = config.linear.factors
+    numbers = all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in factors)
+    if not numbers or 1.0 not in factors or len(set(factors)) < len(factors):
+        raise UserError(
+            f"linear.factors is {factors}.\n  expected: different numbers above 0, 1.0 (the protocol's) among them"
+        )
+    return mesh
+
+
+def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Training:
+    """Raises UserError when the data is not there, or has no labels."""
+    dataset = evaluations.open_data(config, source)
+    labelled.check(config, dataset)
+    train, held_out = dataset.train, None
+    if config.linear.held_out:
+        train, held_out = subset.hold_out(train, config.linear.held_out, config.seed)
+        if len(held_out) < dataset.classes:
+            raise UserError(
+                f"linear.held_out is {config.linear.held_out:g}: {len(held_out)} of {len(dataset.train):,} training "
+                f"images, to choose a head for {dataset.classes} classes.\n"
+                "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
+            )
+    plan = methods.build_plan(config, records=len(train))
+    probe = _probe(config, source, dataset, plan)
+    encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
+    jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
+    width = frozen.width(config, jobs[0])
+    if config.linear.cached:
+        judge, data = _on_features(config, probe, jobs, workdir)
+    else:
+        judge, data = _on_images(config, probe, jobs, train, held_out)
+    key = np.asarray(jax.random.PRNGKey(config.seed))
+    fresh = functools.partial(probe.init_state, encoders=len(encoders), width=width)
+    layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=False)
+    init = jax.jit(fresh, out_shardings=layout)
+
+    def conclude(state: TrainState, seconds: float, left_off: LeftOff) -> dict[str, Any]:
+        frozen.check_frozen(jobs)
+        return {
+            **evaluations.record(config, source, dataset),
+            **evaluations.training_record(config, len(train)),
+            **({"augment": None} if config.linear.cached else {}),
+            "protocol": config.linear.protocol,
+            "cached": config.linear.cached,
+            "held_out": config.linear.held_out,
+            "weights_sha256": jobs[0].weights,
+            "steps": plan.total_steps,
+            "seconds": seconds,
+            **judge.heads(state, plan.peak_lr, left_off),
+            "run": _knn_of_run(config, source.origin),
+        }
+
+    return Training(
+        mesh=mesh,
+        dataset=dataset,
+        plan=plan,
+        fresh=lambda: init(key),
+        state_sharding=layout,
+        measure=judge.measure,
+        measuring=loop.evenly(config.evaluations, plan.total_steps),
+        conclude=conclude,
+        pixels={"mean": config.data.mean, "std": config.data.std},
+        description=_describe(config, source, dataset, plan, mesh, len(train), width),
+        origin={"origin": source.origin},
+        weights=jobs[0].weights,
+        kept=evaluations.KEPT,
+        **data,
+    )
+
+
+def _on_features(config: ConfigDict, probe: Probe, jobs: Sequence[Job], workdir: Path) -> tuple[Judge, dict[str, Any]]:
+    """How heads are judged, and what Training reads and steps by."""
+    folders = [workdir if whose == "trained" else workdir / whose for whose in WHOSE]
+    cache = Cache(config, jobs, folders[: len(jobs)])
+    judge = Judge(
+        probe,
+        jobs[0].mesh,
+        encoders=(),
+        test=lambda: cache.once(cache.test),
+        held_out=lambda: None if cache.held_out is None else cache.once(cache.held_out),
+        max_unreadable=0.0,  # they have no features, and were counted when these were extracted
+    )
+    return judge, {"batches": cache.batches, "prepare": cache.prepare, "train_step": probe.cached_step}
+
+
+def _on_images(
+    config: ConfigDict, probe: Probe, jobs: Sequence[Job], train: Sequence[Mapping], held_out: Sequence[Mapping] | None
+) -> tuple[Judge, dict[str, Any]]:
+    """The same with augmented images."""
+    mesh, test, encoders = jobs[0].mesh, jobs[0].dataset.test, tuple(job.params for job in jobs)
+    judge = Judge(
+        probe,
+        mesh,
+        encoders,
+        test=lambda: labelled.test_images(config, test),
+        held_out=lambda: None if held_out is None else labelled.test_images(config, held_out),
+        max_unreadable=config.data.max_unreadable,
+    )
+    view = labelled.train_view(config)
+    batches = functools.partial(training.image_batches, config, train, view, mesh, check=labelled.check_batch)
+    return judge, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
+
+
+def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Probe:
+    settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
+    return Probe(
+        encoder=source.encoder,
+        feature=config.feature,
+        classes=dataset.classes,
+        optimizer=optim.build(config.optim.name, plan, **settings),
+        factors=tuple(config.linear.factors),
+        lr=plan.lr,
+        mean=config.data.mean,
+        std=config.data.std,
+        flip_probability=config.augment.flip_probability,
+        init_std=config.linear.init_std,
+        batch_norm=config.linear.batch_norm,
+        label_smoothing=config.linear.label_smoothing,
+        drop_paths=config.encoder.drop_path > 0,
+    )
+
+
+def _describe(
+    config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh, records: int, width: int
+) -> list[console.Row]:
+    linear, optimizer = config.linear, config.optim
+    held_out = f", {linear.held_out:.3g} of all held out to choose a head" if linear.held_out else ""
+    return [
+        *console.shares(plan, mesh.size, ""),
+        *evaluations.rows(config, source, dataset, width),
+        ("protocol", f"{linear.protocol}; trained on {records:,} images{held_out}"),
+        *([("", CACHED)] if linear.cached else []),
+        *evaluated.departures(evaluations.departures(config)),
+        *console.plan(
+            plan, lr_per_256=optimizer.lr, optimizer=optimizer.name, shape=optimizer.schedule, momentum=False
+        ),
+        ("", f"times {', '.join(f'{factor:g}' for factor in linear.factors)}, a head each"),
+    ]
+
+
+def _knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
+    """What the run itself measured of its online encoder after its last step; None where that is another step, branch,
+    data set, part of it or image size."""
+    run = Path(origin["init_from"])
+    result = metrics.read_json(run / "result.json", ("knn_top1", "knn_k", "steps"))
+    theirs = metrics.read_json(run / "config.json", ("data", "knn"))
+    if not result or not theirs or result["knn_top1"] is None:
+        return None
+    ours = history.plain(config)["data"]
+    same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
+    if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
+        return None
+    return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}
+
+
+def _feature(protocol: str, source: Backbone) -> str:
+    """What the protocol's authors look at (recipes.md 7.1)."""
+    if not isinstance(source.encoder, ViT):
+        return "pooled"
+    if protocol == "dino":
+        return "cls+mean" if source.encoder.width >= encoder_names.VITS["vit_b"]["width"] else "cls4"
+    return "cls"

@@ -1,0 +1,212 @@
+"""Writes the encoder of a run to a file for other programs, with a card beside it that says what it is.
+
+  python -m repre_jax.tools.export RUN [--branch online|target] [--format timm|npz] [--step N] [--output FILE] [--force]
+
+timm: safetensors under timm's own names and layouts, which timm.create_model with the card's arguments loads strictly.
+npz: our own parameter paths, such as 'block_1/attn/qkv/kernel'. --config.init_from=FILE takes both.
+Before the file gets its name it is read back, and its encoder must give the checkpoint's features. Any machine will do.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from repre_jax.core import command_line, environment, metrics, sharding
+from repre_jax.core.errors import UserError
+from repre_jax.interop import files, timm, timm_models
+from repre_jax.models import encoders, swin, vit
+from repre_jax.models.encoders import Encoder
+from repre_jax.report import console
+from repre_jax.tasks import backbone, methods, views, weight_file
+
+FORMATS = {"timm": ".safetensors", "npz": ".npz"}
+FOLDER = "export"  # in the run's, where files go unless --output says otherwise
+IMAGES = 2  # that both encoders are compared on
+TOLERANCE = 1e-6  # relative; float32 of the same parameters should not differ at all
+INTERPOLATION = "bicubic"  # of test images in our evaluations (configs/base_evaluation.py)
+NOT_SHAPE = ("parent", "name", "dtype", "remat", "drop_path")  # fields of an encoder that its features do not depend on
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the workdir of a pre-training run")
+    parser.add_argument("--branch", choices=("online", "target"), help="else what the framework's authors evaluate")
+    parser.add_argument("--format", choices=FORMATS, default="timm")
+    parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
+    parser.add_argument("--output", type=Path, help=f"else RUN/{FOLDER}/FRAMEWORK-ENCODER-BRANCH-STEP")
+    parser.add_argument("--force", action="store_true", help="replace a file that is already there")
+    arguments = parser.parse_args(argv)
+    jax.config.update("jax_platforms", "cpu")
+    return command_line.exit_status(lambda: _export(arguments), "Interrupted. Nothing was written.")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    run = arguments.run.expanduser().absolute()
+    saved = backbone.saved(run, arguments.branch, arguments.step, keys="--")
+    saved.config.dtype = "float32"
+    saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
+    encoder, size = methods.encoder_of(saved.config), views.image_size(saved.config)
+    path = _path(arguments, run, saved)
+    more = {}
+    if arguments.format == "timm":
+        name = timm_models.NAMES[saved.config.encoder.name]
+        more = {"timm": {"model": name, "arguments": timm_models.arguments(encoder, size)}}
+    params = jax.device_get(saved.load(sharding.make_mesh(jax.device_count())))
+    with _drafts(path.parent) as folder:
+        draft = folder / path.name
+        files.write(draft, _arrays(arguments.format, params, encoder, size))
+        difference = _difference(params, _read_back(draft, encoder, size), encoder, size)
+        if difference > TOLERANCE:
+            raise UserError(
+                f"The encoder read back from the file gives other features: the largest relative difference is "
+                f"{difference:.3g}.\n  expected: at most {TOLERANCE:g}\n"
+                "  change:   nothing was written; this is a fault of this program or of the disk"
+            )
+        card = _card(draft, saved, encoder, size, difference) | more
+        metrics.write_json(weight_file.card_of(draft), card)
+        # The card first: beside another file it is refused by its SHA-256, while a file without a card would be taken.
+        for ready in (weight_file.card_of(draft), draft):
+            ready.replace(path.with_name(ready.name))
+    print(console.table(_told(card, path, encoder)))
+
+
+def _arrays(kind: str, params: Any, encoder: Encoder, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """What the file holds, by name."""
+    if kind == "timm":
+        return timm.dump(params, encoder, image_size=size)
+    return traverse_util.flatten_dict(params, sep="/")
+
+
+def _read_back(file: Path, encoder: Encoder, size: tuple[int, int]) -> Any:
+    """The parameters, as any evaluation reads them, but without a word."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return weight_file.parameters(files.read(file), encoder, size)
+
+
+def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Path:
+    """Where the file goes. Raises UserError when it cannot, or something is there."""
+    ending = FORMATS[arguments.format]
+    if arguments.output is None:
+        names = (saved.framework, saved.config.encoder.name, saved.branch, str(saved.step))
+        path = run / FOLDER / f"{'-'.join(names)}{ending}"
+    else:
+        path = arguments.output.expanduser().absolute()
+        if path.suffix != ending:
+            raise UserError(
+                f"--output is {path}, and --format is {arguments.format}.\n"
+                f"  expected: a file name ending in {ending}\n"
+                f"  change:   --output, or --format to one of {', '.join(FORMATS)}"
+            )
+        if not path.parent.is_dir():
+            raise UserError(f"The folder {path.parent} does not exist.\n  change:   make it first, or --output")
+    there = [file for file in (path, weight_file.card_of(path)) if file.exists()]
+    if there and not arguments.force:
+        raise UserError(f"{there[0]} is there already.\n  change:   --force replaces it; or --output=FILE")
+    return path
+
+
+@contextlib.contextmanager
+def _drafts(folder: Path) -> Iterator[Path]:
+    """A folder within `folder`, for files that are to be moved there when they are whole; removed in the end."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+        drafts = Path(tempfile.mkdtemp(prefix=metrics.DRAFT, dir=folder))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}.\n  change:   --output=FILE, in another folder"
+        ) from None
+    try:
+        yield drafts
+    finally:
+        shutil.rmtree(drafts)
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _difference(ours: Any, read_back: Any, encoder: Encoder, size: tuple[int, int]) -> float:
+    """Largest difference of pooled features and tokens on a fixed batch, relative to the largest of the checkpoint's.
+
+    Raises UserError when the checkpoint's are not finite.
+    """
+    images = np.random.default_rng(0).standard_normal((IMAGES, *size, encoder.channels), np.float32)
+    apply = jax.jit(encoder.apply)
+    one, other = (apply({"params": params}, images) for params in (ours, read_back))
+    pairs = [(np.asarray(a), np.asarray(b)) for a, b in ((one.pooled, other.pooled), (one.tokens, other.tokens))]
+    if not all(np.isfinite(a).all() for a, _ in pairs):
+        raise UserError(
+            "The checkpoint's encoder gives features that are not finite.\n  change:   --step to another one"
+        )
+    least = np.finfo(np.float32).tiny
+    return max(float(np.nan_to_num(np.abs(a - b), nan=np.inf).max() / max(np.abs(a).max(), least)) for a, b in pairs)
+
+
+def _card(
+    file: Path, saved: backbone.Saved, encoder: Encoder, size: tuple[int, int], difference: float
+) -> dict[str, Any]:
+    """What a user of the file needs to know, as JSON holds it; weight_file.OF_CARD is what we read again."""
+    fields = [field.name for field in dataclasses.fields(encoder) if field.name not in NOT_SHAPE]
+    started = environment.record(saved.config.seed)
+    epsilon = (vit if isinstance(encoder, vit.ViT) else swin).LAYER_NORM_EPSILON
+    return {
+        "file": file.name,
+        "sha256": weight_file.sha256(file),
+        "framework": saved.framework,
+        "branch": saved.branch,
+        "step": saved.step,
+        "encoder": {
+            "name": saved.config.encoder.name,
+            **{name: getattr(encoder, name) for name in fields},
+            "layer_norm_epsilon": epsilon,
+        },
+        "preprocessing": {
+            "pixels": "0..1, then (pixels - mean) / std, per channel",
+            **_pixels(saved),
+            "channels": encoder.channels,
+            "image_size": list(size),
+            "test_crop": saved.config.data.test_crop,
+            "interpolation": INTERPOLATION,
+        },
+        "parity": {"images": IMAGES, "largest_relative_difference": difference},
+        "data": saved.record["data"],
+        "config": saved.record["config"],
+        **{key: started[key] for key in ("time", "command", "python", "versions", "commit")},
+    }
+
+
+def _pixels(saved: backbone.Saved) -> dict[str, Any]:
+    """Mean and deviation that the run trained with; of one before they were recorded, what its config says."""
+    usual = methods.IMAGENET if saved.config.data.channels == views.RGB else {}
+    stated = {key: saved.config.data[key] or usual.get(key) for key in methods.IMAGENET}
+    return saved.record.get("pixels", stated)
+
+
+def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console.Row]:
+    """The table at the end."""
+    parity, pixels = card["parity"], card["preprocessing"]
+    largest = f"{parity['largest_relative_difference']:.3g}"
+    height, width = pixels["image_size"]
+    return [
+        ("encoder", encoders.describe(encoder)),
+        ("from", f"{card['framework']}, {card['branch']}, step {card['step']:,}"),
+        ("images", f"{height} x {width}, channels: {pixels['channels']}, mean {pixels['mean']}, std {pixels['std']}"),
+        ("file", f"{path}, {console.size(path.stat().st_size)}"),
+        ("card", str(weight_file.card_of(path))),
+        ("parity", f"{largest} is the largest relative difference of pooled features and tokens, read back"),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Linear heads on frozen features: one for each learning rate of a grid, all trained in one pass over the data.
+
+A head never reaches the encoder, and heads never reach each other: they share the images, the features and the first
+draw, so that each ends as it would if it were trained alone.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from repre_jax.core.schedules import Schedule
+from repre_jax.core.types import TrainState, Views
+from repre_jax.data import photometric
+from repre_jax.models import features
+from repre_jax.models.encoders import Encoder
+
+Params = dict[str, Any]
+Metrics = dict[str, jax.Array]
+AUGMENT, DROP_PATH = 0, 1  # a step's key is folded with one constant per use
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Letters beside core/types.py's: S encoders (the trained one, and perhaps the untrained), G learning rates,
+    F numbers in a feature.
+
+    optimizer:  core/optim.py's, of one head. lr: what it goes by.
+    factors:    what that rate is multiplied by, a head each; 1 is among them, whose loss is logged.
+    batch_norm: normalise features by the batch, without affine parameters, and in evaluations by running statistics
+                (mae main_linprobe.py:218-222).
+    init_std:   of the heads' first weights.
+    drop_paths: run the encoder as in training (MoBY moby_linear.py:189).
+    mean, std:  per channel, of pixels in 0..1.
+    """
+
+    encoder: Encoder
+    feature: str
+    classes: int
+    optimizer: optax.GradientTransformationExtraArgs
+    factors: tuple[float, ...]
+    lr: Schedule
+    mean: Sequence[float]
+    std: Sequence[float]
+    flip_probability: float
+    init_std: float = 0.01
+    batch_norm: bool = False
+    label_smoothing: float = 0.0
+    drop_paths: bool = False
+
+    def init_state(self, key: jax.Array, encoders: int, width: int) -> TrainState:
+        """Fresh heads for `encoders` encoders whose features are `width` wide. key: uint32 [2]. To be jitted."""
+        kernel = self.init_std * jax.random.normal(jax.random.fold_in(key, 0), (width, self.classes))
+        head = {"kernel": kernel, "bias": jnp.zeros(self.classes)}
+        grid = (encoders, len(self.factors))
+        heads = jax.tree.map(lambda x: jnp.broadcast_to(x, (*grid, *x.shape)), head)
+        extra = {}
+        if self.batch_norm:
+            extra = {"mean": jnp.zeros((encoders, width)), "var": jnp.ones((encoders, width))}
+        return TrainState.begin(key, heads, jax.vmap(jax.vmap(self.optimizer.init))(heads), extra=extra)
+
+    def features(self, encoders: Sequence[Params], images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """images [B, H, W, C], normalised -> float32 [S, B, F]. With a key, paths are dropped."""
+        found = [features.extract(self.encoder, self.feature, params, images, key) for params in encoders]
+        return jax.lax.stop_gradient(jnp.stack(found))
+
+    def train_step(self, state: TrainState, batch: Views, *encoders: Params) -> tuple[TrainState, Metrics]:
+        """One step of every head on randomly cropped images, flipped here. batch.images: uint8 [B, 1, H, W, C]."""
+        key = jax.random.fold_in(state.rng, state.step)
+        flip = photometric.flip_only(self.flip_probability)
+        pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), batch.images, (flip,))[:, 0]
+        images = photometric.normalize(pixels, self.mean, self.std)
+        drop = jax.random.fold_in(key, DROP_PATH) if self.drop_paths else None
+        return self.step(state, self.features(encoders, images, drop), batch.labels)
+
+    def cached_step(self, state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
+        """The same on features [B, S, F] that were extracted before; labels [B]."""
+        return self.step(state, batch[0].swapaxes(0, 1), batch[1])
+
+    def step(self, state: TrainState, found: jax.Array, labels: jax.Array) -> tuple[TrainState, Metrics]:
+        """found: features [S, B, F]; labels: int32 [B]."""
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes), self.label_smoothing)
+        found, extra = self._normalised(found, state.extra, train=True)
+
+        def loss_of(head: Params, found: jax.Array) -> jax.Array:
+            return optax.softmax_cross_entropy(_logits(head, found), targets).mean()
+
+        def one(head: Params, opt_state: Any, factor: jax.Array, found: jax.Array) -> tuple[Params, Any, jax.Array]:
+            loss, grads = jax.value_and_grad(loss_of)(head, found)
+            updates, opt_state = self.optimizer.update(grads, opt_state, head, at_step=state.step)
+            # The rate is the last factor of every optimiser's update.
+            return optax.apply_updates(head, jax.tree.map(lambda u: factor * u, updates)), opt_state, loss
+
+        each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)), in_axes=(0, 0, None, 0))
+        heads, opt_state, losses = each(state.params, state.opt_state, jnp.asarray(self.factors), found)
+        state = dataclasses.replace(state, step=state.step + 1, params=heads, opt_state=opt_state, extra=extra)
+        return state, {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step - 1))}
+
+    def right(self, state: TrainState, found: jax.Array, labels: jax.Array) -> jax.Array:
+        """Whether each head names each image rightly: bool [S, G, B], of features [S, B, F] and labels int32 [B]."""
+        found, _ = self._normalised(found, state.extra, train=False)
+        logits = jax.vmap(jax.vmap(_logits, in_axes=(0, None)))(state.params, found)
+        return logits.argmax(axis=-1) == labels
+
+    def _normalised(self, found: jax.Array, extra: dict[str, jax.Array], *, train: bool) -> tuple[jax.Array, Any]:
+        if not self.batch_norm:
+            return found, extra
+        norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-6, use_bias=False, use_scale=False)
+
+        def of_one(found: jax.Array, statistics: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+            normalised, changed = norm.apply({"batch_stats": statistics}, found, mutable=["batch_stats"])
+            return normalised, changed["batch_stats"]
+
+        return jax.vmap(of_one)(found, extra)
+
+
+def _logits(head: Params, found: jax.Array) -> jax.Array:
+    return found @ head["kernel"] + head["bias"]

@@ -1,0 +1,36 @@
+"""The commands of configs/linear.py and configs/finetune.py, for their tests."""
+
+import json
+import os
+import signal
+
+import pytest
+
+import main
+from repre_jax.tasks.recorder import Recorder
+
+LINEAR, FINETUNE = "configs/linear.py", "configs/finetune.py"
+
+
+def command(config, source, workdir, *arguments, variants="tiny"):
+    of = [f"--config.init_from={source}"] if source else []
+    return ["main.py", "--config", f"{config}:{variants}", *of, "--workdir", str(workdir), *arguments]
+
+
+def evaluate(config, source, workdir, *arguments, variants="tiny"):
+    assert main.main(command(config, source, workdir, *arguments, variants=variants)) == 0
+    return json.loads((workdir / "result.json").read_text())
+
+
+def begun(source, workdir, *arguments):
+    """A probe that was ended after its third step."""
+    after = Recorder.after
+
+    def stop_at_three(self, step, state, values):
+        after(self, step, state, values)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "after", stop_at_three)
+        assert main.main(command(LINEAR, source, workdir, *arguments)) == 128 + signal.SIGTERM

@@ -1,0 +1,223 @@
+"""The encoder that an evaluation takes from a file: a published one, timm's, or one of our own with its card."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from golden.encoders import vit
+from golden.published import as_framework, moby_swin
+from golden.weights import CASES, images, state_dict
+from saved import GREY, saved_run
+
+from configs import base_evaluation
+from repre_jax.core import sharding
+from repre_jax.core.errors import UserError
+from repre_jax.interop import files, timm
+from repre_jax.models.encoders import SWINS
+from repre_jax.tasks import backbone, methods
+from repre_jax.tools import export
+
+GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
+IMAGENET = (methods.IMAGENET["mean"], methods.IMAGENET["std"])
+VIT = {"name": "vit_s", "width": 24, "depth": (6,), "heads": (3,), "patch": 4}
+SWIN = {"name": "swin_t", "width": 12, "depth": (2, 2, 2, 2), "heads": (1, 2, 4, 4), "patch": 2, "window": 3}
+LAYOUTS = {"moco_v3": "MoCo v3", "dino": "DINO", "moby": "MoBY"}
+
+
+def evaluation(file, encoder=None, **keys):
+    """An evaluation's config; keys of it by their full names, with '__' for the dot."""
+    config = base_evaluation.get_config()
+    config.init_from = str(file)
+    config.encoder.update(encoder or {})
+    given = {"data__name": "digits", "data__image_size": (16, 16)} | keys
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in given.items()})
+    return config
+
+
+def find(tmp_path, config):
+    found = backbone.find(config, tmp_path / "evaluation")
+    return found, jax.device_get(found.load(sharding.make_mesh(jax.device_count())))
+
+
+def written(tmp_path, arrays, name="x.safetensors"):
+    files.write(tmp_path / name, {key: np.asarray(array) for key, array in arrays.items()})
+    return tmp_path / name
+
+
+def published(framework):
+    """The file of a framework with two encoders, the target's numbers larger by 1, and both by timm's names."""
+    online = state_dict("swin" if framework == "moby" else "dino")
+    if framework == "moco_v3":
+        online["pos_embed"] = timm._fixed_positions(4, 4, 24)
+    target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
+    rename = moby_swin if framework == "moby" else dict
+    return as_framework(LAYOUTS[framework], rename(online), rename(target)), {"online": online, "target": target}
+
+
+@pytest.mark.parametrize("name", ["deit", "swin"])
+def test_a_file_of_timms_gives_timms_features(tmp_path, name):
+    """Under timm's names, with a classifier, and encoder.* said: outputs of another library (tests/golden)."""
+    weights = state_dict(name) | {"head.weight": np.zeros((5, 24), np.float32)}
+    size = CASES[name][1][0]
+    config = evaluation(
+        written(tmp_path, weights), VIT if name == "deit" else SWIN, data__image_size=size,
+        data__channels=CASES[name][0].channels, data__mean=(0.5,) * CASES[name][0].channels,
+        data__std=(0.5,) * CASES[name][0].channels,
+    )  # fmt: skip
+    found, params = find(tmp_path, config)
+    output = jax.jit(found.encoder.apply)({"params": params}, images(name, size))
+    wanted = np.load(GOLDEN)[f"{name}/{size[0]}x{size[1]}/pooled"]
+    assert np.abs(output.pooled - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert (found.origin["framework"], found.origin["branch"], found.origin["step"]) == (None, None, None)
+    assert config.branch is None
+    assert config.dtype == "float32"
+
+
+@pytest.mark.parametrize("asked", [None, "online", "target"])
+@pytest.mark.parametrize("framework", LAYOUTS)
+def test_published_files_with_two_branches(tmp_path, framework, asked):
+    arrays, branches = published(framework)
+    usual = "target" if framework == "dino" else "online"
+    encoder = SWIN if framework == "moby" else VIT
+    channels = {"data__channels": 1, "data__mean": (0.5,), "data__std": (0.5,)} if framework == "moby" else {}
+    config = evaluation(written(tmp_path, arrays), encoder, branch=asked, data__image_size=(48, 48), **channels)
+    if framework != "moby":
+        config.data.image_size = (16, 16)
+    found, params = find(tmp_path, config)
+    assert found.origin["framework"] == framework
+    assert found.origin["branch"] == config.branch == (asked or usual)
+    assert len(found.origin["sha256"]) == 64
+    back = timm.dump(params, found.encoder)
+    for name, array in branches[asked or usual].items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+    if encoder["name"] not in SWINS:
+        assert found.encoder.flavour == config.encoder.flavour == framework, "positions and their resizing are theirs"
+    assert channels or (found.mean, found.std) == IMAGENET
+
+
+def test_a_file_with_one_of_its_branches(tmp_path):
+    arrays, branches = published("moco_v3")
+    alone = {name: array for name, array in arrays.items() if "momentum_encoder" in name}
+    file = written(tmp_path, alone)
+    found, params = find(tmp_path, evaluation(file, VIT))
+    assert found.origin["branch"] == "target"
+    back = timm.dump(params, found.encoder)
+    np.testing.assert_array_equal(back["norm.weight"], branches["target"]["norm.weight"])
+    with pytest.raises(UserError, match="moco_v3 with the target encoder alone"):
+        find(tmp_path, evaluation(file, VIT, branch="online"))
+
+
+def test_positions_of_another_size_are_those_that_the_encoder_would_make(tmp_path):
+    file = written(tmp_path, state_dict("dino"))
+    found, params = find(tmp_path, evaluation(file, VIT | {"flavour": "dino"}, data__image_size=(24, 28)))
+    output = jax.jit(found.encoder.apply)({"params": params}, images("dino", (24, 28)))
+    wanted = np.load(GOLDEN)["dino/24x28/pooled"]
+    assert np.abs(output.pooled - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_our_own_paths_without_a_card(tmp_path):
+    encoder = vit()
+    params = timm.load(state_dict("deit"), encoder)
+    arrays = {"/".join(key.key for key in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    _, back = find(tmp_path, evaluation(written(tmp_path, arrays, "x.npz"), VIT))
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(params), strict=True))
+
+
+def test_what_is_untrained_is_freshly_drawn(tmp_path):
+    file = written(tmp_path, published("dino")[0])
+    config = evaluation(file, VIT, branch="untrained", seed=4)
+    found, params = find(tmp_path, config)
+    assert found.origin["branch"] == "untrained"
+    key = jax.random.split(jax.random.PRNGKey(4), 4)[0]
+    drawn = jax.jit(found.encoder.init)(key, np.zeros((2, 16, 16, 3), np.float32))["params"]
+    np.testing.assert_array_equal(params["block_1"]["attn"]["qkv"]["kernel"], drawn["block_1"]["attn"]["qkv"]["kernel"])
+
+
+GREY_SWIN = {"data__channels": 1, "data__image_size": (48, 48), "data__mean": (0.5,), "data__std": (0.5,)}
+HINT = "x.safetensors\n  change:   --config.encoder.name, flavour, width, depth"
+
+
+@pytest.mark.parametrize(
+    ("encoder", "keys", "message"),
+    [
+        ({}, {}, "x.safetensors has no card beside it, x.safetensors.json.\n  change:   --config.encoder.name=vit_s"),
+        (VIT, {"data__name": None}, "data.name is not set, and nothing beside"),
+        (VIT, {"branch": "online"}, "x.safetensors holds one encoder, and no branches.\n  change:   leave branch out"),
+        (VIT, {"branch": "both"}, "Unknown branch 'both'"),
+        (VIT, {"step": 3}, "x.safetensors is one file of weights.\n  change:   leave step out"),
+        (VIT | {"width": 48}, {}, "misshapen: blocks.0.attn.proj.bias (24,), the encoder has (48,)"),
+        (VIT | {"width": 48}, {}, HINT),
+        (VIT | {"depth": (7,)}, {}, "missing:   blocks.6"),
+        (VIT | {"depth": (5,)}, {}, "unknown:   blocks.5"),
+        (VIT | {"flavour": "moco_v3", "heads": (6,)}, {}, "is not MoCo v3's fixed table"),
+        (SWIN, GREY_SWIN, "missing:   layers.0.blocks.0"),
+        (VIT, {"data__channels": 1}, "data.mean is not set, and nobody says what"),
+        (VIT, {"data__channels": 1, "data__mean": (0.5,)}, "data.std is not set"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path, encoder, keys, message):
+    config = evaluation(written(tmp_path, state_dict("deit")), encoder, **keys)
+    with pytest.raises(UserError) as caught:
+        find(tmp_path, config)
+    assert message in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "x.pth").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"x\.pth"):
+        find(tmp_path, evaluation(tmp_path / "x.pth", VIT))
+    (tmp_path / "x.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="of an unknown kind"):
+        find(tmp_path, evaluation(tmp_path / "x.onnx", VIT))
+    with pytest.raises(UserError, match="is neither a run, with a folder checkpoints, nor a file of weights"):
+        find(tmp_path, evaluation(tmp_path / "none.pth", VIT))
+
+
+@pytest.fixture
+def file(tmp_path):
+    """An exported one, with its card."""
+    run = tmp_path / "run"
+    saved_run(run, "dino_vit_s", *GREY, "--config.data.image_size=(16,16)")
+    assert export.main([str(run), f"--output={tmp_path / 'x.safetensors'}"]) == 0
+    return tmp_path / "x.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"branch": "online"}, r"holds the target encoder, not the online one.\n  change:   leave branch out"),
+        ({"step": 4}, "step is 4, and .* is one file of weights"),
+        ({"encoder__width": 64}, "encoder.width is 64, and .*x.safetensors has 32"),
+        ({"data__channels": 3}, "data.channels is 3, and .*x.safetensors has 1"),
+    ],
+)
+def test_what_a_card_contradicts(file, tmp_path, keys, message):
+    with pytest.raises(UserError, match=message):
+        find(tmp_path, evaluation(file, **keys))
+
+
+def test_keys_that_are_set_win_over_the_card(file, tmp_path):
+    config = evaluation(file, data__mean=(0.25,), data__image_size=(24, 24), data__name="other", step=3)
+    found, _ = find(tmp_path, config)
+    assert (found.mean, found.std) == ((0.25,), (0.25,))
+    assert (config.data.name, config.data.image_size, found.encoder.image_size) == ("other", (24, 24), (16, 16))
+
+
+def test_a_file_that_its_card_does_not_describe(file, tmp_path):
+    arrays = files.read(file)
+    files.write(file, arrays | {"norm.bias": arrays["norm.bias"] + 1})
+    with pytest.raises(UserError, match=r"x.safetensors is not the file that .*x.safetensors.json describes"):
+        find(tmp_path, evaluation(file))
+
+
+@pytest.mark.parametrize("change", [{"model_type": "vit"}, {"branch": "both"}, {"config": {}}, None])
+def test_a_card_that_is_not_whole_is_not_passed_over(file, tmp_path, change):
+    card = tmp_path / "x.safetensors.json"
+    text = card.read_text()
+    whole = json.loads(text)
+    card.write_text(text[:300] if change is None else json.dumps(whole | change if change.keys() & whole else change))
+    with pytest.raises(UserError, match=r"x.safetensors.json is damaged, or no card of x.safetensors"):
+        find(tmp_path, evaluation(file))

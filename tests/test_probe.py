@@ -1,0 +1,138 @@
+"""The linear probe's step: heads by a grid of learning rates, trained at once."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from repre_jax.core import optim, schedules
+from repre_jax.core.types import Views
+from repre_jax.models import build_encoder
+from repre_jax.train.probe import Probe
+
+CLASSES, WIDTH = 10, 64
+KEY = np.asarray(jax.random.PRNGKey(0))
+
+
+def plan_of(steps=40, batch=32, lr=8.0):
+    return schedules.resolve(records=10 * batch, batch_size=batch, epochs=1, total_steps=steps, lr_per_256=lr)
+
+
+def build(factors=(1.0,), plan=None, name="sgd", rules=(), **settings):
+    plan = plan or plan_of()
+    optimizer = optim.build(name, plan, rules=rules, **settings.pop("optimizer", {}))
+    usual = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "flip_probability": 0.5, "feature": "cls", "classes": CLASSES}
+    return Probe(encoder=vit(), optimizer=optimizer, factors=factors, lr=plan.lr, **usual | settings)
+
+
+def vit(**settings):
+    size = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": (8, 8)}
+    return build_encoder("vit_ti", **size | settings)
+
+
+def digits():
+    found = load_digits()
+    return found.data.astype(np.float32) / 16 - 0.3, found.target.astype(np.int32)
+
+
+def trained(probe, steps, found, labels, batch=32, encoders=1):
+    state = probe.init_state(KEY, encoders, WIDTH)
+    step = jax.jit(probe.step)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        chosen = rng.integers(len(found), size=batch)
+        state, metrics = step(state, jnp.broadcast_to(found[chosen], (encoders, batch, WIDTH)), labels[chosen])
+    return state, metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sgd", {"optimizer": {"nesterov": True, "clip_norm": 0.3}}),
+        ("lars", {"batch_norm": True}),
+        ("adamw", {"label_smoothing": 0.1}),
+    ],
+)
+def test_a_grid_at_once_is_its_heads_one_by_one(name, settings):
+    found, labels = digits()
+    factors = (0.1, 1.0, 3.0)
+    many, _ = trained(build(factors, name=name, **settings), 12, found, labels, encoders=2)
+    for number, factor in enumerate(factors):
+        plan = plan_of(lr=8.0 * factor)
+        one, _ = trained(build(plan=plan, name=name, **settings), 12, found, labels)
+        for both, alone in zip(jax.tree.leaves(many.params), jax.tree.leaves(one.params), strict=True):
+            assert np.abs(alone).max() > 0
+            np.testing.assert_allclose(both[0, number], alone[0, 0], rtol=2e-4, atol=1e-5)
+            np.testing.assert_array_equal(both[0, number], both[1, number])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_it_ends_where_scikit_learns_logistic_regression_does(decay):
+    """On the same features with the same penalty, here of pixels: accuracy within 1.5 points."""
+    found, labels = digits()
+    train, test = slice(0, 1437), slice(1437, None)
+    plan = dataclasses.replace(plan_of(1500, 128, lr=2.0), weight_decay=lambda step: decay)
+    probe = build(plan=plan, rules=(("bias", "weight_decay", 0.0),))
+    state, metrics = trained(probe, 1500, found[train], labels[train], batch=128)
+    right = probe.right(state, found[None, test], labels[test])
+    penalty = 1 / (decay * 1437) if decay else np.inf
+    expected = LogisticRegression(C=penalty, max_iter=3000).fit(found[train], labels[train])
+    assert right.shape == (1, 1, 360)
+    assert right.mean() == pytest.approx(expected.score(found[test], labels[test]), abs=0.015)
+    assert float(metrics["loss"]) == pytest.approx(
+        -expected.predict_log_proba(found[train])[range(1437), labels[train]].mean(), abs=0.1
+    )
+
+
+def test_batch_norm_is_maes():
+    """Affine-free, epsilon 1e-6; by the batch in training, by running statistics in evaluations."""
+    found, labels = digits()
+    probe = build(batch_norm=True)
+    state = probe.init_state(KEY, 1, WIDTH)
+    batch = found[None, :32]
+    seen, statistics = probe._normalised(batch, state.extra, train=True)
+    np.testing.assert_allclose(
+        seen[0], (batch[0] - batch[0].mean(0)) / np.sqrt(batch[0].var(0) + 1e-6), rtol=1e-3, atol=1e-3
+    )
+    np.testing.assert_allclose(statistics["mean"][0], 0.1 * batch[0].mean(0), atol=1e-6)
+    np.testing.assert_allclose(statistics["var"][0], 0.9 + 0.1 * batch[0].var(0), atol=1e-5)
+    after, _ = probe.step(state, batch, labels[:32])
+    np.testing.assert_allclose(after.extra["mean"], statistics["mean"], atol=1e-6)
+    still, same = probe._normalised(batch, after.extra, train=False)
+    np.testing.assert_allclose(still, (batch - after.extra["mean"]) / np.sqrt(after.extra["var"] + 1e-6), rtol=1e-3)
+    np.testing.assert_array_equal(same["mean"], after.extra["mean"])
+
+
+def test_the_whole_step_flips_drops_paths_and_leaves_the_encoder_alone():
+    encoder = build_encoder(
+        "vit_ti", width=16, depth=2, heads=2, patch=4, hierarchies=1, image_size=(8, 8), drop_path=0.9
+    )
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8, 3), dtype=np.uint8)
+    batch = Views(images=images, labels=np.arange(4, dtype=np.int32))
+    params = encoder.init(jax.random.key(0), np.zeros((1, 8, 8, 3)))["params"]
+
+    def after(flip, drop, images=images):
+        probe = dataclasses.replace(build(flip_probability=flip, drop_paths=drop), encoder=encoder)
+        state = probe.init_state(KEY, 1, 16)
+        return probe.train_step(state, dataclasses.replace(batch, images=images), params)[0].params["kernel"]
+
+    plain = after(0.0, False)
+    np.testing.assert_allclose(after(1.0, False, images[:, :, :, ::-1]), plain, atol=1e-6)
+    assert np.abs(after(1.0, False) - plain).max() > 1e-5
+    assert np.abs(after(0.0, True) - plain).max() > 1e-5
+    gradient = jax.grad(lambda p: build().features([p], images[:, 0] / 255.0).sum())
+    one_block = {name: tree for name, tree in params.items() if name != "block_2"}
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient(one_block)))
+
+
+def test_the_logged_loss_and_rate_are_the_protocols_own():
+    found, labels = digits()
+    probe = build((0.1, 1.0))
+    _, metrics = probe.step(probe.init_state(KEY, 1, WIDTH), found[None, :32], labels[:32])
+    _, alone = build().step(build().init_state(KEY, 1, WIDTH), found[None, :32], labels[:32])
+    assert metrics["loss"] == pytest.approx(float(alone["loss"]))
+    assert metrics["lr"] == pytest.approx(1.0)
