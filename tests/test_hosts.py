@@ -116,6 +116,11 @@ def test_two_processes_train_as_one_also_when_one_of_them_is_told_to_stop(tmp_pa
     assert (two / "figures" / "reconstructions.png").exists()
 
 
+def first_features_are_written(folder):
+    """From then on both processes are among the batches, where a signal to one of them stops both."""
+    return (folder / "labels.npy").exists() and np.load(folder / "features.npy", mmap_mode="r")[0].any()
+
+
 @pytest.mark.slow
 def test_two_processes_judge_as_one(finished, tmp_path):
     """Also when one of them is told to stop."""
@@ -124,7 +129,8 @@ def test_two_processes_judge_as_one(finished, tmp_path):
     two = [[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]
     with started(*two) as children:
         deadline = time.monotonic() + 200
-        while not (tmp_path / "two" / "features" / "train" / "labels.npy").exists():
+        while not first_features_are_written(tmp_path / "two" / "features" / "train"):
+            assert all(child.poll() is None for child in children), finish(children)
             assert time.monotonic() < deadline
             time.sleep(0.05)
         children[1].send_signal(signal.SIGTERM)
