@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import decoder_cost
+from benchmarks import decoder_cost, flops
 from repre_jax.models import build_encoder, decoder
 from repre_jax.models.encoders import SWINS, VITS
 
@@ -14,9 +14,9 @@ from repre_jax.models.encoders import SWINS, VITS
 def test_the_papers_decoder(name, encoder_gmacs, gmacs, xla_gmacs):
     """By hand: 2.399 / 9.480 / 3.136 GMACs by formula; less by XLA, which leaves out taps on padding."""
     encoder = build_encoder(name)
-    module, pyramid = decoder.build(encoder), decoder_cost.pyramid_of(encoder)
-    assert round(decoder_cost.encoder_macs(encoder) / 1e9, 3) == encoder_gmacs
-    assert round(decoder_cost.decoder_macs(module, pyramid) / 1e9, 3) == gmacs
+    module, pyramid = decoder.build(encoder), flops.pyramid_of(encoder)
+    assert round(flops.encoder_macs(encoder) / 1e9, 3) == encoder_gmacs
+    assert round(flops.decoder_macs(module, pyramid) / 1e9, 3) == gmacs
     assert decoder_cost.xla_macs(module, pyramid) / 1e9 == pytest.approx(xla_gmacs, rel=0.02)
 
 
@@ -33,8 +33,8 @@ def test_light_adds_at_most_four_percent(name, views):
 def test_the_formula_is_what_xla_counts_but_for_padding(name, settings):
     """XLA also counts norms, softmax and, in Swin's windows, tokens that are padding."""
     encoder = build_encoder(name)
-    module, pyramid = decoder.build(encoder, **settings), decoder_cost.pyramid_of(encoder)
-    ratio = decoder_cost.xla_macs(module, pyramid) / decoder_cost.decoder_macs(module, pyramid)
+    module, pyramid = decoder.build(encoder, **settings), flops.pyramid_of(encoder)
+    ratio = decoder_cost.xla_macs(module, pyramid) / flops.decoder_macs(module, pyramid)
     assert 0.9 < ratio < (1.09 if module.operator == "transformer" else 1.0)
 
 

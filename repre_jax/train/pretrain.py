@@ -153,7 +153,7 @@ class Pretraining:
         gradients as the optimiser gets them. A step whose loss, or the norm of whose gradient or update is not finite,
         in any part of the batch, moves nothing but `step` and the counters of skipped steps.
         """
-        return self._update(state, self._gradients(state, pixels, lambda part, rows: part))
+        return self.update(state, self._gradients(state, pixels, lambda part, rows: part))
 
     def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
         """Augmentation and `step`: the new state, and float32 scalars to log."""
@@ -161,7 +161,7 @@ class Pretraining:
         def augmented(part: Views, rows: jax.Array) -> Pixels:
             return self.augment(state.rng, state.step, part, rows)
 
-        new_state, metrics, _ = self._update(state, self._gradients(state, batch, augmented))
+        new_state, metrics, _ = self.update(state, self._gradients(state, batch, augmented))
         return new_state, metrics
 
     def _gradients(self, state: TrainState, batch: Any, pixels_of: Callable[[Any, jax.Array], Pixels]) -> Gradients:
@@ -176,7 +176,7 @@ class Pretraining:
 
         return parts.mean(of_part, state.params, batch, state.extra, self.accumulate)
 
-    def _update(self, state: TrainState, gradients: Gradients) -> tuple[TrainState, Metrics, Params]:
+    def update(self, state: TrainState, gradients: Gradients) -> tuple[TrainState, Metrics, Params]:
         """What `step` returns."""
         grads, (extra, metrics) = gradients
         grads = optim.zero_frozen(grads, self.rules)

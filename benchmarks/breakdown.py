@@ -1,0 +1,62 @@
+"""Where a step's time goes: its parts compiled by themselves and taken in turns with the whole.
+
+What XLA fuses across the borders of the parts, and what the parts hand over in memory, makes their sum differ from the
+whole: both are given.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks import steps
+
+
+def measure(step: steps.Step, *, count: int) -> dict[str, float]:
+    """Milliseconds by part, medians. `step` has been taken at least once, or not: its state stays."""
+    return _medians({name: _timed(part, *given) for name, (part, given) in _parts(step).items()}, count)
+
+
+def _medians(takers: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
+    found = {name: steps.spread(some)["median_ms"] for name, some in steps.in_turns(takers, steps=count).items()}
+    forward, gradients = found.pop("forward"), found.pop("gradients")
+    whole = found.pop("whole")
+    found |= {"online forward and losses": forward, "their backward": gradients - forward}
+    return found | {"sum of parts": sum(found.values()), "whole step": whole}
+
+
+def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
+    """Name -> (function, arguments)."""
+    method, state, batch = step.method, step.state, step.batch
+    bare = dataclasses.replace(method, branch=None)  # the decoder is a part of its own
+    pixels = jax.jit(method.augment)(state.rng, state.step, batch)
+    target = jax.jit(method.target)(state, pixels)
+    gradients = jax.jit(jax.grad(method.loss, has_aux=True))(state.params, state, pixels, target)
+    parts = {
+        "augmentation": (method.augment, (state.rng, state.step, batch)),
+        "forward": (lambda *given: bare.loss(*given)[0], (state.params, state, pixels, target)),
+        "gradients": (jax.grad(bare.loss, has_aux=True), (state.params, state, pixels, target)),
+        "optimiser and moving average": (method.update, (state, gradients)),
+        "whole": (method.train_step, (state, batch)),
+    }
+    if target is not None:
+        parts["target forward"] = (method.target, (state, pixels))
+    if method.branch is not None:
+        encode = jax.jit(lambda params, views: method.encode_views(params, views).pyramid)
+        pyramid = encode(state.params["encoder"], pixels.views)
+        decode = jax.grad(method.branch.loss, argnums=(0, 1))
+        parts["decoder, forward and backward"] = (decode, (state.params, pyramid, pixels.views))
+    return parts
+
+
+def _timed(part: Callable, *given: Any) -> Callable[[], float]:
+    compiled = jax.jit(part)
+
+    def take() -> float:
+        begun = time.perf_counter()
+        jax.block_until_ready(compiled(*given))
+        return time.perf_counter() - begun
+
+    return take

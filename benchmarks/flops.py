@@ -1,0 +1,78 @@
+"""Multiply-adds by formula: biases, norms, softmax, heads and resizing are left out (under 1 % at 224 pixels)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from repre_jax.models.decoder import Decoder
+from repre_jax.models.encoders import Encoder
+from repre_jax.models.vit import ViT
+from repre_jax.tasks import views
+from repre_jax.train.pretrain import Pretraining
+
+Size = tuple[int, int]
+Pyramid = tuple[tuple[int, int, int], ...]  # (h, w, C) of each level, shallow to deep
+SIDE = 224
+
+
+def encoder_macs(encoder: Encoder, size: Size = (SIDE, SIDE)) -> int:
+    """Multiply-adds of one image's forward pass; sides of Swin's maps rounded up, its windows taken as full."""
+    rows, columns = (side // encoder.patch for side in size)
+    macs = rows * columns * encoder.patch**2 * encoder.channels * encoder.width
+    if isinstance(encoder, ViT):
+        tokens = rows * columns + 1
+        return macs + encoder.depth * block_macs(tokens, tokens, encoder.width)
+    for stage, depth in enumerate(encoder.depth):
+        width = encoder.width * 2**stage
+        macs += depth * block_macs(rows * columns, min(encoder.window, rows, columns) ** 2, width)
+        if stage + 1 < len(encoder.depth):
+            rows, columns = -(-rows // 2), -(-columns // 2)
+            macs += rows * columns * 4 * width * 2 * width
+    return macs
+
+
+def block_macs(tokens: int, seen: int, width: int) -> int:
+    """A transformer block over `tokens`, each of which attends to `seen`."""
+    return tokens * (12 * width**2 + 2 * seen * width)
+
+
+def decoder_macs(module: Decoder, pyramid: Pyramid) -> int:
+    """Multiply-adds of the decoder's forward pass for one image."""
+    widths = module.widths(tuple(channels for _, _, channels in pyramid))
+    macs, width = 0, widths[-1]
+    for level, ((h, w, channels), own) in enumerate(zip(pyramid, widths, strict=True), start=1):
+        if module.lateral_share is not None and (not module.single or level == len(pyramid)):
+            macs += h * w * channels * own
+    for (h, w, _), own in reversed(list(zip(pyramid, widths, strict=True))[:-1]):
+        entering = width if module.single else width + own
+        if module.operator == "conv":
+            macs += h * w * 9 * (entering * own + (module.fusion_layers - 1) * own**2)
+        else:
+            seen = h * w if module.window is None else module.window**2
+            macs += h * w * entering * own if entering != own else 0
+            macs += module.fusion_layers * block_macs(h * w, seen, own)
+        width = own
+    return macs + math.prod(pyramid[0][:2]) * width * module.patch**2 * module.channels
+
+
+def pyramid_of(encoder: Encoder, size: Size = (SIDE, SIDE)) -> Pyramid:
+    """Of images of `size`."""
+    images = jax.ShapeDtypeStruct((1, *size, encoder.channels), jnp.float32)
+    variables = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    return tuple(level.shape[1:] for level in jax.eval_shape(encoder.apply, variables, images).pyramid)
+
+
+def of_step(method: Pretraining, config: ConfigDict) -> int:
+    """FLOPs of a whole step, two to a multiply-add: online views forward and backward (3 x forward), target views
+    forward, reconstructed views through the decoder forward and backward. What remat computes again is not counted."""
+    size, branch, framework = views.image_size(config), method.branch, method.framework
+    online = max(framework.online_views, branch.views if branch else 0)
+    target = framework.target_views if framework.target == "ema" else 0
+    macs = (3 * online + target) * encoder_macs(method.encoder, size)
+    if config.augment.local_views:
+        macs += 3 * config.augment.local_views * encoder_macs(method.encoder, views.local_size(config))
+    if branch:
+        macs += 3 * branch.views * decoder_macs(branch.decoder, pyramid_of(method.encoder, size))
+    return 2 * config.batch_size * macs

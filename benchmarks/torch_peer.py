@@ -1,0 +1,158 @@
+"""Our half of the comparison with PyTorch: gives benchmarks/torch_step.py the same weights and images, and asks it."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+from safetensors.numpy import save_file
+
+from benchmarks.steps import Step
+from repre_jax.core import optim
+from repre_jax.core.errors import UserError
+from repre_jax.interop import timm, timm_models, timm_names
+from repre_jax.models.vit import ViT, pyramid_blocks
+from repre_jax.tasks import methods, views
+from repre_jax.train.pretrain import Pretraining
+
+FRAMEWORKS = ("moco_v3", "moby")
+
+
+class Peer:
+    """The other process. about: its versions and device."""
+
+    def __init__(self, process: subprocess.Popen):
+        self._process = process
+        self.about = self._answer()
+
+    def ask(self, what: str) -> Any:
+        """'loss', 'step' (which takes one, and gives its seconds) or 'memory'."""
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if not line:
+            raise UserError(f"The program in PyTorch ended with status {self._process.wait()}; it says why above.")
+        return json.loads(line)
+
+
+@contextlib.contextmanager
+def started(step: Step, python: str, *, compiled: bool) -> Iterator[Peer]:
+    """The peer with this step's weights. python: an interpreter that has torch, timm and safetensors.
+
+    Raises UserError when the config is one that the program does not know, or it cannot start.
+    """
+    _check(step.config)
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder), step, compiled)
+        program = Path(__file__).with_name("torch_step.py")
+        try:
+            process = subprocess.Popen(
+                [python, str(program), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        except OSError as error:
+            raise UserError(f"{python} cannot be started: {error.strerror}.\n  change:   --torch-python") from None
+        try:
+            yield Peer(process)
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+def first_loss(config: ConfigDict, step: Step) -> float:
+    """Ours, of step 0's weights and the views that the peer gets, in float32, without dropped paths."""
+    plain = ConfigDict(config)
+    plain.dtype, plain.encoder.drop_path = "float32", 0.0
+    method = methods.build_method(plain, step.plan)
+    with jax.default_matmul_precision("highest"):
+        loss = jax.jit(lambda state, pixels: method.loss(state.params, state, pixels, method.target(state, pixels))[0])
+        return float(loss(step.state, step.method.augment(step.state.rng, 0, step.batch)))
+
+
+def _check(config: ConfigDict) -> None:
+    repre = config.repre
+    known = {
+        f"framework.name {' or '.join(FRAMEWORKS)}": config.framework.name in FRAMEWORKS,
+        "optim.name adamw": config.optim.name == "adamw",
+        "accumulate 1": config.accumulate == 1,
+        "colours of 3 channels, torchvision's": config.data.channels == 3 and config.augment.colours == "torchvision",
+        "a decoder of convolutions on all features": repre.operator == "conv" and not repre.single,
+    }
+    wrong = [what for what, fits in known.items() if not fits]
+    if wrong:
+        raise UserError(f"--peer torch does not know this config.\n  expected: {', '.join(wrong)}")
+
+
+def _write(folder: Path, step: Step, compiled: bool) -> None:
+    config, method, params = step.config, step.method, step.state.params
+    size = views.image_size(config)
+    pixels = method.augment(step.state.rng, 0, step.batch)
+    arrays = {f"encoder.{name}": x for name, x in timm.dump(params["encoder"], method.encoder, image_size=size).items()}
+    for part in ("projector", "predictor", "decoder", "balance"):
+        flat = traverse_util.flatten_dict(params.get(part, {}), sep="/")
+        arrays |= {_torch_name(f"{part}/{path}"): timm_names.to_timm(path, np.asarray(x)) for path, x in flat.items()}
+    arrays |= {name: np.asarray(x) for name, x in step.state.extra.items() if name.startswith("queue")}
+    arrays |= {"batch": np.asarray(step.batch.images), "views": np.asarray(pixels.views)}
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "arrays.safetensors")
+    (folder / "spec.json").write_text(json.dumps(_spec(step, size, compiled)))
+
+
+def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
+    config, method = step.config, step.method
+    encoder, decoder = method.encoder, method.branch and method.branch.decoder
+    decay, scale = (_by_torch_name(method, step.state.params, name) for name in ("weight_decay", "lr_scale"))
+    is_vit = isinstance(encoder, ViT)
+    return {
+        "timm": {
+            "model": timm_models.NAMES[config.encoder.name],
+            "arguments": timm_models.arguments(encoder, size),
+        },
+        "indices": [n - 1 for n in pyramid_blocks(encoder.depth, encoder.hierarchies)]
+        if is_vit
+        else list(range(len(encoder.depth))),
+        "drop_path": encoder.drop_path,
+        "decoder": decoder
+        and {
+            "views": method.branch.views,
+            "fusion_layers": decoder.fusion_layers,
+            "patch": decoder.patch,
+        },
+        "out_norm": method.framework.projector.out_norm is not None,
+        "temperature": config.framework.temperature,
+        "augmentation": [dataclasses.asdict(one) for one in method.augmentation],
+        "mean": list(method.mean),
+        "std": list(method.std),
+        "dtype": config.dtype,
+        "frozen": [name for name, value in scale.items() if value == 0]
+        + (["encoder.pos_embed"] if is_vit and encoder.fixed_positions else []),
+        "weight_decay": {name: config.optim.weight_decay if value is None else value for name, value in decay.items()},
+        "lr": step.plan.peak_lr,
+        "betas": [config.optim.b1, config.optim.b2],
+        "eps": config.optim.eps,
+        "clip_norm": config.optim.clip_norm,
+        "momentum": config.framework.momentum,
+        "compile": compiled,
+    }
+
+
+def _torch_name(path: str) -> str:
+    if path.startswith("encoder/"):
+        return f"encoder.{timm_names.timm_name(path.removeprefix('encoder/'))}"
+    return re.sub(r"/(kernel|scale)$", "/weight", path).replace("/", ".")
+
+
+def _by_torch_name(method: Pretraining, params: dict[str, Any], name: str) -> dict[str, float | None]:
+    values = optim.values_by_path(params, method.rules, name, default=lambda _: optim.PROPERTIES[name])
+    flat = traverse_util.flatten_dict(values, sep="/", is_leaf=lambda _, x: not isinstance(x, dict))
+    return {_torch_name(path): value for path, value in flat.items()}

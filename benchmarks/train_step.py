@@ -1,0 +1,159 @@
+"""How fast a whole training step is on this machine: augmentation, both branches, optimiser, moving average.
+
+  python -m benchmarks.train_step [--config configs/moco_vit_s.py] [--batch 256] [--repre off|light|paper]
+                                  [--peer torch|off] [--breakdown] [--json] [--config.KEY=VALUE ...]
+
+Synthetic uint8 views; the median of repeated steps after warm-up. --peer torch takes turns with the same step in PyTorch
+(benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after both have computed the first
+loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs by formula over what the device
+could do in that time: by its data sheet, and by a matrix product measured here. --breakdown: see benchmarks/breakdown.py.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import jax
+
+from benchmarks import breakdown, flops, hardware, steps, torch_peer
+from repre_jax.core import command_line, environment
+from repre_jax.core.errors import UserError
+from repre_jax.report import console
+
+REPRE = {"off": ("baseline",), "light": ("light",), "paper": ()}
+FIRST_LOSS = 1e-3  # that both may differ by
+
+
+def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
+    """What --json prints."""
+    if arguments.batch is not None:
+        overrides = [f"--config.batch_size={arguments.batch}", *overrides]
+    config = steps.parse(steps.with_variants(arguments.config, *REPRE[arguments.repre]), overrides)
+    step = steps.build(config)
+    found = describe(step) | {"command": environment.command()}
+    with contextlib.ExitStack() as stack:
+        takers = {"ours": step.take}
+        if arguments.peer == "off":
+            other = steps.build(steps.parse(steps.with_variants(arguments.config, "baseline"), overrides))
+            takers["off"] = other.take
+        elif arguments.peer == "torch":
+            compiled = arguments.torch_compile or jax.default_backend() != "cpu"
+            peer = stack.enter_context(torch_peer.started(step, arguments.torch_python, compiled=compiled))
+            takers["torch"] = lambda: peer.ask("step")
+            found["torch"] = peer.about | {"compiled": compiled}
+            found |= {"first_loss": torch_peer.first_loss(config, step), "first_loss_torch": peer.ask("loss")}
+            if not abs(found["first_loss"] - found["first_loss_torch"]) <= FIRST_LOSS:
+                raise UserError(
+                    f"The first losses differ: {found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} in "
+                    f"PyTorch.\n  expected: at most {FIRST_LOSS:g}; these are not the same steps"
+                )
+        times = {name: steps.spread(some) for name, some in steps.in_turns(takers, steps=arguments.steps).items()}
+        if arguments.peer == "torch":
+            found["torch"] |= times["torch"] | {"peak_memory_bytes": peer.ask("memory")}
+            found["torch"]["images_per_second"] = 1e3 * config.batch_size / times["torch"]["median_ms"]
+    found |= times["ours"]
+    seconds = times["ours"]["median_ms"] / 1e3
+    found["images_per_second"] = config.batch_size / seconds
+    ceiling, sheet = hardware.measured_tflops(config.dtype), hardware.data_sheet_tflops(config.dtype)
+    found |= {"matrix_product_tflops": ceiling, "data_sheet_tflops": sheet}
+    rate = found["gflop_formula"] / 1e3 / seconds / step.mesh.size
+    found |= {"mfu_of_matrix_product": rate / ceiling, "mfu_of_data_sheet": rate / sheet if sheet else None}
+    found["peak_memory_bytes"] = hardware.peak_memory()
+    if arguments.peer == "torch":
+        found["ratio_to_torch"] = times["torch"]["median_ms"] / times["ours"]["median_ms"]
+    if arguments.peer == "off":
+        found["off"] = times["off"]
+        found["time_over_off"] = times["ours"]["median_ms"] / times["off"]["median_ms"]
+        found["flops_over_off"] = step.gflop / other.gflop
+    if arguments.breakdown:
+        found["breakdown_ms"] = breakdown.measure(step, count=arguments.steps)
+    return found
+
+
+def describe(step: steps.Step) -> dict[str, Any]:
+    """What is known before it runs."""
+    record = environment.record(step.config.seed)
+    return {
+        "config": f"{step.config.framework.name}, {step.config.encoder.name}, {step.config.dtype}",
+        "repre": step.config.repre.preset if step.config.repre.enabled else "off",
+        "batch": step.config.batch_size,
+        "image_size": list(step.config.data.image_size),
+        "device": console.devices(),
+        "machine": console.machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": record["versions"],
+        "commit": record["commit"],
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "compile_seconds": step.compile_seconds,
+        "gflop_formula": flops.of_step(step.method, step.config) / 1e9,
+        "gflop_xla": step.gflop,
+        "program_memory_bytes": step.memory,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """For people."""
+
+    def times(of: dict[str, Any]) -> str:
+        return f"{of['median_ms']:,.1f} ms (p10 {of['p10_ms']:,.1f}, p90 {of['p90_ms']:,.1f})"
+
+    def size(count: int | None) -> str:
+        return "not told by this device" if count is None else f"{count / 2**20:,.0f} MiB"
+
+    def share(value: float | None, of: float | None) -> str:
+        return "unknown" if value is None else f"{value:.1%} of {of:.3g} TFLOP/s"
+
+    rows = [
+        ("step", f"{found['config']}, RePre {found['repre']}, batch {found['batch']}, {found['image_size']} pixels"),
+        ("device", f"{found['device']}; {found['machine']}; {found['date']}; jax {found['versions']['jax']}"),
+        ("compile", f"{found['compile_seconds']:.1f} s"),
+        ("time", f"{times(found)}, {found['images_per_second']:,.1f} images/s"),
+        ("work", f"{found['gflop_formula']:,.2f} GFLOP by formula, {found['gflop_xla']:,.2f} by XLA"),
+        ("MFU", f"{share(found['mfu_of_matrix_product'], found['matrix_product_tflops'])}, a matrix product here"),
+        ("", f"{share(found['mfu_of_data_sheet'], found['data_sheet_tflops'])}, the data sheet"),
+        ("memory", f"{size(found['program_memory_bytes'])} by XLA's plan; peak {size(found['peak_memory_bytes'])}"),
+    ]
+    if "ratio_to_torch" in found:
+        other = found["torch"]
+        rows += [
+            ("PyTorch", f"{times(other)}, {other['images_per_second']:,.1f} images/s"),
+            ("", f"torch {other['torch']}, timm {other['timm']}, {other['device']}, "
+                 f"{'compiled' if other['compiled'] else 'eager'}; peak {size(other['peak_memory_bytes'])}"),
+            ("first loss", f"{found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} there"),
+            ("ratio", f"{found['ratio_to_torch']:.2f} x PyTorch's speed"),
+        ]  # fmt: skip
+    if "off" in found:
+        rows += [
+            ("without RePre", times(found["off"])),
+            ("RePre adds", f"{found['time_over_off'] - 1:.1%} of time and {found['flops_over_off'] - 1:.1%} of FLOPs"),
+        ]
+    whole = found["median_ms"]
+    for name, value in found.get("breakdown_ms", {}).items():
+        rows.append((name, f"{value:10,.1f} ms  {value / whole:6.1%}"))
+    return console.table(rows)
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/moco_vit_s.py")
+    parser.add_argument("--batch", type=int, help="records a step; the config's unless given")
+    parser.add_argument("--repre", choices=REPRE, default="paper")
+    parser.add_argument("--peer", choices=("torch", "off"))
+    parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and timm")
+    parser.add_argument("--torch-compile", action="store_true", help="on CPU, too; elsewhere always")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each kind")
+    parser.add_argument("--breakdown", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.peer == "torch":
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share the device's memory
+    found = measure(arguments, overrides)
+    print(json.dumps(found, indent=1) if arguments.json else table(found))
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.exit_status(run, "Interrupted."))
