@@ -5,7 +5,7 @@ Reads the command line and runs the config's task. With --quiet it prints only w
 
 import sys
 
-from repre_jax.core import runtime
+from repre_jax.core import compile_cache, runtime
 from repre_jax.core.command_line import exit_status, list_configs, parse
 from repre_jax.core.errors import UserError
 from repre_jax.tasks import finetune, knn, linear, pretrain
@@ -31,6 +31,8 @@ def run(argv: list[str]) -> None:
     config, workdir = parse(argv)
     if config.get("task") not in TASKS:
         raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
+    if config.compile_cache:
+        compile_cache.keep()
     with runtime.started(deterministic=config.deterministic, **config.distributed):
         TASKS[config.task](config, workdir)
 

@@ -29,7 +29,7 @@ def _medians(takers: dict[str, Callable[[], float]], count: int) -> dict[str, fl
 
 def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
     """Name -> (function, arguments)."""
-    method, state, batch = step.method, step.state, step.batch
+    method, state, batch = step.program.method, step.state, step.batch
     bare = dataclasses.replace(method, branch=None)  # the decoder is a part of its own
     pixels = jax.jit(method.augment)(state.rng, state.step, batch)
     target = jax.jit(method.target)(state, pixels)

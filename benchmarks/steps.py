@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,44 +12,25 @@ from ml_collections import ConfigDict
 
 import main
 from repre_jax.core import sharding
-from repre_jax.core.schedules import Plan
 from repre_jax.core.types import TrainState, Views
-from repre_jax.tasks import methods, setup, views
-from repre_jax.train.pretrain import Pretraining
-
-STEPS_WORTH = 1000  # of records, which the schedules are laid out for
+from repre_jax.tasks import program, setup, views
+from repre_jax.tasks.program import Program
 
 
 @dataclass
 class Step:
-    """state: of step 0, until `take` is called. compiled: XLA's program of the step."""
+    """state: of step 0, until `take` is called."""
 
     config: ConfigDict
-    plan: Plan
-    method: Pretraining
-    mesh: Mesh
+    program: Program
     state: TrainState
     batch: Views
-    compiled: Any
-    compile_seconds: float
 
     def take(self) -> float:
         """One step; the seconds it took."""
         begun = time.perf_counter()
-        self.state, _ = jax.block_until_ready(self.compiled(self.state, self.batch))
+        self.state, _ = jax.block_until_ready(self.program.compiled(self.state, self.batch))
         return time.perf_counter() - begun
-
-    @property
-    def gflop(self) -> float:
-        """That XLA counts, of all devices together."""
-        return self.compiled.cost_analysis()["flops"] * self.mesh.size / 1e9
-
-    @property
-    def memory(self) -> int:
-        """Bytes that XLA's program holds at most on a device: arguments, results, and what lies between."""
-        plan = self.compiled.memory_analysis()
-        inputs, outputs = plan.argument_size_in_bytes, plan.output_size_in_bytes - plan.alias_size_in_bytes
-        return inputs + outputs + plan.temp_size_in_bytes
 
 
 def parse(path: str, overrides: list[str]) -> ConfigDict:
@@ -65,20 +45,24 @@ def with_variants(path: str, *variants: str) -> str:
     return path + "".join(f"{',' if ':' in path or place else ':'}{name}" for place, name in enumerate(variants))
 
 
-def build(config: ConfigDict) -> Step:
-    """Weights from the config's seed, random uint8 views."""
-    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
-    plan = methods.build_plan(config, records=STEPS_WORTH * config.batch_size)
-    method = methods.build_method(config, plan)
-    everywhere = sharding.replicated(mesh)
-    shape = (*views.image_size(config), config.data.channels)
-    key = jax.random.PRNGKey(config.seed)
-    state = jax.jit(lambda key: method.init_state(key, shape), out_shardings=everywhere)(key)
-    batch = synthetic(config, mesh)
+def compile_step(config: ConfigDict) -> tuple[Program, float]:
+    """The program and the seconds that it took to compile; never from a cache."""
+    jax.config.update("jax_enable_compilation_cache", False)
     begun = time.perf_counter()
-    step = jax.jit(method.train_step, donate_argnums=0, out_shardings=everywhere)
-    compiled = step.lower(state, batch).compile()
-    return Step(config, plan, method, mesh, state, batch, compiled, time.perf_counter() - begun)
+    compiled = program.compile_step(config)
+    return compiled, time.perf_counter() - begun
+
+
+def ready(config: ConfigDict, compiled: Program) -> Step:
+    """Weights from the config's seed, random uint8 views."""
+    shape = (*views.image_size(config), config.data.channels)
+    init = jax.jit(lambda key: compiled.method.init_state(key, shape), out_shardings=compiled.state_sharding)
+    return Step(config, compiled, init(program.key_of(config)), synthetic(config, compiled.mesh))
+
+
+def gflop(compiled: Program) -> float:
+    """That XLA counts, of all devices together."""
+    return compiled.compiled.cost_analysis()["flops"] * compiled.mesh.size / 1e9
 
 
 def synthetic(config: ConfigDict, mesh: Mesh) -> Views:

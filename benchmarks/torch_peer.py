@@ -74,10 +74,10 @@ def first_loss(config: ConfigDict, step: Step) -> float:
     """Ours, of step 0's weights and the views that the peer gets, in float32, without dropped paths."""
     plain = ConfigDict(config)
     plain.dtype, plain.encoder.drop_path = "float32", 0.0
-    method = methods.build_method(plain, step.plan)
+    method = methods.build_method(plain, step.program.plan)
     with jax.default_matmul_precision("highest"):
         loss = jax.jit(lambda state, pixels: method.loss(state.params, state, pixels, method.target(state, pixels))[0])
-        return float(loss(step.state, step.method.augment(step.state.rng, 0, step.batch)))
+        return float(loss(step.state, step.program.method.augment(step.state.rng, 0, step.batch)))
 
 
 def _check(config: ConfigDict) -> None:
@@ -95,7 +95,7 @@ def _check(config: ConfigDict) -> None:
 
 
 def _write(folder: Path, step: Step, compiled: bool) -> None:
-    config, method, params = step.config, step.method, step.state.params
+    config, method, params = step.config, step.program.method, step.state.params
     size = views.image_size(config)
     pixels = method.augment(step.state.rng, 0, step.batch)
     arrays = {f"encoder.{name}": x for name, x in timm.dump(params["encoder"], method.encoder, image_size=size).items()}
@@ -109,7 +109,7 @@ def _write(folder: Path, step: Step, compiled: bool) -> None:
 
 
 def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
-    config, method = step.config, step.method
+    config, method = step.config, step.program.method
     encoder, decoder = method.encoder, method.branch and method.branch.decoder
     decay, scale = (_by_torch_name(method, step.state.params, name) for name in ("weight_decay", "lr_scale"))
     is_vit = isinstance(encoder, ViT)
@@ -137,7 +137,7 @@ def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
         "frozen": [name for name, value in scale.items() if value == 0]
         + (["encoder.pos_embed"] if is_vit and encoder.fixed_positions else []),
         "weight_decay": {name: config.optim.weight_decay if value is None else value for name, value in decay.items()},
-        "lr": step.plan.peak_lr,
+        "lr": step.program.plan.peak_lr,
         "betas": [config.optim.b1, config.optim.b2],
         "eps": config.optim.eps,
         "clip_norm": config.optim.clip_norm,

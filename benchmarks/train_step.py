@@ -23,6 +23,7 @@ from benchmarks import breakdown, flops, hardware, steps, torch_peer
 from repre_jax.core import command_line, environment
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
+from repre_jax.train import memory
 
 REPRE = {"off": ("baseline",), "light": ("light",), "paper": ()}
 FIRST_LOSS = 1e-3  # that both may differ by
@@ -33,18 +34,20 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     if arguments.batch is not None:
         overrides = [f"--config.batch_size={arguments.batch}", *overrides]
     config = steps.parse(steps.with_variants(arguments.config, *REPRE[arguments.repre]), overrides)
-    step = steps.build(config)
-    found = describe(step) | {"command": environment.command()}
+    compiled, compile_seconds = steps.compile_step(config)
+    step = steps.ready(config, compiled)
+    found = describe(step) | {"command": environment.command(), "compile_seconds": compile_seconds}
     with contextlib.ExitStack() as stack:
         takers = {"ours": step.take}
         if arguments.peer == "off":
-            other = steps.build(steps.parse(steps.with_variants(arguments.config, "baseline"), overrides))
-            takers["off"] = other.take
+            bare = steps.parse(steps.with_variants(arguments.config, "baseline"), overrides)
+            other, _ = steps.compile_step(bare)
+            takers["off"] = steps.ready(bare, other).take
         elif arguments.peer == "torch":
-            compiled = arguments.torch_compile or jax.default_backend() != "cpu"
-            peer = stack.enter_context(torch_peer.started(step, arguments.torch_python, compiled=compiled))
+            inductor = arguments.torch_compile or jax.default_backend() != "cpu"
+            peer = stack.enter_context(torch_peer.started(step, arguments.torch_python, compiled=inductor))
             takers["torch"] = lambda: peer.ask("step")
-            found["torch"] = peer.about | {"compiled": compiled}
+            found["torch"] = peer.about | {"compiled": inductor}
             found |= {"first_loss": torch_peer.first_loss(config, step), "first_loss_torch": peer.ask("loss")}
             if not abs(found["first_loss"] - found["first_loss_torch"]) <= FIRST_LOSS:
                 raise UserError(
@@ -60,7 +63,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     found["images_per_second"] = config.batch_size / seconds
     ceiling, sheet = hardware.measured_tflops(config.dtype), hardware.data_sheet_tflops(config.dtype)
     found |= {"matrix_product_tflops": ceiling, "data_sheet_tflops": sheet}
-    rate = found["gflop_formula"] / 1e3 / seconds / step.mesh.size
+    rate = found["gflop_formula"] / 1e3 / seconds / compiled.mesh.size
     found |= {"mfu_of_matrix_product": rate / ceiling, "mfu_of_data_sheet": rate / sheet if sheet else None}
     found["peak_memory_bytes"] = hardware.peak_memory()
     if arguments.peer == "torch":
@@ -68,7 +71,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     if arguments.peer == "off":
         found["off"] = times["off"]
         found["time_over_off"] = times["ours"]["median_ms"] / times["off"]["median_ms"]
-        found["flops_over_off"] = step.gflop / other.gflop
+        found["flops_over_off"] = steps.gflop(compiled) / steps.gflop(other)
     if arguments.breakdown:
         found["breakdown_ms"] = breakdown.measure(step, count=arguments.steps)
     return found
@@ -88,10 +91,9 @@ def describe(step: steps.Step) -> dict[str, Any]:
         "versions": record["versions"],
         "commit": record["commit"],
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "compile_seconds": step.compile_seconds,
-        "gflop_formula": flops.of_step(step.method, step.config) / 1e9,
-        "gflop_xla": step.gflop,
-        "program_memory_bytes": step.memory,
+        "gflop_formula": flops.of_step(step.program.method, step.config) / 1e9,
+        "gflop_xla": steps.gflop(step.program),
+        "program_memory_bytes": memory.of_program(step.program.compiled),
     }
 
 

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.task = "pretrain"  # what main.py runs
     config.seed = 0  # of the parameters, the record order and every random draw
-    config.batch_size = 4096  # records a step, over all devices
+    config.batch_size = 4096  # records a step, over all devices; 0: as many as fit into their memory
     config.accumulate = 1  # parts that a batch is computed in, one after another: negatives and BatchNorm see one part
     config.shard_state = False  # True: parameters, target and optimiser state split over the devices (ZeRO), not copied
     config.epochs = 300.0  # passes over the training split
@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.wandb = config_dict.placeholder(str)  # project of Weights & Biases that the run is logged to, if installed
     config.collapse_patience = 20  # logged steps in a row that look like a collapse before a warning says so
     config.stop_after_skipped = 100  # steps in a row whose loss or gradient is not finite before the run ends
+    config.compile_cache = True  # keep compiled programs in ~/.cache/repre_jax; $JAX_COMPILATION_CACHE_DIR goes before
     config.deterministic = False  # True: only GPU kernels that repeat to the bit, at some cost in speed
     config.init_from = config_dict.placeholder(str)  # a run's folder or a file of weights, which a new run starts with
     config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the run so far

@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     config.feature = config_dict.placeholder(str)  # 'pooled', 'cls', 'cls4', 'mean', 'cls+mean'; else the protocol's
     config.batch_size = 1024  # images a step, over all devices
     config.dtype = config_dict.placeholder(str)  # of matrix products; else the run's, float32 for a file without a card
+    config.compile_cache = True  # keep compiled programs in ~/.cache/repre_jax; $JAX_COMPILATION_CACHE_DIR goes before
     config.deterministic = False  # True: only GPU kernels that repeat to the bit, at some cost in speed
     config.may_change = ()  # keys ('optim.lr', 'optim' for all of them) that may differ from those of the start before
 

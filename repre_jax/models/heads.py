@@ -6,7 +6,7 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 
 from repre_jax.core.numerics import l2_normalize
-from repre_jax.models.layers import normal_02, torch_bias, torch_uniform
+from repre_jax.models.layers import gelu, normal_02, torch_bias, torch_uniform
 
 
 class MlpHead(nn.Module):
@@ -77,7 +77,7 @@ class PrototypeHead(nn.Module):
             x = nn.Dense(width, dtype=self.dtype, kernel_init=normal_02, name=f"fc{number}")(x)
             if number < 3:
                 x = batch_norm(f"bn{number}", joint=True)(x) if self.batch_norm else x
-                x = nn.gelu(x, approximate=False)
+                x = gelu(x)
         x = l2_normalize(x)
         direction = self.param("direction", torch_uniform, (self.bottleneck, self.prototypes))
         x = x.astype(self.dtype) @ l2_normalize(direction, axis=0).astype(self.dtype)

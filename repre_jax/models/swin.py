@@ -69,7 +69,8 @@ def relative_index(window: int, table_window: int) -> np.ndarray:
 class WindowAttention(nn.Module):
     """Attention within windows with a learned bias per relative position; softmax in float32.
 
-    [N, windows, T, D] -> the same and the weights float32 [N, windows, heads, T, T]. mask: [windows, T, T] or None.
+    [N, windows, T, D] -> the same and, if asked for, the weights float32 [N, windows, heads, T, T], else None.
+    mask: [windows, T, T] or None.
     """
 
     heads: int
@@ -77,17 +78,19 @@ class WindowAttention(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, *, return_weights: bool = False
+    ) -> tuple[jax.Array, jax.Array | None]:
         count, windows, tokens, width = x.shape
         init = layers.normal_02
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x.reshape(-1, width))
         qkv = qkv.reshape(count, windows, tokens, 3, self.heads, width // self.heads)
-        q, k, v = jnp.moveaxis(qkv, 3, 0)
+        q, k, v = qkv.transpose(3, 0, 1, 4, 2, 5)
         table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads))
         bias = table[relative_index(round(tokens**0.5), self.table_window)].transpose(2, 0, 1)
         bias = bias if mask is None else bias + mask[:, None]
-        weights = layers.attention_weights(q, k, bias)
-        x = jnp.einsum("...hqk,...khd->...qhd", weights.astype(v.dtype), v).reshape(-1, width)
+        weights = layers.attention_weights(q, k, bias) if return_weights else None
+        x = layers.attend(q, k, v, bias).swapaxes(-2, -3).reshape(-1, width)
         x = nn.Dense(width, dtype=self.dtype, kernel_init=init, name="proj")(x)
         return x.reshape(count, windows, tokens, width), weights
 
@@ -121,13 +124,13 @@ class SwinBlock(nn.Module):
         y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
         mask = shift_mask(*padded, window, shift) if shift else None
         attention = WindowAttention(self.heads, self.window, self.dtype, name="attn")
-        y, weights = attention(partition(y, window), mask)
+        y, weights = attention(partition(y, window), mask, return_weights=self.return_weights)
         y = jnp.roll(merge(y, *padded), (shift, shift), axis=(1, 2))[:, :rows, :columns]
         x = x + layers.DropPath(self.drop_path)(y)
 
         y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x.reshape(-1, width))
         y = layers.Mlp(layers.normal_02, self.dtype, name="mlp")(y).reshape(shape)
-        return x + layers.DropPath(self.drop_path)(y), weights if self.return_weights else None
+        return x + layers.DropPath(self.drop_path)(y), weights
 
 
 class PatchMerging(nn.Module):

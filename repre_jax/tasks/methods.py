@@ -1,11 +1,14 @@
 """From a ConfigDict to the method that a run trains: encoder, framework, RePre's branch, augmentations, optimiser."""
 
+import dataclasses
+import functools
 import inspect
 from collections.abc import Collection
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.core import optim, schedules
+from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
@@ -166,3 +169,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | No
         schedules=logged,
         accumulate=config.accumulate,
     )
+
+
+def gathered(method: Pretraining, mesh: Mesh) -> Pretraining:
+    """The method for a state that is split over the devices (config.shard_state)."""
+    return dataclasses.replace(method, gather=functools.partial(sharding.gather, mesh=mesh))

@@ -15,7 +15,7 @@ from repre_jax.core import metrics, runtime, terminal
 from repre_jax.core.types import TrainState
 from repre_jax.report import console
 from repre_jax.report.figures import reconstructions, sheet
-from repre_jax.tasks import history, online, setup, training, weights
+from repre_jax.tasks import batch_size, history, online, setup, training, weights
 from repre_jax.tasks.job import LeftOff, Training
 from repre_jax.train import loop
 
@@ -24,6 +24,7 @@ FIGURE = "figures/reconstructions.png"  # in the workdir; in the end a .pdf lies
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's; the workdir gets figures/reconstructions.png and .pdf, too."""
+    config = batch_size.settle(config, workdir)
     setup.check(config)
     return training.run(
         config,

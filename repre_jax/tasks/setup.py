@@ -1,13 +1,10 @@
 """From a ConfigDict to the objects that a run is made of (tasks/methods.py has what it trains). Below the tasks, nobody
 sees the config."""
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -18,7 +15,7 @@ from repre_jax.data.loader import TrainView
 from repre_jax.data.sources import DataSet
 from repre_jax.models import decoder, encoders
 from repre_jax.report import console
-from repre_jax.tasks import checks, methods, views
+from repre_jax.tasks import checks, methods, program, views
 from repre_jax.tasks.online import Evaluation
 from repre_jax.train.pretrain import Pretraining
 
@@ -58,7 +55,7 @@ def build(config: ConfigDict) -> Job:
     plan = methods.build_plan(config, records=len(dataset.train))
     method = methods.build_method(config, plan, dataset)
     if config.shard_state:
-        method = dataclasses.replace(method, gather=functools.partial(sharding.gather, mesh=mesh))
+        method = methods.gathered(method, mesh)
     evaluation = Evaluation(
         method,
         dataset,
@@ -75,9 +72,7 @@ def build(config: ConfigDict) -> Job:
     def fresh(key: jax.Array) -> TrainState:
         return method.init_state(key, (*train_view.views.size, config.data.channels))
 
-    # A raw uint32 key, because it lies in the state and orbax is to store it like any other array; of NumPy, because
-    # an array on this process's device is none that the processes of a run have in common.
-    key = np.asarray(jax.random.PRNGKey(config.seed))
+    key = program.key_of(config)
     layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=config.shard_state)
     init = jax.jit(fresh, out_shardings=layout)
     return Job(mesh, dataset, plan, method, train_view, evaluation, lambda: init(key), layout)

@@ -1,12 +1,29 @@
-"""What to say when a device's memory is full."""
+"""A device's memory: how much there is, how much of it a program takes, and what to say when it is full."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from repre_jax.core.errors import UserError
+
+
+def per_device() -> int:
+    """Bytes that programs may take on each of this process's devices: what the accelerator says; of a CPU its equal
+    share of the memory that is free now."""
+    devices = jax.local_devices()
+    told = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return told or os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+
+
+def of_program(compiled: jax.stages.Compiled) -> int:
+    """Bytes that a compiled program holds at most on a device, as XLA has planned it: arguments, results that are not
+    written over them, and whatever lies between."""
+    plan = compiled.memory_analysis()
+    results = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return plan.argument_size_in_bytes + results + plan.temp_size_in_bytes
 
 
 @contextlib.contextmanager
