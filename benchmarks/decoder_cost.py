@@ -2,9 +2,10 @@
 
   python -m benchmarks.decoder_cost [vit_s vit_b swin_t ...]
 
-By formula (benchmarks/flops.py; projector and predictor are less than 0.5 % of the encoder) and by XLA's cost analysis of the decoder's forward pass, which leaves out the taps of a convolution that fall
-on padding. A step runs the encoder forward and backward (3 x forward) on two views and the target forward on two, 8 x
-forward in all; the decoder runs forward and backward on the views that it reconstructs.
+By formula (benchmarks/flops.py; projector and predictor are less than 0.5 % of the encoder) and by XLA's cost analysis
+of the decoder's forward pass, which leaves out the taps of a convolution that fall on padding. A step
+runs the encoder forward and backward (3 x forward) on two views and the target forward on two, 8 x forward in all; the
+decoder runs forward and backward on the views that it reconstructs.
 """
 
 import argparse

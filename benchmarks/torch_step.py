@@ -3,13 +3,13 @@
   python benchmarks/torch_step.py FOLDER     (benchmarks/torch_peer.py writes the folder and starts this)
 
 FOLDER holds spec.json and arrays.safetensors: weights (the encoder's under timm's names), one batch uint8
-[B, 2, H, W, C], and views float32 in 0..1 of the same shape, augmented, for a loss to compare. A line 'loss' on standard
-input is answered by the loss of those views, 'step' by the seconds of one training step on the batch, 'memory' by the
-largest number of bytes that was allocated on the GPU; all as JSON.
+[B, 2, H, W, C], and views float32 in 0..1 of the same shape, augmented, for a loss to compare. A line 'loss' on
+standard input is answered by the loss of those views, 'step' by the seconds of one training step on the batch, 'memory'
+by the largest number of bytes that was allocated on the GPU; all as JSON.
 
-timm's encoder with scaled_dot_product_attention, bfloat16 autocast where the config has that dtype, fused AdamW, foreach
-moving average and, if asked for, torch.compile. The augmentation does no more than it must: each operation gets just
-the images that it is drawn for, in batches.
+timm's encoder with scaled_dot_product_attention, bfloat16 autocast where the config has that dtype, fused AdamW,
+foreach moving average and, if asked for, torch.compile. The augmentation does no more than it must: each operation gets
+just the images that it is drawn for, in batches.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional as F
+from torch.nn import functional
 
 GREY = (0.299, 0.587, 0.114)
 
@@ -80,9 +80,9 @@ class Augmentation:
         weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)
         images, channels, height, width = x.shape
         x = x.reshape(1, images * channels, height, width)
-        x = F.pad(x, (radius, radius, radius, radius), mode="replicate")
-        x = F.conv2d(x, weights[:, None, :, None], groups=images * channels)
-        x = F.conv2d(x, weights[:, None, None, :], groups=images * channels)
+        x = functional.pad(x, (radius, radius, radius, radius), mode="replicate")
+        x = functional.conv2d(x, weights[:, None, :, None], groups=images * channels)
+        x = functional.conv2d(x, weights[:, None, None, :], groups=images * channels)
         return x.reshape(images, channels, height, width)
 
 
@@ -122,10 +122,10 @@ def head(x, weights, out_norm):
     """[B, V, D] -> [B, V, E]: Linear, BatchNorm of each view and ReLU a hidden layer, then Linear."""
     layers = sum(name.endswith(".weight") and name.startswith("fc") for name in weights)
     for number in range(1, layers + 1):
-        x = F.linear(x, weights[f"fc{number}.weight"], weights.get(f"fc{number}.bias"))
+        x = functional.linear(x, weights[f"fc{number}.weight"], weights.get(f"fc{number}.bias"))
         if f"bn{number}.weight" in weights:
             x = batch_norm(x, weights[f"bn{number}.weight"], weights[f"bn{number}.bias"])
-        x = F.relu(x) if number < layers else x
+        x = functional.relu(x) if number < layers else x
     return batch_norm(x) if out_norm else x
 
 
@@ -133,7 +133,7 @@ def batch_norm(x, weight=None, bias=None):
     flat = x.float().flatten(1)
     views = x.shape[1]
     weight, bias = (None if one is None else one.repeat(views) for one in (weight, bias))
-    return F.batch_norm(flat, None, None, weight, bias, training=True, eps=1e-5).view(x.shape)
+    return functional.batch_norm(flat, None, None, weight, bias, training=True, eps=1e-5).view(x.shape)
 
 
 def decode(maps, weights, fusion_layers, patch):
@@ -142,18 +142,18 @@ def decode(maps, weights, fusion_layers, patch):
     def lateral(level):
         kernel = weights.get(f"lateral_{level}.weight")
         x = maps[level - 1]
-        return x if kernel is None else F.conv2d(x, kernel[:, :, None, None], weights[f"lateral_{level}.bias"])
+        return x if kernel is None else functional.conv2d(x, kernel[:, :, None, None], weights[f"lateral_{level}.bias"])
 
     x = lateral(len(maps))
     for block, level in enumerate(range(len(maps) - 1, 0, -1), start=1):
         size = maps[level - 1].shape[2:]
         if x.shape[2:] != size:
-            x = F.interpolate(x.float(), size=size, mode="bilinear")
+            x = functional.interpolate(x.float(), size=size, mode="bilinear")
         x = torch.cat([x, lateral(level).to(x.dtype)], 1)
         for layer in range(1, fusion_layers + 1):
             name = f"block_{block}_conv_{layer}"
-            x = F.relu(F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1))
-    x = F.linear(x.permute(0, 2, 3, 1), weights["to_pixels.weight"], weights["to_pixels.bias"])
+            x = functional.relu(functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1))
+    x = functional.linear(x.permute(0, 2, 3, 1), weights["to_pixels.weight"], weights["to_pixels.bias"])
     count, rows, columns, values = x.shape
     x = x.float().view(count, rows, columns, patch, patch, values // patch**2).permute(0, 1, 3, 2, 4, 5)
     return x.reshape(count, rows * patch, columns * patch, -1)
@@ -239,7 +239,7 @@ class Step:
                 rebuilt = decode(
                     first, self._part("decoder"), spec["decoder"]["fusion_layers"], spec["decoder"]["patch"]
                 )
-        contrastive = self._contrastive(F.normalize(predicted, dim=-1), F.normalize(target, dim=-1))
+        contrastive = self._contrastive(functional.normalize(predicted, dim=-1), functional.normalize(target, dim=-1))
         if rebuilt is None:
             return contrastive
         wanted = pixels[:, : spec["decoder"]["views"]].flatten(0, 1)
@@ -256,10 +256,12 @@ class Step:
             if self.queues:
                 positive = (query * key).sum(1, keepdim=True)
                 logits = torch.cat([positive, query @ self.queues[1 - view].T], 1) / temperature
-                total = total + F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=self.device))
+                total = total + functional.cross_entropy(
+                    logits, torch.zeros(len(query), dtype=torch.long, device=self.device)
+                )
             else:
                 labels = torch.arange(len(query), device=self.device)
-                total = total + 2 * temperature * F.cross_entropy(query @ key.T / temperature, labels)
+                total = total + 2 * temperature * functional.cross_entropy(query @ key.T / temperature, labels)
         return total
 
     def first_loss(self):
@@ -284,7 +286,7 @@ class Step:
         with torch.no_grad():
             torch._foreach_lerp_(*self.moving, 1 - self.spec["momentum"])
             for view, queue in enumerate(self.queues):
-                queue[self.pointer : self.pointer + len(target)] = F.normalize(target[:, view], dim=-1)
+                queue[self.pointer : self.pointer + len(target)] = functional.normalize(target[:, view], dim=-1)
             self.pointer = (self.pointer + len(target)) % len(self.queues[0]) if self.queues else 0
 
     def timed(self):

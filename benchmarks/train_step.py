@@ -3,10 +3,11 @@
   python -m benchmarks.train_step [--config configs/moco_vit_s.py] [--batch 256] [--repre off|light|paper]
                                   [--peer torch|off] [--breakdown] [--json] [--config.KEY=VALUE ...]
 
-Synthetic uint8 views; the median of repeated steps after warm-up. --peer torch takes turns with the same step in PyTorch
-(benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after both have computed the first
-loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs by formula over what the device
-could do in that time: by its data sheet, and by a matrix product measured here. --breakdown: see benchmarks/breakdown.py.
+Synthetic uint8 views; the median of repeated steps after warm-up. --peer torch takes turns with the same step in
+PyTorch (benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after both have computed
+the first loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs by formula over what
+the device could do in that time: by its data sheet, and by a matrix product measured here. --breakdown: the time by
+part (benchmarks/breakdown.py).
 """
 
 import argparse

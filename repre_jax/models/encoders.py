@@ -32,8 +32,8 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     and learned positions. Overrides:
       both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
             drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32)
-      ViT:  flavour ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), hierarchies (K = 4); learned positions belong
-            to image_size
+      ViT:  flavour ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), hierarchies (K = 4), attention ('xla', or
+            'cudnn' on NVIDIA GPUs in bfloat16); learned positions belong to image_size
       Swin: window (7)
 
     encoder.init(key, images)['params'] gives parameters, and

@@ -22,6 +22,7 @@ LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:1
 # What is added to the grid when learned positions are resized: DINO's guard against rounding, nothing elsewhere.
 RESIZE_GUARD = {"deit": 0.0, "dino": 0.1}
 FIXED = ("moco_v3", "sincos")
+ATTENTION = ("xla", "cudnn")  # layers.attend, or cuDNN's fused kernel
 FLAVOURS = (*RESIZE_GUARD, *FIXED)
 
 
@@ -48,6 +49,7 @@ class ViT(nn.Module):
     Any H and W that the patch divides: learned positions belong to `image_size` and are resized for other images,
     fixed ones are computed for them. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the
     residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient.
+    attention: one of ATTENTION.
     """
 
     width: int
@@ -61,6 +63,7 @@ class ViT(nn.Module):
     drop_path: float
     remat: bool
     dtype: Dtype
+    attention: str = "xla"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -100,6 +103,7 @@ class ViT(nn.Module):
                 drop_path=rate,
                 return_weights=number == attention_of,
                 dtype=self.dtype,
+                cudnn=self.attention == "cudnn",
                 name=f"block_{number}",
             )(x)
             attention = weights if number == attention_of else attention
@@ -149,11 +153,12 @@ def build(
     drop_path: float = 0.0,
     remat: bool = False,
     dtype: Dtype = jnp.float32,
+    attention: str = "xla",
 ) -> ViT:
     """A ViT whose numbers fit together. image_size: height and width that learned positions belong to.
 
     Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of sin-cos positions,
-    when there are more hierarchies than blocks, or for an unknown flavour.
+    when there are more hierarchies than blocks, for an unknown flavour, or where cuDNN's attention cannot be had.
     """
     checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels, hierarchies=hierarchies)
     checks.drop_path(drop_path)
@@ -168,6 +173,7 @@ def build(
             "  change:   --config.encoder.width"
         )
     pyramid_blocks(depth, hierarchies)
+    _check_attention(attention, dtype, width // heads)
     return ViT(
         width,
         depth,
@@ -180,4 +186,19 @@ def build(
         drop_path,
         remat,
         checks.dtype(dtype),
+        attention,
     )
+
+
+def _check_attention(attention: str, dtype: Dtype, head_width: int) -> None:
+    """Raises UserError for an unknown implementation, or where cuDNN's cannot compute what is asked for."""
+    if attention not in ATTENTION:
+        raise UserError(f"Unknown encoder.attention {attention!r}.\n  expected: {' or '.join(ATTENTION)}")
+    platform = jax.default_backend()
+    narrow = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+    if attention == "cudnn" and not (platform == "gpu" and narrow and head_width % 8 == 0 and head_width <= 128):
+        raise UserError(
+            f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head_width} wide, on {platform}.\n"
+            "  expected: bfloat16, heads of a multiple of 8 up to 128, on an NVIDIA GPU\n"
+            "  change:   --config.encoder.attention=xla"
+        )

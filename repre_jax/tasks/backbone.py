@@ -103,6 +103,7 @@ def saved(run: Path, branch: str | None, step: int | None, *, keys: str = KEYS, 
         step = _step(checkpoints, run, step, keys, hint)
         record, shapes = checkpoints.record(step), checkpoints.shapes(step)
     theirs = ConfigDict(record["config"])
+    theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
     if "framework" not in theirs:
         raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
     framework = theirs.framework.name

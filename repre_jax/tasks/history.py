@@ -33,6 +33,7 @@ FREE_KEYS = (
     "may_change",
     "shard_state",
     "encoder.remat",
+    "encoder.attention",
     "compile_cache",
     "deterministic",
     "distributed.coordinator",

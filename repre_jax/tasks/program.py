@@ -18,7 +18,8 @@ STEPS = 1000  # in an epoch, which schedules are laid out for
 
 @dataclass(frozen=True)
 class Program:
-    """compiled: (state laid out by state_sharding, batch split over the mesh) -> (state, metrics); the state is donated."""
+    """compiled: (state laid out by state_sharding, batch split over the mesh) -> (state, metrics); the state is
+    donated."""
 
     plan: Plan
     method: Pretraining

@@ -1,0 +1,175 @@
+"""What a training step costs as the work grows: batch, image size, depth, fusion layers, devices. Tables and one plot.
+
+  python -m benchmarks.scaling [--config configs/moco_vit_s.py] [--batch N] [--longest 30] [--out benchmarks/results]
+                               [--only batch,image,depth,fusion,devices] [--config.KEY=VALUE ...]
+
+Memory is what XLA's program of the step takes on a device, FLOPs are by formula. Steps that would take longer than
+--longest seconds, or more memory than there is, are compiled and not timed: '-'. Devices are fake ones of the CPU,
+which share its cores, so that they are not timed: memory, and the bytes that collectives make on a device in a step,
+read from the compiled program.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib.pyplot as plt
+from ml_collections import ConfigDict
+
+from benchmarks import collectives, flops, hardware, steps
+from repre_jax.core import command_line, environment, terminal
+from repre_jax.models.encoders import VITS
+from repre_jax.report import console
+from repre_jax.train import memory
+
+BATCHES = (64, 128, 256, 512, 1024, 2048)
+SIDES = (96, 160, 224, 320, 448)
+VIT_DEPTHS, SWIN_DEPTHS = (4, 8, 12, 24), (2, 6, 12, 18)  # of a Swin its third stage
+FUSIONS = (1, 2, 4)
+DEVICES = (1, 2, 4, 8)
+TIMED = 3  # steps, after one of warm-up
+Row = dict[str, Any]
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/moco_vit_s.py")
+    parser.add_argument("--batch", type=int, help="of all tables but the first; 256 unless given, on a CPU 8")
+    parser.add_argument("--longest", type=float, default=30, help="seconds of a step that is still timed")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--only", default=",".join(TABLES), help="tables, joined by commas")
+    arguments, overrides = parser.parse_known_args()
+    if unknown := set(arguments.only.split(",")) - set(TABLES):
+        parser.error(f"unknown table {', '.join(sorted(unknown))}; known: {', '.join(TABLES)}")
+    batch = arguments.batch or (8 if jax.default_backend() == "cpu" else 256)
+    config = steps.parse(arguments.config, [f"--config.batch_size={batch}", *overrides])
+    lines = [
+        environment.command(),
+        f"{config.framework.name}, {config.encoder.name}, {config.dtype}; {console.devices()}; {console.machine()}; "
+        f"{time.strftime('%Y-%m-%d')}; jax {jax.__version__}",
+    ]
+    tables = {}
+    for name in arguments.only.split(","):
+        tables[name] = TABLES[name](config, arguments, overrides)
+        lines += ["", *markdown(tables[name])]
+        print("\n".join(lines[-len(tables[name]) - 3 :]), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    stem = arguments.out / f"scaling-{jax.default_backend()}"
+    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    draw(tables, lines[1]).savefig(stem.with_suffix(".png"), dpi=110)
+    print(f"\n{stem}.md, {stem}.png")
+
+
+def of_batch(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+    def change(sized: ConfigDict, value: int) -> None:
+        sized.batch_size = value
+
+    return [row(config, "batch", value, change, arguments.longest) for value in BATCHES]
+
+
+def of_image(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+    def change(sized: ConfigDict, value: int) -> None:
+        sized.data.image_size = (value, value)
+
+    return [row(config, "image side", value, change, arguments.longest) for value in SIDES]
+
+
+def of_depth(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+    vit = config.encoder.name in VITS
+
+    def change(sized: ConfigDict, value: int) -> None:
+        sized.encoder.depth = (value,) if vit else (2, 2, value, 2)
+
+    return [row(config, "depth", value, change, arguments.longest) for value in (VIT_DEPTHS if vit else SWIN_DEPTHS)]
+
+
+def of_fusion(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+    def change(sized: ConfigDict, value: int) -> None:
+        sized.repre.enabled, sized.repre.fusion_layers = value > 0, max(1, value)
+
+    return [row(config, "fusion layers", value, change, arguments.longest) for value in (0, *FUSIONS)]
+
+
+def of_devices(config: ConfigDict, arguments: argparse.Namespace, overrides: list[str]) -> list[Row]:
+    """Each in a process of its own: JAX learns of the number when it starts."""
+    rows = []
+    for count in DEVICES:
+        flag = f"--xla_force_host_platform_device_count={count}"
+        variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
+        sizes = [f"--config.batch_size={max(config.batch_size, 2 * DEVICES[-1])}", *overrides]
+        command = [sys.executable, "-m", "benchmarks.collectives", "--config", arguments.config, *sizes]
+        done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+        rows.append({"devices": count, **json.loads(done.stdout)})
+    return rows
+
+
+TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], list[Row]]] = {
+    "batch": of_batch,
+    "image": of_image,
+    "depth": of_depth,
+    "fusion": of_fusion,
+    "devices": of_devices,
+}
+
+
+def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict, int], None], longest: float) -> Row:
+    """One size. What is timed is the median of TIMED steps."""
+    sized = ConfigDict(config)
+    change(sized, value)
+    terminal.say(f"{name} {value} ...")
+    program, compile_seconds = steps.compile_step(sized)
+    work, needed = flops.of_step(program.method, sized), memory.of_program(program.compiled)
+    found = {
+        name: value,
+        "images/s": None,
+        "ms a step": None,
+        "memory, MiB": round(needed / 2**20),
+        "GFLOP": round(work / 1e9, 1),
+        "compile, s": round(compile_seconds, 1),
+    }
+    expected = work / 1e12 / hardware.measured_tflops(sized.dtype, repeats=3) * 2  # at half of the ceiling
+    if expected <= longest and needed < 0.8 * memory.per_device():
+        step = steps.ready(sized, program)
+        seconds = steps.spread(steps.in_turns({"": step.take}, steps=TIMED, warm_up=1)[""])["median_ms"] / 1e3
+        found |= {"images/s": round(sized.batch_size / seconds, 2), "ms a step": round(1e3 * seconds, 1)}
+    return found
+
+
+def markdown(rows: list[Row]) -> list[str]:
+    def text(value: Any) -> str:
+        return "-" if value is None else f"{value:,}"
+
+    names = list(rows[0])
+    return [
+        f"| {' | '.join(names)} |",
+        "|" + "---|" * len(names),
+        *(f"| {' | '.join(text(one[name]) for name in names)} |" for one in rows),
+    ]
+
+
+def draw(tables: dict[str, list[Row]], title: str) -> plt.Figure:
+    """A column a table: images/s where there are any, and memory, both over its first column."""
+    figure, axes = plt.subplots(2, len(tables), figsize=(3.2 * len(tables), 5.6), squeeze=False, layout="constrained")
+    for column, rows in enumerate(tables.values()):
+        name, places = next(iter(rows[0])), range(len(rows))
+        speeds = "images/s" if "images/s" in rows[0] else collectives.SENT
+        for axis, what in zip(axes[:, column], (speeds, "memory, MiB"), strict=True):
+            known = [(place, one[what]) for place, one in enumerate(rows) if one[what] is not None]
+            axis.plot(*zip(*known, strict=True), "o-", color="#2563a6") if known else axis.text(0.3, 0.5, "not timed")
+            axis.set(xlabel=name, ylabel=what, xlim=(-0.3, len(rows) - 0.7), ylim=(0, None))
+            axis.set_xticks(places, [one[name] for one in rows])
+            axis.grid(alpha=0.3)
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.exit_status(run, "Interrupted."))
