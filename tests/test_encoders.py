@@ -123,7 +123,7 @@ def test_attention_is_there_when_asked_for_and_changes_nothing(name):
         sum(e.primitive.name == "exp" for e in equations(jax.make_jaxpr(apply)({"params": params}, pixels).jaxpr))
         for apply in (encoder.apply, functools.partial(encoder.apply, attention_of=1))
     ]
-    assert softmaxes == [4, 5 if name == "vit_s" else 4], "nothing is computed for weights that are not asked for"
+    assert softmaxes == [4, 5], "nothing is computed for weights that are not asked for"
     with pytest.raises(UserError, match=r"attention_of is 5.*\n.*from 1 to 4"):
         encoder.apply({"params": params}, pixels, attention_of=5)
 

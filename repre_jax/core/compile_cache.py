@@ -28,7 +28,8 @@ def keep(folder: Path | None = None) -> Path | None:
     base = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repre_jax"
     part = base / f"xla-{_processor()}"
     try:
-        part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (base.parent, base, part):  # one by one: parents=True would give them the umask's mode
+            path.mkdir(mode=0o700, exist_ok=True)
         fault = _fault(part)
     except OSError as error:
         fault = f"{part}: {error.strerror}"

@@ -42,7 +42,7 @@ def find(config: ConfigDict) -> int:
             f"batch_size 0: no batch of {unit} images (devices x accumulate) times a power of two, up to "
             f"{min(LARGEST, records):,}, goes with this config.\n  change:   --config.batch_size to a number"
         )
-    limit = -runtime.largest(-(memory.per_device() >> 20)) << 20  # the same in every process
+    limit = -runtime.largest(-(memory.per_device() >> 10)) << 10  # the same in every process
     needed = {size: _memory(config, size) for size in sizes[:2]}
     first, last = min(needed), max(needed)
     an_image = (needed[last] - needed[first]) / max(1, last - first)

@@ -28,7 +28,6 @@ TWO = ("--config.augment.blur_probability=(1.0,0.1)", "--config.augment.solarize
 THREE = ("--config.augment.blur_probability=(1.0,0.1,0.5)", "--config.augment.solarize_probability=(0.0,0.2,0.0)")
 CASES = {
     "moco_vit_s": ("configs/moco_vit_s.py:tiny", *COLOURS, *TWO),
-    "moco_vit_s, light": ("configs/moco_vit_s.py:light,tiny", *COLOURS, *TWO),
     "moby_swin_t": ("configs/moby_swin_t.py:tiny", *COLOURS, *TWO, "--config.encoder.drop_path=0.2"),
     "moco_swin_t, transformer": ("configs/moco_swin_t.py:transformer2,tiny", *COLOURS, *TWO),
     "dino_vit_s": ("configs/dino_vit_s.py:tiny", *COLOURS, *THREE),

@@ -1,0 +1,90 @@
+"""Attention and GELU with gradients of their own, against JAX's automatic ones and SciPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from repre_jax.core.errors import UserError
+from repre_jax.models import build_encoder, layers
+
+SHAPE = (3, 5, 2, 7, 4)  # images, windows, heads, tokens, width of a head
+
+
+def arrays(shape=SHAPE, bias=None, seed=0):
+    rng = np.random.default_rng(seed)
+    given = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for _ in range(3)]
+    return given if bias is None else [*given, jnp.asarray(rng.standard_normal(bias), jnp.float32)]
+
+
+def plain(q, k, v, bias=None):
+    logits = jnp.einsum("...qd,...kd->...qk", q, k) / q.shape[-1] ** 0.5
+    return jax.nn.softmax(logits if bias is None else logits + bias) @ v
+
+
+@pytest.mark.parametrize("bias", [None, (2, 7, 7), (5, 2, 7, 7)], ids=["none", "by head", "by window and head"])
+def test_attend_and_its_gradients_are_the_textbooks(bias):
+    given = arrays(bias=bias)
+    cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(SHAPE), jnp.float32)
+    ours, back = jax.vjp(layers.attend, *given)
+    expected, back_expected = jax.vjp(plain, *given)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    for gradient, wanted in zip(back(cotangent), back_expected(cotangent), strict=True):
+        assert gradient.shape == wanted.shape
+        np.testing.assert_allclose(gradient, wanted, atol=2e-5)
+
+
+def test_attend_is_jaxs_own():
+    q, k, v = arrays((6, 2, 9, 8))
+    ours = layers.attend(q, k, v).swapaxes(1, 2)
+    theirs = jax.nn.dot_product_attention(*(x.swapaxes(1, 2) for x in (q, k, v)))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_attend_in_bfloat16_is_near_float32():
+    """Softmax stays in float32; weights and products are rounded to 8 bits."""
+    given = arrays((2, 3, 33, 16))
+    narrow = [x.astype(jnp.bfloat16) for x in given]
+    total = lambda *x: jnp.sum(layers.attend(*x).astype(jnp.float32) ** 2)  # noqa: E731
+    wanted = jax.grad(total, argnums=(0, 1, 2))(*(x.astype(jnp.float32) for x in narrow))
+    for ours, exact in zip(jax.grad(total, argnums=(0, 1, 2))(*narrow), wanted, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        assert np.abs(ours.astype(jnp.float32) - exact).max() < 0.03 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gelu_is_exact(dtype):
+    """x times the normal distribution's cumulative function, and its derivative."""
+    x = jnp.linspace(-8, 8, 4001).astype(dtype)
+    exact = np.asarray(x, np.float64)
+    cumulative = special.ndtr(exact)
+    slope = cumulative + exact * np.exp(-(exact**2) / 2) / np.sqrt(2 * np.pi)
+    tolerance = {"float32": 1e-6, "bfloat16": 2**-7}[dtype]
+    assert layers.gelu(x).dtype == dtype
+    np.testing.assert_allclose(np.asarray(layers.gelu(x), np.float64), exact * cumulative, rtol=tolerance, atol=2e-6)
+    gradient = jax.vmap(jax.grad(lambda one: layers.gelu(one).astype(jnp.float32)))(x)
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(np.asarray(gradient, np.float64), slope, rtol=tolerance, atol=2e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="a GPU may have it")
+def test_cudnn_is_refused_where_it_cannot_be_had():
+    with pytest.raises(UserError, match=r"bfloat16, heads 64 wide, on cpu\.\n  expected: bfloat16.*NVIDIA GPU\n"):
+        build_encoder("vit_s", attention="cudnn", dtype="bfloat16")
+    with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla or cudnn"):
+        build_encoder("vit_s", attention="flash")
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU")
+def test_cudnns_attention_is_ours():
+    images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+    small = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": (32, 32)}
+    ours, theirs = (build_encoder("vit_s", **small, dtype="bfloat16", attention=kind) for kind in ("xla", "cudnn"))
+    params = ours.init(jax.random.key(1), images)
+
+    def gradients(encoder):
+        return jax.grad(lambda params: jnp.sum(encoder.apply(params, images).pooled ** 2))(params)
+
+    for one, other in zip(*(jax.tree.leaves(gradients(encoder)) for encoder in (ours, theirs)), strict=True):
+        assert np.abs(one - other).max() <= 0.05 * np.abs(one).max() + 1e-6

@@ -1,0 +1,125 @@
+"""The programs that measure speed: their arithmetic, and that they run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import collectives, flops, scaling, steps, train_step
+from repre_jax.models import build_encoder
+from repre_jax.tasks import methods
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCH = os.environ.get("REPRE_TORCH_PYTHON")  # an interpreter with torch, timm and safetensors
+ONE_DEVICE = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+
+
+def start(module, *arguments):
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | ONE_DEVICE, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_formula_gives_the_known_figures():
+    """73.6 GFLOP a record for MoCo v3's step with ViT-S: 8 forwards of 4.598 GMACs; the decoder's 14.4 on top."""
+    bare, whole = (
+        steps.parse(path, ["--config.batch_size=8"])
+        for path in ("configs/moco_vit_s.py:baseline", "configs/moco_vit_s.py")
+    )
+
+    def gflop(config):
+        return flops.of_step(methods.build_method(config, methods.build_plan(config, records=1000)), config) / 8e9
+
+    assert gflop(bare) == pytest.approx(73.6, abs=0.1)
+    assert gflop(whole) - gflop(bare) == pytest.approx(6 * 2.399, abs=0.01)
+
+
+def test_the_formula_is_what_xla_counts(eight_devices):
+    """Within a tenth, for a step with heads that are small beside the encoder."""
+    config = steps.parse("configs/moco_vit_s.py:tiny", ["--config.encoder.width=128", "--config.encoder.patch=4"])
+    program, seconds = steps.compile_step(config)
+    assert seconds > 0
+    assert flops.of_step(program.method, config) / 1e9 == pytest.approx(steps.gflop(program), rel=0.1)
+
+
+def test_swins_maps_are_rounded_up():
+    encoder = build_encoder("swin_t", width=16, depth=(1, 1), heads=(1, 2), patch=4, window=4)
+    patches = 5 * 5 * 16 * 3 * 16
+    first, second = flops.block_macs(25, 16, 16), flops.block_macs(9, 9, 32)
+    assert flops.encoder_macs(encoder, (20, 20)) == patches + first + 9 * 64 * 32 + second
+
+
+def test_bytes_of_collectives():
+    text = """
+      %a = f32[8,4]{1,0} all-reduce(f32[8,4] %x), replica_groups={}
+      %b = (bf16[16]{0}, u32[]) all-gather-start(bf16[2] %y), dimensions={0}
+      %c = pred[3]{0} collective-permute(pred[3] %z)
+      %d = f32[99]{0} add(f32[99] %p, f32[99] %q)
+    """
+    assert collectives.moved(text) == {"all-reduce": 128, "all-gather": 36, "collective-permute": 3}
+
+
+def test_takers_take_turns():
+    order = []
+
+    def taker(name):
+        return lambda: order.append(name) or float(len(order))
+
+    times = steps.in_turns({name: taker(name) for name in "ab"}, steps=3, warm_up=1)
+    assert "".join(order) == "abababab"
+    assert times == {"a": [3.0, 5.0, 7.0], "b": [4.0, 6.0, 8.0]}
+    assert steps.spread([1.0, 2.0, 3.0])["median_ms"] == 2000
+
+
+def test_tables_and_plot():
+    rows = [{"batch": 64, "images/s": None, "memory, MiB": 5}, {"batch": 128, "images/s": 1234.5, "memory, MiB": 9}]
+    assert scaling.markdown(rows)[2:] == ["| 64 | - | 5 |", "| 128 | 1,234.5 | 9 |"]
+    others = [{"devices": 1, collectives.SENT: 0.5, "memory, MiB": 3}]
+    figure = scaling.draw({"batch": rows, "devices": others}, "title")
+    lines = [[tuple(line.get_ydata()) for line in axis.lines] for axis in figure.axes]
+    assert lines == [[(1234.5,)], [(0.5,)], [(5, 9)], [(3,)]]
+
+
+@pytest.mark.slow
+def test_a_step_is_measured():
+    path = "configs/moco_vit_s.py:tiny"
+    printed = start("train_step", f"--config={path}", "--peer=off", "--breakdown", "--steps=3", "--json")
+    found = json.loads(printed)
+    assert found["repre"] == "paper"
+    assert found["p10_ms"] <= found["median_ms"] <= found["p90_ms"]
+    assert found["images_per_second"] == pytest.approx(16e3 / found["median_ms"])
+    assert 0 < found["mfu_of_matrix_product"] < 1
+    assert found["mfu_of_data_sheet"] is None
+    assert found["flops_over_off"] > 1
+    parts = found["breakdown_ms"]
+    assert set(parts) >= {"augmentation", "target forward", "decoder, forward and backward", "their backward"}
+    names = set(parts) - {"sum of parts", "whole step"}
+    assert sum(parts[name] for name in names) == pytest.approx(parts["sum of parts"])
+    assert "RePre adds" in train_step.table(found)
+
+
+@pytest.mark.slow
+def test_growing_work_is_measured(tmp_path):
+    arguments = ["--config=configs/moco_vit_s.py:tiny", "--only=fusion,devices", f"--out={tmp_path}"]
+    printed = start("scaling", *arguments)
+    written = (tmp_path / "scaling-cpu.md").read_text()
+    assert "| fusion layers | images/s |" in printed
+    assert "| devices | collectives, MiB |" in written
+    assert (tmp_path / "scaling-cpu.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(TORCH is None, reason="REPRE_TORCH_PYTHON names no interpreter with torch and timm")
+@pytest.mark.parametrize("path", ["configs/moco_vit_s.py:tiny", "configs/moby_swin_t.py:tiny"])
+def test_pytorch_computes_the_same_loss(path):
+    size = ["--config.data.image_size=(64,64)"] if "swin" in path else []
+    peer = ["--peer=torch", f"--torch-python={TORCH}"]
+    found = json.loads(start("train_step", f"--config={path}", *peer, "--steps=2", "--json", *size))
+    assert abs(found["first_loss"] - found["first_loss_torch"]) < 1e-4
+    assert found["ratio_to_torch"] > 0
