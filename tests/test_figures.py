@@ -18,7 +18,7 @@ from repre_jax.report.figures import attention as attention_drawing
 from repre_jax.report.figures import augmentations as augmentations_drawing
 from repre_jax.report.figures import neighbours as neighbours_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
-from repre_jax.tasks import history, setup
+from repre_jax.tasks import history, setup, workdir
 from repre_jax.tasks.figures import neighbours, subject
 from repre_jax.tools import export, figures
 
@@ -293,7 +293,15 @@ def test_drawing_renews_the_page_of_the_run(runs, tmp_path, capsys):
     run = shutil.copytree(root / "multi", tmp_path / "run")
     assert draw("pyramid", run) == 0
     assert f"Report: {run / 'report.html'}" in capsys.readouterr().out
-    assert "pyramid.png" in (run / "report.html").read_text()
+    text = (run / "report.html").read_text()
+    assert "pyramid.png" in text
+    assert ">Stopped<" in text, "no process goes on with it"
+    assert "http-equiv" not in text
+    with workdir.claimed(run):
+        assert draw("pyramid", run) == 0
+    text = (run / "report.html").read_text()
+    assert ">Not finished<" in text
+    assert "http-equiv" in text
     (run / "report.html").unlink()
     assert draw("pyramid", run, f"--out={tmp_path / 'elsewhere.png'}") == 0
     assert not (run / "report.html").exists()
