@@ -135,6 +135,20 @@ def test_an_unfinished_run_says_how_far_it_is_and_is_read_again(tmp_path):
     assert dict(found.attributes)["progress"] == {"max": "2000", "value": "1000", "aria-label": "Progress"}
 
 
+def test_a_stopped_run_says_what_was_saved_between_two_lines_of_its_log(tmp_path):
+    run = write(tmp_path / "run", rows(20), starts=[START, START | {"step": 1013}])
+    for step in (900, 1013, 1500):
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+    for step in (900, 1013, 1700):
+        (run / "checkpoints" / f"{step}.manifest.json").write_text("{}")
+    found = Reader(page.write(run, stopped=True).read_text())
+    text = " ".join(found.text.split())
+    assert "Stopped step 1,013 of 2,000" in text
+    assert "Steps 1,013" in text
+    assert dict(found.attributes)["progress"]["value"] == "1013"
+    assert "started again" not in text, "where there is no curve yet"
+
+
 def test_a_finished_run_says_its_results(tmp_path):
     run = write(tmp_path / "run", result=RESULT)
     found = read_page(run)
