@@ -1,6 +1,7 @@
 """The report page of a run: what it holds, not how it looks."""
 
 import base64
+import io
 import json
 import math
 import os
@@ -230,18 +231,20 @@ def test_numbers_that_no_axis_can_show(tmp_path):
 def test_the_newest_figure_of_each_kind_is_embedded(tmp_path, monkeypatch):
     run = write(tmp_path / "run")
     (run / "figures").mkdir()
-    for number, name in enumerate(("tsne", "figures/tsne", "figures/attention", "figures/other-2", "figures/other-3")):
+    names = ("tsne", "figures/tsne", "figures/attention", "other-2", "figures/other-3", "figures/attention-and-b-and-c")
+    for number, name in enumerate(names):
         path = run / f"{name}.png"
         Image.new("RGB", (4, 3), (number, 0, 0)).save(path)
         os.utime(path, (1000 + number, 1000 + number))
-    (run / "figures" / "pyramid.png").write_bytes((run / "figures" / "other-2.png").read_bytes()[:-20])
+    (run / "figures" / "pyramid.png").write_bytes((run / "other-2.png").read_bytes()[:-20])
     Image.new("RGB", (4, 3)).save(run / "reconstructions.png")
     images = {pairs["alt"]: pairs["src"] for tag, pairs in read_page(run).attributes if tag == "img"}
     assert list(images) == [
         "Reconstructions, from reconstructions.png",
         "Attention, from figures/attention.png",
+        "Attention, beside b and c, from figures/attention-and-b-and-c.png",
         "t-SNE, from figures/tsne.png",
-        "other-2, from figures/other-2.png",
+        "other-2, from other-2.png",
         "other-3, from figures/other-3.png",
     ]
     embedded = base64.b64decode(images["Attention, from figures/attention.png"].removeprefix("data:image/png;base64,"))
@@ -250,6 +253,46 @@ def test_the_newest_figure_of_each_kind_is_embedded(tmp_path, monkeypatch):
     found = read_page(run)
     assert "img" not in found.tags
     assert ("a", {"href": "figures/attention.png"}) in found.attributes
+
+
+def embedded(run):
+    """Figures of a page: the name of the file -> (its attributes, what is shown of it)."""
+    images = [pairs for tag, pairs in read_page(run).attributes if tag == "img"]
+    return {
+        pairs["alt"].split(", from ")[1]: (pairs, Image.open(io.BytesIO(base64.b64decode(pairs["src"].split(",")[1]))))
+        for pairs in images
+    }
+
+
+def noise(width, height, channels=3):
+    """Which no format makes small."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8))
+
+
+def test_of_a_large_figure_the_page_holds_a_copy(tmp_path):
+    run = write(tmp_path / "run")
+    noise(1700, 340).save(run / "attention.png", dpi=(150, 150))
+    clear = noise(400, 400, 4)
+    clear.putalpha(Image.new("L", clear.size, 0))
+    clear.save(run / "tsne.png")
+    Image.new("RGB", (300, 200), "navy").save(run / "other.png", dpi=(150, 150))
+    found = embedded(run)
+    pairs, copy = found["attention.png"]
+    assert (copy.format, copy.size, pairs["width"], pairs["height"]) == ("JPEG", (1600, 320), "1088", "218")
+    assert len(pairs["src"]) < 0.75 * (run / "attention.png").stat().st_size
+    assert np.asarray(found["tsne.png"][1]).min() > 250, "what is clear lies on white"
+    pairs, copy = found["other.png"]
+    assert (copy.format, copy.size, pairs["width"], pairs["height"]) == ("PNG", (300, 200), "192", "128")
+    assert ("a", {"href": "attention.png"}) in read_page(run).attributes
+
+
+def test_the_room_goes_to_the_first_kinds_however_old(tmp_path, monkeypatch):
+    run = write(tmp_path / "run")
+    for number, name in enumerate(("reconstructions", "attention", "tsne", "other")):
+        noise(60, 60).save(run / f"{name}.png")
+        os.utime(run / f"{name}.png", (1000 + number, 1000 + number))
+    monkeypatch.setattr(pictures, "BUDGET", 2.5 * (run / "tsne.png").stat().st_size)
+    assert list(embedded(run)) == ["reconstructions.png", "attention.png"]
 
 
 def test_all_of_the_config_and_the_result_is_there(tmp_path):
