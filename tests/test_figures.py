@@ -17,6 +17,7 @@ from repre_jax.data import loader
 from repre_jax.report.figures import attention as attention_drawing
 from repre_jax.report.figures import augmentations as augmentations_drawing
 from repre_jax.report.figures import neighbours as neighbours_drawing
+from repre_jax.report.figures import pyramid as pyramid_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
 from repre_jax.tasks import history, setup, workdir
 from repre_jax.tasks.figures import neighbours, subject
@@ -163,6 +164,18 @@ def test_several_runs_stand_side_by_side_on_the_same_images(runs, tmp_path, monk
     output = alone.encoder.apply({"params": alone.params}, alone.normalised(alone.shown.images), attention_of=4)
     np.testing.assert_allclose(maps[1], output.attention[:, :, 0, 1:].mean(1).reshape(2, 4, 4), atol=1e-6)
     assert np.ptp(maps[0]) > 2 * np.ptp(maps[1])
+
+
+def test_titles_of_a_pyramids_columns_stay_whole(runs, tmp_path, monkeypatch):
+    """On lines of their own, none of which is wrapped."""
+    root, _ = runs
+    drawn = captured(monkeypatch, pyramid_drawing, "draw")
+    for name, second in (("multi", ["block 2", "4 x 4"]), ("swin", ["stage 2", "block 2", "4 x 4"])):
+        assert draw("pyramid", root / name, *FEW, f"--out={tmp_path / 'p.png'}") == 0
+        (arguments, settings) = drawn.pop()
+        axes = pyramid_drawing.draw(*arguments, **settings).axes
+        assert axes[2].get_title().splitlines() == second
+        assert [axis.get_title() for axis in axes[: 1 + len(arguments[2])]] == ["image", *arguments[2]]
 
 
 def test_neighbours_are_those_of_knn_and_wrong_ones_are_named(runs, tmp_path, monkeypatch):
