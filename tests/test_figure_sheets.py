@@ -62,6 +62,23 @@ def test_up_to_twenty_classes_differ_in_colour_and_more_in_colour_or_marker(coun
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
 
 
+def test_encoders_side_by_side_have_a_row_of_maps_and_one_of_patches():
+    """Of as many patches as each has; those that are not kept are tinted."""
+    rng = np.random.default_rng(0)
+    images, maps = np.ones((2, 16, 16, 3)), [rng.random((2, 4, 4)), rng.random((2, 2, 2))]
+    kept = [of_one > 0.5 for of_one in maps]
+    figure = attention_drawing.compare(images, maps, kept, ["a", "b"], below="60%", title="t", caption="c")
+    axes = np.reshape(figure.axes, (2, 2, 3))
+    assert [axis.get_title() for axis in axes[0, 0]] == ["image", "a", "b"]
+    for row, cells in enumerate(axes):
+        assert [text.get_text() for text in cells[1, 0].texts] == ["60%"]
+        for column in range(2):
+            np.testing.assert_array_equal(cells[0, column + 1].images[0].get_array(), maps[column][row])
+            patch = 16 // kept[column].shape[1]
+            white = (cells[1, column + 1].images[0].get_array() == 1).all(axis=-1)
+            np.testing.assert_array_equal(white[::patch, ::patch], kept[column][row])
+
+
 @pytest.mark.parametrize(("heads", "size"), [(1, (32, 32)), (12, (32, 32)), (3, (64, 16)), (3, (16, 64))])
 def test_nothing_is_cut_off_and_no_titles_overlap(heads, size):
     """Of 12 heads as of one, of tall images as of wide ones, with long names and a caption wider than the images."""

@@ -14,6 +14,7 @@ from saved import GREY, saved_run
 from configs import figures as figures_config
 from repre_jax.core import command_line, sharding
 from repre_jax.data import loader
+from repre_jax.evaluation import attention
 from repre_jax.report.figures import attention as attention_drawing
 from repre_jax.report.figures import augmentations as augmentations_drawing
 from repre_jax.report.figures import neighbours as neighbours_drawing
@@ -157,8 +158,15 @@ def test_several_runs_stand_side_by_side_on_the_same_images(runs, tmp_path, monk
     drawn = captured(monkeypatch, attention_drawing, "compare")
     assert draw("attention", first, root / "multi", root / "baseline", "--seed=1", *FEW) == 0
     assert (first / "figures" / "attention-and-multi-and-baseline.pdf").exists()
-    ((images, maps, names), _) = drawn[0]
-    assert names == ["last layer's features\nsingle", "multi-hierarchy features\nmulti", "no decoder\nbaseline"]
+    ((images, maps, kept, names), _) = drawn[0]
+    assert names == [
+        "last layer's features\nsingle\ntarget, step 3",
+        "multi-hierarchy features\nmulti\ntarget, step 3",
+        "no decoder\nbaseline\ntarget, step 3",
+    ]
+    for of_one, patches in zip(maps, kept, strict=True):
+        np.testing.assert_array_equal(patches, attention.largest_mass(of_one, 0.6))
+        assert 0.6 <= (of_one * patches).sum() / of_one.sum() < 0.8
     alone = looked_at(root / "multi", seed=1, **{"figures.records": 2, "data.test_split": "test[:9]"})
     np.testing.assert_array_equal(images, alone.shown.pixels)
     output = alone.encoder.apply({"params": alone.params}, alone.normalised(alone.shown.images), attention_of=4)
