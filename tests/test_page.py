@@ -177,6 +177,18 @@ def test_what_curves_are_compared_with_stands_beside_them(tmp_path):
     assert "untrained encoder 65.8%" in text
 
 
+def test_what_stayed_zero_is_folded_away(tmp_path):
+    """Its curves are still in the page; what is not 0 once is shown."""
+    lines = [row | {"skipped_in_a_row": 0.0, "new": float(row["step"] == 100)} for row in rows(20)]
+    lines[3] |= {"skipped_in_a_row": None}
+    text = page.write(write(tmp_path / "run", lines)).read_text()
+    (folded,) = re.findall(r'<details class="folded"><summary>2 that stayed 0</summary>(.*?)</details>', text)
+    assert sorted(curves(folded)) == ["skipped_in_a_row", "unreadable"]
+    assert {"momentum", "new", "skipped"} <= curves(text.replace(folded, "")).keys()
+    text = page.write(write(tmp_path / "run", [{"step": 1, "unreadable": 0.0}])).read_text()
+    assert 'Further measurements</h2><details class="folded"><summary>1 that stayed 0' in text
+
+
 def test_a_classifier_is_reported_too(tmp_path):
     config = {"task": "linear", "framework": {}, "repre": {}}
     origin = {"framework": "dino", "branch": "target", "step": 9}
