@@ -48,7 +48,7 @@ def measure(data_dir):
     pixels = jax.jit(
         lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.mesh)
     )
-    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21), job.mesh)
+    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21, "test images"), job.mesh)
     kept = keep(pixels, job, data_dir / f"features-{jax.process_count()}", found.shape[1])
     bank = np.random.default_rng(0).permutation(found)
     judged = knn.accuracy(bank, labels[::-1], found, labels, classes=10, ks=(1, 3, 8), mesh=job.mesh)

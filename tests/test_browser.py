@@ -73,7 +73,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     long = "a_name_that_is_far_longer_than_a_phone_is_wide_" * 4
     finished = write(folder / "finished", result=RESULT | {long: long})
-    Image.new("RGB", (1800, 300), "navy").save(finished / "reconstructions.png")
+    for name, width in (("reconstructions", 1800), ("attention", 900), ("tsne", 300)):
+        Image.new("RGB", (width, 300), "navy").save(finished / f"{name}.png", dpi=(150, 150))
     starts = [START, START | {"step": 400, "command": f"python {long} {long}"}]
     skipped = {"step": 1050, "skipped_in_a_row": 5.0, "first_bad_step": 1046.0, "never": None}
     unfinished = write(folder / long, [*rows(20), skipped], {long: long}, starts)
@@ -144,6 +145,23 @@ def test_nothing_is_wider_than_a_phone(name, browser, pages):
     assert browser.execute_script(columns) == 1
     show(browser, pages[name], DESKTOP, "light")
     assert browser.execute_script(columns) >= 3
+
+
+def test_figures_are_as_large_as_on_paper_and_scroll_on_a_phone_where_they_are_wide(browser, pages):
+    """At 150 dots an inch 1152, 576 and 192 CSS pixels wide."""
+    sizes = """return [...document.images].map(image => {
+      const box = image.getBoundingClientRect(), around = image.parentElement;
+      return [Math.round(box.width), Math.round(box.height), around.scrollWidth > around.clientWidth]})"""
+    show(browser, pages["finished"], DESKTOP, "light")
+    (wide, *_), *others = browser.execute_script(sizes)
+    assert 1000 < wide <= 1152
+    assert others == [[576, 192, False], [192, 192, False]]
+    show(browser, pages["finished"], PHONE, "light")
+    wide, middle, narrow = browser.execute_script(sizes)
+    assert wide == [720, 120, True]
+    assert 300 < middle[0] < PHONE
+    assert middle[1:] == [round(middle[0] / 3), False]
+    assert narrow == [192, 192, False]
 
 
 @pytest.mark.parametrize("name", ["finished", "unfinished", "compare"])

@@ -1,10 +1,14 @@
 """Several runs in one page."""
 
+import html
+import re
+
 import pytest
 from logged import RESULT, curves, rows, write
 from test_page import Reader
 
 from repre_jax.core import metrics
+from repre_jax.frameworks.base import NARROW
 from repre_jax.report import comparison
 from repre_jax.report.run import read
 from repre_jax.tools import compare
@@ -22,6 +26,8 @@ def test_each_run_has_its_curve_of_each_metric(tmp_path):
     drawn = curves(compared(tmp_path, first, second))
     for number, run in enumerate((first, second), start=1):
         for name in {name for row in metrics.read_metrics(run / "metrics.jsonl") for name in row} - {"step"}:
+            if name == "embedding_std_uniform":
+                continue  # stands in the embeddings' panel
             finite = [row for row in metrics.read_metrics(run / "metrics.jsonl") if row.get(name) is not None]
             assert len(drawn.pop(f"{name}-{number}")) == len(finite)
     assert not drawn
@@ -43,6 +49,33 @@ def test_curves_share_one_axis_of_steps_or_of_images(tmp_path):
     assert b[2][1] == a[1][1]
     assert "By images seen" in text
     assert "at 1,280" in text
+
+
+def panels_of(text):
+    """Title -> what its legend says of each line, one that is compared with in grey."""
+    found = {}
+    for title, panel in re.findall(r'<figure class="panel"><h3>(.*?)</h3>(.*?)</figure>', text):
+        lines = re.findall(r"stroke: ([^;]*);[^>]*></line></svg><span>(.*?)</span><span><b>(.*?)</b>", panel)
+        found[html.unescape(title)] = [(html.unescape(label), value, colour) for colour, label, value in lines]
+    return found
+
+
+def test_what_runs_are_alike_to_be_compared_with_is_grey(tmp_path):
+    lower = [row | ({"knn_top1": 0.5} if row["step"] == 0 else {}) for row in rows(20)]
+    first, second = write(tmp_path / "a", result=RESULT), write(tmp_path / "b", lower, result=RESULT)
+    grey, text = "var(--muted)", compared(tmp_path, first, second)
+    found = panels_of(text)
+    assert found["k-NN top-1"][2:] == [("raw pixels", "94.4%", grey)], "they were not alike before the first step"
+    assert found["Standard deviation of the embeddings"][2:] == [
+        ("even spread, 1/√d", "0.125", grey),
+        ("collapse, below", f"{NARROW * 0.125:.4g}", grey),
+    ]
+    assert "Even spread of the embeddings, 1/√d" not in found
+    assert text.count("stroke: var(--muted)") == 2 * 3, "in the panel and its legend"
+    other = write(tmp_path / "c", [{"step": 1, "embedding_std": 0.1, "embedding_std_uniform": 0.5}])
+    found = panels_of(compared(tmp_path, first, other))
+    assert len(found["Standard deviation of the embeddings"]) == 2
+    assert len(found["Even spread of the embeddings, 1/√d"]) == 2
 
 
 def test_only_what_differs_of_the_configs_is_listed(tmp_path):

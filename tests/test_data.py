@@ -50,6 +50,18 @@ def test_digits_lie_in_the_data_directory_as_array_record(dataset, data_dir):
     assert any("array_record" in name for name in map(str, Path(dataset.directory).iterdir()))
 
 
+def test_preparing_the_digits_says_one_line(tmp_path):
+    """On a fresh machine, where TFDS would warn; whatever comes after may."""
+    code = (
+        "import absl.logging; from repre_jax.data import digits;"
+        f"digits.prepare({str(tmp_path)!r}); absl.logging.warning('later')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"Writing the digits that ship with scikit-learn to {tmp_path / 'digits' / '1.0.0'}.\n"
+    (line,) = done.stderr.splitlines()
+    assert "later" in line
+
+
 def test_nothing_imports_tensorflow(data_dir):
     code = (
         "import sys; from repre_jax.data import sources, loader; from repre_jax.tasks import pretrain;"

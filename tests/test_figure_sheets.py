@@ -1,5 +1,8 @@
 """What is drawn of arrays: colours, labels that can be read, and files that are whole."""
 
+import colorsys
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -41,15 +44,39 @@ def test_no_half_figure_is_left(tmp_path, monkeypatch):
     assert (tmp_path / "r.png").read_text() == "the one before"
 
 
-def test_twenty_classes_differ_in_colour_or_marker():
-    labels = np.arange(60) % 20
-    names = [f"class {n}" for n in range(20)]
-    figure = tsne_drawing.draw(np.random.default_rng(0).random((60, 2)), labels, names, title="t", caption="c")
-    looks = {
-        (part.get_facecolor().tobytes(), part.get_paths()[0].vertices.tobytes()) for part in figure.axes[0].collections
-    }
-    assert len(looks) == 20
+@pytest.mark.parametrize("count", [2, 10, 20, 100])
+def test_up_to_twenty_classes_differ_in_colour_and_more_in_colour_or_marker(count):
+    labels = np.arange(20 * count) % count
+    names = [f"class {n}" for n in range(count)]
+    figure = tsne_drawing.draw(np.random.default_rng(0).random((20 * count, 2)), labels, names, title="t", caption="c")
+    drawn = figure.axes[0].collections
+    colours = [tuple(part.get_facecolor()[0]) for part in drawn]
+    markers = [part.get_paths()[0].vertices.tobytes() for part in drawn]
+    assert len(set(colours)) == min(count, 20)
+    assert len(set(zip(colours, markers, strict=True))) == count
+    assert all(first != second for first, second in itertools.pairwise(markers))
+    hues = np.array([colorsys.rgb_to_hls(*colour[:3]) for colour in colours[:10]])
+    apart = np.abs(hues[:, None] - hues).max(axis=-1) + np.eye(len(hues))
+    assert apart.min() > 0.03
+    assert drawn[0].get_sizes()[0] >= 18
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+
+
+def test_encoders_side_by_side_have_a_row_of_maps_and_one_of_patches():
+    """Of as many patches as each has; those that are not kept are tinted."""
+    rng = np.random.default_rng(0)
+    images, maps = np.ones((2, 16, 16, 3)), [rng.random((2, 4, 4)), rng.random((2, 2, 2))]
+    kept = [of_one > 0.5 for of_one in maps]
+    figure = attention_drawing.compare(images, maps, kept, ["a", "b"], below="60%", title="t", caption="c")
+    axes = np.reshape(figure.axes, (2, 2, 3))
+    assert [axis.get_title() for axis in axes[0, 0]] == ["image", "a", "b"]
+    for row, cells in enumerate(axes):
+        assert [text.get_text() for text in cells[1, 0].texts] == ["60%"]
+        for column in range(2):
+            np.testing.assert_array_equal(cells[0, column + 1].images[0].get_array(), maps[column][row])
+            patch = 16 // kept[column].shape[1]
+            white = (cells[1, column + 1].images[0].get_array() == 1).all(axis=-1)
+            np.testing.assert_array_equal(white[::patch, ::patch], kept[column][row])
 
 
 @pytest.mark.parametrize(("heads", "size"), [(1, (32, 32)), (12, (32, 32)), (3, (64, 16)), (3, (16, 64))])

@@ -14,11 +14,13 @@ from saved import GREY, saved_run
 from configs import figures as figures_config
 from repre_jax.core import command_line, sharding
 from repre_jax.data import loader
+from repre_jax.evaluation import attention
 from repre_jax.report.figures import attention as attention_drawing
 from repre_jax.report.figures import augmentations as augmentations_drawing
 from repre_jax.report.figures import neighbours as neighbours_drawing
+from repre_jax.report.figures import pyramid as pyramid_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
-from repre_jax.tasks import history, setup
+from repre_jax.tasks import history, setup, workdir
 from repre_jax.tasks.figures import neighbours, subject
 from repre_jax.tools import export, figures
 
@@ -156,13 +158,32 @@ def test_several_runs_stand_side_by_side_on_the_same_images(runs, tmp_path, monk
     drawn = captured(monkeypatch, attention_drawing, "compare")
     assert draw("attention", first, root / "multi", root / "baseline", "--seed=1", *FEW) == 0
     assert (first / "figures" / "attention-and-multi-and-baseline.pdf").exists()
-    ((images, maps, names), _) = drawn[0]
-    assert names == ["last layer's features\nsingle", "multi-hierarchy features\nmulti", "no decoder\nbaseline"]
+    ((images, maps, kept, names), _) = drawn[0]
+    assert names == [
+        "last layer's features\nsingle\ntarget, step 3",
+        "multi-hierarchy features\nmulti\ntarget, step 3",
+        "no decoder\nbaseline\ntarget, step 3",
+    ]
+    for of_one, patches in zip(maps, kept, strict=True):
+        np.testing.assert_array_equal(patches, attention.largest_mass(of_one, 0.6))
+        assert 0.6 <= (of_one * patches).sum() / of_one.sum() < 0.8
     alone = looked_at(root / "multi", seed=1, **{"figures.records": 2, "data.test_split": "test[:9]"})
     np.testing.assert_array_equal(images, alone.shown.pixels)
     output = alone.encoder.apply({"params": alone.params}, alone.normalised(alone.shown.images), attention_of=4)
     np.testing.assert_allclose(maps[1], output.attention[:, :, 0, 1:].mean(1).reshape(2, 4, 4), atol=1e-6)
     assert np.ptp(maps[0]) > 2 * np.ptp(maps[1])
+
+
+def test_titles_of_a_pyramids_columns_stay_whole(runs, tmp_path, monkeypatch):
+    """On lines of their own, none of which is wrapped."""
+    root, _ = runs
+    drawn = captured(monkeypatch, pyramid_drawing, "draw")
+    for name, second in (("multi", ["block 2", "4 x 4"]), ("swin", ["stage 2", "block 2", "4 x 4"])):
+        assert draw("pyramid", root / name, *FEW, f"--out={tmp_path / 'p.png'}") == 0
+        (arguments, settings) = drawn.pop()
+        axes = pyramid_drawing.draw(*arguments, **settings).axes
+        assert axes[2].get_title().splitlines() == second
+        assert [axis.get_title() for axis in axes[: 1 + len(arguments[2])]] == ["image", *arguments[2]]
 
 
 def test_neighbours_are_those_of_knn_and_wrong_ones_are_named(runs, tmp_path, monkeypatch):
@@ -293,7 +314,15 @@ def test_drawing_renews_the_page_of_the_run(runs, tmp_path, capsys):
     run = shutil.copytree(root / "multi", tmp_path / "run")
     assert draw("pyramid", run) == 0
     assert f"Report: {run / 'report.html'}" in capsys.readouterr().out
-    assert "pyramid.png" in (run / "report.html").read_text()
+    text = (run / "report.html").read_text()
+    assert "pyramid.png" in text
+    assert ">Stopped<" in text, "no process goes on with it"
+    assert "http-equiv" not in text
+    with workdir.claimed(run):
+        assert draw("pyramid", run) == 0
+    text = (run / "report.html").read_text()
+    assert ">Not finished<" in text
+    assert "http-equiv" in text
     (run / "report.html").unlink()
     assert draw("pyramid", run, f"--out={tmp_path / 'elsewhere.png'}") == 0
     assert not (run / "report.html").exists()

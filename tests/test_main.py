@@ -14,6 +14,7 @@ from repre_jax.tasks import methods, views
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
 TINY = CONFIG + ":tiny"
+FLAGS = "expected: --config, --workdir, --quiet or --config.KEY=VALUE"
 
 MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
@@ -25,11 +26,14 @@ MISTAKES = {
         [TINY, "--config.optim.rate=1"],
         ["Unknown key 'rate' in --config.optim.rate", "weight_decay"],
     ),
-    "mistyped flag": ([TINY, "--workdri=x"], ["workdri"]),
+    "mistyped flag": ([TINY, "--workdri=x"], ["Unknown flag --workdri. Did you mean --workdir?", FLAGS]),
+    "mistyped flag without a value": ([TINY, "--quite"], ["Unknown flag --quite. Did you mean --quiet?", FLAGS]),
+    "flag that nothing resembles": ([TINY, "--gpus=8"], ["Unknown flag --gpus.\n", FLAGS]),
+    "key without its config": ([TINY, "--optim.lr=1"], ["Unknown flag --optim.lr.\n", FLAGS]),
     "text for a number": ([TINY, "--config.optim.lr=fast"], ["config.optim.lr", "fast"]),
     "fraction for a count": ([TINY, "--config.batch_size=1.5"], ["config.batch_size", "1.5"]),
     "one number for a group": ([TINY, "--config.data=3"], ["config.data", "3"]),
-    "stray argument": ([TINY, "digits"], ["Unexpected argument 'digits'"]),
+    "stray argument": ([TINY, "digits"], ["Unexpected argument 'digits'", FLAGS]),
     "key before config": (["--config.seed=1", TINY], ["config.seed", "before"]),
     "patch does not divide": (
         [TINY, "--config.data.image_size=(30, 32)"],

@@ -1,6 +1,7 @@
 """The report page of a run: what it holds, not how it looks."""
 
 import base64
+import io
 import json
 import math
 import os
@@ -135,6 +136,20 @@ def test_an_unfinished_run_says_how_far_it_is_and_is_read_again(tmp_path):
     assert dict(found.attributes)["progress"] == {"max": "2000", "value": "1000", "aria-label": "Progress"}
 
 
+def test_a_stopped_run_says_what_was_saved_between_two_lines_of_its_log(tmp_path):
+    run = write(tmp_path / "run", rows(20), starts=[START, START | {"step": 1013}])
+    for step in (900, 1013, 1500):
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+    for step in (900, 1013, 1700):
+        (run / "checkpoints" / f"{step}.manifest.json").write_text("{}")
+    found = Reader(page.write(run, stopped=True).read_text())
+    text = " ".join(found.text.split())
+    assert "Stopped step 1,013 of 2,000" in text
+    assert "Steps 1,013" in text
+    assert dict(found.attributes)["progress"]["value"] == "1013"
+    assert "started again" not in text, "where there is no curve yet"
+
+
 def test_a_finished_run_says_its_results(tmp_path):
     run = write(tmp_path / "run", result=RESULT)
     found = read_page(run)
@@ -160,6 +175,18 @@ def test_what_curves_are_compared_with_stands_beside_them(tmp_path):
     assert f"collapse, below {NARROW * 0.125:.4g}" in text
     assert "raw pixels 94.4%" in text
     assert "untrained encoder 65.8%" in text
+
+
+def test_what_stayed_zero_is_folded_away(tmp_path):
+    """Its curves are still in the page; what is not 0 once is shown."""
+    lines = [row | {"skipped_in_a_row": 0.0, "new": float(row["step"] == 100)} for row in rows(20)]
+    lines[3] |= {"skipped_in_a_row": None}
+    text = page.write(write(tmp_path / "run", lines)).read_text()
+    (folded,) = re.findall(r'<details class="folded"><summary>2 that stayed 0</summary>(.*?)</details>', text)
+    assert sorted(curves(folded)) == ["skipped_in_a_row", "unreadable"]
+    assert {"momentum", "new", "skipped"} <= curves(text.replace(folded, "")).keys()
+    text = page.write(write(tmp_path / "run", [{"step": 1, "unreadable": 0.0}])).read_text()
+    assert 'Further measurements</h2><details class="folded"><summary>1 that stayed 0' in text
 
 
 def test_a_classifier_is_reported_too(tmp_path):
@@ -216,18 +243,20 @@ def test_numbers_that_no_axis_can_show(tmp_path):
 def test_the_newest_figure_of_each_kind_is_embedded(tmp_path, monkeypatch):
     run = write(tmp_path / "run")
     (run / "figures").mkdir()
-    for number, name in enumerate(("tsne", "figures/tsne", "figures/attention", "figures/other-2", "figures/other-3")):
+    names = ("tsne", "figures/tsne", "figures/attention", "other-2", "figures/other-3", "figures/attention-and-b-and-c")
+    for number, name in enumerate(names):
         path = run / f"{name}.png"
         Image.new("RGB", (4, 3), (number, 0, 0)).save(path)
         os.utime(path, (1000 + number, 1000 + number))
-    (run / "figures" / "pyramid.png").write_bytes((run / "figures" / "other-2.png").read_bytes()[:-20])
+    (run / "figures" / "pyramid.png").write_bytes((run / "other-2.png").read_bytes()[:-20])
     Image.new("RGB", (4, 3)).save(run / "reconstructions.png")
     images = {pairs["alt"]: pairs["src"] for tag, pairs in read_page(run).attributes if tag == "img"}
     assert list(images) == [
         "Reconstructions, from reconstructions.png",
         "Attention, from figures/attention.png",
+        "Attention, beside b and c, from figures/attention-and-b-and-c.png",
         "t-SNE, from figures/tsne.png",
-        "other-2, from figures/other-2.png",
+        "other-2, from other-2.png",
         "other-3, from figures/other-3.png",
     ]
     embedded = base64.b64decode(images["Attention, from figures/attention.png"].removeprefix("data:image/png;base64,"))
@@ -236,6 +265,46 @@ def test_the_newest_figure_of_each_kind_is_embedded(tmp_path, monkeypatch):
     found = read_page(run)
     assert "img" not in found.tags
     assert ("a", {"href": "figures/attention.png"}) in found.attributes
+
+
+def embedded(run):
+    """Figures of a page: the name of the file -> (its attributes, what is shown of it)."""
+    images = [pairs for tag, pairs in read_page(run).attributes if tag == "img"]
+    return {
+        pairs["alt"].split(", from ")[1]: (pairs, Image.open(io.BytesIO(base64.b64decode(pairs["src"].split(",")[1]))))
+        for pairs in images
+    }
+
+
+def noise(width, height, channels=3):
+    """Which no format makes small."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8))
+
+
+def test_of_a_large_figure_the_page_holds_a_copy(tmp_path):
+    run = write(tmp_path / "run")
+    noise(1700, 340).save(run / "attention.png", dpi=(150, 150))
+    clear = noise(400, 400, 4)
+    clear.putalpha(Image.new("L", clear.size, 0))
+    clear.save(run / "tsne.png")
+    Image.new("RGB", (300, 200), "navy").save(run / "other.png", dpi=(150, 150))
+    found = embedded(run)
+    pairs, copy = found["attention.png"]
+    assert (copy.format, copy.size, pairs["width"], pairs["height"]) == ("JPEG", (1600, 320), "1088", "218")
+    assert len(pairs["src"]) < 0.75 * (run / "attention.png").stat().st_size
+    assert np.asarray(found["tsne.png"][1]).min() > 250, "what is clear lies on white"
+    pairs, copy = found["other.png"]
+    assert (copy.format, copy.size, pairs["width"], pairs["height"]) == ("PNG", (300, 200), "192", "128")
+    assert ("a", {"href": "attention.png"}) in read_page(run).attributes
+
+
+def test_the_room_goes_to_the_first_kinds_however_old(tmp_path, monkeypatch):
+    run = write(tmp_path / "run")
+    for number, name in enumerate(("reconstructions", "attention", "tsne", "other")):
+        noise(60, 60).save(run / f"{name}.png")
+        os.utime(run / f"{name}.png", (1000 + number, 1000 + number))
+    monkeypatch.setattr(pictures, "BUDGET", 2.5 * (run / "tsne.png").stat().st_size)
+    assert list(embedded(run)) == ["reconstructions.png", "attention.png"]
 
 
 def test_all_of_the_config_and_the_result_is_there(tmp_path):

@@ -14,7 +14,7 @@ from runs import ROOT, TINY, final_state, run
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import metrics
+from repre_jax.core import metrics, terminal
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.tasks import setup, watch
 
@@ -152,6 +152,26 @@ def test_the_online_encoder_is_judged():
     assert job.evaluation.knn(dataclasses.replace(state, target=noise)) == job.evaluation.knn(state)
     online = state.params | {"encoder": jax.tree.map(lambda p: p * 0, state.params["encoder"])}
     assert job.evaluation.knn(dataclasses.replace(state, params=online)) < job.evaluation.knn(state)
+
+
+def test_an_evaluation_on_the_way_shows_how_far_it_is(monkeypatch, capsys):
+    """Here as in a log file, each batch of 16, and as many records as the config says."""
+    config, _ = main.parse([*TINY])
+    evaluation = setup.build(config).evaluation
+    monkeypatch.setattr(terminal, "LOG_EVERY", 0.0)
+    wanted = {"training": config.knn.train_records, "test": min(config.knn.test_records, 72)}
+    evaluation.knn_pixels()
+    lines = capsys.readouterr().err.splitlines()
+    for split, records in wanted.items():
+        of_split = [line for line in lines if line.startswith(f"k-NN, {split} images: ")]
+        assert len(of_split) == -(-records // 16)
+        done = [re.search(r": ([\d.]+)/([\d.]+) images, ", line).groups() for line in of_split]
+        assert [tuple(map(float, pair)) for pair in done] == [
+            (min(16 * batch, records), records) for batch in range(1, len(done) + 1)
+        ]
+    with terminal.quiet(True):
+        evaluation.knn_pixels()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_test_split_without_labels_gives_no_knn():

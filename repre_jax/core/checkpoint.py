@@ -88,12 +88,8 @@ class Checkpoints:
 
     def measures(self) -> dict[int, float | None]:
         """Step -> measure of all finished checkpoints, oldest first; whether they are undamaged is not looked at."""
-        found = {}
-        for path in self.directory.glob(f"*{manifest.SUFFIX}"):
-            name = path.name.removesuffix(manifest.SUFFIX)
-            if name.isdigit() and (self.directory / name).is_dir():
-                found[int(name)] = (manifest.read(self.directory / name) or {}).get("measure")
-        return dict(sorted(found.items()))
+        steps = manifest.finished(self.directory)
+        return {step: (manifest.read(self.directory / str(step)) or {}).get("measure") for step in steps}
 
     def latest_step(self) -> int | None:
         """The newest finished checkpoint, None when there is none."""

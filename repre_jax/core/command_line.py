@@ -19,6 +19,8 @@ from repre_jax.core.errors import Ended, Stopped, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
+FLAGS = ("config", "workdir", "quiet", "help")
+EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
 EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
 
 
@@ -36,7 +38,7 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     _check_keys(argv, plain.config)
     values, rest = _parse_flags(argv, path)
     if rest:
-        raise UserError(f"Unexpected argument {rest[0]!r}.\n  expected: --config, --workdir or --config.KEY=VALUE")
+        raise UserError(f"Unexpected argument {rest[0]!r}.\n{EXPECTED}")
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
     return values.config, Path(values.workdir or Path("runs") / name).absolute()
 
@@ -93,6 +95,10 @@ def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[st
         return values, values(argv)[1:]
     except UserError:
         raise
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, FLAGS, n=1)
+        hint = f" Did you mean --{close[0]}?" if close else ""
+        raise UserError(f"Unknown flag --{error.flagname}.{hint}\n{EXPECTED}") from None
     except flags.Error as error:
         raise UserError(f"{error}\n  expected: keys and types as in configs/base.py") from None
     except Exception as error:

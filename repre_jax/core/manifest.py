@@ -32,6 +32,12 @@ def amend(folder: Path, **facts: Any) -> None:
     metrics.write_json(path_of(folder), (read(folder) or {}) | facts)
 
 
+def finished(directory: Path) -> list[int]:
+    """The numbers of the folders in it that are named by one and have a manifest, smallest first."""
+    names = (path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
+    return sorted(int(name) for name in names if name.isdigit() and (directory / name).is_dir())
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """The manifest, None when there is none or it is not whole."""
     content = metrics.read_json(path_of(folder), ("files",))

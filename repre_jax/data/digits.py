@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import absl.logging
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
@@ -61,8 +62,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 def prepare(data_dir: str) -> None:
     """Writes the data set as ArrayRecord below `data_dir`, unless it is there already; one process at a time."""
     tfds.disable_progress_bar()
-    builder = Digits(data_dir=data_dir, file_format="array_record")
-    if builder.is_prepared():
+    if _is_prepared(data_dir):
         return
     folder = Path(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,3 +72,13 @@ def prepare(data_dir: str) -> None:
         terminal.say(f"Writing the digits that ship with scikit-learn to {builder.data_dir}.")
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of a download of unknown size
             builder.download_and_prepare()
+
+
+def _is_prepared(data_dir: str) -> bool:
+    """Without TFDS's warning when it is not."""
+    before = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(min(before, absl.logging.ERROR))  # the lower, the less is said
+    try:
+        return Digits(data_dir=data_dir, file_format="array_record").is_prepared()
+    finally:
+        absl.logging.set_verbosity(before)

@@ -23,7 +23,7 @@ def html(runs: Sequence[Run]) -> str:
     ]
     if shown:
         about = tag("p", f"{about} Under each curve stands its newest value.", class_="about")
-        body.append(section("Curves", about, page.grid(shown, curves.draw(shown))))
+        body.append(section("Curves", about, *page.folded(shown)))
     body.append(section("Differences of the configs", _differences(runs, names)))
     return document.page(title, body)
 

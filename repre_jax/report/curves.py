@@ -19,13 +19,15 @@ WIDTH, HEIGHT = 320, 176  # of the drawing, in its own units: shown at this size
 FONT = 11.5
 LOOKS = 8  # colours, each with dashes of its own; page.css has the colours
 DASHES = ((), (4, 3), (1.4, 1.4), (7, 1.6, 1.4, 1.6), (2.6, 2), (9, 2.6), (5, 1.4, 1.4, 1.4, 1.4, 1.4), (1, 2.6))
+DASHES += DASHES[1:4]  # of grey lines, from LOOKS on: no run's, but what all are to be compared with
+COLOURS = (*(f"var(--curve-{look + 1})" for look in range(LOOKS)), *["var(--muted)"] * (len(DASHES) - LOOKS))
 STROKE = 1.4
 DOTTED = 16  # as many values are each given a dot, more only where they stand alone
 MARKERS = {  # colours that matplotlib is told, and what becomes of them
     "#000010": "var(--muted)",
     "#000011": "var(--grid)",
     "#000012": "var(--mark)",
-} | {f"#0000a{look}": f"var(--curve-{look + 1})" for look in range(LOOKS)}
+} | {f"#0000a{look:x}": colour for look, colour in enumerate(COLOURS)}
 MUTED, GRID, MARK = list(MARKERS)[:3]
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 SETTINGS = {
@@ -39,8 +41,8 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Line:
-    """x, y: float [n], NaN in y: a gap. look: which colour and dashes, below LOOKS. id: of the curve in the page; None
-    for a line that is only there to be compared with."""
+    """x, y: float [n], NaN in y: a gap. look: which of DASHES and COLOURS. id: of the curve in the page; None for
+    a line that is only there to be compared with."""
 
     id: str | None
     label: str
@@ -83,7 +85,7 @@ def draw(panels: Sequence[Panel]) -> list[Element]:
 def swatch(look: int) -> Element:
     """A short piece of such a line, for a legend."""
     dashes = " ".join(f"{STROKE * part:.2f}" for part in DASHES[look])
-    style = f"stroke: var(--curve-{look + 1}); stroke-width: {1.5 * STROKE}"
+    style = f"stroke: {COLOURS[look]}; stroke-width: {1.5 * STROKE}"
     line = tag("line", x1="0", y1="5", x2="26", y2="5", style=style, **({"stroke_dasharray": dashes} if dashes else {}))
     return tag("svg", line, class_="swatch", viewBox="0 0 26 10", width="26", height="10", aria_hidden="true")
 
@@ -111,7 +113,7 @@ def _line(axes: Axes, line: Line) -> None:
     axes.plot(
         line.x,
         line.y,
-        color=f"#0000a{line.look}",
+        color=f"#0000a{line.look:x}",
         linewidth=STROKE if line.id else 0.8 * STROKE,
         linestyle=(0, DASHES[line.look]) if DASHES[line.look] else "-",
         dash_capstyle="butt",

@@ -34,12 +34,11 @@ def html(run: Run, *, stopped: bool = False) -> str:
     """The page's text."""
     title = results.title(run)
     main, others = panels.of_run(run)
-    drawn = curves.draw([*main, *others])
     body = [
         _header(title, run, stopped),
         section("Results", numbers(results.summary(run)), _everything(run)) if run.series or run.result else None,
-        section("Curves", _about_curves(run), grid(main, drawn[: len(main)])) if main else None,
-        section("Further measurements", grid(others, drawn[len(main) :])) if others else None,
+        section("Curves", _about_curves(run), grid(main)) if main else None,
+        section("Further measurements", *folded(others)) if others else None,
         pictures.shown(run.folder),
         _command(run),
         _starts(run),
@@ -58,7 +57,20 @@ def numbers(figures: Sequence[Figure]) -> Element:
     return tag("dl", *cards, class_="numbers")
 
 
-def grid(shown: Sequence[Panel], drawn: Sequence[Element]) -> Element:
+def folded(shown: Sequence[Panel]) -> list[Element]:
+    """A grid of panels, and a closed one of those in which nothing but 0 was measured."""
+    others, empty = ([panel for panel in shown if _stayed_zero(panel) == folds] for folds in (False, True))
+    parts = [grid(others)] if others else []
+    if empty:
+        parts.append(tag("details", tag("summary", f"{len(empty)} that stayed 0"), grid(empty), class_="folded"))
+    return parts
+
+
+def _stayed_zero(panel: Panel) -> bool:
+    return not any(np.nan_to_num(line.y).any() for line in panel.lines)
+
+
+def grid(shown: Sequence[Panel]) -> Element:
     """Panels beside each other, each with its legend, which says the newest values."""
     figures = [
         tag(
@@ -68,7 +80,7 @@ def grid(shown: Sequence[Panel], drawn: Sequence[Element]) -> Element:
             tag("figcaption", tag("ul", *(_newest(line, panel.percent) for line in panel.lines))),
             class_="panel",
         )
-        for panel, svg in zip(shown, drawn, strict=True)
+        for panel, svg in zip(shown, curves.draw(shown), strict=True)
     ]
     return tag("div", *figures, class_="grid")
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from repre_jax.frameworks.base import NARROW
-from repre_jax.report.curves import Line, Panel
+from repre_jax.report.curves import LOOKS, Line, Panel
 from repre_jax.report.run import Run, Series, number
+
+EVEN, EVEN_LABEL = "embedding_std_uniform", "even spread, 1/\u221ad"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ MAIN = (
     Group("Gradient norm", {"gradient_norm": "gradient norm"}, log=True),
     Group(
         "Standard deviation of the embeddings",
-        {"embedding_std": "embeddings", "embedding_std_uniform": "even spread, 1/\u221ad"},
+        {"embedding_std": "embeddings", EVEN: EVEN_LABEL},
     ),
     Group("Images per second", {"images_per_second": "images/s"}),
     Group("Share of the time waiting for data", {"wait_share": "waiting"}, percent=True),
@@ -58,7 +60,7 @@ ALONE = {  # titles of those that share a panel, where each has its own
     "weight_reconstruction": "Weight of the reconstruction loss",
     "train_top1": "Top-1 of the training batch",
     "held_out_top1": "Top-1, held-out training images",
-    "embedding_std_uniform": "Even spread of the embeddings, 1/\u221ad",
+    EVEN: "Even spread of the embeddings, 1/\u221ad",
 }
 
 
@@ -81,20 +83,40 @@ def of_run(run: Run) -> tuple[list[Panel], list[Panel]]:
 
 
 def of_runs(runs: Sequence[Run], run_names: Sequence[str], images: bool) -> list[Panel]:
-    """A panel a metric, with a line for each run that has it. images: x is images seen instead of steps, for which each
-    run's batch size must be known."""
+    """A panel a metric, with a line for each run that has it, and in grey what all of these are alike to be compared
+    with. images: x is images seen instead of steps, for which each run's batch size must be known."""
     there = {name for run in runs for name, series in run.series.items() if series.newest}
     known = [name for group in MAIN for name in group.labels]
     names = [name for name in known if name in there] + sorted(there - set(known), key=_order)
-    panels = []
+    panels, shown = [], set()
     for name in names:
-        group, lines = _alone(name), []
+        group, lines, having = _alone(name), [], []
         for look, (run, label) in enumerate(zip(runs, run_names, strict=True)):
             if (series := run.series.get(name)) and series.newest:
                 x = series.x * (number(run.config.get("batch_size")) if images else 1)
                 lines.append(Line(f"curve-{name}-{look + 1}", label, x, series.y, look))
-        panels.append(Panel(group.title, lines, group.percent, group.log))
-    return panels
+                having.append(run)
+        agreed = _agreed(name, having)
+        lines += [_across(lines, label, value, LOOKS + grey) for grey, (label, value) in enumerate(agreed.items())]
+        panels.append((name, Panel(group.title, lines, group.percent, group.log)))
+        shown |= {EVEN} if EVEN_LABEL in agreed else set()
+    return [panel for name, panel in panels if name not in shown]
+
+
+def _agreed(name: str, runs: Sequence[Run]) -> dict[str, float]:
+    """What each of the runs is to be compared with by the same value."""
+    found = [_compared((name, EVEN) if name == "embedding_std" else (name,), run) for run in runs]
+    if name == "embedding_std":
+        found = [{EVEN_LABEL: run.newest(EVEN)} | of_run for run, of_run in zip(runs, found, strict=True)]
+    first, *others = found
+    alike = {label: all(of_run.get(label) == value for of_run in others) for label, value in first.items()}
+    return {label: value for label, value in first.items() if value is not None and alike[label]}
+
+
+def _across(lines: Sequence[Line], label: str, value: float, look: int) -> Line:
+    """As far as the curves go."""
+    ends = np.array([min(line.x[0] for line in lines), max(line.x[-1] for line in lines)])
+    return Line(None, label, ends, np.full(2, value), look)
 
 
 def without_value(run: Run) -> list[str]:
@@ -108,16 +130,15 @@ def _lines(group: Group, run: Run, there: Mapping[str, Series]) -> list[Line]:
         Line(f"curve-{name}", group.labels[name], there[name].x, there[name].y, look) for look, name in enumerate(names)
     ]
     for label, value in _compared(names, run).items():
-        ends = np.array([min(line.x[0] for line in lines), max(line.x[-1] for line in lines)])
-        lines.append(Line(None, label, ends, np.full(2, value), len(lines)))
+        lines.append(_across(lines, label, value, len(lines)))
     return lines
 
 
 def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
     """What a panel's curves are to be compared with."""
     found: dict[str, float | None] = {}
-    if "embedding_std_uniform" in names:
-        found["collapse, below"] = NARROW * run.newest("embedding_std_uniform")
+    if EVEN in names and run.newest(EVEN) is not None:
+        found["collapse, below"] = NARROW * run.newest(EVEN)
     if "knn_top1" in names:
         found["raw pixels"] = number(run.result.get("knn_top1_pixels"))
         found["untrained encoder"] = run.first("knn_top1")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repre_jax.core import metrics
+from repre_jax.core import manifest, metrics
 
 LARGEST = 1e100  # beyond it a number counts as not finite: axes could not show it
 
@@ -28,19 +28,25 @@ class Series:
 
 @dataclass(frozen=True)
 class Run:
-    """A run. config: flat. starts: a record a start. result: of a finished run, {} of another."""
+    """A run. config: flat. starts: a record a start. result: of a finished run, {} of another. saved: the step of the
+    newest finished checkpoint, 0 without one."""
 
     folder: Path
     config: Mapping[str, Any]
     series: Mapping[str, Series]
     starts: tuple[Mapping[str, Any], ...]
     result: Mapping[str, Any]
+    saved: int
+
+    @property
+    def logged(self) -> int:
+        """The last step with a line in metrics.jsonl, 0 without one."""
+        return int(max((series.x[-1] for series in self.series.values()), default=0))
 
     @property
     def step(self) -> int:
-        """The newest that is known of."""
-        logged = [series.x[-1] for series in self.series.values()]
-        return int(max([*logged, number(self.result.get("steps")) or 0]))
+        """The newest that is known of: after a stop often the saved one, between two lines of the log."""
+        return int(max(self.logged, self.saved, number(self.result.get("steps")) or 0))
 
     @property
     def total(self) -> int | None:
@@ -70,19 +76,20 @@ class Run:
         return float(series.y[0]) if series and series.x[0] == 0 and np.isfinite(series.y[0]) else None
 
     def interruptions(self) -> list[float]:
-        """The steps from which it was started again."""
+        """The steps from which it was started again, as far as curves go."""
         steps = (number(start.get("step")) for start in self.starts[1:])
-        return sorted({step for step in steps if step and step <= self.step})
+        return sorted({step for step in steps if step and step <= self.logged})
 
 
 def read(folder: Path) -> Run:
-    """From config.json, metrics.jsonl, starts.jsonl and result.json, whichever are there."""
+    """From config.json, metrics.jsonl, starts.jsonl, result.json and checkpoints/, whichever are there."""
     return Run(
         folder=folder,
         config=metrics.flat(metrics.read_json(folder / "config.json") or {}),
         series=_series(_rows(folder / "metrics.jsonl")),
         starts=tuple(_rows(folder / "starts.jsonl")),
         result=metrics.read_json(folder / "result.json") or {},
+        saved=max(manifest.finished(folder / "checkpoints"), default=0),
     )
 
 

@@ -1,6 +1,6 @@
 """What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from repre_jax.core import sharding
+from repre_jax.core import runtime, sharding, terminal
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
@@ -80,7 +80,7 @@ class Evaluation:
 
         RankMe's authors prefer the projector's outputs; these normalise by the batch and may be 65,536 wide (DINO).
         """
-        batches = self._batches(self.dataset.train, self.test_records, left_off)
+        batches = self._batches(self.dataset.train, self.test_records, "effective rank", left_off)
         found, _ = features.extract(lambda images: self._encode(state.params["encoder"], images), batches, self.mesh)
         return rank.effective_rank(found)
 
@@ -106,7 +106,7 @@ class Evaluation:
         errors, errors_mean, views, rebuilt = [], [], None, None
         train, test = self.dataset.train, self.dataset.test
         chosen = (train, limit or self.test_records) if test is None else (test, limit)
-        for images, labels in self._batches(*chosen, left_off):
+        for images, labels in self._batches(*chosen, "reconstructing", left_off):
             pixels, output, error, error_mean = self._rebuild(state.params, sharding.shard_batch(images, self.mesh))
             counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
             errors.append(np.asarray(error)[counts])
@@ -123,16 +123,21 @@ class Evaluation:
     def _vote(self, encode, left_off: LeftOff = never) -> float | None:
         if not self.dataset.classes or self.dataset.test is None:
             return None
-        train = features.extract(encode, self._batches(self.dataset.train, self.train_records, left_off), self.mesh)
-        test = features.extract(encode, self._batches(self.dataset.test, self.test_records, left_off), self.mesh)
+        splits = ((self.dataset.train, self.train_records, "training"), (self.dataset.test, self.test_records, "test"))
+        train, test = (
+            features.extract(encode, self._batches(source, limit, f"k-NN, {split} images", left_off), self.mesh)
+            for source, limit, split in splits
+        )
         if min(labels.min() for _, labels in (train, test)) < 0:  # a split without labels, as ImageNet's 'test'
             return None
         (top1,) = knn.accuracy(*train, *test, classes=self.dataset.classes, ks=(self.k,), mesh=self.mesh).values()
         return top1
 
-    def _batches(self, source, limit: int | None, left_off: LeftOff = never) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Raises _Interrupted when it is to leave off."""
-        for batch in loader.test_batches(
+    def _batches(
+        self, source: Sequence[Mapping], limit: int | None, what: str, left_off: LeftOff = never
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """With a bar of that name. Raises _Interrupted when it is to leave off."""
+        batches = loader.test_batches(
             source,
             size=self.size,
             fraction=self.crop_fraction,
@@ -142,10 +147,14 @@ class Evaluation:
             limit=limit,
             host=jax.process_index(),
             hosts=jax.process_count(),
-        ):
-            if left_off():
-                raise _Interrupted
-            yield batch
+        )
+        records = len(source) if limit is None else min(limit, len(source))
+        with terminal.bar(records, what, leave=False, shown=runtime.is_main()) as bar:
+            for batch in batches:
+                if left_off():
+                    raise _Interrupted
+                yield batch
+                bar.update(min(self.batch_size, records - bar.n))
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)

@@ -45,6 +45,18 @@ def claimed(folder: Path) -> Iterator[None]:
                         path.rmdir()
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is at work in it; False where nothing can tell, as on a file system without locks."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def claim_of(folder: Path) -> str:
     """What the process that has claimed the folder wrote into it, '' where there is nothing."""
     try:

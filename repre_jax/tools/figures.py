@@ -32,6 +32,7 @@ from repre_jax.core import command_line, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.report import page
 from repre_jax.report.figures import sheet
+from repre_jax.tasks import workdir
 from repre_jax.tasks.figures import augmentations
 from repre_jax.tasks.figures.request import DRAW, Request
 
@@ -141,11 +142,11 @@ def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
 
 
 def _renew_page(run: Path) -> None:
-    """The page of a run, with the new figures."""
+    """The page of a run, with the new figures; of one that goes on only while a process is at work in it."""
     if not (run / "checkpoints").is_dir():
         return
     try:
-        print(f"Report: {page.write(run)}", flush=True)
+        print(f"Report: {page.write(run, stopped=not workdir.is_claimed(run))}", flush=True)
     except OSError as error:
         terminal.warn(f"Warning: {run / page.NAME} cannot be written: {error.strerror}.")
 

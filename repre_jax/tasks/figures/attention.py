@@ -23,6 +23,7 @@ def draw(subject: Subject) -> Figure:
     """A ViT's heads and their mean, or a Swin's one map, and the patches that hold config.figures.mass of each."""
     shown, maps = subject.shown, maps_of(subject)
     mass = subject.config.figures.mass
+    below, tinted = _of_mass(mass)
     if isinstance(subject.encoder, ViT):
         block = _block(subject)
         maps = np.concatenate([maps.mean(axis=1, keepdims=True), maps], axis=1)
@@ -30,34 +31,49 @@ def draw(subject: Subject) -> Figure:
         title, how = f"Attention of the class token in block {block}", ""
     else:
         names, title, how = ["rollout"], "Attention rollout", f"{ROLLOUT} "
-    rows = f"{mass:.0%} of the sum: the fewest patches of a map that hold as much; the others are tinted."
     return drawing.draw(
         shown.pixels,
         maps,
         attention.largest_mass(maps, mass),
         names,
-        below=f"{mass:.0%} of\nthe sum",
+        below=below,
         title=f"{title}\n{subject.whose}",
-        caption=how + rows,
+        caption=how + tinted,
     )
 
 
 def compare(subjects: Sequence[Subject]) -> Figure:
-    """One map an encoder: a ViT's mean over heads, a Swin's rollout. All see the first one's images."""
-    maps = [maps_of(subject) for subject in subjects]
+    """One map an encoder, a ViT's mean over heads, a Swin's rollout, and the patches that hold config.figures.mass of
+    it. All see the first one's images."""
+    maps = [of_one.mean(axis=1) if of_one.ndim == 4 else of_one[:, 0] for of_one in map(maps_of, subjects)]
     short = short_names([subject.source for subject in subjects])
-    names = [f"{described(subject)}\n{name}" for subject, name in zip(subjects, short, strict=True)]
+    names = [_column(subject, name) for subject, name in zip(subjects, short, strict=True)]
+    mass = subjects[0].config.figures.mass
+    below, tinted = _of_mass(mass)
     vits = {_block(subject) for subject in subjects if isinstance(subject.encoder, ViT)}
     blocks = " and ".join(map(str, sorted(vits)))
     how = [f"A ViT's map is the mean over heads of the class token's attention in block {blocks}."] if vits else []
     how += [ROLLOUT] if any(not isinstance(subject.encoder, ViT) for subject in subjects) else []
     return drawing.compare(
         subjects[0].shown.pixels,
-        [of_one.mean(axis=1) if of_one.ndim == 4 else of_one[:, 0] for of_one in maps],
+        maps,
+        [attention.largest_mass(of_one, mass) for of_one in maps],
         names,
+        below=below,
         title="Attention",
-        caption=" ".join(how),
+        caption=" ".join([*how, tinted]),
     )
+
+
+def _of_mass(mass: float) -> tuple[str, str]:
+    """What the row of the patches that hold it is called, and what it shows."""
+    tinted = "the fewest patches of a map that hold as much; the others are tinted."
+    return f"{mass:.0%} of\nthe sum", f"{mass:.0%} of the sum: {tinted}"
+
+
+def _column(subject: Subject, name: str) -> str:
+    """What stands above it, a line each: what it is, its name, its branch and step."""
+    return "\n".join(dict.fromkeys(filter(None, [described(subject), name, subject.state])))
 
 
 def maps_of(subject: Subject) -> np.ndarray:

@@ -27,7 +27,7 @@ def draw(subject: Subject) -> Figure:
 
 
 def levels(encoder: Encoder) -> list[str]:
-    """For example 'block 3', or of a Swin 'stage 1, block 2'."""
+    """For example 'block 3', or of a Swin 'stage 1' and below it 'block 2'."""
     if isinstance(encoder, ViT):
         return [f"block {number}" for number in pyramid_blocks(encoder.depth, encoder.hierarchies)]
-    return [f"stage {stage}, block {sum(encoder.depth[:stage])}" for stage in range(1, len(encoder.depth) + 1)]
+    return [f"stage {stage}\nblock {sum(encoder.depth[:stage])}" for stage in range(1, len(encoder.depth) + 1)]

@@ -98,10 +98,14 @@ class Subject:
     @property
     def whose(self) -> str:
         """For example 'demo: moco_v3, online, step 2,245'."""
-        origin = self.found.origin
-        step = None if origin["step"] is None else f"step {origin['step']:,}"
-        known = ", ".join(filter(None, [origin["framework"], origin["branch"], step]))
+        known = ", ".join(filter(None, [self.found.origin["framework"], self.state]))
         return f"{self.name}: {known}" if known else self.name
+
+    @property
+    def state(self) -> str:
+        """For example 'online, step 2,245', '' where nothing is known."""
+        branch, step = self.found.origin["branch"], self.found.origin["step"]
+        return ", ".join(filter(None, [branch, None if step is None else f"step {step:,}"]))
 
     @functools.cached_property
     def params(self) -> dict[str, Any]:
