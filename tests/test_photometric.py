@@ -195,6 +195,29 @@ def test_jitter_draws_the_order_per_image():
     assert {(True, False), (False, True)} <= orders
 
 
+@pytest.mark.parametrize("colours", photometric.OPERATIONS)
+@pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.2, 0.1), (0.0, 0.4, 0.0, 0.2), (0.4, 0.4, 0.2, 0.0)])
+def test_jitter_is_its_operations_in_the_drawn_order(strengths, colours):
+    """Though hue, whose turn may be any, stands in one place of the program."""
+    image = jnp.asarray(picture(9), jnp.float32) / 255
+    keys = jax.random.split(jax.random.key(1), 30)
+    results = jax.vmap(lambda key: photometric.jitter(key, image, strengths, colours))(keys)
+    seen = set()
+    for key, result in zip(keys, results, strict=True):
+        order_key, *own = jax.random.split(key, 5)
+        used = [number for number in range(4) if strengths[number]]
+        order = [used[turn] for turn in jax.random.permutation(order_key, len(used)).tolist()]
+        expected = image
+        for number in order:
+            centre = 0.0 if number == 3 else 1.0
+            low, high = centre - strengths[number], centre + strengths[number]
+            amount = jax.random.uniform(own[number], minval=low, maxval=high)
+            expected = photometric.OPERATIONS[colours][number](expected, amount)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+        seen.add(tuple(order))
+    assert len(seen) > 1
+
+
 def test_views_stay_in_range_and_differ():
     images = np.broadcast_to(picture(7), (6, 2, 13, 9, 3))
     pixels = np.asarray(jax.jit(lambda k, x: photometric.augment(k, x, (EVERYTHING,) * 2))(jax.random.key(1), images))

@@ -121,18 +121,37 @@ def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours
     """torchvision's ColorJitter: the operations of non-zero strength, each once, in an order drawn per image.
 
     colours: see Photometric; with 'tensorflow' the same factors and order, but tf.image's contrast and saturation.
+
+    For a batch every operation is computed at every turn. Hue costs more than the others together, and is therefore
+    computed once, between the turns before its own and those after it.
     """
     order_key, *keys = jax.random.split(key, 5)
-    operations = []
+    blends, turn_hue = [lambda x: x], None
     for operation, strength, op_key in zip(OPERATIONS[colours], strengths, keys, strict=True):
         if strength > 0:
             centre = 0.0 if operation is hue else 1.0
             low = -strength if operation is hue else max(0.0, centre - strength)
             amount = jax.random.uniform(op_key, minval=low, maxval=centre + strength)
-            operations.append(lambda x, operation=operation, amount=amount: operation(x, amount))
-    order = jax.random.permutation(order_key, len(operations))
-    for turn in range(len(operations)):
-        image = jax.lax.switch(order[turn], operations, image)
+            chosen = lambda x, operation=operation, amount=amount: operation(x, amount)  # noqa: E731
+            if operation is hue:
+                turn_hue = chosen
+            else:
+                blends.append(chosen)
+    count = len(blends) - 1
+    order = jax.random.permutation(
+        order_key, count + (turn_hue is not None)
+    )  # hue, the last operation, is number count
+    hues_turn = jnp.argmax(order == count) if turn_hue else count
+
+    def blend(turn: int, image: jax.Array, wanted: jax.Array) -> jax.Array:
+        return jax.lax.switch(jnp.where(wanted & (order[turn] < count), order[turn] + 1, 0), blends, image)
+
+    for turn in range(count):
+        image = blend(turn, image, turn < hues_turn)
+    if turn_hue:
+        image = turn_hue(image)
+        for turn in range(1, count + 1):
+            image = blend(turn, image, turn > hues_turn)
     return image
 
 
