@@ -52,7 +52,7 @@ lint: $(READY_DEV)
 	$(PY) -m ruff format --check .
 
 bench: $(READY)
-	$(PY) -m benchmarks.repre_cost
+	$(PY) -m benchmarks.train_step --config configs/moco_vit_s.py:digits --peer off
 	$(PY) -m benchmarks.decoder_cost
 
 $(VENV)/.ready-$(ACCELERATOR): requirements.txt $(REQUIREMENTS)
