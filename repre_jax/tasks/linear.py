@@ -21,7 +21,7 @@ from repre_jax.models import encoders as encoder_names
 from repre_jax.models import features
 from repre_jax.models.vit import ViT
 from repre_jax.report import console, evaluated
-from repre_jax.tasks import backbone, evaluations, frozen, history, labelled, methods, training
+from repre_jax.tasks import evaluations, finished, frozen, history, labelled, methods, training
 from repre_jax.tasks.backbone import Backbone
 from repre_jax.tasks.cached import Cache
 from repre_jax.tasks.frozen import Job
@@ -35,9 +35,15 @@ CACHED = "features extracted once, without augmentation: not the published proto
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's."""
-    source = backbone.find(config, workdir)
+    source = finished.find(config, workdir)
     mesh = check(config, source)
-    return training.run(config, workdir, build=lambda _: build(config, source, workdir, mesh), summary=evaluated.linear)
+    return training.run(
+        config,
+        workdir,
+        build=lambda _: build(config, source, workdir, mesh),
+        summary=evaluated.linear,
+        weights=lambda: frozen.weights(source),
+    )
 
 
 def check(config: ConfigDict, source: Backbone) -> Mesh:
