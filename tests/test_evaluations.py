@@ -164,3 +164,17 @@ def test_unlabelled_images_cannot_be_classified(finished, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "lacks labels that its train and test images have in common and a test split" in error
     assert "configs/knn.py" in error
+
+
+@pytest.mark.parametrize("config", ["configs/knn.py", LINEAR, FINETUNE])
+def test_a_class_that_train_lacks_is_named(finished, tmp_path, capsys, config):
+    for number, place in enumerate(["train/ant", "train/bee", "test/ant", "test/bee", "test/cow"]):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / place / "1.png"), np.full((8, 8, 3), number, np.uint8))
+    arguments = [f"--config.data.name=folder:{tmp_path / 'images'}", "--config.data.train_split=train",
+                 "--config.data.test_split=test"]  # fmt: skip
+    assert main.main(command(config, finished[0], tmp_path / "w", *arguments)) == 1
+    error = capsys.readouterr().err
+    assert f"Data set folder:{tmp_path / 'images'}: test has classes that train lacks: cow.\n  expected:" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "w").exists()

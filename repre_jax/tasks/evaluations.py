@@ -53,6 +53,16 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     return dataclasses.replace(dataset, train=train)
 
 
+def check_classes(dataset: DataSet) -> None:
+    """Raises UserError when a split has classes of train's and others: none of its images would have a label."""
+    if dataset.lacking:
+        raise UserError(
+            f"Data set {dataset.name}: {dataset.lacking}.\n"
+            "  expected: a folder in train for each class of another split\n"
+            "  change:   add images of them to train, or take them out of the split; or --config.data.test_split"
+        )
+
+
 def rows(config: ConfigDict, found: Backbone, dataset: DataSet, width: int | None = None) -> list[console.Row]:
     """Of the table at the start: what is judged, by a feature of `width` numbers, and on what."""
     origin = ", ".join(f"{name} {value}" for name, value in found.origin.items() if value is not None)

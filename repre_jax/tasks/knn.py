@@ -40,6 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             print(f"This evaluation is finished. Its summary:\n{evaluated.knn(past.result)}{note}", flush=True)
             return past.result
         job = frozen.build(config, found)
+        evaluations.check_classes(job.dataset)
         missing = _missing(job.dataset)
         how = f"k = {', '.join(map(str, config.knn.k))}; temperature {config.knn.temperature:g}"
         row = ("k-NN", how) if missing is None else ("effective rank", f"in place of k-NN: {missing}")
