@@ -2,10 +2,13 @@
 
 import shutil
 
+import jax
 import pytest
 from evaluating import FINETUNE, LINEAR, command, evaluate, retrain
 
 import main
+from repre_jax.interop import files, timm
+from repre_jax.models import build_encoder
 
 KNN = "configs/knn.py"
 FEW = ("--config.data.train_split=train[:328]", "--config.data.test_split=test[:72]")  # of digits
@@ -67,3 +70,23 @@ def test_from_scratch_there_is_nothing_to_compare(run, tmp_path, capsys):
     shutil.rmtree(run)
     assert evaluate(FINETUNE, run, tmp_path / "w", *FEW, variants="scratch,tiny") == result
     assert NOT_COMPARED not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("config", "variants"), [(KNN, "tiny"), (LINEAR, "cached,tiny"), (FINETUNE, "scratch,tiny")])
+def test_what_only_the_data_set_says_does_not_change(tmp_path, config, variants):
+    """Nobody names the split and the pixels' mean here; a file that is gone names nothing at all."""
+    sizes = {"width": 16, "depth": 2, "heads": 2, "patch": 4, "hierarchies": 1}
+    encoder = build_encoder("vit_ti", image_size=(16, 16), **sizes)
+    params = encoder.init(jax.random.key(0), jax.numpy.zeros((1, 16, 16, 3)))["params"]
+    file = tmp_path / "encoder.npz"
+    files.write(file, timm.dump(params, encoder))
+    said = [
+        f"--config.encoder.{key}={(value,) if key in ('depth', 'heads') else value}" for key, value in sizes.items()
+    ]
+    said += ["--config.data.name=digits", "--config.data.image_size=(16, 16)", "--config.encoder.name=vit_ti"]
+    source = None if "scratch" in variants else file
+    result = evaluate(config, source, tmp_path / "w", *said, variants=variants)
+    assert result["train_split"] == "train"
+    assert evaluate(config, source, tmp_path / "w", *said, variants=variants) == result
+    file.unlink()
+    assert evaluate(config, source, tmp_path / "w", *said, variants=variants) == result
