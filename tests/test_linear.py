@@ -165,4 +165,6 @@ def test_a_protocol_that_was_changed_says_so(finished, tmp_path, capsys):
     assert "optim.lr 5.0 instead of 0.5" in result["departures"]
     assert "batch_size 16 instead of 1024" in result["departures"]
     assert not any(line.startswith(("augment.", "linear.")) for line in result["departures"])
-    assert "but with batch_size 16 instead of 1024" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "but with batch_size 16 instead of 1024" in output
+    assert (result["drop_path"], "drop path" in output) == (0.0, False), "features are extracted with all paths"

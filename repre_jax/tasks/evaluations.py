@@ -115,7 +115,7 @@ def departures(config: ConfigDict) -> list[str]:
     """What was changed of the published protocol or recipe, such as 'batch_size 64 instead of 1024'."""
     settings = history.plain(config)
     published, settings = metrics.flat(settings["published"]), metrics.flat(settings)
-    unused = "augment." if settings.get("linear.cached") else "none."
+    unused = ("augment.", "encoder.drop_path") if settings.get("linear.cached") else "none."
     return [
         f"{key} {settings[key]!r} instead of {was!r}"
         for key, was in published.items()

@@ -1,5 +1,6 @@
 """The linear probe: heads on a frozen encoder, a grid of learning rates in one pass (train/probe.py has the step)."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,8 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
 
 def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Training:
     """Raises UserError when the data is not there, or has no labels."""
+    if config.linear.cached:  # features are extracted as in any evaluation
+        source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
     dataset = evaluations.open_data(config, source)
     labelled.check(config, dataset)
     train, held_out = dataset.train, None
@@ -94,7 +97,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
         return {
             **evaluations.record(config, source, dataset),
             **evaluations.training_record(config, len(train)),
-            **({"augment": None} if config.linear.cached else {}),
+            **({"augment": None, "drop_path": 0.0} if config.linear.cached else {}),
             "protocol": config.linear.protocol,
             "cached": config.linear.cached,
             "held_out": config.linear.held_out,
