@@ -168,7 +168,7 @@ def extract(
         "limit": limit,
     }
     hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
-    one = jax.jit(encode(config, job), out_shardings=sharding.replicated(job.mesh))
+    one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
     settings = history.plain(config)
     made_from = {
         "weights": job.weights,

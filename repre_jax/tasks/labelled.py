@@ -56,12 +56,13 @@ def train_view(config: ConfigDict, randaugment: Any = None) -> TrainView:
 
 
 def test_images(config: ConfigDict, source: Sequence[Mapping]) -> tuple[int, Iterator[Batch]]:
-    """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C]."""
+    """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C], no more at once than
+    devices encode at once."""
     return len(source), loader.test_batches(
         source,
         size=views.image_size(config),
         fraction=config.data.test_crop,
-        batch_size=config.batch_size,
+        batch_size=min(config.batch_size, sharding.CHUNK * jax.device_count()),
         channels=config.data.channels,
         interpolation=config.data.test_interpolation,
         host=jax.process_index(),

@@ -79,7 +79,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
                 "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
             )
     plan = methods.build_plan(config, records=len(train))
-    probe = _probe(config, source, dataset, plan)
+    probe = _probe(config, source, dataset, plan, mesh)
     encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
@@ -159,7 +159,7 @@ def _on_images(
     return judge, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
-def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Probe:
+def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh) -> Probe:
     settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Probe(
         encoder=source.encoder,
@@ -175,6 +175,7 @@ def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -
         batch_norm=config.linear.batch_norm,
         label_smoothing=config.linear.label_smoothing,
         drop_paths=config.encoder.drop_path > 0,
+        mesh=mesh,
     )
 
 
