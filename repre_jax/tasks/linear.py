@@ -37,6 +37,8 @@ CACHED = "features extracted once, without augmentation: not the published proto
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's."""
     source = finished.find(config, workdir)
+    if config.linear.cached:  # features are extracted as in any evaluation
+        source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
     mesh = check(config, source)
     return training.run(
         config,
@@ -65,8 +67,6 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
 
 def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Training:
     """Raises UserError when the data is not there, or has no labels."""
-    if config.linear.cached:  # features are extracted as in any evaluation
-        source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
     dataset = evaluations.open_data(config, source)
     labelled.check(config, dataset)
     train, held_out = dataset.train, None
