@@ -1,4 +1,4 @@
-# make demo   pre-trains on digits, judges, draws          make test       lint and the tests
+# make demo   pre-trains on digits, draws, judges          make test       lint and the tests
 # make bench  what RePre costs, on this machine            make test-slow  the long tests
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
@@ -38,8 +38,9 @@ endif
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
-	$(PY) main.py --config configs/linear.py:digits,cached --config.init_from=$(DEMO_DIR) --workdir $(DEMO_DIR)-linear
 	$(PY) -m repre_jax.tools.figures all $(DEMO_DIR)
+	$(PY) main.py --config configs/linear.py:digits,cached --config.init_from=$(DEMO_DIR) --workdir $(DEMO_DIR)-linear
+	@echo "Curves and figures of the pre-training: $(DEMO_DIR)/report.html"
 
 test: lint
 	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist worksteal

@@ -118,7 +118,7 @@ def get_config() -> ConfigDict:
     config.knn = ConfigDict()  # DINO's vote, during training and at the end
     config.knn.times = 10  # measurements over the run, evenly spaced
     config.knn.k = 20
-    config.knn.train_records = 51_200  # at most, the first of the split
+    config.knn.train_records = 51_200  # at most, evenly spaced over the split, as those of test are
     config.knn.test_records = 10_240
 
     config.checkpoint = ConfigDict()

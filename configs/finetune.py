@@ -17,7 +17,7 @@ def mae(config: ConfigDict) -> None:
 
 def swin(config: ConfigDict) -> None:
     """Swin config.py:66-70, 152-160, 203-225, of supervised training; fewer epochs, as SimMIM fine-tunes."""
-    config.finetune.recipe = "swin"
+    config.finetune.recipe = "swin, 100 epochs instead of 300"
     config.finetune.mean_then_norm = False
     config.finetune.layer_decay = 1.0
     config.finetune.init_std = 0.02
@@ -30,8 +30,10 @@ def swin(config: ConfigDict) -> None:
 
 
 def scratch(config: ConfigDict) -> None:
-    """From random weights: the supervised baseline, as Swin's authors train one (Swin config.py:66-70)."""
-    config.finetune.recipe += ", from scratch"
+    """From random weights: the supervised baseline, as Swin's authors train one (Swin config.py:66-70), of a ViT with
+    the head that MAE fine-tunes it with."""
+    head = ", Swin's optimiser with MAE's head" if config.finetune.mean_then_norm else ", swin"
+    config.finetune.recipe = f"from scratch{head}"
     config.finetune.layer_decay = 1.0
     config.finetune.init_std = 0.02
     config.branch = "untrained"

@@ -1,12 +1,18 @@
 """The commands of configs/linear.py and configs/finetune.py, for their tests."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 
+import jax
 import pytest
+from runs import TINY
 
 import main
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.tasks import setup
 from repre_jax.tasks.recorder import Recorder
 
 LINEAR, FINETUNE = "configs/linear.py", "configs/finetune.py"
@@ -34,3 +40,15 @@ def begun(source, workdir, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "after", stop_at_three)
         assert main.main(command(LINEAR, source, workdir, *arguments)) == 128 + signal.SIGTERM
+
+
+def retrain(run):
+    """Gives checkpoint 8, the only one then, the weights of checkpoint 6."""
+    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+        job = setup.build(main.parse([*TINY])[0])
+        other = checkpoints.restore(6, jax.eval_shape(job.init_state), job.state_sharding)
+        record = checkpoints.record(8)
+    for item in (run / "checkpoints").iterdir():
+        shutil.rmtree(item) if item.is_dir() else item.unlink()
+    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+        checkpoints.save(8, other, record)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,14 @@ def test_the_demo_learns(tmp_path):
     assert result["knn_top1"] - result["knn_top1_untrained"] >= 0.20
     assert result["knn_top1_pixels"] == pytest.approx(0.944, abs=0.002)
     assert result["reconstruction_l1"] < result["reconstruction_l1_mean_colour"] / 4
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_demo_ends_with_its_accuracies_and_where_to_look():
+    """As make would do it: the linear probe's summary has k-NN's accuracy, too, and both of the untrained encoder."""
+    command = ["make", "-n", "demo", "VENV=none", f"PYTHON={sys.executable}", "ACCELERATOR=cpu", "DEMO_DIR=runs/x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    *_, figures, linear, last = done.stdout.splitlines()
+    assert "repre_jax.tools.figures all runs/x" in figures
+    assert "configs/linear.py:digits,cached --config.init_from=runs/x" in linear
+    assert last.startswith("echo ") and "runs/x/report.html" in last

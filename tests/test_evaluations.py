@@ -1,6 +1,5 @@
 """What evaluations that train refuse, and how their settings reach the step."""
 
-import contextlib
 import dataclasses
 import io
 import shutil
@@ -10,13 +9,11 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from evaluating import FINETUNE, LINEAR, begun, command, evaluate
-from runs import TINY
+from evaluating import FINETUNE, LINEAR, begun, command, evaluate, retrain
 
 import main
-from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data.mixing import Mixing
-from repre_jax.tasks import backbone, finetune, frozen, linear, setup
+from repre_jax.tasks import backbone, finetune, frozen, linear
 
 
 class HalfLabelled(tfds.core.GeneratorBasedBuilder):
@@ -131,17 +128,7 @@ def test_what_heads_were_trained_by_cannot_change(finished, tmp_path, capsys):
     assert main.main(command(LINEAR, run, tmp_path / "w", *changed)) == 1
     error = capsys.readouterr().err
     assert "What 3 steps were trained by cannot change:\n  linear.factors:" in error
-    state = run / "checkpoints" / "8"
-    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
-        shapes = checkpoints.shapes(8)
-        job = setup.build(main.parse([*TINY])[0])
-        other = checkpoints.restore(6, jax.eval_shape(job.init_state), job.state_sharding)
-        record = checkpoints.record(8)
-    assert shapes and state.is_dir()
-    for item in (run / "checkpoints").iterdir():
-        shutil.rmtree(item) if item.is_dir() else item.unlink()
-    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
-        checkpoints.save(8, other, record)
+    retrain(run)
     assert main.main(command(LINEAR, run, tmp_path / "w")) == 1
     assert "are not those that the 3 steps in this workdir began with" in capsys.readouterr().err
 
@@ -177,3 +164,17 @@ def test_unlabelled_images_cannot_be_classified(finished, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "lacks labels that its train and test images have in common and a test split" in error
     assert "configs/knn.py" in error
+
+
+@pytest.mark.parametrize("config", ["configs/knn.py", LINEAR, FINETUNE])
+def test_a_class_that_train_lacks_is_named(finished, tmp_path, capsys, config):
+    for number, place in enumerate(["train/ant", "train/bee", "test/ant", "test/bee", "test/cow"]):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / place / "1.png"), np.full((8, 8, 3), number, np.uint8))
+    arguments = [f"--config.data.name=folder:{tmp_path / 'images'}", "--config.data.train_split=train",
+                 "--config.data.test_split=test"]  # fmt: skip
+    assert main.main(command(config, finished[0], tmp_path / "w", *arguments)) == 1
+    error = capsys.readouterr().err
+    assert f"Data set folder:{tmp_path / 'images'}: test has classes that train lacks: cow.\n  expected:" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "w").exists()

@@ -66,8 +66,13 @@ def test_splits_are_folders_too(tmp_path):
     assert found.splits["validation"].labels is None, "a class that training does not have"
     opened = sources.open_dataset(f"folder:{tmp_path}")
     assert (opened.classes, opened.class_names) == (None, None)
+    assert opened.lacking == "validation has classes that train lacks: cow"
     fill(tmp_path, ["test/1.jpg"])
     assert folder.scan(tmp_path).classes == ("cat", "dog"), "a flat test folder does not take train's labels"
+    assert sources.open_dataset(f"folder:{tmp_path}", test_split="test").lacking is None, "it has none of its own"
+    fill(tmp_path, ["test/dog/1.jpg", *(f"test/{name}/1.jpg" for name in "abcde")])
+    opened = sources.open_dataset(f"folder:{tmp_path}", test_split="test[:50%]")
+    assert opened.lacking == "test has classes that train lacks: (in no folder), a, b, c, d and 1 more"
 
 
 def test_links_that_lead_back_are_followed_once(tmp_path):
@@ -160,3 +165,14 @@ def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeyp
     assert "no labels, so no k-NN" in output
     assert ("over training images" in output) == ("no test split" in output) == (channels == 5)
     assert ("colours are not jittered" in output) == (channels != 3)
+
+
+def test_pre_training_goes_without_the_labels_that_one_class_spoils(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    fill(tmp_path / "images", [f"train/{i % 2}/{i}.jpg" for i in range(20)] + [f"test/{i}/{i}.jpg" for i in range(3)])
+    command = ["main.py", "--config=configs/moco_vit_s.py:tiny", f"--workdir={tmp_path / 'run'}"]
+    command += [f"--config.data.name=folder:{tmp_path / 'images'}", "--config.total_steps=2"]
+    assert main.main(command) == 0
+    assert "test has classes that train lacks: 2; its labels do not count" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["knn_top1"], result["effective_rank"] > 0) == (None, True)

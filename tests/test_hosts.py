@@ -140,6 +140,10 @@ def test_two_processes_judge_as_one(finished, tmp_path):
     with started(*two) as children:
         ends = finish(children)
     assert [status for status, _, _ in ends] == [0, 0], ends
+    with started(*two) as children:
+        ends = finish(children)
+    assert ["This evaluation is finished." in output for _, output, _ in ends] == [True, False], ends
+    assert [status for status, _, _ in ends] == [0, 0], ends
     with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
         assert finish(children)[0][0] == 0
     ours, expected = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one"))

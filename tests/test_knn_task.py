@@ -13,7 +13,7 @@ from runs import ROOT, TINY
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import metrics
+from repre_jax.core import metrics, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.evaluation import rank
@@ -100,6 +100,12 @@ def test_the_result_says_what_it_depends_on(finished, judged):
 def test_the_same_evaluation_twice_gives_the_same(finished, judged, tmp_path):
     again = judge(finished[0], tmp_path / "again", "--config.data.test_interpolation=bilinear")
     assert lasting(again) == lasting(judged[1])
+
+
+def test_features_in_chunks_are_those_of_whole_batches(finished, judged, tmp_path, monkeypatch, eight_devices):
+    monkeypatch.setattr(sharding, "CHUNK", 1)  # of the two images that each device has
+    judge(finished[0], tmp_path / "k", "--config.data.test_interpolation=bilinear")
+    np.testing.assert_allclose(features(tmp_path / "k"), features(judged[0]), atol=1e-5)
 
 
 def test_a_finished_one_prints_its_summary(finished, judged, monkeypatch, capsys):

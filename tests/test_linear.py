@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from evaluating import FINETUNE, LINEAR, begun, command, evaluate
 from runs import final_state
+from sklearn.linear_model import LogisticRegression
 
 import main
 from repre_jax.core import environment, metrics
@@ -100,6 +101,23 @@ def test_cached_heads_are_those_of_the_features(finished, tmp_path):
     np.testing.assert_allclose(bias, b, atol=2e-3)
 
 
+@pytest.mark.parametrize("decay", [1e-2, 3e-4])
+def test_it_is_scikit_learns_logistic_regression_of_the_frozen_features(finished, tmp_path, decay):
+    """With the same penalty, ours also on the bias, hence a column of ones there."""
+    long = ["--config.batch_size=480", "--config.total_steps=4000", "--config.log_every=1000", "--config.optim.lr=0.2",
+            "--config.evaluations=1", "--config.checkpoint.every=4000", "--config.linear.held_out=0.0",
+            "--config.linear.factors=(1.0,)", f"--config.optim.weight_decay={decay}"]  # fmt: skip
+    result = evaluate(LINEAR, finished[0], tmp_path, *long, variants="cached,tiny")
+    found, labels = (
+        {split: np.load(tmp_path / "features" / split / f"{kind}.npy") for split in ("train", "test")}
+        for kind in ("features", "labels")
+    )
+    found = {split: np.pad(rows, ((0, 0), (0, 1)), constant_values=1) for split, rows in found.items()}
+    regression = LogisticRegression(C=1 / (decay * 1437), fit_intercept=False, max_iter=3000)
+    expected = regression.fit(found["train"], labels["train"]).score(found["test"], labels["test"])
+    assert result["top1"] == pytest.approx(expected, abs=0.015)
+
+
 @pytest.mark.parametrize(("split", "batch"), [("train", 12), ("test", 3)])
 def test_stopped_while_features_are_extracted_it_goes_on(finished, tmp_path, monkeypatch, capsys, split, batch):
     batches = loader.test_batches
@@ -165,4 +183,6 @@ def test_a_protocol_that_was_changed_says_so(finished, tmp_path, capsys):
     assert "optim.lr 5.0 instead of 0.5" in result["departures"]
     assert "batch_size 16 instead of 1024" in result["departures"]
     assert not any(line.startswith(("augment.", "linear.")) for line in result["departures"])
-    assert "but with batch_size 16 instead of 1024" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "but with batch_size 16 instead of 1024" in output
+    assert (result["drop_path"], "drop path" in output) == (0.0, False), "features are extracted with all paths"

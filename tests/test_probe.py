@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from test_devices import collectives, sizes
 
-from repre_jax.core import optim, schedules
+from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.types import Views
 from repre_jax.models import build_encoder
 from repre_jax.train.probe import Probe
@@ -136,3 +137,41 @@ def test_the_logged_loss_and_rate_are_the_protocols_own():
     _, alone = build().step(build().init_state(KEY, 1, WIDTH), found[None, :32], labels[:32])
     assert metrics["loss"] == pytest.approx(float(alone["loss"]))
     assert metrics["lr"] == pytest.approx(1.0)
+
+
+def compiled(probe, count, mesh):
+    """(the step, its state, batch and encoder's parameters), for that many images."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 1, 8, 8, 3), dtype=np.uint8)
+    batch = sharding.shard_batch(Views(images=images, labels=np.arange(count, dtype=np.int32) % CLASSES), mesh)
+    given = (probe.init_state(KEY, 1, 16), probe.encoder.init(jax.random.key(0), np.zeros((1, 8, 8, 3)))["params"])
+    state, params = sharding.copy_to_each(jax.device_get(given), mesh)
+    return jax.jit(probe.train_step).lower(state, batch, params).compile(), (state, batch, params)
+
+
+@pytest.mark.parametrize(("count", "chunk"), [(64, 4), (56, 3), (64, 8)], ids=["whole", "with a rest", "all at once"])
+def test_images_are_encoded_in_chunks_and_stay_on_their_device(count, chunk, monkeypatch, eight_devices):
+    """Heads, flips and judgements are those of all images at once."""
+    mesh, plain = sharding.make_mesh(count), build(batch_norm=True)
+    monkeypatch.setattr(sharding, "CHUNK", chunk)
+    chunked = dataclasses.replace(plain, mesh=mesh)
+    (at_once, given), (in_parts, _) = (compiled(probe, count, mesh) for probe in (plain, chunked))
+    for one, other in zip(*map(jax.tree.leaves, (at_once(*given), in_parts(*given))), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    moved = collectives(in_parts.as_text())
+    image = 8 * 8 * 3
+    assert set(moved) <= {"all-reduce", "all-gather"}
+    assert max(max(sizes(shapes), default=0) for shapes in moved.values()) < count * image / 8
+    images = given[1].images[:, 0]
+    judged = [jax.jit(probe.encode)([given[2]], images) for probe in (plain, chunked)]
+    np.testing.assert_allclose(*judged, rtol=1e-4, atol=1e-5)
+
+
+def test_chunks_hold_down_the_memory(monkeypatch, eight_devices):
+    """With 8 images a device at once in place of 128."""
+    monkeypatch.setattr(sharding, "CHUNK", 8)
+    mesh, plain = sharding.make_mesh(1024), build()
+    needs = [
+        compiled(probe, 1024, mesh)[0].memory_analysis().temp_size_in_bytes
+        for probe in (plain, dataclasses.replace(plain, mesh=mesh))
+    ]
+    assert needs[1] < needs[0] / 4

@@ -65,6 +65,21 @@ FINETUNE = {
 }
 
 
+RECIPES = {
+    "": "mae",
+    "swin": "swin, 100 epochs instead of 300",
+    "scratch": "from scratch, Swin's optimiser with MAE's head",
+    "swin,scratch": "from scratch, swin",
+}
+
+
+@pytest.mark.parametrize("variants", RECIPES)
+def test_a_recipe_says_what_it_is_not(variants):
+    config = config_of("finetune", variants)
+    assert config.finetune.recipe == config.published.finetune.recipe == RECIPES[variants]
+    assert config.epochs == (300 if "scratch" in variants else 100), "Swin's supervised training has 300"
+
+
 @pytest.mark.parametrize("recipe", FINETUNE)
 def test_fine_tuning_is_maes_or_swins(recipe):
     config = config_of("finetune", recipe[1:])

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from repre_jax.core import runtime, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.data import sources, subset
 from repre_jax.data.folder import ImageFolder
@@ -88,3 +89,12 @@ def test_records_without_a_label_are_told(source):
         subset.balanced(unlabelled, 0.5, draw=0)
     assert subset.labelled(unlabelled)
     assert not subset.labelled(unlabelled[1:])
+
+
+def test_one_process_shows_how_far_reading_the_labels_is(source, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "LOG_EVERY", 0.0)
+    subset.labels_of(source)
+    assert "reading labels: " in capsys.readouterr().err
+    monkeypatch.setattr(runtime, "is_main", lambda: False)
+    subset.labels_of(source)
+    assert capsys.readouterr().err == ""

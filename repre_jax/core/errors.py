@@ -11,6 +11,10 @@ class UserError(Exception):
     status = 1
 
 
+class Gone(UserError):
+    """A run, a file of weights or a checkpoint is not there, or not any more."""
+
+
 class Ended(UserError):
     """A signal came where nothing was to be saved."""
 

@@ -8,15 +8,18 @@ import dataclasses
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 
+CHUNK = 256  # images that a device encodes at once where no gradient asks for all of them
 SPLIT_FROM = 4096  # elements; below, a copy costs less than the communication of its parts
 
 
@@ -132,3 +135,26 @@ def copy_to_each(tree: Any, mesh: Mesh) -> Any:
     """Host arrays, the same in every process -> global arrays, a full copy on each device."""
     sharding = replicated(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+
+
+def in_chunks(function: Callable[[Any, Any], jax.Array], mesh: Mesh) -> Callable[[Any, Any], jax.Array]:
+    """Inside jit: `function` of (arrays that each device has whole, arrays of one row an image) -> one row an image, of
+    at most CHUNK rows a device at once. They stay on their device. A row must not depend on the others."""
+
+    def on_one_device(whole: Any, rows: Any) -> jax.Array:
+        count = len(jax.tree.leaves(rows)[0])
+        full = count - count % CHUNK
+        parts = jax.tree.map(lambda x: x[:full].reshape(-1, CHUNK, *x.shape[1:]), rows)
+        found = jax.lax.map(lambda part: function(whole, part), parts)
+        found = found.reshape(full, *found.shape[2:])
+        if full == count:
+            return found
+        return jnp.concatenate([found, function(whole, jax.tree.map(lambda x: x[full:], rows))])
+
+    def chunked(whole: Any, rows: Any) -> jax.Array:
+        if len(jax.tree.leaves(rows)[0]) <= CHUNK * mesh.size:
+            return function(whole, rows)
+        split, everywhere = PartitionSpec("data"), PartitionSpec()
+        return jax.shard_map(on_one_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split)(whole, rows)
+
+    return chunked

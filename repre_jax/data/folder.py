@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,14 @@ class ImageFolder(Sequence):
 
 @dataclass(frozen=True)
 class Folder:
-    """The splits of a folder by name ('train' always), and the names of train's classes, None without any."""
+    """The splits of a folder by name ('train' always), and the names of train's classes, None without any.
+
+    unknown: of a split with some of these classes, those that it has beside them; it has no labels then.
+    """
 
     splits: dict[str, ImageFolder]
     classes: tuple[str, ...] | None
+    unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def scan(root: Path) -> Folder:
@@ -86,12 +90,15 @@ def scan(root: Path) -> Folder:
         raise UserError(f"There are no images in {folders['train']}.\n  expected: files called *{', *'.join(SUFFIXES)}")
     classes = _classes(found["train"])
     number = {name: label for label, name in enumerate(classes or ())}
-    splits = {}
+    splits, unknown = {}, {}
     for split, files in found.items():
         parents = _parents(files)
-        labels = tuple(number[name] for name in parents) if set(parents) <= number.keys() else None
+        others = set(parents) - number.keys()
+        labels = None if others else tuple(number[name] for name in parents)
         splits[split] = ImageFolder(os.fspath(folders[split]), files, labels)
-    return Folder(splits, classes)
+        if others and set(parents) & number.keys():
+            unknown[split] = tuple(sorted(others))
+    return Folder(splits, classes, unknown)
 
 
 def _images(folder: Path) -> Iterator[str]:

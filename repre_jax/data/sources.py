@@ -15,6 +15,7 @@ from repre_jax.data import crops, digits, folder
 
 DEMO = "python main.py --config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
+NAMED = 5  # classes, at most, in a message
 METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
 
 
@@ -25,6 +26,8 @@ class DataSet:
     test: None where there is no such split. test_split: its name, in TFDS's syntax.
     classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
+    lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
+             there are no labels. None where there is no such split.
     """
 
     name: str
@@ -37,6 +40,7 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    lacking: str | None = None
 
     def identity(self) -> dict[str, str | int]:
         """What a continued run compares: name, version and sizes, not the place on disk."""
@@ -120,8 +124,17 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
         directory=os.fspath(root),
         classes=len(found.classes) if found.classes and labelled else None,
         class_names=found.classes if found.classes and labelled else None,
+        lacking=_lacking(found, (train_split, parts["test_split"])),
         **parts,
     )
+
+
+def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
+    for split in (spec.partition("[")[0] for spec in specs if spec):
+        if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            return f"{split} has classes that train lacks: {', '.join(names[:NAMED])}{more}"
+    return None
 
 
 def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open_split) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from repre_jax.core import terminal
+from repre_jax.core import runtime, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.data.folder import ImageFolder
 from repre_jax.data.loader import label_of
@@ -61,7 +61,8 @@ def labels_of(source: Sequence[Mapping]) -> np.ndarray:
     labels = grain.MapDataset.range(len(source)).map(lambda number: label_of(source[number]))
     threads = grain.ReadOptions(num_threads=min(16, os.cpu_count() or 1), prefetch_buffer_size=256)
     found = np.empty(len(source), np.int32)
-    with terminal.bar(len(source), "reading labels", unit=" records", leave=False) as bar:
+    shown = runtime.is_main()
+    with terminal.bar(len(source), "reading labels", unit=" records", leave=False, shown=shown) as bar:
         for number, label in enumerate(labels.to_iter_dataset(threads)):
             found[number] = label
             bar.update()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import metrics, sharding, terminal
 from repre_jax.core.checkpoint import Checkpoints
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Gone, UserError
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import FLAVOURS
 from repre_jax.tasks import history, methods, views, weight_file
@@ -56,7 +56,7 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: b
     Keys that are not set become the run's: branch, step, dtype, encoder.* and data.*; branch becomes the one that the
     framework's authors evaluate. An evaluation that goes on keeps the step that it began with.
     scratch: let branch 'untrained' do without init_from. needs_data: refuse a file when nothing names a data set.
-    Raises UserError when there is no such thing, or the config contradicts it.
+    Raises Gone when there is no such thing, and UserError when the config contradicts it.
     """
     if config.branch not in (None, *BRANCHES):
         raise UserError(f"Unknown branch {config.branch!r}.\n  expected: {', '.join(BRANCHES)}")
@@ -135,7 +135,7 @@ def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint
         return step
     if step not in checkpoints.measures():
         known = ", ".join(map(str, sorted(checkpoints.measures()))) or "none"
-        raise UserError(
+        raise Gone(
             f"The run {run} has no checkpoint {step}, or not any more.\n  expected: one of {known}\n"
             f"  change:   {keys}step=...{hint}"
         )
@@ -146,7 +146,7 @@ def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint
 
 def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
     if not (run / "checkpoints").is_dir():
-        raise UserError(
+        raise Gone(
             f"{run} is neither a run, with a folder checkpoints, nor a file of weights.\n"
             "  change:   --config.init_from=RUN, the workdir of a run, or a file"
         )

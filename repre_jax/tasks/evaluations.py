@@ -53,6 +53,16 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     return dataclasses.replace(dataset, train=train)
 
 
+def check_classes(dataset: DataSet) -> None:
+    """Raises UserError when a split has classes of train's and others: none of its images would have a label."""
+    if dataset.lacking:
+        raise UserError(
+            f"Data set {dataset.name}: {dataset.lacking}.\n"
+            "  expected: a folder in train for each class of another split\n"
+            "  change:   add images of them to train, or take them out of the split; or --config.data.test_split"
+        )
+
+
 def rows(config: ConfigDict, found: Backbone, dataset: DataSet, width: int | None = None) -> list[console.Row]:
     """Of the table at the start: what is judged, by a feature of `width` numbers, and on what."""
     origin = ", ".join(f"{name} {value}" for name, value in found.origin.items() if value is not None)
@@ -105,7 +115,7 @@ def departures(config: ConfigDict) -> list[str]:
     """What was changed of the published protocol or recipe, such as 'batch_size 64 instead of 1024'."""
     settings = history.plain(config)
     published, settings = metrics.flat(settings["published"]), metrics.flat(settings)
-    unused = "augment." if settings.get("linear.cached") else "none."
+    unused = ("augment.", "encoder.drop_path") if settings.get("linear.cached") else "none."
     return [
         f"{key} {settings[key]!r} instead of {was!r}"
         for key, was in published.items()

@@ -20,7 +20,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models.classifier import Classifier
 from repre_jax.models.vit import ViT
 from repre_jax.report import console, evaluated
-from repre_jax.tasks import backbone, checks, evaluations, frozen, labelled, methods, training, views
+from repre_jax.tasks import checks, evaluations, finished, frozen, labelled, methods, training, views
 from repre_jax.tasks.backbone import Backbone
 from repre_jax.tasks.job import LeftOff, Training
 from repre_jax.train import loop
@@ -29,9 +29,15 @@ from repre_jax.train.supervised import Supervised, layer_decay
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's."""
-    source = backbone.find(config, workdir, scratch=True)
+    source = finished.find(config, workdir, scratch=True)
     mesh = check(config, source)
-    return training.run(config, workdir, build=lambda _: build(config, source, mesh), summary=evaluated.finetuned)
+    return training.run(
+        config,
+        workdir,
+        build=lambda _: build(config, source, mesh),
+        summary=evaluated.finetuned,
+        weights=None if _from_scratch(config) else lambda: frozen.weights(source),
+    )
 
 
 def check(config: ConfigDict, source: Backbone) -> Mesh:
@@ -60,8 +66,8 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
     plan = methods.build_plan(config, records=len(dataset.train))
     method = _method(config, source, dataset, plan)
     key = np.asarray(jax.random.PRNGKey(config.seed))
-    scratch = config.branch == "untrained"  # the run's own first weights would be the same for every seed
-    weights = source.untrained(mesh, config.seed) if scratch else source.load(mesh)
+    weights = source.untrained(mesh, config.seed) if _from_scratch(config) else source.load(mesh)
+    sha256 = frozen.digest(weights)
     layout = sharding.of_state(jax.eval_shape(method.new_state, weights, key), mesh, split=False)
     new_state = jax.jit(method.new_state, out_shardings=layout)
 
@@ -93,6 +99,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
             **evaluations.record(config, source, dataset),
             **evaluations.training_record(config, len(dataset.train)),
             "recipe": config.finetune.recipe,
+            "weights_sha256": sha256,
             "steps": plan.total_steps,
             "seconds": seconds,
             "skipped_steps": int(state.skipped),
@@ -117,9 +124,14 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
         pixels={"mean": method.mean, "std": method.std},
         description=_describe(config, source, dataset, plan, mesh),
         origin={"origin": source.origin},
-        weights=frozen.digest(weights),
+        weights=sha256,
         kept=evaluations.KEPT,
     )
+
+
+def _from_scratch(config: ConfigDict) -> bool:
+    """Whether it draws first weights by its own seed: a run's would be the same for every one."""
+    return config.branch == "untrained"
 
 
 def _method(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Supervised:

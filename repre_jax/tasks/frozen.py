@@ -22,7 +22,7 @@ from repre_jax.evaluation import store
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.report import console
-from repre_jax.tasks import backbone, evaluations, history, methods, views
+from repre_jax.tasks import evaluations, finished, history, methods, views
 from repre_jax.tasks.backbone import Backbone
 from repre_jax.tasks.workdir import claim_of, claimed
 from repre_jax.train import memory
@@ -58,10 +58,10 @@ class Job:
 
 @contextlib.contextmanager
 def begun(config: ConfigDict, workdir: Path) -> Iterator[tuple[Backbone, Past]]:
-    """The encoder, by backbone.find, which completes the config, and what was done before; while entered, no other run
+    """The encoder, by finished.find, which completes the config, and what was done before; while entered, no other run
     uses the workdir. Raises UserError, in every process, when it holds something else."""
     with claimed(workdir) if runtime.is_main() else contextlib.nullcontext():
-        found = backbone.find(config, workdir)
+        found = finished.find(config, workdir)
         settings = history.plain(config)
         runtime.check_same("config", history.shared(settings))
         runtime.check_same("workdir", {str(workdir): claim_of(workdir)})
@@ -101,6 +101,11 @@ def digest(params: Any) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()
+
+
+def weights(found: Backbone) -> str:
+    """SHA-256 of an encoder's parameters, whatever the batch size is."""
+    return digest(found.load(sharding.make_mesh(jax.device_count())))
 
 
 def check_frozen(jobs: Sequence[Job]) -> None:
@@ -163,7 +168,7 @@ def extract(
         "limit": limit,
     }
     hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
-    one = jax.jit(encode(config, job), out_shardings=sharding.replicated(job.mesh))
+    one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
     settings = history.plain(config)
     made_from = {
         "weights": job.weights,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import metrics, runtime
 from repre_jax.core.checkpoint import Checkpoints, Ignored
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Gone, UserError
 
 # Keys that do not change what is computed but for rounding: where data lies, how fast it is read, what is logged, said
 # and kept, how the state lies on devices.
@@ -105,17 +105,23 @@ def check_left(past: History, total_steps: int) -> None:
 def check_kept(past: History, weights: str | None, keys: Sequence[str]) -> None:
     """Raises UserError when a run that goes on would train with other weights than it began with, or with other values
     of `keys`, keys or groups of them."""
-    if past.step and past.weights != weights:
-        raise UserError(
-            f"The weights of init_from are not those that the {past.step:,} steps in this workdir began with.\n"
-            "  change:   the weights back, or --workdir to another folder"
-        )
+    if past.step:
+        check_weights(past.weights, weights, f"the {past.step:,} steps in this workdir began with")
     late = [line for line in past.changed if any(f"{line.split(':')[0]}.".startswith(f"{key}.") for key in keys)]
     if past.step and late:
         raise UserError(
             f"What {past.step:,} steps were trained by cannot change:\n"
             + "".join(f"  {line}\n" for line in late)
             + "  change:   the value back, or --workdir to another folder"
+        )
+
+
+def check_weights(before: str | None, now: str | None, what: str) -> None:
+    """Raises UserError when they differ, each a SHA-256. what: whose `before` were."""
+    if before != now:
+        raise UserError(
+            f"The weights of init_from are not those that {what}.\n"
+            "  change:   the weights back, or --workdir to another folder"
         )
 
 
@@ -152,7 +158,7 @@ def still_there(run: Path, step: int) -> Iterator[None]:
     except (OSError, ValueError):
         if (run / "checkpoints" / str(step)).is_dir():
             raise
-        raise UserError(
+        raise Gone(
             f"Checkpoint {step} of {run} was removed meanwhile, by that run.\n"
             "  change:   start again, to take its newest one; or keep more of them there, by checkpoint.keep_every"
         ) from None

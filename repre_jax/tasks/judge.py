@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
-from repre_jax.data import photometric
 from repre_jax.tasks import labelled
 from repre_jax.tasks.job import LeftOff
 from repre_jax.tasks.labelled import Batch
@@ -128,11 +126,7 @@ class Judge:
         return labelled.right(batches, records, self.max_unreadable, self.mesh, count, left_off)
 
     def _count(self, state: TrainState, rows: jax.Array, labels: jax.Array, *encoders: Any) -> jax.Array:
-        if encoders:
-            images = photometric.normalize(rows.astype(jnp.float32) / 255, self.probe.mean, self.probe.std)
-            found = self.probe.features(encoders, images)
-        else:
-            found = rows.swapaxes(0, 1)
+        found = self.probe.encode(encoders, rows) if encoders else rows.swapaxes(0, 1)
         return self.probe.right(state, found, labels).sum(axis=-1)
 
 

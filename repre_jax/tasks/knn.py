@@ -16,7 +16,7 @@ from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import knn, rank, store
 from repre_jax.report import evaluated
-from repre_jax.tasks import evaluations, frozen
+from repre_jax.tasks import evaluations, finished, frozen
 from repre_jax.train.signals import StopRequest
 from repre_jax.train.watchdog import Watchdog
 
@@ -28,16 +28,19 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
     workdir: absolute; gets config.json, starts.jsonl, features/ (kept, so that an interruption costs little) and
         result.json.
-    Raises UserError for what cannot work, before anything is measured or written, and Stopped after a signal.
+    Raises UserError for what cannot work, before anything is measured or written, also for a finished one of other
+    weights, and Stopped after a signal.
     """
     started = time.perf_counter()
     evaluations.check(config)
     _check_ks(config.knn.k)
     with frozen.begun(config, workdir) as (found, past):
         if past.result is not None:
-            print(f"This evaluation is finished. Its summary:\n{evaluated.knn(past.result)}", flush=True)
+            note = finished.compare(past.result, lambda: frozen.weights(found))
+            print(f"This evaluation is finished. Its summary:\n{evaluated.knn(past.result)}{note}", flush=True)
             return past.result
         job = frozen.build(config, found)
+        evaluations.check_classes(job.dataset)
         missing = _missing(job.dataset)
         how = f"k = {', '.join(map(str, config.knn.k))}; temperature {config.knn.temperature:g}"
         row = ("k-NN", how) if missing is None else ("effective rank", f"in place of k-NN: {missing}")

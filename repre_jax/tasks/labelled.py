@@ -17,14 +17,15 @@ from repre_jax.data.crops import RandomCrops
 from repre_jax.data.loader import NO_LABEL, TrainView
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation.features import EMPTY, all_labels
-from repre_jax.tasks import checks, views
+from repre_jax.tasks import checks, evaluations, views
 from repre_jax.tasks.job import LeftOff
 
 Batch = tuple[np.ndarray, np.ndarray]  # this process's rows, of which the first ones count; their labels, int32 [n]
 
 
 def check(config: ConfigDict, dataset: DataSet) -> None:
-    """Raises UserError when there are no labels to train on, or no test images with labels."""
+    """Raises UserError when there are no labels to train on, or no test images with labels, or only some have one."""
+    evaluations.check_classes(dataset)
     named = [
         (dataset.classes, "labels that its train and test images have in common"),
         (dataset.test is not None, "a test split"),
@@ -55,12 +56,13 @@ def train_view(config: ConfigDict, randaugment: Any = None) -> TrainView:
 
 
 def test_images(config: ConfigDict, source: Sequence[Mapping]) -> tuple[int, Iterator[Batch]]:
-    """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C]."""
+    """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C], no more at once than
+    devices encode at once."""
     return len(source), loader.test_batches(
         source,
         size=views.image_size(config),
         fraction=config.data.test_crop,
-        batch_size=config.batch_size,
+        batch_size=min(config.batch_size, sharding.CHUNK * jax.device_count()),
         channels=config.data.channels,
         interpolation=config.data.test_interpolation,
         host=jax.process_index(),

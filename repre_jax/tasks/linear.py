@@ -1,5 +1,6 @@
 """The linear probe: heads on a frozen encoder, a grid of learning rates in one pass (train/probe.py has the step)."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from repre_jax.models import encoders as encoder_names
 from repre_jax.models import features
 from repre_jax.models.vit import ViT
 from repre_jax.report import console, evaluated
-from repre_jax.tasks import backbone, evaluations, frozen, history, labelled, methods, training
+from repre_jax.tasks import evaluations, finished, frozen, history, labelled, methods, training
 from repre_jax.tasks.backbone import Backbone
 from repre_jax.tasks.cached import Cache
 from repre_jax.tasks.frozen import Job
@@ -35,9 +36,17 @@ CACHED = "features extracted once, without augmentation: not the published proto
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's."""
-    source = backbone.find(config, workdir)
+    source = finished.find(config, workdir)
+    if config.linear.cached:  # features are extracted as in any evaluation
+        source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
     mesh = check(config, source)
-    return training.run(config, workdir, build=lambda _: build(config, source, workdir, mesh), summary=evaluated.linear)
+    return training.run(
+        config,
+        workdir,
+        build=lambda _: build(config, source, workdir, mesh),
+        summary=evaluated.linear,
+        weights=lambda: frozen.weights(source),
+    )
 
 
 def check(config: ConfigDict, source: Backbone) -> Mesh:
@@ -70,7 +79,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
                 "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
             )
     plan = methods.build_plan(config, records=len(train))
-    probe = _probe(config, source, dataset, plan)
+    probe = _probe(config, source, dataset, plan, mesh)
     encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
@@ -88,7 +97,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
         return {
             **evaluations.record(config, source, dataset),
             **evaluations.training_record(config, len(train)),
-            **({"augment": None} if config.linear.cached else {}),
+            **({"augment": None, "drop_path": 0.0} if config.linear.cached else {}),
             "protocol": config.linear.protocol,
             "cached": config.linear.cached,
             "held_out": config.linear.held_out,
@@ -150,7 +159,7 @@ def _on_images(
     return judge, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
-def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Probe:
+def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh) -> Probe:
     settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Probe(
         encoder=source.encoder,
@@ -166,6 +175,7 @@ def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -
         batch_norm=config.linear.batch_norm,
         label_smoothing=config.linear.label_smoothing,
         drop_paths=config.encoder.drop_path > 0,
+        mesh=mesh,
     )
 
 

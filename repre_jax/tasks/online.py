@@ -58,7 +58,7 @@ class Evaluation:
         train_records: int,
         test_records: int,
     ):
-        """k-NN compares the first `test_records` of test with the first `train_records` of train."""
+        """k-NN compares at most `test_records` of test with `train_records` of train, evenly spaced over each."""
         self.method, self.dataset, self.mesh = method, dataset, mesh
         self.size, self.channels, self.crop_fraction, self.batch_size = size, channels, crop_fraction, batch_size
         self.k, self.train_records, self.test_records = k, train_records, test_records

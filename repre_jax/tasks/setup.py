@@ -91,6 +91,7 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
         *console.shares(job.plan, job.mesh.size, job.method.framework.in_parts),
         *([("state", sharding.describe_split(jax.eval_shape(job.init_state), job.mesh))] if config.shard_state else []),
         ("data set", console.dataset(job.dataset.identity(), job.dataset.directory, job.dataset.classes)),
+        *([("", f"{job.dataset.lacking}; its labels do not count")] if job.dataset.lacking else []),
         ("views", sizes),
         ("framework", f"{config.framework.name}; a contrastive loss of {collapse.value:.4g} would mean collapse"),
         ("", f"({collapse.formula})"),

@@ -21,7 +21,7 @@ from repre_jax.core.types import TrainState, Views
 from repre_jax.data import loader
 from repre_jax.report import console, page, trackers
 from repre_jax.report.live import LivePage
-from repre_jax.tasks import history
+from repre_jax.tasks import finished, history
 from repre_jax.tasks.job import Training
 from repre_jax.tasks.recorder import Recorder
 from repre_jax.tasks.workdir import claim_of, claimed
@@ -36,11 +36,13 @@ def run(
     *,
     build: Callable[[history.History], Training],
     summary: Callable[[dict[str, Any]], str],
+    weights: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, or just reports a finished run; returns what result.json holds.
 
     config: checked by the task. workdir: absolute; gets config.json, starts.jsonl (a line a start: from which step,
     with which versions, devices ...), metrics.jsonl, tensorboard/, report.html, checkpoints/ and result.json.
+    weights: SHA-256 of those that it would begin with, which a finished run is compared by; None where it needs none.
     Raises UserError for what cannot work, before anything is trained or written, and Stopped after a signal.
     """
     started = time.perf_counter()
@@ -53,7 +55,8 @@ def run(
         past = history.look(workdir, settings)
         runtime.check_same("past", {"step": past.step, "finished": past.result is not None})
         if past.result is not None:
-            _conclude(workdir, f"This run is finished. Its summary:\n{summary(past.result)}")
+            note = finished.compare(past.result, weights) if weights else ""
+            _conclude(workdir, f"This run is finished. Its summary:\n{summary(past.result)}{note}")
             return past.result
 
         def seconds() -> float:

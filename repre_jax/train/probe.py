@@ -5,7 +5,7 @@ draw, so that each ends as it would if it were trained alone.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 
+from repre_jax.core import sharding
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import TrainState, Views
 from repre_jax.data import photometric
@@ -36,6 +38,8 @@ class Probe:
                 (mae main_linprobe.py:218-222).
     init_std:   of the heads' first weights.
     drop_paths: run the encoder as in training (MoBY moby_linear.py:189).
+    mesh:       of the devices, each of which encodes some images of a batch after the others (MAE's has 16,384), but
+                for dropped paths; None: all at once.
     mean, std:  per channel, of pixels in 0..1.
     """
 
@@ -52,6 +56,7 @@ class Probe:
     batch_norm: bool = False
     label_smoothing: float = 0.0
     drop_paths: bool = False
+    mesh: Mesh | None = None
 
     def init_state(self, key: jax.Array, encoders: int, width: int) -> TrainState:
         """Fresh heads for `encoders` encoders whose features are `width` wide. key: uint32 [2]. To be jitted."""
@@ -69,14 +74,35 @@ class Probe:
         found = [features.extract(self.encoder, self.feature, params, images, key) for params in encoders]
         return jax.lax.stop_gradient(jnp.stack(found))
 
+    def encode(self, encoders: Sequence[Params], images: jax.Array) -> jax.Array:
+        """images uint8 [B, H, W, C], as they are -> float32 [S, B, F]."""
+
+        def rows_of(encoders: Sequence[Params], images: jax.Array) -> jax.Array:
+            pixels = photometric.normalize(images.astype(jnp.float32) / 255, self.mean, self.std)
+            return self.features(encoders, pixels).swapaxes(0, 1)
+
+        return self._chunked(rows_of)(encoders, images).swapaxes(0, 1)
+
+    def augment_and_encode(self, encoders: Sequence[Params], images: jax.Array, key: jax.Array) -> jax.Array:
+        """images uint8 [B, 1, H, W, C], cropped -> float32 [S, B, F]."""
+        flip = photometric.flip_only(self.flip_probability)
+
+        def rows_of(whole: tuple[Sequence[Params], jax.Array], rows: tuple[jax.Array, jax.Array]) -> jax.Array:
+            (encoders, key), (images, places) = whole, rows
+            pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), images, (flip,), rows=places)[:, 0]
+            drop = jax.random.fold_in(key, DROP_PATH) if self.drop_paths else None
+            return self.features(encoders, photometric.normalize(pixels, self.mean, self.std), drop).swapaxes(0, 1)
+
+        run = rows_of if self.drop_paths else self._chunked(rows_of)  # which paths are dropped depends on all rows
+        return run((encoders, key), (images, jnp.arange(len(images)))).swapaxes(0, 1)
+
+    def _chunked(self, function: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], jax.Array]:
+        return function if self.mesh is None else sharding.in_chunks(function, self.mesh)
+
     def train_step(self, state: TrainState, batch: Views, *encoders: Params) -> tuple[TrainState, Metrics]:
         """One step of every head on randomly cropped images, flipped here. batch.images: uint8 [B, 1, H, W, C]."""
         key = jax.random.fold_in(state.rng, state.step)
-        flip = photometric.flip_only(self.flip_probability)
-        pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), batch.images, (flip,))[:, 0]
-        images = photometric.normalize(pixels, self.mean, self.std)
-        drop = jax.random.fold_in(key, DROP_PATH) if self.drop_paths else None
-        return self.step(state, self.features(encoders, images, drop), batch.labels)
+        return self.step(state, self.augment_and_encode(encoders, batch.images, key), batch.labels)
 
     def cached_step(self, state: TrainState, batch: tuple[jax.Array, jax.Array]) -> tuple[TrainState, Metrics]:
         """The same on features [B, S, F] that were extracted before; labels [B]."""
