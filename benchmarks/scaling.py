@@ -121,7 +121,7 @@ TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], list[Row
 
 def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict, int], None], longest: float) -> Row:
     """One size. What is timed is the median of TIMED steps."""
-    sized = ConfigDict(config)
+    sized = config.copy_and_resolve_references()
     change(sized, value)
     terminal.say(f"{name} {value} ...")
     program, compile_seconds = steps.compile_step(sized)

@@ -72,7 +72,7 @@ def started(step: Step, python: str, *, compiled: bool) -> Iterator[Peer]:
 
 def first_loss(config: ConfigDict, step: Step) -> float:
     """Ours, of step 0's weights and the views that the peer gets, in float32, without dropped paths."""
-    plain = ConfigDict(config)
+    plain = config.copy_and_resolve_references()
     plain.dtype, plain.encoder.drop_path = "float32", 0.0
     method = methods.build_method(plain, step.program.plan)
     with jax.default_matmul_precision("highest"):

@@ -71,9 +71,10 @@ def test_takers_take_turns():
     def taker(name):
         return lambda: order.append(name) or float(len(order))
 
-    times = steps.in_turns({name: taker(name) for name in "ab"}, steps=3, warm_up=1)
-    assert "".join(order) == "abababab"
-    assert times == {"a": [3.0, 5.0, 7.0], "b": [4.0, 6.0, 8.0]}
+    times = steps.in_turns({name: taker(name) for name in "ab"}, steps=5, warm_up=1)
+    assert "".join(order) == "ab" + "aaaaabbbbb" * 2
+    assert times["a"] == [4.0, 5.0, 6.0, 7.0, 14.0, 15.0, 16.0, 17.0]
+    assert steps.in_turns({"c": lambda: 1.0}, steps=4) == {"c": [1.0] * 5}
     assert steps.spread([1.0, 2.0, 3.0])["median_ms"] == 2000
 
 

@@ -38,7 +38,8 @@ def record(seed: int) -> dict[str, Any]:
 
 def command() -> str:
     """This process's command line, to be typed again in the same folder."""
-    return shlex.join(["python", *sys.argv])
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
+    return shlex.join(["python", *(["-m", module.name, *sys.argv[1:]] if module else sys.argv)])
 
 
 def commit() -> str | None:

@@ -61,7 +61,7 @@ def find(config: ConfigDict) -> int:
 
 
 def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
-    sized = ConfigDict(config)
+    sized = config.copy_and_resolve_references()
     sized.batch_size = batch_size
     return sized
 
