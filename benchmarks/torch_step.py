@@ -192,6 +192,7 @@ class Step:
         self.augmentations = [Augmentation(settings, self.device) for settings in self.spec["augmentation"]]
         self.loss_of = torch.compile(self.losses) if self.spec["compile"] else self.losses
         self.target_of = torch.compile(self.target) if self.spec["compile"] else self.target
+        self.mean, self.std = (torch.tensor(self.spec[name], device=self.device) for name in ("mean", "std"))
         self.pointer = 0
 
     def _encoder(self, arrays, online):
@@ -208,8 +209,7 @@ class Step:
 
     def _features(self, encoder, pixels):
         """Pixels [B, V, H, W, C] -> pooled [B, V, D] and the pyramid's maps [B * V, C, h, w]."""
-        mean, std = (torch.tensor(self.spec[name], device=self.device) for name in ("mean", "std"))
-        images = ((pixels - mean) / std).flatten(0, 1).permute(0, 3, 1, 2)
+        images = ((pixels - self.mean) / self.std).flatten(0, 1).permute(0, 3, 1, 2)
         last, maps = encoder.forward_intermediates(images, indices=self.spec["indices"])
         return encoder.forward_head(last).view(*pixels.shape[:2], -1), maps
 
