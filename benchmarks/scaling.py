@@ -163,7 +163,8 @@ def draw(tables: dict[str, list[Row]], title: str) -> plt.Figure:
         for axis, what in zip(axes[:, column], (speeds, "memory, MiB"), strict=True):
             known = [(place, one[what]) for place, one in enumerate(rows) if one[what] is not None]
             axis.plot(*zip(*known, strict=True), "o-", color="#2563a6") if known else axis.text(0.3, 0.5, "not timed")
-            axis.set(xlabel=name, ylabel=what, xlim=(-0.3, len(rows) - 0.7), ylim=(0, None))
+            highest = max((value for _, value in known), default=0) or 1
+            axis.set(xlabel=name, ylabel=what, xlim=(-0.3, len(rows) - 0.7), ylim=(0, 1.08 * highest))
             axis.set_xticks(places, [one[name] for one in rows])
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
