@@ -39,7 +39,9 @@ def record(seed: int) -> dict[str, Any]:
 def command() -> str:
     """This process's command line, to be typed again in the same folder."""
     module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
-    return shlex.join(["python", *(["-m", module.name.removesuffix(".__main__"), *sys.argv[1:]] if module else sys.argv)])
+    return shlex.join(
+        ["python", *(["-m", module.name.removesuffix(".__main__"), *sys.argv[1:]] if module else sys.argv)]
+    )
 
 
 def commit() -> str | None:
