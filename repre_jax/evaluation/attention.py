@@ -45,15 +45,14 @@ def rollout(encoder: Swin) -> Apply:
         output, kept = encoder.apply(
             {"params": params},
             images,
-            capture_intermediates=lambda module, _: isinstance(module, swin.WindowAttention),
-            mutable=["intermediates"],
+            mutable=["attention"],
         )
         count, rows, columns, _ = output.pyramid[-1].shape
         share = jnp.full((count, rows, columns), 1 / (rows * columns))
         for stage in range(len(encoder.depth), 0, -1):
             for number in range(encoder.depth[stage - 1], 0, -1):
-                captured = kept["intermediates"][f"stage_{stage}_block_{number}"]["attn"]["__call__"]
-                weights = captured[0][1].mean(axis=2)
+                (weights,) = kept["attention"][f"stage_{stage}_block_{number}"]["attn"]["weights"]
+                weights = weights.mean(axis=2)
                 share = through_block(share, weights, swin.shift_of(encoder.window, share.shape[1:], number % 2 == 0))
             if stage > 1:
                 share = through_merging(share, output.pyramid[stage - 2].shape[1:3])

@@ -69,8 +69,8 @@ def relative_index(window: int, table_window: int) -> np.ndarray:
 class WindowAttention(nn.Module):
     """Attention within windows with a learned bias per relative position; softmax in float32.
 
-    [N, windows, T, D] -> the same and, if asked for, the weights float32 [N, windows, heads, T, T], else None.
-    mask: [windows, T, T] or None.
+    [N, windows, T, D] -> the same and, if asked for, the weights float32 [N, windows, heads, T, T], else None. mask:
+    [windows, T, T] or None. Where the collection 'attention' is mutable, each block leaves its weights there.
     """
 
     heads: int
@@ -89,7 +89,10 @@ class WindowAttention(nn.Module):
         table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads))
         bias = table[relative_index(round(tokens**0.5), self.table_window)].transpose(2, 0, 1)
         bias = bias if mask is None else bias + mask[:, None]
-        weights = layers.attention_weights(q, k, bias) if return_weights else None
+        kept = self.is_mutable_collection("attention") and not self.is_initializing()
+        weights = layers.attention_weights(q, k, bias) if return_weights or kept else None
+        if kept:
+            self.sow("attention", "weights", weights)
         x = layers.attend(q, k, v, bias).swapaxes(-2, -3).reshape(-1, width)
         x = nn.Dense(width, dtype=self.dtype, kernel_init=init, name="proj")(x)
         return x.reshape(count, windows, tokens, width), weights
