@@ -8,10 +8,11 @@ import jax.numpy as jnp
 # Dense bfloat16 TFLOP/s of one chip, by the beginning of JAX's device_kind. NVIDIA's data sheets (H100 and H200 SXM,
 # A100, L4, without sparsity) and Google's Cloud TPU pages.
 DATA_SHEETS = {
-    "NVIDIA H100": 989.4,
+    "NVIDIA H100 80GB HBM3": 989.4,
     "NVIDIA H200": 989.4,
     "NVIDIA A100": 312.0,
     "NVIDIA L4": 121.0,
+    "NVIDIA L40S": 362.0,
     "TPU v4": 275.0,
     "TPU v5 lite": 197.0,
     "TPU v5": 459.0,
@@ -21,13 +22,10 @@ SIDE = {"cpu": 2048}  # of the measured product's matrices; elsewhere 8192
 
 
 def data_sheet_tflops(dtype: str) -> float | None:
-    """None for a device, or a dtype, that no entry is for."""
+    """None for a device, a part of one (MIG) or a dtype that no entry is for."""
     kind = jax.devices()[0].device_kind
-    return (
-        next((value for name, value in DATA_SHEETS.items() if kind.startswith(name)), None)
-        if dtype == "bfloat16"
-        else None
-    )
+    fitting = [name for name in DATA_SHEETS if kind.startswith(name)]
+    return DATA_SHEETS[max(fitting, key=len)] if fitting and dtype == "bfloat16" and " MIG " not in kind else None
 
 
 def measured_tflops(dtype: str, repeats: int = 10) -> float:

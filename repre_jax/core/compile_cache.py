@@ -25,14 +25,16 @@ def keep(folder: Path | None = None) -> Path | None:
     """
     if os.environ.get(VARIABLE):
         return None
-    base = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repre_jax"
-    part = base / f"xla-{_processor()}"
+    part = Path("~/.cache")
     try:
+        base = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repre_jax"
+        part = base / f"xla-{_processor()}"
         for path in (base.parent, base, part):  # one by one: parents=True would give them the umask's mode
             path.mkdir(mode=0o700, exist_ok=True)
+        part = part.resolve()  # a link could be led elsewhere after it was looked at
         fault = _fault(part)
-    except OSError as error:
-        fault = f"{part}: {error.strerror}"
+    except (OSError, RuntimeError) as error:  # the latter where nobody knows the user's home
+        fault = f"{part}: {getattr(error, 'strerror', None) or error}"
     if fault:
         terminal.warn(f"Compiled programs are not kept: {fault}. Another place: {VARIABLE}=DIR")
         return None
