@@ -116,7 +116,11 @@ def test_growing_work_is_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(TORCH is None, reason="REPRE_TORCH_PYTHON names no interpreter with torch and timm")
+@pytest.mark.skipif(
+    TORCH is None,
+    reason="PyTorch is no requirement, not even of the tests: REPRE_TORCH_PYTHON=PYTHON names an interpreter that has "
+    "requirements-torch.txt",
+)
 @pytest.mark.parametrize("path", ["configs/moco_vit_s.py:tiny", "configs/moby_swin_t.py:tiny"])
 def test_pytorch_computes_the_same_loss(path):
     size = ["--config.data.image_size=(64,64)"] if "swin" in path else []

@@ -27,7 +27,10 @@ def test_the_demo_learns(tmp_path):
     assert result["reconstruction_l1"] < result["reconstruction_l1_mean_colour"] / 4
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.skipif(
+    shutil.which("make") is None,
+    reason="reads the Makefile as make does, and pytest may be run by itself on a machine without make",
+)
 def test_the_demo_ends_with_its_accuracies_and_where_to_look():
     """As make would do it: the linear probe's summary has k-NN's accuracy, too, and both of the untrained encoder."""
     command = ["make", "-n", "demo", "VENV=none", f"PYTHON={sys.executable}", "ACCELERATOR=cpu", "DEMO_DIR=runs/x"]
