@@ -1,20 +1,20 @@
 """Which attention is fastest on this device: forward and backward, for the encoders' shapes, taken in turns.
 
-  python -m benchmarks.attention [--images 64] [--dtype bfloat16] [--steps 20] [--json]
+  python -m benchmarks.attention [--images 64] [--dtype bfloat16] [--turns 5] [--json]
 
   attend      repre_jax/models/layers.py
   jax.nn      jax.nn.dot_product_attention, by XLA
   cudnn       the same by cuDNN's fused kernel, where it takes the shape: NVIDIA GPUs, not float32
 
-Difference is the largest of the gradients of q, k, v (and of Swin's bias) to those in float32, relative to their
-largest value. A ViT's choice is encoder.attention; of a Swin's windows cuDNN's bias gradient has to be looked at first.
+All from qkv [N, T, 3, heads, d], as an encoder's product leaves them. Difference is the largest of their gradient's
+(and of Swin's bias's) to that of `attend` in float32, relative to its largest value. A ViT's choice is
+encoder.attention; for Swin's windows of 49 tokens with a learned bias this JAX refuses cuDNN's.
 """
 
 import argparse
 import functools
 import json
 import sys
-import time
 from collections.abc import Callable
 
 import jax
@@ -25,7 +25,7 @@ from repre_jax.core import command_line
 from repre_jax.models import layers
 from repre_jax.report import console
 
-SHAPES = {  # (images a window count, tokens, heads, width of a head, bias)
+SHAPES = {  # (windows an image, tokens, heads, width of a head, bias)
     "ViT-S, MoCo v3's heads": (1, 197, 12, 32, False),
     "ViT-S": (1, 197, 6, 64, False),
     "ViT-B": (1, 197, 12, 64, False),
@@ -35,15 +35,19 @@ SHAPES = {  # (images a window count, tokens, heads, width of a head, bias)
 Arrays = tuple[jax.Array, ...]
 
 
-def by_jax(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None, *, kind: str) -> jax.Array:
-    """As layers.attend, which has heads before tokens."""
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    bias = None if bias is None else bias[None].astype(q.dtype)
-    return jax.nn.dot_product_attention(q, k, v, bias, implementation=kind).swapaxes(1, 2)
+def ours(qkv: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """qkv [N, T, 3, heads, d], as an encoder's product leaves them, and a bias [heads, T, T] -> [N, T, heads, d]."""
+    return layers.attend(*qkv.transpose(2, 0, 3, 1, 4), bias).swapaxes(1, 2)
+
+
+def by_jax(qkv: jax.Array, bias: jax.Array | None = None, *, kind: str) -> jax.Array:
+    """Likewise."""
+    bias = None if bias is None else bias[None].astype(qkv.dtype)
+    return jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0), bias, implementation=kind)
 
 
 KINDS: dict[str, Callable[..., jax.Array]] = {
-    "attend": layers.attend,
+    "attend": ours,
     "jax.nn": functools.partial(by_jax, kind="xla"),
     "cudnn": functools.partial(by_jax, kind="cudnn"),
 }
@@ -54,48 +58,43 @@ def gradients_of(attention: Callable[..., jax.Array]) -> Callable[[jax.Array, Ar
     return jax.jit(lambda cotangent, given: jax.vjp(attention, *given)[1](cotangent))
 
 
-def measure(shape: tuple[int, int, int, int, bool], images: int, dtype: str, count: int) -> dict[str, dict]:
+def measure(shape: tuple[int, int, int, int, bool], images: int, dtype: str, turns: int) -> dict[str, dict]:
     """{kind: {'ms', 'difference'} or {'refused'}}."""
     windows, tokens, heads, width, biased = shape
-    keys = jax.random.split(jax.random.key(0), 5)
-    size = (images * windows, heads, tokens, width)
-    *given, cotangent = (jax.random.normal(key, size).astype(dtype) for key in keys[:4])
-    given += [jax.random.normal(keys[4], (heads, tokens, tokens))] if biased else []
-    wide = tuple(x.astype(jnp.float32) for x in given)
-    exact = gradients_of(layers.attend)(cotangent.astype(jnp.float32), wide)
+    keys = jax.random.split(jax.random.key(0), 3)
+    rows = images * windows
+    qkv = jax.random.normal(keys[0], (rows, tokens, 3, heads, width)).astype(dtype)
+    cotangent = jax.random.normal(keys[1], (rows, tokens, heads, width)).astype(dtype)
+    given = (qkv, *((jax.random.normal(keys[2], (heads, tokens, tokens)),) if biased else ()))
+    with jax.default_matmul_precision("highest"):
+        exact = gradients_of(ours)(*jax.tree.map(lambda x: x.astype(jnp.float32), (cotangent, given)))
     found, takers = {}, {}
     for name, kind in KINDS.items():
         gradients = gradients_of(kind)
         try:
-            ours = gradients(cotangent, tuple(given))
+            theirs = gradients(cotangent, given)
         except Exception as error:  # JAX has an exception of another kind for each thing that cuDNN does not take
             found[name] = {"refused": str(error).strip().splitlines()[0][:100]}
             continue
-        found[name] = {"difference": max(_relative(a, b) for a, b in zip(ours, exact, strict=True))}
-        takers[name] = functools.partial(_timed, gradients, cotangent, tuple(given))
-    for name, seconds in steps.in_turns(takers, steps=count).items():
+        found[name] = {"difference": max(_relative(a, b) for a, b in zip(theirs, exact, strict=True))}
+        takers[name] = steps.taker(gradients, cotangent, given)
+    for name, seconds in steps.in_turns(takers, turns=turns).items():
         found[name]["ms"] = steps.spread(seconds)["median_ms"]
     return found
 
 
-def _relative(ours: jax.Array, exact: jax.Array) -> float:
-    return float(jnp.abs(ours.astype(jnp.float32) - exact).max() / jnp.abs(exact).max())
-
-
-def _timed(function: Callable, *given: object) -> float:
-    begun = time.perf_counter()
-    jax.block_until_ready(function(*given))
-    return time.perf_counter() - begun
+def _relative(found: jax.Array, exact: jax.Array) -> float:
+    return float(jnp.abs(found.astype(jnp.float32) - exact).max() / jnp.abs(exact).max())
 
 
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--dtype", default="float32" if jax.default_backend() == "cpu" else "bfloat16")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = {name: measure(shape, arguments.images, arguments.dtype, arguments.steps) for name, shape in SHAPES.items()}
+    found = {name: measure(shape, arguments.images, arguments.dtype, arguments.turns) for name, shape in SHAPES.items()}
     if arguments.json:
         print(json.dumps(found, indent=1))
         return

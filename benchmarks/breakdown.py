@@ -5,7 +5,6 @@ whole: both are given.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +13,10 @@ import jax
 from benchmarks import steps
 
 
-def measure(step: steps.Step, *, count: int) -> dict[str, float]:
-    """Milliseconds by part, medians. `step` has been taken at least once, or not: its state stays."""
-    return _medians({name: _timed(part, *given) for name, (part, given) in _parts(step).items()}, count)
-
-
-def _medians(takers: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
-    found = {name: steps.spread(some)["median_ms"] for name, some in steps.in_turns(takers, steps=count).items()}
+def measure(step: steps.Step, *, turns: int) -> dict[str, float]:
+    """Milliseconds by part, medians. The step's state stays."""
+    takers = {name: steps.taker(jax.jit(part), *given) for name, (part, given) in _parts(step).items()}
+    found = {name: steps.spread(some)["median_ms"] for name, some in steps.in_turns(takers, turns=turns).items()}
     forward, gradients = found.pop("forward"), found.pop("gradients")
     whole = found.pop("whole")
     found |= {"online forward and losses": forward, "their backward": gradients - forward}
@@ -49,14 +45,3 @@ def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
         decode = jax.grad(method.branch.loss, argnums=(0, 1))
         parts["decoder, forward and backward"] = (decode, (state.params, pyramid, pixels.views))
     return parts
-
-
-def _timed(part: Callable, *given: Any) -> Callable[[], float]:
-    compiled = jax.jit(part)
-
-    def take() -> float:
-        begun = time.perf_counter()
-        jax.block_until_ready(compiled(*given))
-        return time.perf_counter() - begun
-
-    return take

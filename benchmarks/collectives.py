@@ -17,7 +17,10 @@ from repre_jax.core import command_line
 from repre_jax.train import memory
 
 SENT = "collectives, MiB"
-CALL = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
+# The result of each: of one that runs beside other work, what its second half, '-done', gives.
+CALL = re.compile(
+    r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-(?:permute|broadcast))(?:-done)?\("
+)
 ARRAY = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
 DTYPES = {"pred": "bool", "f": "float", "s": "int", "u": "uint", "bf": "bfloat"}
 

@@ -34,7 +34,7 @@ SIDES = (96, 160, 224, 320, 448)
 VIT_DEPTHS, SWIN_DEPTHS = (4, 8, 12, 24), (2, 6, 12, 18)  # of a Swin its third stage
 FUSIONS = (1, 2, 4)
 DEVICES = (1, 2, 4, 8)
-TIMED = 3  # steps, after one of warm-up
+TIMED = 4  # steps, after one of warm-up
 Row = dict[str, Any]
 
 
@@ -120,7 +120,7 @@ TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], list[Row
 
 
 def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict, int], None], longest: float) -> Row:
-    """One size. What is timed is the median of TIMED steps."""
+    """One size. Timed is the mean of TIMED steps."""
     sized = config.copy_and_resolve_references()
     change(sized, value)
     terminal.say(f"{name} {value} ...")
@@ -137,7 +137,8 @@ def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict,
     expected = work / 1e12 / hardware.measured_tflops(sized.dtype, repeats=3) * 2  # at half of the ceiling
     if expected <= longest and needed < 0.8 * memory.per_device():
         step = steps.ready(sized, program)
-        seconds = steps.spread(steps.in_turns({"": step.take}, steps=TIMED, warm_up=1)[""])["median_ms"] / 1e3
+        step.take(1)  # of warm-up
+        seconds = step.take(TIMED)
         found |= {"images/s": round(sized.batch_size / seconds, 2), "ms a step": round(1e3 * seconds, 1)}
     return found
 

@@ -29,7 +29,7 @@ def first_step(config: str, cache: Path, workdir: Path) -> float:
         stdout=subprocess.DEVNULL,
     )
     while not any(row["step"] == 1 for row in metrics.read_metrics(workdir / "metrics.jsonl")):
-        if run.poll():
+        if run.poll() is not None and not metrics.read_metrics(workdir / "metrics.jsonl"):
             raise RuntimeError(f"{' '.join(command)} ended with status {run.returncode}")
         time.sleep(0.02)
     seconds = time.perf_counter() - begun

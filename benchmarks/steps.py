@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,8 @@ from repre_jax.core.types import TrainState, Views
 from repre_jax.tasks import program, setup, views
 from repre_jax.tasks.program import Program
 
-IN_A_ROW = 5
+TURN = 2.0  # seconds
+LEAST = 3  # steps
 
 
 @dataclass
@@ -28,11 +30,13 @@ class Step:
     state: TrainState
     batch: Views
 
-    def take(self) -> float:
-        """One step; the seconds it took."""
+    def take(self, count: int) -> float:
+        """Seconds a step of `count` steps, which are waited for at the end, as in training."""
         begun = time.perf_counter()
-        self.state, _ = jax.block_until_ready(self.program.compiled(self.state, self.batch))
-        return time.perf_counter() - begun
+        for _ in range(count):
+            self.state, metrics = self.program.compiled(self.state, self.batch)
+        jax.block_until_ready((self.state, metrics))
+        return (time.perf_counter() - begun) / count
 
 
 def parse(path: str, overrides: list[str]) -> ConfigDict:
@@ -70,37 +74,38 @@ def gflop(compiled: Program) -> float:
 def synthetic(config: ConfigDict, mesh: Mesh) -> Views:
     """Random uint8 views, split over the devices."""
     rng = np.random.default_rng(0)
-
-    def crops(count: int, size: tuple[int, int]) -> np.ndarray:
-        return rng.integers(0, 256, (config.batch_size, count, *size, config.data.channels), np.uint8)
-
-    local = config.augment.local_views
-    batch = Views(
-        images=crops(views.VIEWS, views.image_size(config)),
-        labels=np.zeros(config.batch_size, np.int32),
-        local=crops(local, views.local_size(config)) if local else None,
-    )
-    return sharding.shard_batch(batch, mesh)
+    shapes = program.batch_of(config, mesh)
+    return sharding.shard_batch(jax.tree.map(lambda x: rng.integers(0, 256, x.shape).astype(x.dtype), shapes), mesh)
 
 
-def in_turns(takers: Mapping[str, Callable[[], float]], *, steps: int, warm_up: int = 2) -> dict[str, list[float]]:
-    """Seconds of at least `steps` steps of each, in turns, so that what else the machine does meets all alike.
+def taker(function: Callable, *given: Any) -> Callable[[int], float]:
+    """Seconds a call of so many calls of a jitted function, which are waited for at the end."""
 
-    A turn is IN_A_ROW steps, as training takes them; the first of several takers' turns is not counted, since caches
-    and threads are still those of the one before.
+    def take(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            found = function(*given)
+        jax.block_until_ready(found)
+        return (time.perf_counter() - begun) / count
+
+    return take
+
+
+def in_turns(takers: Mapping[str, Callable[[int], float]], *, turns: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds a step in each of so many turns of each, so that what else the machine does meets all alike.
+
+    A turn is as many steps as take TURN seconds, at least LEAST: its mean. The step before it is not counted, since
+    caches and threads are still those of whoever's turn it was.
     """
     times = {name: [] for name in takers}
-    for take in takers.values():
-        for _ in range(warm_up):
-            take()
-    while min(map(len, times.values())) < steps:
-        for name, take in takers.items():
-            seconds = [take() for _ in range(IN_A_ROW)]
-            times[name] += seconds[1:] if len(takers) > 1 else seconds
+    counts = {name: max(LEAST, round(TURN / take(warm_up))) for name, take in takers.items()}
+    for name, take in [*takers.items()] * turns:
+        take(1)
+        times[name].append(take(counts[name]))
     return times
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
-    """Median, 10th and 90th percentile, in milliseconds."""
+    """Median, 10th and 90th percentile of turns, in milliseconds."""
     low, high = np.percentile(seconds, (10, 90))
     return {"median_ms": 1e3 * statistics.median(seconds), "p10_ms": 1e3 * low, "p90_ms": 1e3 * high}

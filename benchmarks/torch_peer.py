@@ -35,7 +35,7 @@ class Peer:
         self.about = self._answer()
 
     def ask(self, what: str) -> Any:
-        """'loss', 'step' (which takes one, and gives its seconds) or 'memory'."""
+        """'loss', 'step 5' (seconds a step of five), or 'memory', as benchmarks/torch_step.py has them."""
         self._process.stdin.write(f"{what}\n")
         self._process.stdin.flush()
         return self._answer()

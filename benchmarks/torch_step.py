@@ -4,8 +4,9 @@
 
 FOLDER holds spec.json and arrays.safetensors: weights (the encoder's under timm's names), one batch uint8
 [B, 2, H, W, C], and views float32 in 0..1 of the same shape, augmented, for a loss to compare. A line 'loss' on
-standard input is answered by the loss of those views, 'step' by the seconds of one training step on the batch, 'memory'
-by the largest number of bytes that was allocated on the GPU; all as JSON.
+standard input is answered by the loss of those views, 'step 5' by the seconds a step of five training steps on the
+batch, which are waited for at their end, 'memory' by the largest number of bytes that they allocated on the GPU; all as
+JSON on what was the standard output, where nothing else is printed.
 
 timm's encoder with scaled_dot_product_attention, bfloat16 autocast where the config has that dtype, fused AdamW,
 foreach moving average and, if asked for, torch.compile. The augmentation does no more than it must: each operation gets
@@ -14,6 +15,7 @@ just the images that it is drawn for, in batches.
 
 import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,14 +57,14 @@ class Augmentation:
         if len(rows) == 0:
             return x
         rows = rows.to(self.device, non_blocking=True)
-        return x.index_copy(0, rows, operation(x[rows]))
+        return x.index_copy_(0, rows, operation(x[rows]))  # x is the augmentation's own
 
     def _jitter(self, x, rows):
         strengths = self.settings["jitter"]
         operations = [index for index, strength in enumerate(strengths) if strength > 0]
         if not operations or len(rows) == 0:
             return x
-        order = torch.stack([torch.randperm(len(operations), generator=self.generator) for _ in range(len(rows))])
+        order = torch.rand(len(rows), len(operations), generator=self.generator).argsort(1)
         for turn in range(len(operations)):
             for place, index in enumerate(operations):
                 mine = rows[order[:, turn] == place]
@@ -289,25 +291,38 @@ class Step:
                 queue[self.pointer : self.pointer + len(target)] = functional.normalize(target[:, view], dim=-1)
             self.pointer = (self.pointer + len(target)) % len(self.queues[0]) if self.queues else 0
 
-    def timed(self):
+    def timed(self, count):
         begun = time.perf_counter()
-        self.step()
+        for _ in range(count):
+            self.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - begun
+        return (time.perf_counter() - begun) / count
 
 
 def main():
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # for the loss to compare
     step = Step(Path(sys.argv[1]))
-    device = torch.cuda.get_device_name() if step.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    print(json.dumps({"torch": torch.__version__, "timm": timm.__version__, "device": device}), flush=True)
-    memory = torch.cuda.max_memory_allocated if step.device.type == "cuda" else lambda: None
-    answers = {"loss": step.first_loss, "step": step.timed, "memory": memory}
+    cuda = step.device.type == "cuda"
+    device = torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads"
+    print(
+        json.dumps({"torch": torch.__version__, "timm": timm.__version__, "device": device}), file=answers, flush=True
+    )
     for line in sys.stdin:
-        print(json.dumps(answers[line.strip()]()), flush=True)
-        if line.strip() == "loss":
+        what, *count = line.split()
+        if what == "loss":
+            answer = step.first_loss()
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            if cuda:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+        elif what == "step":
+            answer = step.timed(int(*count))
+        else:
+            answer = torch.cuda.max_memory_allocated() if cuda else None
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

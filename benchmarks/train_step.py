@@ -3,15 +3,14 @@
   python -m benchmarks.train_step [--config configs/moco_vit_s.py] [--batch 256] [--repre off|light|paper]
                                   [--peer torch|off] [--breakdown] [--json] [--config.KEY=VALUE ...]
 
-Synthetic uint8 views; the median of repeated steps after warm-up. --peer torch takes turns with the same step in
-PyTorch (benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after both have computed
-the first loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs by formula over what
-the device could do in that time: by its data sheet, and by a matrix product measured here. --breakdown: the time by
-part (benchmarks/breakdown.py).
+Synthetic uint8 views; the median of several turns of two seconds or more, after warm-up. --peer torch takes turns with
+the same step in PyTorch (benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after
+both have computed the first loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs
+by formula over what the device could do in that time: by its data sheet, and by a matrix product measured here.
+--breakdown: the time by part (benchmarks/breakdown.py).
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ import time
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from benchmarks import breakdown, flops, hardware, steps, torch_peer
 from repre_jax.core import command_line, environment
@@ -38,44 +38,53 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     compiled, compile_seconds = steps.compile_step(config)
     step = steps.ready(config, compiled)
     found = describe(step) | {"command": environment.command(), "compile_seconds": compile_seconds}
-    with contextlib.ExitStack() as stack:
-        takers = {"ours": step.take}
-        if arguments.peer == "off":
-            bare = steps.parse(steps.with_variants(arguments.config, "baseline"), overrides)
-            other, _ = steps.compile_step(bare)
-            takers["off"] = steps.ready(bare, other).take
-        elif arguments.peer == "torch":
-            inductor = arguments.torch_compile or jax.default_backend() != "cpu"
-            peer = stack.enter_context(torch_peer.started(step, arguments.torch_python, compiled=inductor))
-            takers["torch"] = lambda: peer.ask("step")
-            found["torch"] = peer.about | {"compiled": inductor}
-            found |= {"first_loss": torch_peer.first_loss(config, step), "first_loss_torch": peer.ask("loss")}
-            if not abs(found["first_loss"] - found["first_loss_torch"]) <= FIRST_LOSS:
-                raise UserError(
-                    f"The first losses differ: {found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} in "
-                    f"PyTorch.\n  expected: at most {FIRST_LOSS:g}; these are not the same steps"
-                )
-        times = {name: steps.spread(some) for name, some in steps.in_turns(takers, steps=arguments.steps).items()}
-        if arguments.peer == "torch":
-            found["torch"] |= times["torch"] | {"peak_memory_bytes": peer.ask("memory")}
-            found["torch"]["images_per_second"] = 1e3 * config.batch_size / times["torch"]["median_ms"]
-    found |= times["ours"]
-    seconds = times["ours"]["median_ms"] / 1e3
+    if arguments.peer == "torch":
+        found |= beside_torch(step, arguments)
+    elif arguments.peer == "off":
+        found |= beside_none(step, steps.parse(steps.with_variants(arguments.config, "baseline"), overrides), arguments)
+    else:
+        found |= steps.spread(steps.in_turns({"ours": step.take}, turns=arguments.turns)["ours"])
+        found["peak_memory_bytes"] = hardware.peak_memory()  # nothing else has run in this process
+    seconds = found["median_ms"] / 1e3
     found["images_per_second"] = config.batch_size / seconds
     ceiling, sheet = hardware.measured_tflops(config.dtype), hardware.data_sheet_tflops(config.dtype)
     found |= {"matrix_product_tflops": ceiling, "data_sheet_tflops": sheet}
     rate = found["gflop_formula"] / 1e3 / seconds / compiled.mesh.size
     found |= {"mfu_of_matrix_product": rate / ceiling, "mfu_of_data_sheet": rate / sheet if sheet else None}
-    found["peak_memory_bytes"] = hardware.peak_memory()
-    if arguments.peer == "torch":
-        found["ratio_to_torch"] = times["torch"]["median_ms"] / times["ours"]["median_ms"]
-    if arguments.peer == "off":
-        found["off"] = times["off"]
-        found["time_over_off"] = times["ours"]["median_ms"] / times["off"]["median_ms"]
-        found["flops_over_off"] = steps.gflop(compiled) / steps.gflop(other)
     if arguments.breakdown:
-        found["breakdown_ms"] = breakdown.measure(step, count=arguments.steps)
+        found["breakdown_ms"] = breakdown.measure(step, turns=arguments.turns)
     return found
+
+
+def beside_torch(step: steps.Step, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Both first losses and times. Raises UserError when the losses differ."""
+    inductor = arguments.torch_compile or jax.default_backend() != "cpu"
+    with torch_peer.started(step, arguments.torch_python, compiled=inductor) as peer:
+        found = {"first_loss": torch_peer.first_loss(step.config, step), "first_loss_torch": peer.ask("loss")}
+        if not abs(found["first_loss"] - found["first_loss_torch"]) <= FIRST_LOSS:
+            raise UserError(
+                f"The first losses differ: {found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} in "
+                f"PyTorch.\n  expected: at most {FIRST_LOSS:g}; these are not the same steps"
+            )
+        takers = {"ours": step.take, "torch": lambda count: peer.ask(f"step {count}")}
+        times = steps.in_turns(takers, turns=arguments.turns)
+        ours, theirs = steps.spread(times["ours"]), steps.spread(times["torch"])
+        about = peer.about | {"compiled": inductor, "peak_memory_bytes": peer.ask("memory")}
+    theirs["images_per_second"] = 1e3 * step.config.batch_size / theirs["median_ms"]
+    return found | ours | {"torch": about | theirs, "ratio_to_torch": theirs["median_ms"] / ours["median_ms"]}
+
+
+def beside_none(step: steps.Step, bare: ConfigDict, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Times and FLOPs beside those of the same step without RePre."""
+    other, _ = steps.compile_step(bare)
+    times = steps.in_turns({"ours": step.take, "off": steps.ready(bare, other).take}, turns=arguments.turns)
+    ours, off = steps.spread(times["ours"]), steps.spread(times["off"])
+    flops_over_off = steps.gflop(step.program) / steps.gflop(other)
+    return ours | {
+        "off": off,
+        "time_over_off": ours["median_ms"] / off["median_ms"],
+        "flops_over_off": flops_over_off,
+    }
 
 
 def describe(step: steps.Step) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def table(found: dict[str, Any]) -> str:
         return f"{of['median_ms']:,.1f} ms (p10 {of['p10_ms']:,.1f}, p90 {of['p90_ms']:,.1f})"
 
     def size(count: int | None) -> str:
-        return "not told by this device" if count is None else f"{count / 2**20:,.0f} MiB"
+        return "not told" if count is None else f"{count / 2**20:,.0f} MiB"
 
     def share(value: float | None, of: float | None) -> str:
         return "unknown" if value is None else f"{value:.1%} of {of:.3g} TFLOP/s"
@@ -118,7 +127,7 @@ def table(found: dict[str, Any]) -> str:
         ("work", f"{found['gflop_formula']:,.2f} GFLOP by formula, {found['gflop_xla']:,.2f} by XLA"),
         ("MFU", f"{share(found['mfu_of_matrix_product'], found['matrix_product_tflops'])}, a matrix product here"),
         ("", f"{share(found['mfu_of_data_sheet'], found['data_sheet_tflops'])}, the data sheet"),
-        ("memory", f"{size(found['program_memory_bytes'])} by XLA's plan; peak {size(found['peak_memory_bytes'])}"),
+        ("memory", f"{size(found['program_memory_bytes'])} by XLA's plan; peak {size(found.get('peak_memory_bytes'))}"),
     ]
     if "ratio_to_torch" in found:
         other = found["torch"]
@@ -148,7 +157,7 @@ def run() -> None:
     parser.add_argument("--peer", choices=("torch", "off"))
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and timm")
     parser.add_argument("--torch-compile", action="store_true", help="on CPU, too; elsewhere always")
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of each kind")
+    parser.add_argument("--turns", type=int, default=7, help="each of two seconds and three steps, or more")
     parser.add_argument("--breakdown", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()

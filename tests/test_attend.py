@@ -23,7 +23,7 @@ def plain(q, k, v, bias=None):
     return jax.nn.softmax(logits if bias is None else logits + bias) @ v
 
 
-@pytest.mark.parametrize("bias", [None, (2, 7, 7), (5, 2, 7, 7)], ids=["none", "by head", "by window and head"])
+@pytest.mark.parametrize("bias", [None, (2, 7, 7), (5, 2, 7, 7), (1, 1, 2, 7, 1)])
 def test_attend_and_its_gradients_are_the_textbooks(bias):
     given = arrays(bias=bias)
     cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(SHAPE), jnp.float32)

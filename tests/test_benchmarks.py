@@ -58,23 +58,24 @@ def test_swins_maps_are_rounded_up():
 def test_bytes_of_collectives():
     text = """
       %a = f32[8,4]{1,0} all-reduce(f32[8,4] %x), replica_groups={}
-      %b = (bf16[16]{0}, u32[]) all-gather-start(bf16[2] %y), dimensions={0}
+      %b = (bf16[2]{0}, bf16[16]{0}) all-gather-start(bf16[2] %y), dimensions={0}
+      %e = bf16[16]{0} all-gather-done((bf16[2], bf16[16]) %b)
       %c = pred[3]{0} collective-permute(pred[3] %z)
       %d = f32[99]{0} add(f32[99] %p, f32[99] %q)
     """
-    assert collectives.moved(text) == {"all-reduce": 128, "all-gather": 36, "collective-permute": 3}
+    assert collectives.moved(text) == {"all-reduce": 128, "all-gather": 32, "collective-permute": 3}
 
 
 def test_takers_take_turns():
+    """Of two seconds, at least three steps, after one that is not counted."""
     order = []
 
-    def taker(name):
-        return lambda: order.append(name) or float(len(order))
+    def taker(name, seconds):
+        return lambda count: order.append((name, count)) or seconds
 
-    times = steps.in_turns({name: taker(name) for name in "ab"}, steps=5, warm_up=1)
-    assert "".join(order) == "ab" + "aaaaabbbbb" * 2
-    assert times["a"] == [4.0, 5.0, 6.0, 7.0, 14.0, 15.0, 16.0, 17.0]
-    assert steps.in_turns({"c": lambda: 1.0}, steps=4) == {"c": [1.0] * 5}
+    times = steps.in_turns({"a": taker("a", 0.1), "b": taker("b", 1.5)}, turns=2, warm_up=4)
+    assert order == [("a", 4), ("b", 4)] + [("a", 1), ("a", 20), ("b", 1), ("b", 3)] * 2
+    assert times == {"a": [0.1, 0.1], "b": [1.5, 1.5]}
     assert steps.spread([1.0, 2.0, 3.0])["median_ms"] == 2000
 
 
@@ -90,7 +91,7 @@ def test_tables_and_plot():
 @pytest.mark.slow
 def test_a_step_is_measured():
     path = "configs/moco_vit_s.py:tiny"
-    printed = start("train_step", f"--config={path}", "--peer=off", "--breakdown", "--steps=3", "--json")
+    printed = start("train_step", f"--config={path}", "--peer=off", "--breakdown", "--turns=2", "--json")
     found = json.loads(printed)
     assert found["repre"] == "paper"
     assert found["p10_ms"] <= found["median_ms"] <= found["p90_ms"]
@@ -125,6 +126,6 @@ def test_growing_work_is_measured(tmp_path):
 def test_pytorch_computes_the_same_loss(path):
     size = ["--config.data.image_size=(64,64)"] if "swin" in path else []
     peer = ["--peer=torch", f"--torch-python={TORCH}"]
-    found = json.loads(start("train_step", f"--config={path}", *peer, "--steps=2", "--json", *size))
+    found = json.loads(start("train_step", f"--config={path}", *peer, "--turns=1", "--json", *size))
     assert abs(found["first_loss"] - found["first_loss_torch"]) < 1e-4
     assert found["ratio_to_torch"] > 0

@@ -16,13 +16,13 @@ from jax.sharding import Mesh
 from pretraining import FAST, SIZE, SMALL, batch_for, build, init
 
 import main
+from benchmarks.collectives import CALL
 from repre_jax.core import optim, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.tasks import methods, pretrain
 from repre_jax.train import memory
 
-CALL = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
 EMBEDDING, BATCH = 64, 16
 
 

@@ -143,9 +143,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = No
 
     bias: float32, broadcasts against [..., heads, T, T] from the right.
 
-    Its gradient is the textbook's but for one sum: what softmax subtracts is taken over d, as FlashAttention does
-    (Dao et al. 2022, appendix B.2), not over T. With heads before tokens this takes two thirds of
-    jax.nn.dot_product_attention's time on CPU (benchmarks/log.md).
+    Its gradient, of which there is no forward mode, is the textbook's but for one sum: what softmax subtracts is taken
+    over d, as FlashAttention does (Dao et al. 2022, appendix B.2), not over T. With heads before tokens this takes less
+    time than jax.nn.dot_product_attention on CPU (benchmarks/log.md).
     """
     return _attend(q, k, v, bias)[0]
 
@@ -169,8 +169,9 @@ def _attend_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array | None
 
 
 def _summed_to(shape: tuple[int, ...], x: jax.Array) -> jax.Array:
-    """The gradient of what was broadcast from `shape`, with equal last axes."""
-    return x.sum(axis=tuple(range(x.ndim - len(shape)))).reshape(shape)
+    """The gradient of what was broadcast from `shape` to that of x."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    return x.sum(axis=tuple(axis for axis, side in enumerate(shape) if side == 1), keepdims=True)
 
 
 attend.defvjp(_attend, _attend_backward)

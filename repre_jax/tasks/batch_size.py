@@ -20,8 +20,8 @@ def settle(config: ConfigDict, workdir: Path) -> ConfigDict:
     the one that `find` finds. Raises UserError when not even the smallest fits."""
     if config.batch_size != 0:
         return config
-    before = metrics.read_json(workdir / "config.json", ("batch_size",)) or {}
-    return _with_batch(config, before.get("batch_size") or find(config))
+    before = (metrics.read_json(workdir / "config.json", ("batch_size",)) or {}).get("batch_size", 0)
+    return _with_batch(config, runtime.largest(before) or find(config))
 
 
 def find(config: ConfigDict) -> int:
@@ -67,7 +67,9 @@ def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
 
 
 def _memory(config: ConfigDict, batch_size: int) -> int:
-    return memory.of_program(program.compile_step(_with_batch(config, batch_size)).compiled)
+    """That the process needs whose compiler wants most: all are to come to the same batch."""
+    needed = memory.of_program(program.compile_step(_with_batch(config, batch_size)).compiled)
+    return runtime.largest(-(-needed >> 10)) << 10
 
 
 def _fits_framework(config: ConfigDict, batch_size: int) -> bool:

@@ -45,10 +45,11 @@ def compile_step(config: ConfigDict) -> Program:
     layout = sharding.of_state(shapes, mesh, split=config.shard_state)
     state = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, layout)
     step = jax.jit(method.train_step, donate_argnums=0, out_shardings=(layout, sharding.replicated(mesh)))
-    return Program(plan, method, mesh, layout, step.lower(state, _batch(config, mesh)).compile())
+    return Program(plan, method, mesh, layout, step.lower(state, batch_of(config, mesh)).compile())
 
 
-def _batch(config: ConfigDict, mesh: Mesh) -> Views:
+def batch_of(config: ConfigDict, mesh: Mesh) -> Views:
+    """Shapes, dtypes and sharding of what a step takes."""
     rows = sharding.along_batch(mesh)
 
     def crops(count: int, size: tuple[int, int]) -> jax.ShapeDtypeStruct:

@@ -1,21 +1,44 @@
 """A device's memory: how much there is, how much of it a program takes, and what to say when it is full."""
 
 import contextlib
-import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from repre_jax.core.errors import UserError
 
+CONTAINER = ("memory.max", "memory.current")
+
 
 def per_device() -> int:
     """Bytes that programs may take on each of this process's devices: what the accelerator says; of a CPU its equal
-    share of the memory that is free now."""
+    share of the memory that is free now, within the limit of the container (cgroup v2) that the process is in.
+
+    Raises UserError for a device that does not tell.
+    """
     devices = jax.local_devices()
-    told = (devices[0].memory_stats() or {}).get("bytes_limit")
-    return told or os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    if told := (devices[0].memory_stats() or {}).get("bytes_limit"):
+        return told
+    left = [_available(), *_left_in_container()]
+    if devices[0].platform != "cpu" or left[0] is None:
+        raise UserError("No device tells how much memory it has.\n  change:   --config.batch_size to a number")
+    return min(left) // len(devices)
+
+
+def _available() -> int | None:
+    """Of the machine, with what the system would give up for it; None where Linux does not tell."""
+    info = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable: *(\d+) kB", info.read_text()) if info.exists() else None
+    return int(found[1]) << 10 if found else None
+
+
+def _left_in_container() -> list[int]:
+    folder = Path("/sys/fs/cgroup")
+    numbers = [(folder / name).read_text().strip() for name in CONTAINER if (folder / name).exists()]
+    return [int(numbers[0]) - int(numbers[1])] if len(numbers) == 2 and numbers[0] != "max" else []
 
 
 def of_program(compiled: jax.stages.Compiled) -> int:
