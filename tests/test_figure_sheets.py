@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from repre_jax.report.figures import attention as attention_drawing
+from repre_jax.report.figures import neighbours as neighbours_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
 from repre_jax.report.figures import sheet
 from repre_jax.report.figures import tsne as tsne_drawing
@@ -98,3 +99,11 @@ def test_nothing_is_cut_off_and_no_titles_overlap(heads, size):
         assert whole.x0 <= box.x0 < box.x1 <= whole.x1
         assert whole.y0 <= box.y0 < box.y1 <= whole.y1
     assert min(figure.axes[0].get_window_extent().size) > 0.7 * figure.dpi  # inches: the text leaves room for images
+
+
+@pytest.mark.parametrize(
+    ("similarity", "expected"),
+    [([[0.9, 0.5], [0.3, 0.1]], 3), ([[0.9991, 0.9987]], 4), ([[1.0, 1.0 - 1e-9]], 5), ([[0.5, 0.5]], 3), ([[0.5]], 3)],
+)
+def test_similarities_are_told_apart(similarity, expected):
+    assert neighbours_drawing.decimals(np.array(similarity)) == expected

@@ -170,6 +170,22 @@ def test_a_finished_run_says_its_results(tmp_path):
     assert not any(value.startswith(("http", "//")) for _, pairs in found.attributes for value in pairs.values())
 
 
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (
+            {"name": "vit_s", "width": 64, "depth": [4]},
+            "with RePre from the last feature alone, ViT (width 64, 4 blocks)",
+        ),
+        ({"name": "swin_t", "width": None, "depth": [1, 2, 1]}, "feature alone, Swin (1-2-1 blocks), digits"),
+        ({"name": "vit_ti"}, "feature alone, ViT-Ti, digits"),
+    ],
+)
+def test_an_encoder_of_sizes_of_its_own_is_not_called_by_anothers(tmp_path, encoder, said):
+    run = write(tmp_path / "run", config={"encoder": encoder, "repre": {"enabled": True, "single": True}})
+    assert said in " ".join(read_page(run).text.split())
+
+
 def test_what_curves_are_compared_with_stands_beside_them(tmp_path):
     text = " ".join(read_page(write(tmp_path / "run", result=RESULT)).text.split())
     assert f"collapse, below {NARROW * 0.125:.4g}" in text

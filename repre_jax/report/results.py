@@ -23,20 +23,30 @@ class Figure:
 
 
 def title(run: Run) -> str:
-    """For example 'MoCo v3 with RePre, ViT-S, digits' or 'Linear probe of MoCo v3, ViT-S, digits'."""
+    """For example 'MoCo v3 with RePre, ViT-S, imagenet2012', 'Linear probe of DINO, ViT-S, imagenet2012' or 'MoCo v3
+    with RePre from the last feature alone, ViT (width 64, 4 blocks), digits'."""
     config = run.config
     origin = run.result.get("origin") or (run.starts[-1].get("origin") if run.starts else None)
     known = config.get("framework.name") or (origin.get("framework") if isinstance(origin, Mapping) else None)
     name = TITLES.get(str(known), str(known or ""))
     if config.get("repre.enabled") is True:
         name = f"{name} with RePre" if name else "RePre"
+        name += " from the last feature alone" * (config.get("repre.single") is True)
     task = TASKS.get(str(config.get("task")))
     if task:
         name = f"{task} of {name}" if name else task
-    encoder, _, size = str(config.get("encoder.name") or "").partition("_")
-    encoder = "-".join(filter(None, [ENCODERS.get(encoder, encoder), size.capitalize()]))
-    parts = [name, encoder, config.get("data.name")]
+    parts = [name, _encoder(config), config.get("data.name")]
     return ", ".join(str(part) for part in parts if part) or "A run"
+
+
+def _encoder(config: Mapping[str, Any]) -> str:
+    """For example 'ViT-S', or with sizes of its own 'ViT (width 64, 4 blocks)'."""
+    kind, _, size = str(config.get("encoder.name") or "").partition("_")
+    kind = ENCODERS.get(kind, kind)
+    width, depth = config.get("encoder.width"), config.get("encoder.depth")
+    own = [f"width {width}"] if width else []
+    own += [f"{'-'.join(map(str, depth))} blocks"] if isinstance(depth, list | tuple) else []
+    return f"{kind} ({', '.join(own)})" if own else "-".join(filter(None, [kind, size.capitalize()]))
 
 
 def summary(run: Run) -> list[Figure]:
