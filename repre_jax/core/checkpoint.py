@@ -210,7 +210,11 @@ class Checkpoints:
         if self.error is not None:
             time.sleep(SETTLING)
         if "_orbax" in vars(self):
-            self._orbax.close()
+            try:
+                self._orbax.close()
+            except Exception:
+                if self.error is None:
+                    raise  # else it is what `error` says, from another of its threads
 
     def _restore(self, step: int, **items: Any) -> Any:
         return self._orbax.restore(self.directory / str(step), args=ocp.args.Composite(**items))
