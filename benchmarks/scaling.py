@@ -55,15 +55,15 @@ def run() -> None:
         f"{config.framework.name}, {config.encoder.name}, {config.dtype}; {console.devices()}; {console.machine()}; "
         f"{time.strftime('%Y-%m-%d')}; jax {jax.__version__}",
     ]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    stem = arguments.out / f"scaling-{jax.default_backend()}"
     tables = {}
     for name in arguments.only.split(","):
         tables[name] = TABLES[name](config, arguments, overrides)
         lines += ["", *markdown(tables[name])]
         print("\n".join(lines[-len(tables[name]) - 3 :]), flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    stem = arguments.out / f"scaling-{jax.default_backend()}"
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    draw(tables, lines[1]).savefig(stem.with_suffix(".png"), dpi=110)
+        stem.with_suffix(".md").write_text("\n".join(lines) + "\n")  # what is measured stays, whatever comes next
+        draw(tables, lines[1]).savefig(stem.with_suffix(".png"), dpi=110)
     print(f"\n{stem}.md, {stem}.png")
 
 

@@ -82,15 +82,15 @@ def run() -> None:
         "|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    stem = arguments.out / f"table-{backend}"
     everything = {}
     for row in ON_CPU if backend == "cpu" else ELSEWHERE:
         everything[row.name] = found = measured(row, arguments)
         lines.append(cells(row, found))
         print(lines[-1], flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    stem = arguments.out / f"table-{backend}"
-    stem.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
-    stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        stem.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
+        stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
