@@ -107,4 +107,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()  # as main.py
     sys.exit(command_line.exit_status(run, "Interrupted."))

@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 from ml_collections import ConfigDict
 
 from benchmarks import collectives, flops, hardware, steps
-from repre_jax.core import command_line, environment, terminal
+from repre_jax.core import command_line, environment, huge_pages, terminal
 from repre_jax.models.encoders import VITS
 from repre_jax.report import console
 from repre_jax.train import memory
@@ -174,4 +174,5 @@ def draw(tables: dict[str, list[Row]], title: str) -> plt.Figure:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()  # as main.py
     sys.exit(command_line.exit_status(run, "Interrupted."))

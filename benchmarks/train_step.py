@@ -21,7 +21,7 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import breakdown, flops, hardware, steps, torch_peer
-from repre_jax.core import command_line, environment
+from repre_jax.core import command_line, environment, huge_pages
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
 from repre_jax.train import memory
@@ -101,6 +101,7 @@ def describe(step: steps.Step) -> dict[str, Any]:
         "versions": record["versions"],
         "commit": record["commit"],
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "glibc_tunables": os.environ.get(huge_pages.VARIABLE, ""),  # PyTorch's, too
         "gflop_formula": flops.of_step(step.program.method, step.config) / 1e9,
         "gflop_xla": steps.gflop(step.program),
         "program_memory_bytes": memory.of_program(step.program.compiled),
@@ -168,4 +169,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()  # as main.py
     sys.exit(command_line.exit_status(run, "Interrupted."))
