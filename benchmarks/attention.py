@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps
-from repre_jax.core import command_line
+from repre_jax.core import command_line, huge_pages
 from repre_jax.models import layers
 from repre_jax.report import console
 
