@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from benchmarks.steps import Step
-from repre_jax.core import optim
+from repre_jax.core import huge_pages, optim
 from repre_jax.core.errors import UserError
 from repre_jax.interop import timm, timm_models, timm_names
 from repre_jax.models.vit import ViT, pyramid_blocks
@@ -48,8 +49,9 @@ class Peer:
 
 
 @contextlib.contextmanager
-def started(step: Step, python: str, *, compiled: bool) -> Iterator[Peer]:
-    """The peer with this step's weights. python: an interpreter that has torch, timm and safetensors.
+def started(step: Step, python: str, *, compiled: bool, pages: bool) -> Iterator[Peer]:
+    """The peer with this step's weights. python: an interpreter that has torch, timm and safetensors. pages:
+    whether it gets this process's GLIBC_TUNABLES (core/huge_pages.py), or none, as PyTorch's users start it.
 
     Raises UserError when the config is one that the program does not know, or it cannot start.
     """
@@ -59,7 +61,11 @@ def started(step: Step, python: str, *, compiled: bool) -> Iterator[Peer]:
         program = Path(__file__).with_name("torch_step.py")
         try:
             process = subprocess.Popen(
-                [python, str(program), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [python, str(program), folder],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ if pages else os.environ | {huge_pages.VARIABLE: ""},
             )
         except OSError as error:
             raise UserError(f"{python} cannot be started: {error.strerror}.\n  change:   --torch-python") from None

@@ -59,7 +59,8 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
 def beside_torch(step: steps.Step, arguments: argparse.Namespace) -> dict[str, Any]:
     """Both first losses and times. Raises UserError when the losses differ."""
     inductor = arguments.torch_compile or jax.default_backend() != "cpu"
-    with torch_peer.started(step, arguments.torch_python, compiled=inductor) as peer:
+    pages = arguments.torch_huge_pages
+    with torch_peer.started(step, arguments.torch_python, compiled=inductor, pages=pages) as peer:
         found = {"first_loss": torch_peer.first_loss(step.config, step), "first_loss_torch": peer.ask("loss")}
         if not abs(found["first_loss"] - found["first_loss_torch"]) <= FIRST_LOSS:
             raise UserError(
@@ -69,7 +70,7 @@ def beside_torch(step: steps.Step, arguments: argparse.Namespace) -> dict[str, A
         takers = {"ours": step.take, "torch": lambda count: peer.ask(f"step {count}")}
         times = steps.in_turns(takers, turns=arguments.turns)
         ours, theirs = steps.spread(times["ours"]), steps.spread(times["torch"])
-        about = peer.about | {"compiled": inductor, "peak_memory_bytes": peer.ask("memory")}
+        about = peer.about | {"compiled": inductor, "huge_pages": pages, "peak_memory_bytes": peer.ask("memory")}
     theirs["images_per_second"] = 1e3 * step.config.batch_size / theirs["median_ms"]
     return found | ours | {"torch": about | theirs, "ratio_to_torch": theirs["median_ms"] / ours["median_ms"]}
 
@@ -100,8 +101,7 @@ def describe(step: steps.Step) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "versions": record["versions"],
         "commit": record["commit"],
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "glibc_tunables": os.environ.get(huge_pages.VARIABLE, ""),  # PyTorch's, too
+        "variables": record["variables"],
         "gflop_formula": flops.of_step(step.program.method, step.config) / 1e9,
         "gflop_xla": steps.gflop(step.program),
         "program_memory_bytes": memory.of_program(step.program.compiled),
@@ -135,7 +135,8 @@ def table(found: dict[str, Any]) -> str:
         rows += [
             ("PyTorch", f"{times(other)}, {other['images_per_second']:,.1f} images/s"),
             ("", f"torch {other['torch']}, timm {other['timm']}, {other['device']}, "
-                 f"{'compiled' if other['compiled'] else 'eager'}; peak {size(other['peak_memory_bytes'])}"),
+                 f"{'compiled' if other['compiled'] else 'eager'}{', huge pages' if other['huge_pages'] else ''}; "
+                 f"peak {size(other['peak_memory_bytes'])}"),
             ("first loss", f"{found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} there"),
             ("ratio", f"{found['ratio_to_torch']:.2f} x PyTorch's speed"),
         ]  # fmt: skip
@@ -158,6 +159,7 @@ def run() -> None:
     parser.add_argument("--peer", choices=("torch", "off"))
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and timm")
     parser.add_argument("--torch-compile", action="store_true", help="on CPU, too; elsewhere always")
+    parser.add_argument("--torch-huge-pages", action="store_true", help="core/huge_pages.py's, which ours asks for")
     parser.add_argument("--turns", type=int, default=7, help="each of two seconds and three steps, or more")
     parser.add_argument("--breakdown", action="store_true")
     parser.add_argument("--json", action="store_true")

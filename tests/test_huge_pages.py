@@ -1,6 +1,7 @@
 """main.py asks for larger pages, once, and nobody else's process is started anew."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ huge_pages.restart()
 print(os.environ.get("GLIBC_TUNABLES"), rest)
 assert huge_pages.RESTARTED not in os.environ
 """
-MAPS = """
+STEPS = """
 import resource
 from repre_jax.core import huge_pages
 huge_pages.restart()
@@ -42,11 +43,15 @@ print(faults[-1] - faults[-2])
 """
 
 
+def variables_without_ours():
+    kept = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
+    return kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
 def start(tmp_path, *arguments, program=PROGRAM, **variables):
     path = tmp_path / "program.py"
     path.write_text(program)
-    environment = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
-    environment |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | variables
+    environment = variables_without_ours() | variables
     command = [sys.executable, "-u", str(path), *arguments]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, timeout=120
@@ -96,37 +101,68 @@ def test_nothing_starts_anew_where_nothing_is_to_be_had(setting, version, variab
     assert said[-1] == f"{variables.get('GLIBC_TUNABLES')} []"
 
 
-def test_a_session_that_runs_the_program_is_left_alone(tmp_path):
-    """As IPython's %run does it."""
-    inner = tmp_path / "inner.py"
-    inner.write_text(PROGRAM)
-    session = f"""
-import runpy, sys
-sys.argv = [{str(inner)!r}, {kernel(tmp_path, "[madvise]")!r}, "2.36"]
-print("session", flush=True)
-runpy.run_path({str(inner)!r}, run_name="__main__")
-"""
-    said = start(tmp_path, program=session)
-    assert [line.split()[0] for line in said] == ["session", "started", "None"]
-
-
-def test_a_steps_memory_comes_in_large_pages(tmp_path):
-    """In few faults where this machine has them; else nothing is asked for."""
-    (with_them,) = start(tmp_path, program=MAPS)
-    (without,) = start(tmp_path, program=MAPS, GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
-    if huge_pages._lacking():
-        assert int(without) >= 9766
-        assert int(with_them) < int(without) / 5
-
-
-def test_main_starts_anew_before_it_imports_jax(tmp_path):
-    """Where the machine has larger pages; the interpreter says what it starts, and JAX's folder what it imports."""
-    (tmp_path / "sitecustomize.py").write_text("import sys; print('started', *sys.orig_argv[1:], file=sys.stderr)")
-    environment = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
-    command = [sys.executable, "-v", "main.py", "--help"]
-    done = subprocess.run(
-        command, env=environment | {"PYTHONPATH": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True, check=True
+@pytest.mark.parametrize("how", ["session", "debugger", "pipe"])
+def test_who_runs_the_program_for_another_is_left_alone(how, tmp_path):
+    """As IPython's %run, pdb and a shell's < do."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    arguments = [kernel(tmp_path, "always [madvise] never\n"), "2.36"]
+    session = (
+        f"import runpy, sys; sys.argv = {[str(path), *arguments]!r}; runpy.run_path({str(path)!r}, {{}}, '__main__')"
     )
+    command = {
+        "session": ["-c", session],
+        "debugger": ["-m", "pdb", "-c", "continue", str(path), *arguments],
+        "pipe": ["-", *arguments],
+    }[how]
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=variables_without_ours(),
+        input=PROGRAM if how == "pipe" else "quit\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    said = [line.split()[-2] for line in done.stdout.splitlines() if line.startswith(("started", "None"))]
+    assert said == ["started", "None"]
+
+
+def test_a_module_starts_once_more(tmp_path):
+    """As `python -m benchmarks.train_step`."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    arguments = [kernel(tmp_path, "always [madvise] never\n"), "2.36"]
+    command = [sys.executable, "-m", "program", *arguments]
+    done = subprocess.run(
+        command, env=variables_without_ours(), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.count("started") == 2
+
+
+def test_a_restart_that_is_refused_costs_nothing_but_time(tmp_path):
+    refusing = "import os\ndef refuse(*_):\n    raise PermissionError\nos.execve = refuse\n" + PROGRAM
+    said = start(tmp_path, kernel(tmp_path, "always [madvise] never\n"), "2.36", program=refusing)
+    assert len(said) == 2
+    assert said[-1] == "None []"
+
+
+def test_a_steps_memory_comes_in_large_pages(tmp_path, monkeypatch):
+    monkeypatch.delenv(huge_pages.VARIABLE, raising=False)
+    if not huge_pages._lacking() or resource.getpagesize() != 4096:
+        pytest.skip("This kernel or C library does not hand out pages of 2 MiB on request")
+    (with_them,) = start(tmp_path, program=STEPS)
+    (without,) = start(tmp_path, program=STEPS, GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
+    assert int(without) >= 9766
+    assert int(with_them) < int(without) / 5
+
+
+def test_main_starts_anew_before_it_imports_jax(tmp_path, monkeypatch):
+    """If larger pages are to be had. The interpreter says what it starts and imports."""
+    monkeypatch.delenv(huge_pages.VARIABLE, raising=False)
+    (tmp_path / "sitecustomize.py").write_text("import sys; print('started', *sys.orig_argv[1:], file=sys.stderr)")
+    command = [sys.executable, "-v", "main.py", "--help"]
+    variables = variables_without_ours() | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     said = [line for line in done.stderr.splitlines() if line.startswith(("started", "import 'jax'"))]
     starts = 2 if huge_pages._lacking() else 1
     assert said[:starts] == ["started -v main.py --help"] * starts
