@@ -43,13 +43,13 @@ def step(config: str, batch: int, *more: str) -> tuple[str, ...]:
 ON_CPU = (
     Row(
         "ViT-S, batch 8, against PyTorch",
-        step("moco_vit_s", 8, *TORCH, FLOAT32, "--breakdown"),  # PyTorch is slower with huge pages
+        step("moco_vit_s", 8, *TORCH, FLOAT32, "--breakdown"),
         "ratio_to_torch",
         0.9,
     ),
     Row(
         "the demo's step, against PyTorch",
-        ("--config", "configs/moco_vit_s.py:digits", *TORCH, "--torch-huge-pages"),  # it is faster with them
+        ("--config", "configs/moco_vit_s.py:digits", *TORCH, "--torch-huge-pages"),  # by which it gains
         "ratio_to_torch",
         1,
     ),
