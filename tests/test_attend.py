@@ -77,7 +77,10 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
         build_encoder("vit_s", attention="flash")
 
 
-@pytest.mark.skipif(jax.default_backend() != "gpu", reason="the kernel is cuDNN's, which runs on NVIDIA GPUs alone")
+@pytest.mark.skipif(
+    jax.default_backend() != "gpu",
+    reason="the kernel is cuDNN's, which runs on NVIDIA GPUs alone; REPRE_TEST_PLATFORM=cuda runs the tests on one",
+)
 def test_cudnns_attention_is_ours():
     images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
     small = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": (32, 32)}

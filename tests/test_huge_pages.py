@@ -149,7 +149,7 @@ def test_a_restart_that_is_refused_costs_nothing_but_time(tmp_path):
 def test_a_steps_memory_comes_in_large_pages(tmp_path, monkeypatch):
     monkeypatch.delenv(huge_pages.VARIABLE, raising=False)
     if not huge_pages._lacking() or resource.getpagesize() != 4096:
-        pytest.skip("This kernel or C library does not hand out pages of 2 MiB on request")
+        pytest.skip("counts page faults, and this kernel or C library does not hand out pages of 2 MiB on request")
     (with_them,) = start(tmp_path, program=STEPS)
     (without,) = start(tmp_path, program=STEPS, GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
     assert int(without) >= 9766
