@@ -5,14 +5,14 @@ Reads the command line and runs the config's task. With --quiet it prints only w
 
 import sys
 
-from repre_jax.core import huge_pages
+from repre_jax.system import huge_pages
 
 if __name__ == "__main__":
     huge_pages.restart()  # before the imports that take a second
 
-from repre_jax.core import compile_cache, runtime
-from repre_jax.core.command_line import exit_status, list_configs, parse
 from repre_jax.core.errors import UserError
+from repre_jax.system import compile_cache, runtime
+from repre_jax.system.command_line import exit_status, list_configs, parse
 from repre_jax.tasks import finetune, knn, linear, pretrain
 
 QUIET = "--quiet"

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps
-from repre_jax.core import command_line, huge_pages
 from repre_jax.models import layers
 from repre_jax.report import console
+from repre_jax.system import command_line, huge_pages
 
 SHAPES = {  # (windows an image, tokens, heads, width of a head, bias)
     "ViT-S, MoCo v3's heads": (1, 197, 12, 32, False),

@@ -26,7 +26,7 @@ def measure(step: steps.Step, *, turns: int) -> dict[str, float]:
 def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
     """Name -> (function, arguments)."""
     method, state, batch = step.program.method, step.state, step.batch
-    bare = dataclasses.replace(method, branch=None)  # the decoder is a part of its own
+    bare = dataclasses.replace(method, reconstruction=None)  # the decoder is a part of its own
     pixels = jax.jit(method.augment)(state.rng, state.step, batch)
     target = jax.jit(method.target)(state, pixels)
     gradients = jax.jit(jax.grad(method.loss, has_aux=True))(state.params, state, pixels, target)
@@ -39,9 +39,9 @@ def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
     }
     if target is not None:
         parts["target forward"] = (method.target, (state, pixels))
-    if method.branch is not None:
+    if method.reconstruction is not None:
         encode = jax.jit(lambda params, views: method.encode_views(params, views).pyramid)
         pyramid = encode(state.params["encoder"], pixels.views)
-        decode = jax.grad(method.branch.loss, argnums=(0, 1))
+        decode = jax.grad(method.reconstruction.loss, argnums=(0, 1))
         parts["decoder, forward and backward"] = (decode, (state.params, pyramid, pixels.views))
     return parts

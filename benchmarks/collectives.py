@@ -13,8 +13,8 @@ from collections import Counter
 import jax.numpy as jnp
 
 from benchmarks import steps
-from repre_jax.core import command_line
-from repre_jax.train import memory
+from repre_jax.running import memory
+from repre_jax.system import command_line
 
 SENT = "collectives, MiB"
 # The result of each: of one that runs beside other work, what its second half, '-done', gives.

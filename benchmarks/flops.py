@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from repre_jax.builders import augmentation
 from repre_jax.models.decoder import Decoder
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
-from repre_jax.tasks import views
 from repre_jax.train.pretrain import Pretraining
 
 Size = tuple[int, int]
@@ -67,12 +67,12 @@ def pyramid_of(encoder: Encoder, size: Size = (SIDE, SIDE)) -> Pyramid:
 def of_step(method: Pretraining, config: ConfigDict) -> int:
     """FLOPs of a whole step, two to a multiply-add: online views forward and backward (3 x forward), target views
     forward, reconstructed views through the decoder forward and backward. What remat computes again is not counted."""
-    size, branch, framework = views.image_size(config), method.branch, method.framework
-    online = max(framework.online_views, branch.views if branch else 0)
+    size, reconstruction, framework = augmentation.image_size(config), method.reconstruction, method.framework
+    online = max(framework.online_views, reconstruction.views if reconstruction else 0)
     target = framework.target_views if framework.target == "ema" else 0
     macs = (3 * online + target) * encoder_macs(method.encoder, size)
     if config.augment.local_views:
-        macs += 3 * config.augment.local_views * encoder_macs(method.encoder, views.local_size(config))
-    if branch:
-        macs += 3 * branch.views * decoder_macs(branch.decoder, pyramid_of(method.encoder, size))
+        macs += 3 * config.augment.local_views * encoder_macs(method.encoder, augmentation.local_size(config))
+    if reconstruction:
+        macs += 3 * reconstruction.views * decoder_macs(reconstruction.decoder, pyramid_of(method.encoder, size))
     return 2 * config.batch_size * macs

@@ -30,11 +30,11 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_images
 
-from repre_jax.core import command_line
+from repre_jax.builders import augmentation, methods
 from repre_jax.data import crops, loader, photometric, sources
 from repre_jax.data.photometric import Photometric
 from repre_jax.report import console
-from repre_jax.tasks import methods, views
+from repre_jax.system import command_line
 from repre_jax.tools import prepare
 
 SIZE = (375, 500)
@@ -104,7 +104,7 @@ def pillow_jitter(image: Image.Image, rng: random.Random, strengths) -> Image.Im
 
 def large_views(config) -> loader.TrainView:
     """Without DINO's local views, which the Pillow side does not make."""
-    return dataclasses.replace(views.build_train_view(config), local=None)
+    return dataclasses.replace(augmentation.build_train_view(config), local=None)
 
 
 def seconds_per_image(do: Callable, items: Iterable) -> float:
@@ -120,7 +120,7 @@ def seconds_per_image(do: Callable, items: Iterable) -> float:
 
 def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     """Seconds an image of each stage, one after the other on this core."""
-    view, kinds = large_views(config), views.build_augmentation(config)
+    view, kinds = large_views(config), augmentation.build_augmentation(config)
     encoded = [dataset.train[i]["image"] for i in range(len(dataset.train))]
     images = [crops.decode(data) for data in encoded]
     samples = [view(image, np.random.default_rng(i)) for i, image in enumerate(images)]
@@ -201,7 +201,7 @@ def run() -> None:
     if arguments.json:
         print(json.dumps({"milliseconds": {k: 1000 * v for k, v in parts.items()}, **result}, indent=2))
         return
-    print(f"{arguments.config}, views of {views.image_size(config)}, one core of {console.machine()}")
+    print(f"{arguments.config}, views of {augmentation.image_size(config)}, one core of {console.machine()}")
     for name, seconds in parts.items():
         print(f"  {name:<24} {1000 * seconds:7.3f} ms an image")
     for name, value in result.items():

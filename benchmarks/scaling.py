@@ -24,10 +24,10 @@ import matplotlib.pyplot as plt
 from ml_collections import ConfigDict
 
 from benchmarks import collectives, flops, hardware, steps
-from repre_jax.core import command_line, environment, huge_pages, terminal
 from repre_jax.models.encoders import VITS
 from repre_jax.report import console
-from repre_jax.train import memory
+from repre_jax.running import memory
+from repre_jax.system import command_line, environment, huge_pages, terminal
 
 BATCHES = (64, 128, 256, 512, 1024, 2048)
 SIDES = (96, 160, 224, 320, 448)

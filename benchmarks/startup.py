@@ -13,13 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from repre_jax.core import command_line, metrics
+from repre_jax.core import run_files
+from repre_jax.system import command_line
 
 IMPORTS = ("import repre_jax", "import repre_jax.tasks.pretrain", "import main")
 
 
 def first_step(config: str, cache: Path, workdir: Path) -> float:
-    """Seconds until step 1 stands in metrics.jsonl. Raises RuntimeError when the run ends without it."""
+    """Seconds until step 1 stands in run_files.jsonl. Raises RuntimeError when the run ends without it."""
     command = [sys.executable, "main.py", "--config", config, "--workdir", str(workdir)]
     variables = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     begun = time.perf_counter()
@@ -28,8 +29,8 @@ def first_step(config: str, cache: Path, workdir: Path) -> float:
         env=variables | {"XDG_CACHE_HOME": str(cache)},
         stdout=subprocess.DEVNULL,
     )
-    while not any(row["step"] == 1 for row in metrics.read_metrics(workdir / "metrics.jsonl")):
-        if run.poll() is not None and not metrics.read_metrics(workdir / "metrics.jsonl"):
+    while not any(row["step"] == 1 for row in run_files.read_metrics(workdir / "metrics.jsonl")):
+        if run.poll() is not None and not run_files.read_metrics(workdir / "metrics.jsonl"):
             raise RuntimeError(f"{' '.join(command)} ended with status {run.returncode}")
         time.sleep(0.02)
     seconds = time.perf_counter() - begun

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import main
+from repre_jax.builders import augmentation, compiled_step
+from repre_jax.builders.compiled_step import Program
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState, Views
-from repre_jax.tasks import program, setup, views
-from repre_jax.tasks.program import Program
+from repre_jax.tasks import setup
 
 TURN = 2.0  # seconds
 LEAST = 3  # steps
@@ -55,15 +56,15 @@ def compile_step(config: ConfigDict) -> tuple[Program, float]:
     """The program and the seconds that it took to compile; never from a cache."""
     jax.config.update("jax_enable_compilation_cache", False)
     begun = time.perf_counter()
-    compiled = program.compile_step(config)
+    compiled = compiled_step.compile_step(config)
     return compiled, time.perf_counter() - begun
 
 
 def ready(config: ConfigDict, compiled: Program) -> Step:
     """Weights from the config's seed, random uint8 views."""
-    shape = (*views.image_size(config), config.data.channels)
+    shape = (*augmentation.image_size(config), config.data.channels)
     init = jax.jit(lambda key: compiled.method.init_state(key, shape), out_shardings=compiled.state_sharding)
-    return Step(config, compiled, init(program.key_of(config)), synthetic(config, compiled.mesh))
+    return Step(config, compiled, init(compiled_step.key_of(config)), synthetic(config, compiled.mesh))
 
 
 def gflop(compiled: Program) -> float:
@@ -74,7 +75,7 @@ def gflop(compiled: Program) -> float:
 def synthetic(config: ConfigDict, mesh: Mesh) -> Views:
     """Random uint8 views, split over the devices."""
     rng = np.random.default_rng(0)
-    shapes = program.batch_of(config, mesh)
+    shapes = compiled_step.batch_of(config, mesh)
     return sharding.shard_batch(jax.tree.map(lambda x: rng.integers(0, 256, x.shape).astype(x.dtype), shapes), mesh)
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repre_jax.core import command_line, environment
 from repre_jax.report import console
+from repre_jax.system import command_line, environment
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import timm
 import torch
 from ml_collections import ConfigDict
 
-from repre_jax.tasks import methods, weight_file
+from repre_jax.builders import methods
+from repre_jax.pretrained import weight_file
 
 TOLERANCE = 1e-4
 

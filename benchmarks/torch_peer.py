@@ -18,11 +18,12 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save_file
 
 from benchmarks.steps import Step
-from repre_jax.core import huge_pages, optim
+from repre_jax.builders import augmentation, methods
+from repre_jax.core import optim
 from repre_jax.core.errors import UserError
 from repre_jax.interop import timm, timm_models, timm_names
 from repre_jax.models.vit import ViT, pyramid_blocks
-from repre_jax.tasks import methods, views
+from repre_jax.system import huge_pages
 from repre_jax.train.pretrain import Pretraining
 
 FRAMEWORKS = ("moco_v3", "moby")
@@ -51,7 +52,7 @@ class Peer:
 @contextlib.contextmanager
 def started(step: Step, python: str, *, compiled: bool, pages: bool) -> Iterator[Peer]:
     """The peer with this step's weights. python: an interpreter that has torch, timm and safetensors. pages:
-    whether it gets this process's GLIBC_TUNABLES (core/huge_pages.py), or none, as PyTorch's users start it.
+    whether it gets this process's GLIBC_TUNABLES (system/huge_pages.py), or none, as PyTorch's users start it.
 
     Raises UserError when the config is one that the program does not know, or it cannot start.
     """
@@ -102,13 +103,13 @@ def _check(config: ConfigDict) -> None:
 
 def _write(folder: Path, step: Step, compiled: bool) -> None:
     config, method, params = step.config, step.program.method, step.state.params
-    size = views.image_size(config)
+    size = augmentation.image_size(config)
     pixels = method.augment(step.state.rng, 0, step.batch)
     arrays = {f"encoder.{name}": x for name, x in timm.dump(params["encoder"], method.encoder, image_size=size).items()}
     for part in ("projector", "predictor", "decoder", "balance"):
         flat = traverse_util.flatten_dict(params.get(part, {}), sep="/")
         arrays |= {_torch_name(f"{part}/{path}"): timm_names.to_timm(path, np.asarray(x)) for path, x in flat.items()}
-    arrays |= {name: np.asarray(x) for name, x in step.state.extra.items() if name.startswith("queue")}
+    arrays |= {name: np.asarray(x) for name, x in step.state.framework_state.items() if name.startswith("queue")}
     arrays |= {"batch": np.asarray(step.batch.images), "views": np.asarray(pixels.views)}
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "arrays.safetensors")
     (folder / "spec.json").write_text(json.dumps(_spec(step, size, compiled)))
@@ -116,7 +117,7 @@ def _write(folder: Path, step: Step, compiled: bool) -> None:
 
 def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
     config, method = step.config, step.program.method
-    encoder, decoder = method.encoder, method.branch and method.branch.decoder
+    encoder, decoder = method.encoder, method.reconstruction and method.reconstruction.decoder
     decay, scale = (_by_torch_name(method, step.state.params, name) for name in ("weight_decay", "lr_scale"))
     is_vit = isinstance(encoder, ViT)
     return {
@@ -124,13 +125,13 @@ def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
             "model": timm_models.NAMES[config.encoder.name],
             "arguments": timm_models.arguments(encoder, size),
         },
-        "indices": [n - 1 for n in pyramid_blocks(encoder.depth, encoder.hierarchies)]
+        "indices": [n - 1 for n in pyramid_blocks(encoder.depth, encoder.pyramid_levels)]
         if is_vit
         else list(range(len(encoder.depth))),
         "drop_path": encoder.drop_path,
         "decoder": decoder
         and {
-            "views": method.branch.views,
+            "views": method.reconstruction.views,
             "fusion_layers": decoder.fusion_layers,
             "patch": decoder.patch,
         },

@@ -21,10 +21,10 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import breakdown, flops, hardware, steps, torch_peer
-from repre_jax.core import command_line, environment, huge_pages
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
-from repre_jax.train import memory
+from repre_jax.running import memory
+from repre_jax.system import command_line, environment, huge_pages
 
 REPRE = {"off": ("baseline",), "light": ("light",), "paper": ()}
 FIRST_LOSS = 1e-3  # that both may differ by
@@ -159,7 +159,7 @@ def run() -> None:
     parser.add_argument("--peer", choices=("torch", "off"))
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and timm")
     parser.add_argument("--torch-compile", action="store_true", help="on CPU, too; elsewhere always")
-    parser.add_argument("--torch-huge-pages", action="store_true", help="core/huge_pages.py's, which ours asks for")
+    parser.add_argument("--torch-huge-pages", action="store_true", help="system/huge_pages.py's, which ours asks for")
     parser.add_argument("--turns", type=int, default=7, help="each of two seconds and three steps, or more")
     parser.add_argument("--breakdown", action="store_true")
     parser.add_argument("--json", action="store_true")

@@ -67,12 +67,14 @@ def get_config() -> ConfigDict:
 
     config.encoder = ConfigDict()
     config.encoder.name = "vit_s"  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
-    config.encoder.flavour = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'sincos', 'deit', 'dino'
+    config.encoder.variant = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'sincos', 'deit', 'dino'
     config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
     config.encoder.remat = False  # True: save memory by computing each block twice
     config.encoder.attention = "xla"  # of a ViT: or 'cudnn', NVIDIA's fused kernel (python -m benchmarks.attention)
     config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
-    config.encoder.hierarchies = config_dict.placeholder(int)  # ViT: K of RePre section 3.2, else 4; Swin: its stages
+    config.encoder.pyramid_levels = config_dict.placeholder(
+        int
+    )  # ViT: K of RePre section 3.2, else 4; Swin: its stages
     config.encoder.width = config_dict.placeholder(int)  # width, depth, heads, window: else what the name stands for
     config.encoder.depth = config_dict.placeholder(tuple)  # blocks; for Swin one number a stage
     config.encoder.heads = config_dict.placeholder(tuple)  # likewise
@@ -93,7 +95,7 @@ def get_config() -> ConfigDict:
     config.repre.operator = "conv"  # of fusion layers, or 'transformer' (Table 5)
     config.repre.fusion_layers = 2  # in each decoder block (Table 5)
     config.repre.views = 1  # of the two, how many are reconstructed (Algorithm 1 has the first)
-    config.repre.balance_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
+    config.repre.weighting_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
 
     config.optim = ConfigDict()  # AdamW (moco-v3 main_moco.py:229-230, CONFIG.md:109-113)
     config.optim.name = "adamw"  # or 'lars', 'sgd'

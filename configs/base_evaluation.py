@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of whatever is drawn: a head's first weights, crops, which labels are used
     config.init_from = config_dict.placeholder(str)  # a run's folder, or a file of weights
     config.step = config_dict.placeholder(int)  # of the run's checkpoint; else the newest
-    config.branch = config_dict.placeholder(str)  # 'online', 'target' or 'untrained'; else what the authors evaluate
+    config.network = config_dict.placeholder(str)  # 'online', 'target' or 'untrained'; else what the authors evaluate
     config.feature = config_dict.placeholder(str)  # 'pooled', 'cls', 'cls4', 'mean', 'cls+mean'; else the protocol's
     config.batch_size = 1024  # images a step, over all devices
     config.dtype = config_dict.placeholder(str)  # of matrix products; else the run's, float32 for a file without a card
@@ -47,13 +47,13 @@ def get_config() -> ConfigDict:
 
     config.encoder = ConfigDict()  # a run brings its own; for a file without a card these say what it holds
     config.encoder.name = config_dict.placeholder(str)  # vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s or swin_b
-    config.encoder.flavour = config_dict.placeholder(str)  # of a ViT: 'deit' unless set, 'dino', 'moco_v3' or 'sincos'
+    config.encoder.variant = config_dict.placeholder(str)  # of a ViT: 'deit' unless set, 'dino', 'moco_v3' or 'sincos'
     config.encoder.patch = config_dict.placeholder(int)
     config.encoder.width = config_dict.placeholder(int)
     config.encoder.depth = config_dict.placeholder(tuple)
     config.encoder.heads = config_dict.placeholder(tuple)
     config.encoder.window = config_dict.placeholder(int)
-    config.encoder.hierarchies = config_dict.placeholder(int)
+    config.encoder.pyramid_levels = config_dict.placeholder(int)
     config.encoder.drop_path = 0.0
     config.encoder.remat = False
 

@@ -6,7 +6,7 @@
 Heads and momentum (0.99 -> 1): solo-learn's ImageNet recipe, scripts/pretrain/imagenet/byol.yaml:18-24; augmentation:
 its asymmetric.yaml, the same as MoCo v3's. No source has a recipe of BYOL for ViT: optimiser, schedule, batch and
 encoder (fixed positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads,
-the usual ViT-S; --config.encoder.flavour=moco_v3 has 12.
+the usual ViT-S; --config.encoder.variant=moco_v3 has 12.
 """
 
 from ml_collections import ConfigDict
@@ -26,5 +26,5 @@ def recipe() -> ConfigDict:
 def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
-    config.encoder.flavour = "sincos"
+    config.encoder.variant = "sincos"
     return base.with_variants(config, variants, DIGITS)

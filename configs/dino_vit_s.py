@@ -20,7 +20,7 @@ from configs import base
 # A small network's features differ too little from one digit to the next for a head without BatchNorm: it collapses.
 DIGITS = {
     "epochs": 50.0,
-    "encoder.flavour": "moco_v3",
+    "encoder.variant": "moco_v3",
     "encoder.drop_path": 0.0,
     "framework.batch_norm": True,
     "framework.bottleneck": 64,
@@ -37,7 +37,7 @@ DIGITS = {
 def recipe() -> ConfigDict:
     config = base.get_config()
     config.batch_size = 1024
-    config.encoder.flavour = "dino"
+    config.encoder.variant = "dino"
     config.encoder.drop_path = 0.1
     config.framework = ConfigDict({"name": "dino", "hidden": 2048, "bottleneck": 256})
     config.framework.out = 65_536  # prototypes

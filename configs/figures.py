@@ -1,6 +1,6 @@
 """Figures of a trained encoder: keys that `python -m repre_jax.tools.figures KIND [RUN|FILE ...]` takes.
 
-Which encoder, of which branch and step, and which data: as in evaluations, see configs/base_evaluation.py.
+Which encoder, of which network and step, and which data: as in evaluations, see configs/base_evaluation.py.
 """
 
 from ml_collections import ConfigDict, config_dict

@@ -36,7 +36,7 @@ def scratch(config: ConfigDict) -> None:
     config.finetune.recipe = f"from scratch{head}"
     config.finetune.layer_decay = 1.0
     config.finetune.init_std = 0.02
-    config.branch = "untrained"
+    config.network = "untrained"
     config.epochs = 300.0
     config.optim.lr = 2.5e-4
     config.optim.lr_start = 1e-6

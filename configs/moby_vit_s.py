@@ -22,7 +22,7 @@ DIGITS = {"epochs": 50.0, "encoder.drop_path": 0.0, "framework.queue": 512}
 def recipe() -> ConfigDict:
     config = base.get_config()
     config.batch_size = 512
-    config.encoder.flavour = "deit"
+    config.encoder.variant = "deit"
     config.encoder.drop_path = 0.2
     config.framework = ConfigDict({"name": "moby", "hidden": 4096, "out": 256, "temperature": 0.2})
     config.framework.queue = 4096  # keys of each view; a multiple of the batch

@@ -7,7 +7,7 @@
 Head, queue, temperature, constant momentum and augmentation: moco moco/builder.py:34-79, main_moco.py:162-166, 326-338,
 README.md:51. No source has a recipe of MoCo v2 for ViT: optimiser, schedule, batch and encoder (fixed positions, frozen
 patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the usual ViT-S;
---config.encoder.flavour=moco_v3 has 12.
+--config.encoder.variant=moco_v3 has 12.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -27,7 +27,7 @@ DIGITS = {
 def get_config(variants: str = "") -> ConfigDict:
     config = base.get_config()
     config.encoder.name = "vit_s"
-    config.encoder.flavour = "sincos"
+    config.encoder.variant = "sincos"
     config.framework = ConfigDict({"name": "moco_v2", "out": 128, "temperature": 0.2})
     config.framework.hidden = config_dict.placeholder(int)  # of the hidden layer; else the feature's own width
     config.framework.queue = 65_536  # keys; a multiple of the batch

@@ -6,7 +6,7 @@
 Head, temperature, augmentation and the missing normalisation: simclr model_util.py:109-166, run.py:191,
 data_util.py:304-366, 515-519. No source has a recipe of SimCLR for ViT: optimiser, schedule, batch and encoder (fixed
 positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the usual
-ViT-S; --config.encoder.flavour=moco_v3 has 12. Of the augmentation, a crop is tried 10 times, not 100, with
+ViT-S; --config.encoder.variant=moco_v3 has 12. Of the augmentation, a crop is tried 10 times, not 100, with
 its ratio drawn in the logarithm, and the blur is cut off at 6 pixels with edges repeated, not at 11 with zeros.
 """
 
@@ -34,5 +34,5 @@ def recipe() -> ConfigDict:
 def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
-    config.encoder.flavour = "sincos"
+    config.encoder.variant = "sincos"
     return base.with_variants(config, variants, DIGITS)

@@ -6,7 +6,7 @@
 Heads, augmentation and the predictor's constant learning rate: simsiam simsiam/builder.py:24-42,
 main_simsiam.py:193-201, 229-239. No source has a recipe of SimSiam for ViT: optimiser, schedule, batch and encoder
 (fixed positions, frozen patch projection) are those of MoCo v3's ViT (configs/moco_vit_s.py), but with 6 heads, the
-usual ViT-S; --config.encoder.flavour=moco_v3 has 12. The predictor's constant rate, SimSiam's, has no warm-up then
+usual ViT-S; --config.encoder.variant=moco_v3 has 12. The predictor's constant rate, SimSiam's, has no warm-up then
 either, while the other tensors' has.
 """
 
@@ -20,7 +20,7 @@ DIGITS = {"epochs": 50.0}
 def get_config(variants: str = "") -> ConfigDict:
     config = base.get_config()
     config.encoder.name = "vit_s"
-    config.encoder.flavour = "sincos"
+    config.encoder.variant = "sincos"
     config.framework = ConfigDict({"name": "simsiam", "predictor_hidden": 512, "out": 2048})
     config.framework.hidden = config_dict.placeholder(int)  # of the projector; else the feature's own width
     config.augment.crop_scale = (0.2, 1.0)

@@ -46,7 +46,7 @@ def eight_devices():
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """(workdir, result) of a whole run with all its checkpoints; to be looked at or copied, not changed."""
-    from runs import run
+    from tests.helpers.runs import run
 
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     return workdir, run(workdir)

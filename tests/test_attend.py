@@ -83,7 +83,7 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
 )
 def test_cudnns_attention_is_ours():
     images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
-    small = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": (32, 32)}
+    small = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "pyramid_levels": 1, "image_size": (32, 32)}
     ours, theirs = (build_encoder("vit_s", **small, dtype="bfloat16", attention=kind) for kind in ("xla", "cudnn"))
     params = ours.init(jax.random.key(1), images)
 

@@ -51,7 +51,7 @@ def vit_by_numpy(p, image, *, patch, heads, blocks):
 
 @pytest.mark.parametrize("block", [1, None])
 def test_the_class_tokens_attention_equals_numpy_from_the_parameters(block):
-    encoder = vit.build(width=8, depth=2, heads=2, patch=4, image_size=(8, 12), hierarchies=2)
+    encoder = vit.build(width=8, depth=2, heads=2, patch=4, image_size=(8, 12), pyramid_levels=2)
     images = np.random.default_rng(1).standard_normal((2, 8, 12, 3), np.float32)
     params = strong(jax.jit(encoder.init)(jax.random.key(0), images)["params"])
     maps = jax.jit(attention.of_class_token(encoder, block))(params, images)

@@ -7,16 +7,18 @@ import shutil
 import chex
 import jax
 import numpy as np
-import pretraining
 import pytest
-from runs import TINY, final_state
 
 import main
 from configs import knn as knn_config
 from repre_jax.core import sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import backbone, history, setup
+from repre_jax.pretrained import backbone
+from repre_jax.running import resume
+from repre_jax.tasks import setup
+from tests.helpers import pretraining
+from tests.helpers.runs import TINY, final_state
 
 
 def asked(init_from, **overrides):
@@ -39,7 +41,7 @@ def saved(folder, framework):
     checkpoints = Checkpoints(folder / "checkpoints")
     checkpoints.make_room([])
     pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
-    checkpoints.save(3, state, {"config": history.plain(config), "data": {}, "pixels": pixels})
+    checkpoints.save(3, state, {"config": resume.plain(config), "data": {}, "pixels": pixels})
     checkpoints.close()
     return folder, config, first.params["encoder"]
 
@@ -61,9 +63,9 @@ def mesh():
 
 def test_online_and_target_are_the_checkpoints(finished, tmp_path, mesh):
     state = final_state(finished[0])
-    for branch, tree in (("online", "params"), ("target", "target")):
-        found = find(finished[0], tmp_path, branch=branch)
-        assert found.origin == {"init_from": str(finished[0]), "framework": "moco_v3", "branch": branch, "step": 8}
+    for network, tree in (("online", "params"), ("target", "target")):
+        found = find(finished[0], tmp_path, network=network)
+        assert found.origin == {"init_from": str(finished[0]), "framework": "moco_v3", "branch": network, "step": 8}
         params = found.load(mesh)
         chex.assert_trees_all_equal(params, state[tree]["encoder"])
         assert {leaf.sharding for leaf in jax.tree.leaves(params)} == {sharding.replicated(mesh)}
@@ -81,28 +83,28 @@ def test_untrained_is_the_runs_encoder_before_its_first_step(finished, tmp_path,
     """To the bit, by either way to ask for it."""
     first = setup.build(main.parse(TINY)[0]).init_state().params["encoder"]
     chex.assert_trees_all_equal(find(finished[0], tmp_path).untrained(mesh), first)
-    chex.assert_trees_all_equal(find(finished[0], tmp_path, branch="untrained").load(mesh), first)
+    chex.assert_trees_all_equal(find(finished[0], tmp_path, network="untrained").load(mesh), first)
 
 
 def test_untrained_with_another_framework_size_and_flavour(dino, tmp_path, mesh):
     folder, _, first = dino
-    found = find(folder, tmp_path, branch="untrained", **{"data.image_size": (32, 32)})
+    found = find(folder, tmp_path, network="untrained", **{"data.image_size": (32, 32)})
     chex.assert_trees_all_equal(found.load(mesh), first)
     assert found.encoder.image_size == pretraining.SIZE
 
 
 def test_the_branch_is_the_one_that_the_authors_evaluate(dino, simclr, tmp_path, mesh):
-    for (folder, _, first), branch, offset in ((dino, "target", 2), (simclr, "online", 1)):
+    for (folder, _, first), network, offset in ((dino, "target", 2), (simclr, "online", 1)):
         config = asked(folder)
         found = backbone.find(config, tmp_path)
-        assert config.branch == found.origin["branch"] == branch
+        assert config.network == found.origin["branch"] == network
         shifted = jax.tree.map(lambda x, offset=offset: x + offset, first)
         chex.assert_trees_all_equal(found.load(mesh), shifted)
 
 
 def test_a_framework_without_a_target_has_none(simclr, tmp_path):
-    with pytest.raises(UserError, match=r"has no target: simclr keeps no moving average.\n.*branch=online"):
-        find(simclr[0], tmp_path, branch="target")
+    with pytest.raises(UserError, match=r"has no target: simclr keeps no moving average.\n.*network=online"):
+        find(simclr[0], tmp_path, network="target")
 
 
 def test_what_is_not_set_is_the_runs_and_what_is_set_stays(dino, tmp_path):
@@ -112,7 +114,7 @@ def test_what_is_not_set_is_the_runs_and_what_is_set_stays(dino, tmp_path):
     assert (config.data.image_size, config.data.test_crop) == ((16, 16), 0.5)
     assert (config.step, config.dtype, config.data.name, config.data.channels) == (3, theirs.dtype, "digits", 3)
     assert (config.encoder.width, config.encoder.depth, config.encoder.heads) == (32, (3,), (4,))
-    assert (found.encoder.width, found.encoder.depth, found.encoder.patch, found.encoder.flavour) == (32, 3, 4, "dino")
+    assert (found.encoder.width, found.encoder.depth, found.encoder.patch, found.encoder.variant) == (32, 3, 4, "dino")
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
@@ -121,10 +123,10 @@ def test_what_is_not_set_is_the_runs_and_what_is_set_stays(dino, tmp_path):
     [
         ({"encoder.width": 64}, "encoder.width is 64, and .* has 32"),
         ({"encoder.name": "swin_t"}, "encoder.name is 'swin_t', and .* has 'vit_s'"),
-        ({"encoder.flavour": "deit"}, "encoder.flavour is 'deit', and .* has 'dino'"),
+        ({"encoder.variant": "deit"}, "encoder.variant is 'deit', and .* has 'dino'"),
         ({"data.channels": 1}, "data.channels is 1, and .* has 3"),
         ({"step": 7}, "has no checkpoint 7, or not any more.\n  expected: one of 3"),
-        ({"branch": "student"}, "Unknown branch 'student'.\n  expected: online, target, untrained"),
+        ({"network": "student"}, "Unknown network 'student'.\n  expected: online, target, untrained"),
         ({"init_from": "."}, "is neither a run, with a folder checkpoints, nor a file of weights"),
         ({"init_from": ""}, "init_from is not set: which encoder?"),
     ],

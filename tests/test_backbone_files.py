@@ -6,18 +6,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from golden.encoders import vit
-from golden.published import as_framework, moby_swin
-from golden.weights import CASES, images, state_dict
-from saved import GREY, saved_run
 
 from configs import base_evaluation
+from repre_jax.builders import methods
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm
 from repre_jax.models.encoders import SWINS
-from repre_jax.tasks import backbone, methods
+from repre_jax.pretrained import backbone
 from repre_jax.tools import export
+from tests.golden.encoders import vit
+from tests.golden.published import as_framework, moby_swin
+from tests.golden.weights import CASES, images, state_dict
+from tests.helpers.saved import GREY, saved_run
 
 GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
 IMAGENET = (methods.IMAGENET["mean"], methods.IMAGENET["std"])
@@ -71,47 +72,47 @@ def test_a_file_of_timms_gives_timms_features(tmp_path, name):
     wanted = np.load(GOLDEN)[f"{name}/{size[0]}x{size[1]}/pooled"]
     assert np.abs(output.pooled - wanted).max() < 1e-4 * np.abs(wanted).max()
     assert (found.origin["framework"], found.origin["branch"], found.origin["step"]) == (None, None, None)
-    assert config.branch is None
+    assert config.network is None
     assert config.dtype == "float32"
 
 
 @pytest.mark.parametrize("asked", [None, "online", "target"])
 @pytest.mark.parametrize("framework", LAYOUTS)
 def test_published_files_with_two_branches(tmp_path, framework, asked):
-    arrays, branches = published(framework)
+    arrays, networks = published(framework)
     usual = "target" if framework == "dino" else "online"
     encoder = SWIN if framework == "moby" else VIT
     channels = {"data__channels": 1, "data__mean": (0.5,), "data__std": (0.5,)} if framework == "moby" else {}
-    config = evaluation(written(tmp_path, arrays), encoder, branch=asked, data__image_size=(48, 48), **channels)
+    config = evaluation(written(tmp_path, arrays), encoder, network=asked, data__image_size=(48, 48), **channels)
     if framework != "moby":
         config.data.image_size = (16, 16)
     found, params = find(tmp_path, config)
     assert found.origin["framework"] == framework
-    assert found.origin["branch"] == config.branch == (asked or usual)
+    assert found.origin["branch"] == config.network == (asked or usual)
     assert len(found.origin["sha256"]) == 64
     back = timm.dump(params, found.encoder)
-    for name, array in branches[asked or usual].items():
+    for name, array in networks[asked or usual].items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
     if encoder["name"] not in SWINS:
-        assert found.encoder.flavour == config.encoder.flavour == framework, "positions and their resizing are theirs"
+        assert found.encoder.variant == config.encoder.variant == framework, "positions and their resizing are theirs"
     assert channels or (found.mean, found.std) == IMAGENET
 
 
 def test_a_file_with_one_of_its_branches(tmp_path):
-    arrays, branches = published("moco_v3")
+    arrays, networks = published("moco_v3")
     alone = {name: array for name, array in arrays.items() if "momentum_encoder" in name}
     file = written(tmp_path, alone)
     found, params = find(tmp_path, evaluation(file, VIT))
     assert found.origin["branch"] == "target"
     back = timm.dump(params, found.encoder)
-    np.testing.assert_array_equal(back["norm.weight"], branches["target"]["norm.weight"])
+    np.testing.assert_array_equal(back["norm.weight"], networks["target"]["norm.weight"])
     with pytest.raises(UserError, match="moco_v3 with the target encoder alone"):
-        find(tmp_path, evaluation(file, VIT, branch="online"))
+        find(tmp_path, evaluation(file, VIT, network="online"))
 
 
 def test_positions_of_another_size_are_those_that_the_encoder_would_make(tmp_path):
     file = written(tmp_path, state_dict("dino"))
-    found, params = find(tmp_path, evaluation(file, VIT | {"flavour": "dino"}, data__image_size=(24, 28)))
+    found, params = find(tmp_path, evaluation(file, VIT | {"variant": "dino"}, data__image_size=(24, 28)))
     output = jax.jit(found.encoder.apply)({"params": params}, images("dino", (24, 28)))
     wanted = np.load(GOLDEN)["dino/24x28/pooled"]
     assert np.abs(output.pooled - wanted).max() < 1e-4 * np.abs(wanted).max()
@@ -128,7 +129,7 @@ def test_our_own_paths_without_a_card(tmp_path):
 
 def test_what_is_untrained_is_freshly_drawn(tmp_path):
     file = written(tmp_path, published("dino")[0])
-    config = evaluation(file, VIT, branch="untrained", seed=4)
+    config = evaluation(file, VIT, network="untrained", seed=4)
     found, params = find(tmp_path, config)
     assert found.origin["branch"] == "untrained"
     key = jax.random.split(jax.random.PRNGKey(4), 4)[0]
@@ -137,7 +138,7 @@ def test_what_is_untrained_is_freshly_drawn(tmp_path):
 
 
 GREY_SWIN = {"data__channels": 1, "data__image_size": (48, 48), "data__mean": (0.5,), "data__std": (0.5,)}
-HINT = "x.safetensors\n  change:   --config.encoder.name, flavour, width, depth"
+HINT = "x.safetensors\n  change:   --config.encoder.name, variant, width, depth"
 
 
 @pytest.mark.parametrize(
@@ -145,14 +146,18 @@ HINT = "x.safetensors\n  change:   --config.encoder.name, flavour, width, depth"
     [
         ({}, {}, "x.safetensors has no card beside it, x.safetensors.json.\n  change:   --config.encoder.name=vit_s"),
         (VIT, {"data__name": None}, "data.name is not set, and nothing beside"),
-        (VIT, {"branch": "online"}, "x.safetensors holds one encoder, and no branches.\n  change:   leave branch out"),
-        (VIT, {"branch": "both"}, "Unknown branch 'both'"),
+        (
+            VIT,
+            {"network": "online"},
+            "x.safetensors holds one encoder, and no networks.\n  change:   leave network out",
+        ),
+        (VIT, {"network": "both"}, "Unknown network 'both'"),
         (VIT, {"step": 3}, "x.safetensors is one file of weights.\n  change:   leave step out"),
         (VIT | {"width": 48}, {}, "misshapen: blocks.0.attn.proj.bias (24,), the encoder has (48,)"),
         (VIT | {"width": 48}, {}, HINT),
         (VIT | {"depth": (7,)}, {}, "missing:   blocks.6"),
         (VIT | {"depth": (5,)}, {}, "unknown:   blocks.5"),
-        (VIT | {"flavour": "moco_v3", "heads": (6,)}, {}, "is not MoCo v3's fixed table"),
+        (VIT | {"variant": "moco_v3", "heads": (6,)}, {}, "is not MoCo v3's fixed table"),
         (SWIN, GREY_SWIN, "missing:   layers.0.blocks.0"),
         (VIT, {"data__channels": 1}, "data.mean is not set, and nobody says what"),
         (VIT, {"data__channels": 1, "data__mean": (0.5,)}, "data.std is not set"),
@@ -188,7 +193,7 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"branch": "online"}, r"holds the target encoder, not the online one.\n  change:   leave branch out"),
+        ({"network": "online"}, r"holds the target encoder, not the online one.\n  change:   leave network out"),
         ({"step": 4}, "step is 4, and .* is one file of weights"),
         ({"encoder__width": 64}, "encoder.width is 64, and .*x.safetensors has 32"),
         ({"data__channels": 3}, "data.channels is 3, and .*x.safetensors has 1"),

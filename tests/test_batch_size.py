@@ -3,15 +3,15 @@
 import json
 
 import pytest
-from runs import TINY, run
 
 import main
+from repre_jax.builders import batch_size
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import batch_size
-from repre_jax.train import memory
+from repre_jax.running import memory
+from tests.helpers.runs import TINY, run
 
 GIB = 2**30
-SMALL = ["--config.data.image_size=(16,16)", "--config.encoder.depth=(1,)", "--config.encoder.hierarchies=1"]
+SMALL = ["--config.data.image_size=(16,16)", "--config.encoder.depth=(1,)", "--config.encoder.pyramid_levels=1"]
 
 
 def config(*arguments, path="configs/moco_vit_s.py:tiny"):

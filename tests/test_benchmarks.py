@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import collectives, flops, scaling, steps, train_step
+from repre_jax.builders import methods
 from repre_jax.models import build_encoder
-from repre_jax.tasks import methods
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = os.environ.get("REPRE_TORCH_PYTHON")  # an interpreter with torch, timm and safetensors

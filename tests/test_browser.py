@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
-from logged import RESULT, START, rows, write
 from PIL import Image
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.report import page
 from repre_jax.tools import compare
+from tests.helpers.logged import RESULT, START, rows, write
 
 FLAGS = (
     "--headless=new",
@@ -120,7 +120,7 @@ def test_a_page_opens_without_a_complaint_or_a_network(name, browser, pages):
 @pytest.mark.parametrize("name", ["finished", "unfinished"])
 def test_every_curve_is_seen(name, width, browser, pages):
     show(browser, pages[name], width, "light")
-    lines = metrics.read_metrics(pages[name].parent / "metrics.jsonl")
+    lines = run_files.read_metrics(pages[name].parent / "metrics.jsonl")
     logged = {f"curve-{key}" for row in lines for key, value in row.items() if key != "step" and value is not None}
     found = browser.execute_script(CURVES)
     assert sorted(curve["id"] for curve in found) == sorted(logged)

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from repre_jax.core import sharding
 from repre_jax.data.loader import epoch_order
 from repre_jax.evaluation.store import Split
-from repre_jax.tasks.cached import Cache
-from repre_jax.tasks.frozen import Job
+from repre_jax.probing.cached import Cache
+from repre_jax.probing.frozen import Job
 
 RECORDS, WIDTH, BATCH = 37, 3, 8
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from repre_jax.core import cluster
 from repre_jax.core.errors import UserError
+from repre_jax.system import cluster
 
 SLURM = {
     "SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "node[007-008],x", "SLURM_NTASKS": "4", "SLURM_PROCID": "3",

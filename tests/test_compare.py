@@ -4,14 +4,14 @@ import html
 import re
 
 import pytest
-from logged import RESULT, curves, rows, write
-from test_page import Reader
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.frameworks.base import NARROW
 from repre_jax.report import comparison
 from repre_jax.report.run import read
 from repre_jax.tools import compare
+from tests.helpers.logged import RESULT, curves, rows, write
+from tests.test_page import Reader
 
 
 def compared(tmp_path, *runs):
@@ -25,10 +25,10 @@ def test_each_run_has_its_curve_of_each_metric(tmp_path):
     second = write(tmp_path / "b", [{"step": i, "loss": 1.0 * i, "entropy": 2.0 * i} for i in range(30)])
     drawn = curves(compared(tmp_path, first, second))
     for number, run in enumerate((first, second), start=1):
-        for name in {name for row in metrics.read_metrics(run / "metrics.jsonl") for name in row} - {"step"}:
+        for name in {name for row in run_files.read_metrics(run / "metrics.jsonl") for name in row} - {"step"}:
             if name == "embedding_std_uniform":
                 continue  # stands in the embeddings' panel
-            finite = [row for row in metrics.read_metrics(run / "metrics.jsonl") if row.get(name) is not None]
+            finite = [row for row in run_files.read_metrics(run / "metrics.jsonl") if row.get(name) is not None]
             assert len(drawn.pop(f"{name}-{number}")) == len(finite)
     assert not drawn
 

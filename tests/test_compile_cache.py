@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from repre_jax.core import compile_cache
+from repre_jax.system import compile_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import time, jax, jax.numpy as jnp
-from repre_jax.core import compile_cache
+from repre_jax.system import compile_cache
 print(compile_cache.keep())
 jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8)))
 """

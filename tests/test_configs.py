@@ -10,13 +10,14 @@ import chex
 import jax
 import numpy as np
 import pytest
-from pretraining import CONFIGS
 
 import main
 from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
+from repre_jax.builders import augmentation, methods
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
-from repre_jax.tasks import methods, setup, views
+from repre_jax.tasks import setup
+from tests.helpers.pretraining import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [
@@ -34,7 +35,7 @@ def config_of(name, variants=""):
 def abstract(config):
     """(method, state and batch as shapes) of a config."""
     method = methods.build_method(config, methods.build_plan(config, records=100 * config.batch_size))
-    view = views.build_train_view(config)
+    view = augmentation.build_train_view(config)
     state = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (*view.views.size, 3)))
 
     def images(count, size):
@@ -168,7 +169,7 @@ def test_dino_without_local_views():
     config = config_of("dino_vit_s")
     config.augment.local_views = 0
     setup.check(config)
-    assert len(views.build_augmentation(config)) == 2
+    assert len(augmentation.build_augmentation(config)) == 2
 
 
 @pytest.mark.parametrize(
@@ -204,14 +205,14 @@ def test_every_variant_of_the_decoder_makes_another_step(module, variant):
         jax.eval_shape(method.train_step, state, batch)
         names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.params["decoder"])}
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves(state.params["decoder"]))
-        steps[variants] = (names, shapes, method.branch.views)
+        steps[variants] = (names, shapes, method.reconstruction.views)
     assert (steps["tiny"] != steps[f"{variant},tiny"]) == (variant != "conv2")
 
 
 def test_the_encoders_are_the_papers():
     small, large, swin = (methods.encoder_of(m.get_config()) for m in (moco_vit_s, moco_vit_b, moco_swin_t))
-    assert (small.width, small.depth, small.heads, small.patch, small.flavour) == (384, 12, 12, 16, "moco_v3")
-    assert (large.width, large.depth, large.heads, large.patch, large.flavour) == (768, 12, 12, 16, "moco_v3")
+    assert (small.width, small.depth, small.heads, small.patch, small.variant) == (384, 12, 12, 16, "moco_v3")
+    assert (large.width, large.depth, large.heads, large.patch, large.variant) == (768, 12, 12, 16, "moco_v3")
     assert (swin.width, swin.depth, swin.heads, swin.window) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 
 

@@ -192,7 +192,7 @@ def test_initialisation():
     np.testing.assert_allclose(np.var(params["block_1_conv_1"]["kernel"]), 2 / (9 * 96), rtol=0.05)
     assert not params["block_1_conv_1"]["bias"].any()
     assert decoder.build(build_encoder("vit_b")).head_width == 64
-    assert decoder.build(build_encoder("vit_s", flavour="moco_v3")).head_width == 32
+    assert decoder.build(build_encoder("vit_s", variant="moco_v3")).head_width == 32
     assert decoder.build(build_encoder("swin_s")).head_width == 32
 
 

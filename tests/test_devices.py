@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
-from pretraining import FAST, SIZE, SMALL, batch_for, build, init
 
 import main
 from benchmarks.collectives import CALL
+from repre_jax.builders import methods
 from repre_jax.core import optim, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import methods, pretrain
-from repre_jax.train import memory
+from repre_jax.running import memory
+from repre_jax.tasks import pretrain
+from tests.helpers.pretraining import FAST, SIZE, SMALL, batch_for, build, init
 
 EMBEDDING, BATCH = 64, 16
 

@@ -48,13 +48,13 @@ def test_parameter_counts(name, count):
 
 
 def test_flavours():
-    assert (build_encoder("vit_s").heads, build_encoder("vit_s").flavour) == (6, "deit")
-    assert build_encoder("vit_s", flavour="moco_v3").heads == 12
-    assert build_encoder("vit_s", flavour="moco_v3", heads=6).heads == 6
-    heads = {name: build_encoder(name, flavour="moco_v3").heads for name in VITS}
+    assert (build_encoder("vit_s").heads, build_encoder("vit_s").variant) == (6, "deit")
+    assert build_encoder("vit_s", variant="moco_v3").heads == 12
+    assert build_encoder("vit_s", variant="moco_v3", heads=6).heads == 6
+    heads = {name: build_encoder(name, variant="moco_v3").heads for name in VITS}
     assert heads == {"vit_ti": 3, "vit_s": 12, "vit_b": 12, "vit_l": 16}
-    assert {name: build_encoder(name, flavour="sincos").heads for name in VITS} == heads | {"vit_s": 6}
-    encoder = build_encoder("vit_s", flavour="moco_v3")
+    assert {name: build_encoder(name, variant="sincos").heads for name in VITS} == heads | {"vit_s": 6}
+    encoder = build_encoder("vit_s", variant="moco_v3")
     params = jax.eval_shape(encoder.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 21_665_664 - 197 * 384, "197 positions are fixed"
 
@@ -63,9 +63,13 @@ def test_flavours():
     ("name", "changes", "words"),
     [
         ("vit_x", {}, "Unknown encoder 'vit_x'.\n  expected: vit_ti, vit_s, vit_b, vit_l, swin_t, swin_s, swin_b"),
-        ("swin_t", {"hierarchies": 3}, "swin_t has no setting 'hierarchies'.\n  expected: width, depth, heads, patch"),
+        (
+            "swin_t",
+            {"pyramid_levels": 3},
+            "swin_t has no setting 'pyramid_levels'.\n  expected: width, depth, heads, patch",
+        ),
         ("vit_s", {"window": 7}, "vit_s has no setting 'window'"),
-        ("swin_t", {"flavour": "moco_v3"}, "swin_t has no setting 'flavour'"),
+        ("swin_t", {"variant": "moco_v3"}, "swin_t has no setting 'variant'"),
     ],
 )
 def test_what_does_not_exist_is_named(name, changes, words):

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from pretraining import CONFIGS, SIZE, batch_for, build, init, random_pixels
 
 from repre_jax.core import sharding
 from repre_jax.core.types import Pixels
 from repre_jax.frameworks.base import Collapse, Framework
-from repre_jax.losses import balance
+from repre_jax.losses import weighting
 from repre_jax.models import build_encoder
 from repre_jax.models.heads import MlpHead
 from repre_jax.train.pretrain import Pretraining
+from tests.helpers.pretraining import CONFIGS, SIZE, batch_for, build, init, random_pixels, step_of
 
 
 @functools.cache
@@ -27,7 +27,7 @@ def made(framework, branch="repre"):
     """(method at a rate that one step shows, fresh state)."""
     variants = "tiny" if branch == "repre" else "tiny,baseline"
     overrides = {"optim.lr": 0.01, "optim.warmup_epochs": 0.0, "encoder.drop_path": 0.3}
-    overrides |= {"encoder.depth": (2,), "encoder.hierarchies": 2}  # compiling is what these tests wait for
+    overrides |= {"encoder.depth": (2,), "encoder.pyramid_levels": 2}  # compiling is what these tests wait for
     _, method = build(variants, framework, **overrides)
     shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
     rng = np.random.default_rng(0)
@@ -41,11 +41,11 @@ def test_one_and_eight_devices_agree(framework, branch, eight_devices):
     """Loss, gradients and the framework's own state, and the step is traced once on each."""
     method, state = made(framework, branch)
     pixels = random_pixels(method)
-    step = jax.jit(method.step)
+    step = jax.jit(step_of(method))
     alone, alone_metrics, alone_grads = step(state, pixels)
     mesh = sharding.make_mesh(16)
     everywhere = sharding.replicated(mesh)
-    sharded = jax.jit(method.step, out_shardings=everywhere)
+    sharded = jax.jit(step_of(method), out_shardings=everywhere)
     many, many_metrics, many_grads = sharded(jax.device_put(state, everywhere), sharding.shard_batch(pixels, mesh))
     again, _, _ = sharded(many, sharding.shard_batch(random_pixels(method, seed=1), mesh))
     assert sharded._cache_size() == 1
@@ -56,7 +56,9 @@ def test_one_and_eight_devices_agree(framework, branch, eight_devices):
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(alone_grads))
     assert largest > 1e-3
     chex.assert_trees_all_close(jax.device_get(many_grads), jax.device_get(alone_grads), rtol=1e-4, atol=1e-4 * largest)
-    chex.assert_trees_all_close(jax.device_get(many.extra), jax.device_get(alone.extra), rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(
+        jax.device_get(many.framework_state), jax.device_get(alone.framework_state), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("framework", ["byol", "moco_v2", "moco_v3", "moby", "dino"])
@@ -70,8 +72,8 @@ def test_no_gradient_reaches_target_queue_or_centre(framework):
         moved = dataclasses.replace(state, target=target_params)
         target = method.target(moved, pixels)
         loss, _ = method.loss(state.params, moved, pixels, target)
-        _, (extra, _) = method.loss(params, moved, pixels, target)
-        return loss + sum(jnp.sum(x) for x in extra.values() if x.dtype == jnp.float32)
+        _, (framework_state, _) = method.loss(params, moved, pixels, target)
+        return loss + sum(jnp.sum(x) for x in framework_state.values() if x.dtype == jnp.float32)
 
     target_gradient, kept_gradient = jax.jit(jax.grad(loss_and_kept, argnums=(0, 1)))(state.target, state.params)
     assert all(not g.any() for g in jax.tree.leaves((target_gradient, kept_gradient)))
@@ -83,10 +85,10 @@ def test_byols_predictor_learns_from_both_directions():
     pixels = random_pixels(method)
 
     def gradient(forth, back):
-        def loss(online, target, extra, step):
+        def loss(online, target, framework_state, step):
             del step
             a, b = (1 - optax.cosine_similarity(online[:, v], target[:, 1 - v]).mean() for v in (0, 1))
-            return 2 * (forth * a + back * b), extra, {}
+            return 2 * (forth * a + back * b), framework_state, {}
 
         one = dataclasses.replace(method, framework=dataclasses.replace(method.framework, loss=loss))
         grads, _ = jax.grad(one.loss, has_aux=True)(state.params, state, pixels, method.target(state, pixels))
@@ -187,7 +189,7 @@ def test_two_views_can_be_reconstructed_where_one_is_contrasted():
 @pytest.mark.parametrize("framework", CONFIGS)
 def test_a_step_that_is_not_finite_moves_nothing_but_step_and_counters(framework):
     method, state = made(framework)
-    step = jax.jit(method.step)
+    step = jax.jit(step_of(method))
     good, bad = random_pixels(method), random_pixels(method, seed=1)
     bad.views[3, 0, 0, 0, 0] = np.nan
     one, _, _ = step(state, good)
@@ -197,7 +199,7 @@ def test_a_step_that_is_not_finite_moves_nothing_but_step_and_counters(framework
     five, _, _ = step(four, bad)
     assert not np.isfinite(metrics["loss"])
     assert float(metrics["skipped_in_a_row"]) == 1
-    for part in ("params", "target", "opt_state", "extra"):
+    for part in ("params", "target", "opt_state", "framework_state"):
         chex.assert_trees_all_equal(getattr(three, part), getattr(one, part))
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (four.params, three.params)), strict=True))
     assert np.isfinite(last["loss"])
@@ -212,7 +214,7 @@ def test_an_update_that_overflows_is_skipped_too():
     method, state = made("byol")
     method = dataclasses.replace(method, optimizer=optax.scale(3e38))
     state = dataclasses.replace(state, opt_state=method.optimizer.init(state.params))
-    new, metrics, grads = jax.jit(method.step)(state, random_pixels(method))
+    new, metrics, grads = jax.jit(step_of(method))(state, random_pixels(method))
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     assert float(metrics["skipped"]) == 1
     chex.assert_trees_all_equal(new.params, state.params)
@@ -222,7 +224,7 @@ def test_dinos_prototypes_stand_still_in_the_first_epoch():
     """Here an epoch as the config means it has 2 of the run's 8 steps."""
     _, method = build("tiny", "dino", **{"epochs": 4.0, "optim.warmup_epochs": 0.0, "optim.lr": 0.1})
     states = [init(method)]
-    step = jax.jit(method.step)
+    step = jax.jit(step_of(method))
     for seed in range(3):
         states.append(step(states[-1], random_pixels(method, seed=seed))[0])
 
@@ -248,7 +250,7 @@ def test_every_optimiser_drives_the_step(name):
     """By its name in the config; the frozen patch projection stays, everything else with a gradient moves."""
     _, method = build("tiny", "simclr", **{"optim.name": name, "optim.lr": 0.5, "optim.warmup_epochs": 0.0})
     state = init(method)
-    new, metrics, grads = jax.jit(method.step)(state, random_pixels(method))
+    new, metrics, grads = jax.jit(step_of(method))(state, random_pixels(method))
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
     assert float(metrics["skipped"]) == 0
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), new.params, state.params)
@@ -263,11 +265,11 @@ def test_every_optimiser_drives_the_step(name):
 def test_the_engine_is_driven_from_outside():
     """As the README shows it: an own framework and encoder, given weights, plain SGD, a fixed momentum; by hand."""
 
-    def loss(online, target, extra, step):
+    def loss(online, target, framework_state, step):
         del step
-        return ((online - target) ** 2).sum(axis=(1, 2)).mean(), extra, {}
+        return ((online - target) ** 2).sum(axis=(1, 2)).mean(), framework_state, {}
 
-    encoder = build_encoder("vit_ti", width=8, depth=1, heads=1, patch=4, hierarchies=1, image_size=SIZE)
+    encoder = build_encoder("vit_ti", width=8, depth=1, heads=1, patch=4, pyramid_levels=1, image_size=SIZE)
     framework = Framework(projector=MlpHead((6,), 3, batch_norm=False), loss=loss, collapse=Collapse(0.0, "0", 0.01))
     method = Pretraining(encoder, framework, None, optax.sgd(0.1), momentum=optax.constant_schedule(0.9))
     rng = np.random.default_rng(0)
@@ -275,7 +277,7 @@ def test_the_engine_is_driven_from_outside():
     shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
     weights = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.1, jnp.float32), shapes)
     state = method.new_state(weights, jax.random.PRNGKey(0))
-    new, metrics, gradients = jax.jit(method.step)(state, Pixels(views))
+    new, metrics, gradients = jax.jit(step_of(method))(state, Pixels(views))
 
     def by_hand(params):
         pooled = encoder.apply({"params": params["encoder"]}, views.reshape(10, *SIZE, 3), train=False).pooled
@@ -289,7 +291,7 @@ def test_the_engine_is_driven_from_outside():
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, weights, gradients)
     chex.assert_trees_all_close(new.params, moved, rtol=1e-6)
     chex.assert_trees_all_close(new.target, jax.tree.map(lambda w, m: 0.9 * w + 0.1 * m, weights, moved), atol=1e-7)
-    third, metrics, gradients = jax.jit(method.step)(dataclasses.replace(new, params=weights), Pixels(1 - views))
+    third, metrics, gradients = jax.jit(step_of(method))(dataclasses.replace(new, params=weights), Pixels(1 - views))
     assert float(metrics["loss"]) >= 0
     assert int(third.step) == 2
 
@@ -302,8 +304,8 @@ def test_log_variances_settle_at_the_logarithm_of_a_constant_loss():
 
     def update(carry, _):
         s, state = carry
-        updates, state = optimizer.update(jax.grad(lambda s: balance.combine(losses, s))(s), state)
-        return (balance.clamp(optax.apply_updates(s, updates)), state), None
+        updates, state = optimizer.update(jax.grad(lambda s: weighting.combine(losses, s))(s), state)
+        return (weighting.clamp(optax.apply_updates(s, updates)), state), None
 
     (s, _), _ = jax.lax.scan(update, (s, optimizer.init(s)), length=3000)
     for name, loss in losses.items():

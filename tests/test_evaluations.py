@@ -9,11 +9,13 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from evaluating import FINETUNE, LINEAR, begun, command, evaluate, retrain
 
 import main
 from repre_jax.data.mixing import Mixing
-from repre_jax.tasks import backbone, finetune, frozen, linear
+from repre_jax.pretrained import backbone
+from repre_jax.probing import frozen
+from repre_jax.tasks import finetune, linear
+from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate, retrain
 
 
 class HalfLabelled(tfds.core.GeneratorBasedBuilder):
@@ -98,7 +100,7 @@ def test_a_frozen_encoder_that_has_changed_is_noticed(finished, tmp_path):
 @pytest.mark.parametrize(
     ("config", "arguments", "message"),
     [
-        (LINEAR, ["--config.branch=target", "--config.step=5"], "has no checkpoint 5"),
+        (LINEAR, ["--config.network=target", "--config.step=5"], "has no checkpoint 5"),
         (LINEAR, ["--config.feature=cls9"], "has 4 blocks"),
         (LINEAR, ["--config.linear.factors=(2.0, 3.0)"], "1.0 (the protocol's) among them"),
         (LINEAR, ["--config.linear.factors=(1.0, 1e400)"], "linear.factors is (1.0, inf)"),
@@ -107,7 +109,7 @@ def test_a_frozen_encoder_that_has_changed_is_noticed(finished, tmp_path):
         (LINEAR, ["--config.data.labels=0.01"], "1 of 10 training images, to choose a head for 10 classes"),
         (FINETUNE, ["--config.finetune.recipe=own"], "finetune.recipe is 'own'"),
         (LINEAR, ["--config.encoder.width=64"], "encoder.width is 64"),
-        (LINEAR, ["--config.branch=both"], "Unknown branch 'both'"),
+        (LINEAR, ["--config.network=both"], "Unknown network 'both'"),
         (FINETUNE, ["--config.finetune.layer_decay=2.0"], "finetune.layer_decay is 2.0"),
         (FINETUNE, ["--config.finetune.randaugment=rand-x"], "rand-x"),
     ],

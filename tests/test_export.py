@@ -13,16 +13,16 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
-from runs import ROOT, final_state
-from saved import GREY, STEP, saved_run
 
 from configs import base_evaluation
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import build_encoder
-from repre_jax.tasks import backbone, weight_file
+from repre_jax.pretrained import backbone, weight_file
 from repre_jax.tools import export
+from tests.helpers.runs import ROOT, final_state
+from tests.helpers.saved import GREY, STEP, saved_run
 
 RECTANGLE = ["--config.data.image_size=(16,32)"]
 
@@ -64,22 +64,22 @@ def copy(finished, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["timm", "npz"])
-@pytest.mark.parametrize("branch", ["online", "target"])
-def test_what_was_trained_is_exported_and_found_again(copy, tmp_path, branch, kind, capsys):
-    file, card = exported(copy, f"--branch={branch}", f"--format={kind}")
+@pytest.mark.parametrize("network", ["online", "target"])
+def test_what_was_trained_is_exported_and_found_again(copy, tmp_path, network, kind, capsys):
+    file, card = exported(copy, f"--network={network}", f"--format={kind}")
     assert "0 is the largest relative difference of pooled features and tokens" in capsys.readouterr().out
-    assert file.name == f"moco_v3-vit_s-{branch}-8{'.safetensors' if kind == 'timm' else '.npz'}"
+    assert file.name == f"moco_v3-vit_s-{network}-8{'.safetensors' if kind == 'timm' else '.npz'}"
     state = final_state(copy)
-    trained = state["params" if branch == "online" else "target"]["encoder"]
+    trained = state["params" if network == "online" else "target"]["encoder"]
     assert ("block_1/attn/qkv/kernel" if kind == "npz" else "blocks.0.attn.qkv.weight") in files.read(file)
     found, params, config = found_in(file, tmp_path)
     assert_equal_to_the_bit(params, trained)
     assert found.origin == {
-        "init_from": str(file), "framework": "moco_v3", "branch": branch, "step": 8, "sha256": card["sha256"],
+        "init_from": str(file), "framework": "moco_v3", "branch": network, "step": 8, "sha256": card["sha256"],
     }  # fmt: skip
     assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
     assert (config.data.name, config.data.image_size, config.data.test_crop) == ("digits", (32, 32), 1.0)
-    assert (config.branch, config.step, found.encoder.heads) == (branch, 8, 4)
+    assert (config.network, config.step, found.encoder.heads) == (network, 8, 4)
 
 
 def test_the_card_says_what_a_user_must_know(copy):
@@ -87,7 +87,7 @@ def test_the_card_says_what_a_user_must_know(copy):
     assert card["file"] == file.name
     assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (card["framework"], card["branch"], card["step"]) == ("moco_v3", "online", 8)
-    encoder = {"name": "vit_s", "flavour": "moco_v3", "width": 32, "depth": 4, "heads": 4, "patch": 8}
+    encoder = {"name": "vit_s", "variant": "moco_v3", "width": 32, "depth": 4, "heads": 4, "patch": 8}
     assert card["encoder"].items() >= (encoder | {"image_size": [32, 32], "layer_norm_epsilon": 1e-6}).items()
     pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "channels": 3, "image_size": [32, 32], "test_crop": 1.0}
     assert card["preprocessing"].items() >= (pixels | {"interpolation": "bicubic"}).items()
@@ -158,7 +158,7 @@ def test_a_swin_keeps_all_of_its_tables_in_npz(tmp_path):
 
 def test_rectangles_and_other_channels(tmp_path):
     """Learned positions of 2 x 4 patches, grey images."""
-    state = saved_run(tmp_path / "run", "moco_vit_s", *RECTANGLE, *GREY, "--config.encoder.flavour=deit")
+    state = saved_run(tmp_path / "run", "moco_vit_s", *RECTANGLE, *GREY, "--config.encoder.variant=deit")
     file, card = exported(tmp_path / "run")
     assert card["timm"]["arguments"].items() >= {"img_size": [16, 32], "in_chans": 1}.items()
     assert (card["preprocessing"]["mean"], card["preprocessing"]["std"]) == ([0.5], [0.25])
@@ -287,7 +287,7 @@ def test_what_cannot_be_exported(copy, tmp_path, capsys, arguments, message):
     assert not (copy / "export").exists()
 
 
-@pytest.mark.parametrize("argument", ["--format=onnx", "--branch=both"])
+@pytest.mark.parametrize("argument", ["--format=onnx", "--network=both"])
 def test_unknown_choices_are_answered_with_the_known_ones(copy, capsys, argument):
     with pytest.raises(SystemExit):
         export.main([str(copy), argument])
@@ -297,8 +297,8 @@ def test_unknown_choices_are_answered_with_the_known_ones(copy, capsys, argument
 
 def test_a_branch_that_the_framework_does_not_have(tmp_path, capsys):
     saved_run(tmp_path / "run", "simclr_vit_s")
-    assert export.main([str(tmp_path / "run"), "--branch=target"]) == 1
-    assert "simclr keeps no moving average.\n  change:   --branch=online" in capsys.readouterr().err
+    assert export.main([str(tmp_path / "run"), "--network=target"]) == 1
+    assert "simclr keeps no moving average.\n  change:   --network=online" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_named(copy, capsys):

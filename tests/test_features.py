@@ -12,7 +12,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
 
 def vit(depth=4, **settings):
     return build_encoder(
-        "vit_ti", width=16, depth=depth, heads=2, patch=4, hierarchies=1, image_size=(8, 12), **settings
+        "vit_ti", width=16, depth=depth, heads=2, patch=4, pyramid_levels=1, image_size=(8, 12), **settings
     )
 
 

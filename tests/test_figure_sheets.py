@@ -38,7 +38,7 @@ def test_no_half_figure_is_left(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sheet.metrics, "to_disk", fail)
+    monkeypatch.setattr(sheet.run_files, "to_disk", fail)
     with pytest.raises(OSError, match="No space"):
         sheet.save(figure, tmp_path / "r.png")
     assert [path.name for path in tmp_path.iterdir()] == ["r.png"]

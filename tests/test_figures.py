@@ -8,11 +8,9 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from runs import ROOT
-from saved import GREY, saved_run
 
 from configs import figures as figures_config
-from repre_jax.core import command_line, sharding
+from repre_jax.core import sharding
 from repre_jax.data import loader
 from repre_jax.evaluation import attention
 from repre_jax.report.figures import attention as attention_drawing
@@ -20,9 +18,13 @@ from repre_jax.report.figures import augmentations as augmentations_drawing
 from repre_jax.report.figures import neighbours as neighbours_drawing
 from repre_jax.report.figures import pyramid as pyramid_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
-from repre_jax.tasks import history, setup, workdir
+from repre_jax.running import resume, workdir
+from repre_jax.system import command_line
+from repre_jax.tasks import setup
 from repre_jax.tasks.figures import neighbours, subject
 from repre_jax.tools import export, figures
+from tests.helpers.runs import ROOT
+from tests.helpers.saved import GREY, saved_run
 
 KINDS = ("reconstructions", "attention", "tsne", "neighbours", "pyramid", "augmentations")
 FEW = ["--records=2", "--config.figures.per_class=4", "--config.figures.bank=48", "--config.batch_size=16"]
@@ -95,7 +97,7 @@ def test_all_draws_each_kind_and_one_seed_gives_the_same_bytes(runs, tmp_path, c
 
 
 def config_json(config):
-    return json.dumps(history.plain(command_line.parse(["main.py", f"--config=configs/{config}.py:tiny"])[0]))
+    return json.dumps(resume.plain(command_line.parse(["main.py", f"--config=configs/{config}.py:tiny"])[0]))
 
 
 def test_all_says_what_a_file_does_not_allow(runs, tmp_path, photos, capsys):
@@ -120,7 +122,7 @@ def test_all_says_what_a_file_does_not_allow(runs, tmp_path, photos, capsys):
 
 
 def test_reconstructions_are_the_online_encoders(runs, tmp_path, monkeypatch):
-    """As the method itself computes them, on the same images, whatever the default branch is (DINO's is the target)."""
+    """As the method itself computes them, on the same images, whatever the default is (DINO's target)."""
     root, states = runs
     drawn = captured(monkeypatch, reconstructions_drawing, "draw")
     assert draw("reconstructions", root / "multi", *FEW, f"--out={tmp_path / 'r.png'}") == 0
@@ -134,7 +136,7 @@ def test_reconstructions_are_the_online_encoders(runs, tmp_path, monkeypatch):
     @jax.jit
     def expected(images):
         output = job.method.encode(params["encoder"], job.evaluation._normalized(images))
-        return job.method.branch.reconstruct(params, output.pyramid)
+        return job.method.reconstruction.reconstruct(params, output.pyramid)
 
     np.testing.assert_allclose(rebuilt, expected(shown.images), rtol=1e-4, atol=1e-4)
 
@@ -284,7 +286,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("all", "multi", "--out=a.png"), "--out names one file"),
         (("pyramid", "multi", "single"), "pyramid is drawn of one run or file, got 2"),
         (("reconstructions", "baseline"), "has no decoder: repre.enabled was False"),
-        (("reconstructions", "multi", "--config.branch=target"), "trained on the features of the online encoder"),
+        (("reconstructions", "multi", "--config.network=target"), "trained on the features of the online encoder"),
         (("neighbours", "multi", "--config.figures.k=0"), "figures.k is 0"),
         (("tsne", "multi", "--config.figures.classes=1"), "have no clusters"),
         (("tsne", "multi", "--config.data.test_split=test[:1]"), "0 images of 0 classes that were chosen"),
@@ -318,7 +320,7 @@ def test_drawing_renews_the_page_of_the_run(runs, tmp_path, capsys):
     assert "pyramid.png" in text
     assert ">Stopped<" in text, "no process goes on with it"
     assert "http-equiv" not in text
-    with workdir.claimed(run):
+    with workdir.locked(run):
         assert draw("pyramid", run) == 0
     text = (run / "report.html").read_text()
     assert ">Not finished<" in text

@@ -10,11 +10,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from golden.weights import state_dict
 from safetensors.numpy import save_file
 
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files
+from tests.golden.weights import state_dict
 
 GOLDEN = Path(__file__).parent / "golden"
 

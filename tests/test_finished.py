@@ -4,11 +4,11 @@ import shutil
 
 import jax
 import pytest
-from evaluating import FINETUNE, LINEAR, command, evaluate, retrain
 
 import main
 from repre_jax.interop import files, timm
 from repre_jax.models import build_encoder
+from tests.helpers.evaluating import FINETUNE, LINEAR, command, evaluate, retrain
 
 KNN = "configs/knn.py"
 FEW = ("--config.data.train_split=train[:328]", "--config.data.test_split=test[:72]")  # of digits
@@ -75,7 +75,7 @@ def test_from_scratch_there_is_nothing_to_compare(run, tmp_path, capsys):
 @pytest.mark.parametrize(("config", "variants"), [(KNN, "tiny"), (LINEAR, "cached,tiny"), (FINETUNE, "scratch,tiny")])
 def test_what_only_the_data_set_says_does_not_change(tmp_path, config, variants):
     """Nobody names the split and the pixels' mean here; a file that is gone names nothing at all."""
-    sizes = {"width": 16, "depth": 2, "heads": 2, "patch": 4, "hierarchies": 1}
+    sizes = {"width": 16, "depth": 2, "heads": 2, "patch": 4, "pyramid_levels": 1}
     encoder = build_encoder("vit_ti", image_size=(16, 16), **sizes)
     params = encoder.init(jax.random.key(0), jax.numpy.zeros((1, 16, 16, 3)))["params"]
     file = tmp_path / "encoder.npz"

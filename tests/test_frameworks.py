@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretraining import CONFIGS, build
-from small_frameworks import BATCH, LOCAL, PROTOTYPES, QUEUE, WIDTH, framework
 
 from repre_jax.core.errors import UserError
 from repre_jax.frameworks import dino
+from tests.helpers.pretraining import CONFIGS, build
+from tests.helpers.small_frameworks import BATCH, LOCAL, PROTOTYPES, QUEUE, WIDTH, framework
 
 
 def shapes(made, batch=BATCH):
@@ -23,10 +23,10 @@ def shapes(made, batch=BATCH):
 def random_inputs(made, seed=0, scale=3.0):
     rng = np.random.default_rng(seed)
     online, target = (None if s is None else scale * rng.normal(size=s) for s in shapes(made))
-    extra = made.init_extra(jax.random.key(seed))
-    if "centre" in extra:
-        extra = {"centre": jnp.asarray(rng.normal(size=PROTOTYPES), jnp.float32)}
-    return online, target, extra
+    framework_state = made.init_framework_state(jax.random.key(seed))
+    if "centre" in framework_state:
+        framework_state = {"centre": jnp.asarray(rng.normal(size=PROTOTYPES), jnp.float32)}
+    return online, target, framework_state
 
 
 def unit(x):
@@ -37,7 +37,7 @@ def cross_entropy(logits, label):
     return math.log(sum(math.exp(x) for x in logits)) - logits[label]
 
 
-def by_loops(name, online, target, extra, step):
+def by_loops(name, online, target, framework_state, step):
     total, count = 0.0, len(online)
     if name == "simclr":
         z = [unit(online[i, v]) for v in range(2) for i in range(count)]
@@ -60,12 +60,14 @@ def by_loops(name, online, target, extra, step):
         for a, b, queue in pairs:
             for i in range(count):
                 q = unit(online[i, a])
-                logits = [q @ unit(target[i, b]) / 0.3] + [q @ np.asarray(k, np.float64) / 0.3 for k in extra[queue]]
+                logits = [q @ unit(target[i, b]) / 0.3] + [
+                    q @ np.asarray(k, np.float64) / 0.3 for k in framework_state[queue]
+                ]
                 total += cross_entropy(logits, 0) / count
     else:
         epoch = step // 10
         temperature = 0.05 + (0.09 - 0.05) * min(epoch, 2) / 2  # 3 values over the first 3 epochs
-        centre, pairs = np.asarray(extra["centre"], np.float64), 0
+        centre, pairs = np.asarray(framework_state["centre"], np.float64), 0
         for g in range(2):
             for v in range(2 + LOCAL):
                 if v == g:
@@ -84,12 +86,12 @@ def by_loops(name, online, target, extra, step):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_loss_equals_the_loop(name, seed):
     made = framework(name)
-    online, target, extra = random_inputs(made, seed)
+    online, target, framework_state = random_inputs(made, seed)
     step = 7 + 17 * seed
     given = None if target is None else jnp.asarray(target, jnp.float32)
-    value, _, _ = made.loss(jnp.asarray(online, jnp.float32), given, extra, jnp.int32(step))
+    value, _, _ = made.loss(jnp.asarray(online, jnp.float32), given, framework_state, jnp.int32(step))
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, by_loops(name, online, target, extra, step), rtol=3e-5)
+    np.testing.assert_allclose(value, by_loops(name, online, target, framework_state, step), rtol=3e-5)
 
 
 CLOSED_FORMS = {
@@ -107,9 +109,9 @@ CLOSED_FORMS = {
 def test_equal_embeddings_give_the_collapse_value_that_is_printed(name):
     made = framework(name)
     online, target = (None if s is None else jnp.ones(s) for s in shapes(made))
-    extra = made.init_extra(jax.random.key(0))
-    extra = {key: jnp.full_like(x, WIDTH**-0.5) if x.ndim == 2 else x for key, x in extra.items()}
-    value, _, _ = made.loss(online, target, extra, jnp.int32(0))
+    framework_state = made.init_framework_state(jax.random.key(0))
+    framework_state = {key: jnp.full_like(x, WIDTH**-0.5) if x.ndim == 2 else x for key, x in framework_state.items()}
+    value, _, _ = made.loss(online, target, framework_state, jnp.int32(0))
     np.testing.assert_allclose(value, CLOSED_FORMS[name], rtol=1e-6, atol=1e-7)
     assert made.collapse.value == pytest.approx(CLOSED_FORMS[name])
 
@@ -129,44 +131,44 @@ def test_no_loss_is_ever_negative(name):
     cases.append((np.broadcast_to(row, online), None if target is None else np.broadcast_to(row, target)))
     for case in cases:
         given = [None if x is None else jnp.asarray(x, jnp.float32) for x in case]
-        assert float(made.loss(*given, made.init_extra(jax.random.key(0)), jnp.int32(0))[0]) >= 0
+        assert float(made.loss(*given, made.init_framework_state(jax.random.key(0)), jnp.int32(0))[0]) >= 0
 
 
 @pytest.mark.parametrize("name", ["moco_v2", "moby"])
 def test_queues_advance_by_the_batch_and_hold_the_newest_keys(name):
     """Four batches into a queue of three: the fourth replaces the first, each view in its own queue, normalised."""
     made = framework(name)
-    extra = start = made.init_extra(jax.random.key(0))
+    framework_state = start = made.init_framework_state(jax.random.key(0))
     queues = {"moco_v2": {"queue": 0}, "moby": {"queue1": 0, "queue2": 1}}[name]
     for queue in queues:
-        assert extra[queue].shape == (QUEUE, WIDTH)
-        np.testing.assert_allclose(np.linalg.norm(extra[queue], axis=1), 1, rtol=1e-5)
+        assert framework_state[queue].shape == (QUEUE, WIDTH)
+        np.testing.assert_allclose(np.linalg.norm(framework_state[queue], axis=1), 1, rtol=1e-5)
     if name == "moby":
-        assert (extra["queue1"] != extra["queue2"]).any()
+        assert (framework_state["queue1"] != framework_state["queue2"]).any()
     targets = []
     for seed in range(4):
         online, target, _ = random_inputs(made, seed)
         targets.append(target)
-        before = extra
-        _, extra, _ = made.loss(jnp.asarray(online), jnp.asarray(target), extra, jnp.int32(seed))
-        assert int(extra["pointer"]) == (seed + 1) * BATCH % QUEUE
+        before = framework_state
+        _, framework_state, _ = made.loss(jnp.asarray(online), jnp.asarray(target), framework_state, jnp.int32(seed))
+        assert int(framework_state["pointer"]) == (seed + 1) * BATCH % QUEUE
         if seed == 0:
             for queue in queues:
-                np.testing.assert_array_equal(extra[queue][BATCH:], start[queue][BATCH:])
+                np.testing.assert_array_equal(framework_state[queue][BATCH:], start[queue][BATCH:])
     for queue, view in queues.items():
         keys = [unit(row) for batch in (targets[3], targets[1], targets[2]) for row in batch[:, view]]
-        np.testing.assert_allclose(extra[queue], keys, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(framework_state[queue], keys, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(before[queue][:BATCH], [unit(row) for row in targets[0][:, view]], atol=1e-6)
 
 
 def test_dinos_centre_follows_the_teacher_after_the_loss():
     made = framework("dino")
-    online, target, extra = random_inputs(made)
-    _, new, metrics = made.loss(jnp.asarray(online), jnp.asarray(target), extra, jnp.int32(0))
-    expected = 0.8 * np.asarray(extra["centre"]) + 0.2 * target.reshape(-1, PROTOTYPES).mean(axis=0)
+    online, target, framework_state = random_inputs(made)
+    _, new, metrics = made.loss(jnp.asarray(online), jnp.asarray(target), framework_state, jnp.int32(0))
+    expected = 0.8 * np.asarray(framework_state["centre"]) + 0.2 * target.reshape(-1, PROTOTYPES).mean(axis=0)
     np.testing.assert_allclose(new["centre"], expected, rtol=1e-5, atol=1e-6)
     assert 0 < float(metrics["teacher_entropy"]) < math.log(PROTOTYPES)
-    np.testing.assert_array_equal(made.init_extra(jax.random.key(0))["centre"], np.zeros(PROTOTYPES))
+    np.testing.assert_array_equal(made.init_framework_state(jax.random.key(0))["centre"], np.zeros(PROTOTYPES))
 
 
 def test_dino_skips_same_view_pairs():

@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from golden.encoders import swin, vit
-from golden.weights import CASES, images, state_dict
 
 from repre_jax.interop import timm
+from tests.golden.encoders import swin, vit
+from tests.golden.weights import CASES, images, state_dict
 
 GOLDEN = Path(__file__).parent / "golden" / "outputs.npz"
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretraining import CONFIGS
-from small_frameworks import BATCH, DINO, PROTOTYPES, WIDTH, framework, plan
 
 from repre_jax.frameworks import dino
 from repre_jax.models import heads
+from tests.helpers.pretraining import CONFIGS
+from tests.helpers.small_frameworks import BATCH, DINO, PROTOTYPES, WIDTH, framework, plan
 
 
 def test_the_papers_projector_has_its_size():

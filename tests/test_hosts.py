@@ -16,12 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from repre_jax.core import metrics, runtime
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
-from repre_jax.train import watchdog as watchdog_module
-from repre_jax.train.agreement import Agreement
-from repre_jax.train.watchdog import Watchdog
+from repre_jax.running import watchdog as watchdog_module
+from repre_jax.running.agreement import Agreement
+from repre_jax.running.watchdog import Watchdog
+from repre_jax.system import runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
@@ -68,7 +69,7 @@ def pair(workdir, *arguments):
 
 def child_pair(what, path):
     coordinator = f"127.0.0.1:{free_port()}"
-    return [["tests/host_child.py", coordinator, str(process), what, str(path)] for process in (0, 1)]
+    return [["tests/helpers/host_child.py", coordinator, str(process), what, str(path)] for process in (0, 1)]
 
 
 def finish(children, timeout=240):
@@ -79,7 +80,7 @@ def finish(children, timeout=240):
 
 def wait_for_rows(workdir, count, children):
     deadline = time.monotonic() + 200
-    while len(metrics.read_metrics(workdir / "metrics.jsonl")) < count:
+    while len(run_files.read_metrics(workdir / "metrics.jsonl")) < count:
         assert all(child.poll() is None for child in children), finish(children)
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -105,7 +106,7 @@ def test_two_processes_train_as_one_also_when_one_of_them_is_told_to_stop(tmp_pa
     assert re.fullmatch(r"Process 1 of 2 on \S+: 1 x cpu\n", ends[1][1])
     with started([*TINY, "--workdir", str(one), *arguments], devices=2) as children:
         assert finish(children)[0][0] == 0
-    ours, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (two, one))
+    ours, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (two, one))
     assert [row["step"] for row in ours] == [row["step"] for row in expected] == [0, *range(2, 41, 2)]
     assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
     assert [row.get("knn_top1") for row in ours] == [row.get("knn_top1") for row in expected]
@@ -162,7 +163,7 @@ def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
     assert [status for status, _, _ in ends] == [0, 0], ends
     with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
         assert finish(children)[0][0] == 0
-    ours, expected = (metrics.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    ours, expected = (run_files.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
     assert [row.get("top1") for row in ours] == [row.get("top1") for row in expected]
 
@@ -175,7 +176,7 @@ def test_each_process_reads_and_measures_its_share(tmp_path):
         ends = finish(children)
     assert [status for status, _, _ in ends] == [0, 0], ends
     zero, one = (json.loads(Path(f"{data_dir}-{process}.json").read_text()) for process in (0, 1))
-    with started(["tests/host_child.py", "", "0", "alone", str(data_dir)], devices=4) as children:
+    with started(["tests/helpers/host_child.py", "", "0", "alone", str(data_dir)], devices=4) as children:
         assert finish(children)[0][0] == 0
     alone = json.loads(Path(f"{data_dir}-alone.json").read_text())
     for mine, other, expected in zip(zero["batches"], one["batches"], alone["batches"], strict=True):
@@ -292,7 +293,7 @@ def test_the_watchdog_bites_only_when_nothing_new_is_told(monkeypatch):
 
 def test_a_suspended_process_has_not_waited():
     code = (
-        "import os, signal, time; from repre_jax.train.watchdog import Watchdog\n"
+        "import os, signal, time; from repre_jax.running.watchdog import Watchdog\n"
         "with Watchdog(6, '', lambda text: os._exit(7)):\n"
         "    os.kill(os.getpid(), signal.SIGSTOP); time.sleep(1.5)\n"
     )

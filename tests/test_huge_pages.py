@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from repre_jax.core import huge_pages
+from repre_jax.system import huge_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 # A program in main.py's manner, on a machine whose kernel and C library are told.
 PROGRAM = """
 import os, platform, sys
 from pathlib import Path
-from repre_jax.core import huge_pages
+from repre_jax.system import huge_pages
 
 setting, version, *rest = sys.argv[1:]
 platform.libc_ver = lambda: ("glibc", version)
@@ -29,7 +29,7 @@ assert huge_pages.RESTARTED not in os.environ
 """
 STEPS = """
 import resource
-from repre_jax.core import huge_pages
+from repre_jax.system import huge_pages
 huge_pages.restart()
 import jax, jax.numpy as jnp
 

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 
 import main
 from configs import moco_swin_t, moco_vit_s
+from repre_jax.builders import methods
 from repre_jax.core.types import Views
-from repre_jax.tasks import methods
 
 ROOT = Path(__file__).resolve().parent.parent
 

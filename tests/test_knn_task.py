@@ -9,15 +9,15 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from runs import ROOT, TINY
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import metrics, sharding
+from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.evaluation import rank
 from repre_jax.tasks import setup
+from tests.helpers.runs import ROOT, TINY
 
 FEW = ["--config.data.train_split=train[:328]", "--config.data.test_split=test[:72]"]  # of digits
 WHOLE = ["--config.data.train_split=train", "--config.data.test_split="]
@@ -65,7 +65,7 @@ def test_it_is_what_pre_training_measured(finished, judged, tmp_path):
     """Of the same records, with the same k; of the trained and of the untrained encoder."""
     job, state = online(finished, 20)
     assert judged[1]["knn_top1"]["20"] == job.evaluation.knn(state)
-    arguments = ("--config.branch=untrained", "--config.data.test_interpolation=bilinear", "--config.knn.k=20")
+    arguments = ("--config.network=untrained", "--config.data.test_interpolation=bilinear", "--config.knn.k=20")
     untrained = judge(finished[0], tmp_path, *arguments)
     assert untrained["knn_top1"] == {"20": job.evaluation.knn(job.init_state())}
     assert untrained["origin"]["branch"] == "untrained"
@@ -92,8 +92,8 @@ def test_the_result_says_what_it_depends_on(finished, judged):
     assert result["command"].startswith("python ")
     assert result["seconds"] > 0
     config = json.loads((workdir / "config.json").read_text())
-    assert (config["step"], config["branch"], config["encoder"]["width"]) == (8, "online", 32)
-    (start,) = metrics.read_metrics(workdir / "starts.jsonl")
+    assert (config["step"], config["network"], config["encoder"]["width"]) == (8, "online", 32)
+    (start,) = run_files.read_metrics(workdir / "starts.jsonl")
     assert "jax" in start["versions"]
 
 
@@ -143,7 +143,7 @@ def test_stopped_by_a_signal_it_goes_on(finished, judged, tmp_path, monkeypatch,
     assert starts[len(first) :] == [("train", 21 if split == "test" else batch), ("test", batch * (split == "test"))]
     result = json.loads((tmp_path / "k" / "result.json").read_text())
     assert lasting(result) == lasting(judged[1])
-    assert len(metrics.read_metrics(tmp_path / "k" / "starts.jsonl")) == 2
+    assert len(run_files.read_metrics(tmp_path / "k" / "starts.jsonl")) == 2
 
 
 def features(workdir):
@@ -158,7 +158,7 @@ def test_another_config_is_refused_unless_it_is_named(finished, judged, tmp_path
     assert main.main(command(finished[0], tmp_path / "k", "--config.knn.k=(5,)")) == 1
     error = capsys.readouterr().err
     assert "This workdir holds a run with another config:\n  knn.k: [10, 20, 100, 200] -> [5]" in error
-    assert main.main(command(finished[0], tmp_path / "k", "--config.branch=target")) == 1
+    assert main.main(command(finished[0], tmp_path / "k", "--config.network=target")) == 1
     assert "branch: 'online' -> 'target'" in capsys.readouterr().err
     free = judge(finished[0], tmp_path / "k", "--config.data.workers=3")
     assert free == first
@@ -170,7 +170,7 @@ def test_another_config_is_refused_unless_it_is_named(finished, judged, tmp_path
 
 def test_features_of_something_else_are_not_taken(finished, judged, tmp_path, capsys):
     shutil.copytree(judged[0], tmp_path / "k")
-    changes = {"branch": "target", "feature": "mean", "dtype": "bfloat16", "data.test_crop": 0.9, "data.labels": 0.5,
+    changes = {"network": "target", "feature": "mean", "dtype": "bfloat16", "data.test_crop": 0.9, "data.labels": 0.5,
                "data.mean": "(0.4, 0.4, 0.4)", "data.std": "(0.4, 0.4, 0.4)"}  # fmt: skip
     arguments = [f"--config.{key}={value}" for key, value in changes.items()]
     allowed = f"--config.may_change={(*changes, 'data.test_interpolation')}"
@@ -266,7 +266,7 @@ MISTAKES = {
     "no encoder": (["--config.init_from="], "init_from is not set: which encoder?"),
     "no run": (["--config.init_from=configs"], "configs is neither a run, with a folder checkpoints, nor a file"),
     "unknown step": (["--config.step=7"], "has no checkpoint 7"),
-    "unknown branch": (["--config.branch=teacher"], "Unknown branch 'teacher'"),
+    "unknown branch": (["--config.network=teacher"], "Unknown network 'teacher'"),
     "unknown feature": (["--config.feature=gap"], "Unknown feature 'gap'"),
     "too many blocks": (["--config.feature=cls7"], "feature is 'cls7', and the encoder has 4 blocks"),
     "no k": (["--config.knn.k=()"], "knn.k is ().\n  expected: whole numbers above 0"),

@@ -7,14 +7,15 @@ import signal
 import jax
 import numpy as np
 import pytest
-from evaluating import FINETUNE, LINEAR, begun, command, evaluate
-from runs import final_state
 from sklearn.linear_model import LogisticRegression
 
 import main
-from repre_jax.core import environment, metrics
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
+from repre_jax.system import environment
+from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate
+from tests.helpers.runs import final_state
 
 
 def test_a_probe_reports_every_head_and_what_it_depends_on(finished, tmp_path, capsys):
@@ -57,7 +58,7 @@ def test_the_same_evaluation_twice_gives_the_same_number_also_when_it_was_stoppe
     with contextlib.closing(Checkpoints(tmp_path / "again" / "checkpoints")) as saved:
         assert 0 < saved.latest_step() < 8
     again = evaluate(LINEAR, finished[0], tmp_path / "again")
-    starts = metrics.read_metrics(tmp_path / "again" / "starts.jsonl")
+    starts = run_files.read_metrics(tmp_path / "again" / "starts.jsonl")
     assert [start["step"] for start in starts] == [0, 3]
     assert starts[1]["origin"]["step"] == 8
     changing = ("seconds", "command")
@@ -136,7 +137,7 @@ def test_stopped_while_features_are_extracted_it_goes_on(finished, tmp_path, mon
     assert f"Stopped after {16 * batch} of " in error.replace(",", "")
     assert "their features are kept.\n  The same command goes on from there:" in error
     assert main.main(argv) == 0
-    assert [start["step"] for start in metrics.read_metrics(tmp_path / "w" / "starts.jsonl")] == [0, 0]
+    assert [start["step"] for start in run_files.read_metrics(tmp_path / "w" / "starts.jsonl")] == [0, 0]
 
 
 def test_a_part_of_the_labels_is_as_many_of_each_class(finished, tmp_path):

@@ -4,11 +4,10 @@ import itertools
 import re
 import shutil
 
-from runs import run
-
 from repre_jax.report import live, page
 from repre_jax.report.figures import sheet
 from repre_jax.tasks import pretrain
+from tests.helpers.runs import run
 
 
 def test_a_run_leaves_its_page_and_names_it(finished, tmp_path, capsys):

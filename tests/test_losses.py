@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from repre_jax.core.numerics import l2_normalize
-from repre_jax.losses import balance, contrastive, reconstruction
+from repre_jax.losses import contrastive, reconstruction, weighting
 
 
 def info_nce_by_loops(queries, keys, temperature):
@@ -42,18 +42,18 @@ def test_balance_is_kendalls_sum():
     losses = {"contrastive": jnp.float32(2.5), "reconstruction": jnp.float32(0.07)}
     s = {"contrastive": jnp.float32(0.4), "reconstruction": jnp.float32(-1.3)}
     expected = np.exp(-0.4) * 2.5 + 0.4 + np.exp(1.3) * 0.07 - 1.3
-    np.testing.assert_allclose(balance.combine(losses, s), expected, rtol=1e-6)
-    np.testing.assert_allclose(balance.weights(s)["reconstruction"], np.exp(1.3), rtol=1e-6)
+    np.testing.assert_allclose(weighting.combine(losses, s), expected, rtol=1e-6)
+    np.testing.assert_allclose(weighting.weights(s)["reconstruction"], np.exp(1.3), rtol=1e-6)
 
 
 def test_balance_is_lowest_where_the_weight_is_one_over_the_loss():
     losses = {"a": jnp.float32(2.5), "b": jnp.float32(0.07)}
     best = {name: jnp.log(loss) for name, loss in losses.items()}
-    gradient = jax.grad(lambda s: balance.combine(losses, s))(best)
+    gradient = jax.grad(lambda s: weighting.combine(losses, s))(best)
     np.testing.assert_allclose([gradient["a"], gradient["b"]], 0, atol=1e-6)
-    np.testing.assert_allclose(balance.weights(best)["b"], 1 / 0.07, rtol=1e-5)
+    np.testing.assert_allclose(weighting.weights(best)["b"], 1 / 0.07, rtol=1e-5)
 
 
 def test_clamp_holds_log_variances_in_range():
-    clamped = balance.clamp({"a": jnp.float32(-9.0), "b": jnp.float32(7.0), "c": jnp.float32(0.3)})
+    clamped = weighting.clamp({"a": jnp.float32(-9.0), "b": jnp.float32(7.0), "c": jnp.float32(0.3)})
     assert [float(x) for x in clamped.values()] == pytest.approx([-6.0, 6.0, 0.3])

@@ -8,8 +8,8 @@ import jax
 import pytest
 
 import main
+from repre_jax.builders import augmentation, methods
 from repre_jax.data import sources
-from repre_jax.tasks import methods, views
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -41,8 +41,12 @@ MISTAKES = {
     ),
     "image size of three": ([TINY, "--config.data.image_size=(8,8,8)"], ["data.image_size is (8, 8, 8)", "expected"]),
     "too many hierarchies": (
-        [TINY, "--config.encoder.hierarchies=5"],
-        ["hierarchies 5 does not fit an encoder of 4 blocks", "expected: 1 to 4", "--config.encoder.hierarchies=4"],
+        [TINY, "--config.encoder.pyramid_levels=5"],
+        [
+            "pyramid_levels 5 does not fit an encoder of 4 blocks",
+            "expected: 1 to 4",
+            "--config.encoder.pyramid_levels=4",
+        ],
     ),
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
     "keys of another framework": (
@@ -189,11 +193,11 @@ def test_the_papers_config_is_the_papers():
     assert (config.batch_size, config.epochs, config.optim.lr, config.optim.weight_decay) == (4096, 300, 1.5e-4, 0.1)
     encoder = methods.encoder_of(config)
     assert (encoder.width, encoder.depth, encoder.heads, encoder.patch) == (384, 12, 12, 16)
-    assert (encoder.hierarchies, encoder.flavour, encoder.drop_path) == (4, "moco_v3", 0.0)
+    assert (encoder.pyramid_levels, encoder.variant, encoder.drop_path) == (4, "moco_v3", 0.0)
     assert (config.framework.hidden, config.framework.out, config.framework.temperature) == (4096, 256, 0.2)
     assert (config.framework.momentum, config.optim.warmup_epochs, config.data.image_size) == (0.99, 40, (224, 224))
     assert (config.augment.crop_scale, config.augment.jitter) == ((0.08, 1.0), (0.4, 0.4, 0.2, 0.1))
-    both = views.build_augmentation(config)
+    both = augmentation.build_augmentation(config)
     assert [view.blur_probability for view in both] == [1.0, 0.1]
     assert [view.solarize_probability for view in both] == [0.0, 0.2]
     for view in both:

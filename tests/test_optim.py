@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from pretraining import CONFIGS, build, init
 
 from repre_jax.core import optim, schedules
 from repre_jax.core.errors import UserError
+from tests.helpers.pretraining import CONFIGS, build, init
 
 PARAMS = {"encoder": {"patch": {"kernel": jnp.ones((2, 3)) * 2}, "bias": jnp.ones(3)}, "balance": {"a": jnp.ones(())}}
 RULES = (("^encoder/patch/", "lr_scale", 0.0), ("^balance/", "weight_decay", 0.0), ("^balance/", "lr_scale", 5.0))

@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from logged import CONFIG, RESULT, START, curves, rows, write
 from PIL import Image
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.frameworks.base import NARROW
 from repre_jax.report import page, pictures
 from repre_jax.report.run import read
+from tests.helpers.logged import CONFIG, RESULT, START, curves, rows, write
 
 
 class Reader(HTMLParser):
@@ -50,7 +50,7 @@ def finite(lines, name):
 
 def test_every_metric_has_its_curve_with_each_of_its_finite_values(tmp_path):
     run = write(tmp_path / "run", [*rows(), {"step": 2050, "new": 3.0}, {"step": 2100, "new": 4.0}])
-    lines = metrics.read_metrics(run / "metrics.jsonl")
+    lines = run_files.read_metrics(run / "metrics.jsonl")
     names = {name for row in lines for name in row} - {"step"}
     drawn = curves(page.write(run).read_text())
     assert drawn.keys() == names
@@ -115,7 +115,7 @@ def test_a_page_is_replaced_in_one_go(tmp_path, monkeypatch):
         file.write("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics, "to_disk", full)
+    monkeypatch.setattr(run_files, "to_disk", full)
     with pytest.raises(OSError, match="No space"):
         page.write(run)
     assert (run / "report.html").read_text() == before
@@ -325,5 +325,5 @@ def test_the_room_goes_to_the_first_kinds_however_old(tmp_path, monkeypatch):
 
 def test_all_of_the_config_and_the_result_is_there(tmp_path):
     text = read_page(write(tmp_path / "run", result=RESULT)).text
-    for key, value in (metrics.flat(CONFIG) | metrics.flat(json.loads(json.dumps(RESULT)))).items():
+    for key, value in (run_files.flat(CONFIG) | run_files.flat(json.loads(json.dumps(RESULT)))).items():
         assert f"{key} {value}" in text

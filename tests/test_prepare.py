@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from test_folder import fill
 
 import main
 from configs import moco_vit_s
-from repre_jax.core import command_line
+from repre_jax.builders import methods
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, imagenet, sources
-from repre_jax.tasks import methods
+from repre_jax.system import command_line
 from repre_jax.tools import prepare
+from tests.test_folder import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("n01440764", "n01443537", "n15075141")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
-from test_devices import collectives, sizes
 
 from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.types import Views
 from repre_jax.models import build_encoder
 from repre_jax.train.probe import Probe
+from tests.test_devices import collectives, sizes
 
 CLASSES, WIDTH = 10, 64
 KEY = np.asarray(jax.random.PRNGKey(0))
@@ -31,7 +31,7 @@ def build(factors=(1.0,), plan=None, name="sgd", rules=(), **settings):
 
 
 def vit(**settings):
-    size = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": (8, 8)}
+    size = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "pyramid_levels": 1, "image_size": (8, 8)}
     return build_encoder("vit_ti", **size | settings)
 
 
@@ -95,22 +95,24 @@ def test_batch_norm_is_maes():
     probe = build(batch_norm=True)
     state = probe.init_state(KEY, 1, WIDTH)
     batch = found[None, :32]
-    seen, statistics = probe._normalised(batch, state.extra, train=True)
+    seen, statistics = probe._normalised(batch, state.framework_state, train=True)
     np.testing.assert_allclose(
         seen[0], (batch[0] - batch[0].mean(0)) / np.sqrt(batch[0].var(0) + 1e-6), rtol=1e-3, atol=1e-3
     )
     np.testing.assert_allclose(statistics["mean"][0], 0.1 * batch[0].mean(0), atol=1e-6)
     np.testing.assert_allclose(statistics["var"][0], 0.9 + 0.1 * batch[0].var(0), atol=1e-5)
     after, _ = probe.step(state, batch, labels[:32])
-    np.testing.assert_allclose(after.extra["mean"], statistics["mean"], atol=1e-6)
-    still, same = probe._normalised(batch, after.extra, train=False)
-    np.testing.assert_allclose(still, (batch - after.extra["mean"]) / np.sqrt(after.extra["var"] + 1e-6), rtol=1e-3)
-    np.testing.assert_array_equal(same["mean"], after.extra["mean"])
+    np.testing.assert_allclose(after.framework_state["mean"], statistics["mean"], atol=1e-6)
+    still, same = probe._normalised(batch, after.framework_state, train=False)
+    np.testing.assert_allclose(
+        still, (batch - after.framework_state["mean"]) / np.sqrt(after.framework_state["var"] + 1e-6), rtol=1e-3
+    )
+    np.testing.assert_array_equal(same["mean"], after.framework_state["mean"])
 
 
 def test_the_whole_step_flips_drops_paths_and_leaves_the_encoder_alone():
     encoder = build_encoder(
-        "vit_ti", width=16, depth=2, heads=2, patch=4, hierarchies=1, image_size=(8, 8), drop_path=0.9
+        "vit_ti", width=16, depth=2, heads=2, patch=4, pyramid_levels=1, image_size=(8, 8), drop_path=0.9
     )
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8, 3), dtype=np.uint8)
     batch = Views(images=images, labels=np.arange(4, dtype=np.int32))
@@ -154,10 +156,10 @@ def test_images_are_encoded_in_chunks_and_stay_on_their_device(count, chunk, mon
     mesh, plain = sharding.make_mesh(count), build(batch_norm=True)
     monkeypatch.setattr(sharding, "CHUNK", chunk)
     chunked = dataclasses.replace(plain, mesh=mesh)
-    (at_once, given), (in_parts, _) = (compiled(probe, count, mesh) for probe in (plain, chunked))
-    for one, other in zip(*map(jax.tree.leaves, (at_once(*given), in_parts(*given))), strict=True):
+    (at_once, given), (in_microbatches, _) = (compiled(probe, count, mesh) for probe in (plain, chunked))
+    for one, other in zip(*map(jax.tree.leaves, (at_once(*given), in_microbatches(*given))), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-    moved = collectives(in_parts.as_text())
+    moved = collectives(in_microbatches.as_text())
     image = 8 * 8 * 3
     assert set(moved) <= {"all-reduce", "all-gather"}
     assert max(max(sizes(shapes), default=0) for shapes in moved.values()) < count * image / 8

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from test_configs import config_of, of
 
-from repre_jax.tasks import methods
+from repre_jax.builders import methods
+from tests.test_configs import config_of, of
 
 RECORDS = 1_281_167
 LINEAR_KEYS = (

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import frameworks
-from repre_jax.core import metrics, schedules
+from repre_jax.core import run_files, schedules
 from repre_jax.report import console
-from repre_jax.train import loop
+from repre_jax.running import loop
 
 RESULT = {
     "steps": 1200,
@@ -81,20 +81,20 @@ def test_duration(seconds, text):
 
 def test_metrics_after_the_last_checkpoint_are_written_anew(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    first = metrics.MetricsFile(path, continue_from=0)
+    first = run_files.MetricsFile(path, continue_from=0)
     for step in (2, 4, 6):
         first.write(step, {"loss": float(step), "wait_share": None})
     with path.open("a") as file:
         file.write('{"step": 8, "lo')  # the process died here
-    second = metrics.MetricsFile(path, continue_from=4)
+    second = run_files.MetricsFile(path, continue_from=4)
     second.write(6, {"loss": 0.5})
-    assert metrics.read_metrics(path) == [
+    assert run_files.read_metrics(path) == [
         {"step": 2, "loss": 2.0, "wait_share": None},
         {"step": 4, "loss": 4.0, "wait_share": None},
         {"step": 6, "loss": 0.5},
     ]
-    assert metrics.median(path, "loss") == 2.0
-    assert metrics.median(path, "wait_share") is None
+    assert run_files.median(path, "loss") == 2.0
+    assert run_files.median(path, "wait_share") is None
 
 
 def test_when_the_loop_does_what():

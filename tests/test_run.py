@@ -10,13 +10,15 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from runs import ROOT, TINY, final_state, run
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import metrics, terminal
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
-from repre_jax.tasks import setup, watch
+from repre_jax.running import divergence
+from repre_jax.system import terminal
+from repre_jax.tasks import setup
+from tests.helpers.runs import ROOT, TINY, final_state, run
 
 ONLINE = {
     "loss", "contrastive", "reconstruction", "weight_contrastive", "weight_reconstruction", "lr", "momentum",
@@ -46,7 +48,7 @@ def test_result_has_what_was_promised(finished):
 
 
 def test_metrics_hold_every_logging_step_once(finished):
-    rows = metrics.read_metrics(finished[0] / "metrics.jsonl")
+    rows = run_files.read_metrics(finished[0] / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
     assert [row["step"] for row in rows if "knn_top1" in row] == [0, 4, 8]
     for row in rows[1:]:
@@ -67,7 +69,7 @@ def test_going_on_from_a_checkpoint_equals_not_stopping(finished, tmp_path, caps
     assert second["seconds"] > metrics_seconds(workdir, 4) > 1
     timed = {"seconds", "images_per_second"}
     assert {k: v for k, v in second.items() if k not in timed} == {k: v for k, v in result.items() if k not in timed}
-    rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (again, workdir))
+    rows, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (again, workdir))
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
     assert [row.get("loss") for row in rows] == [row.get("loss") for row in expected]
 
@@ -104,7 +106,7 @@ def test_divergence_ends_with_a_message_and_keeps_what_was_good(tmp_path, capsys
     assert "Training has diverged" in error
     assert f"not finite, steps skipped: {1 + first % 2}; the last of them from step {first} on." in output
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
-    rows = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    rows = run_files.read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["skipped"] == last - first + 1
     newest = max(Checkpoints(tmp_path / "checkpoints").measures())
     assert newest == (first - 1) // 2 * 2 > 0
@@ -129,7 +131,7 @@ def test_a_run_whose_last_steps_were_skipped_ends_as_diverged(tmp_path, capsys):
 
 def test_a_collapse_is_told_before_and_while_it_happens(tmp_path, monkeypatch, capsys):
     """Every spread counts as narrow here."""
-    monkeypatch.setattr(watch, "NARROW", 100.0)
+    monkeypatch.setattr(divergence, "NARROW", 100.0)
     run(tmp_path, "--config.total_steps=4", "--config.collapse_patience=2")
     output = capsys.readouterr().out
     assert "moco_v3; a contrastive loss of 2.218 would mean collapse" in output

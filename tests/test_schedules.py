@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from repre_jax.builders import methods
 from repre_jax.core import schedules
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import methods
 
 
 def resolve(**changes):

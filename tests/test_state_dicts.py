@@ -1,23 +1,23 @@
-"""The encoder's tensors among all that a file holds: every tensor accounted for, both branches told apart."""
+"""The encoder's tensors among all that a file holds: every tensor accounted for, both networks told apart."""
 
 import re
 
 import numpy as np
 import pytest
-from golden.encoders import swin, vit
-from golden.published import as_framework, moby_swin
-from golden.weights import state_dict
 
 from repre_jax.core.errors import UserError
 from repre_jax.interop import state_dicts, timm
 from repre_jax.models import build_encoder, positions
 from repre_jax.models.encoders import SWINS, VITS
+from tests.golden.encoders import swin, vit
+from tests.golden.published import as_framework, moby_swin
+from tests.golden.weights import state_dict
 
 
-@pytest.mark.parametrize("branch", ["online", "target"])
+@pytest.mark.parametrize("network", ["online", "target"])
 @pytest.mark.parametrize("layout", ["MoCo v3", "DINO", "MoBY"])
-def test_published_files_of_frameworks(layout, branch, capsys):
-    """The asked branch is loaded and the other one left out, in each framework's own names."""
+def test_published_files_of_frameworks(layout, network, capsys):
+    """The asked network is loaded and the other one left out, in each framework's own names."""
     encoder = {"MoCo v3": vit("moco_v3"), "DINO": vit("dino"), "MoBY": swin()}[layout]
     online = state_dict("swin" if layout == "MoBY" else "dino")
     if layout == "MoCo v3":
@@ -26,9 +26,9 @@ def test_published_files_of_frameworks(layout, branch, capsys):
     target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
     rename = moby_swin if layout == "MoBY" else dict
     arrays = as_framework(layout, rename(online), rename(target))
-    params = timm.load(arrays, encoder, branch=branch)
+    params = timm.load(arrays, encoder, network=network)
     back = timm.dump(params, encoder)
-    for name, array in {"online": online, "target": target}[branch].items():
+    for name, array in {"online": online, "target": target}[network].items():
         np.testing.assert_array_equal(back[name], array, err_msg=name)
     printed = capsys.readouterr().out
     accounted = [int(number) for number in re.findall(r"(?:left out: |Loaded )(\d+)", printed)]
@@ -36,21 +36,21 @@ def test_published_files_of_frameworks(layout, branch, capsys):
     other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
     assert f"left out: {other} of the other branch" in printed
     with pytest.raises(
-        UserError, match=f"a file of {layout}, and branch is None.\n  expected: branch='online' or branch='target'"
+        UserError, match=f"a file of {layout}, and network is None.\n  expected: network='online' or network='target'"
     ):
         timm.load(arrays, encoder)
 
 
 def test_a_file_with_one_branch_offers_that_one():
     arrays = {f"teacher.backbone.{name}": array for name, array in state_dict("dino").items()}
-    with pytest.raises(UserError, match=r"branch is 'online'.\n  expected: branch='target'$"):
-        timm.load(arrays, vit("dino"), branch="online")
-    timm.load(arrays, vit("dino"), branch="target")
+    with pytest.raises(UserError, match=r"branch is 'online'.\n  expected: network='target'$"):
+        timm.load(arrays, vit("dino"), network="online")
+    timm.load(arrays, vit("dino"), network="target")
 
 
 def test_a_plain_file_has_no_branch():
-    with pytest.raises(UserError, match=r"holds one encoder.*\n.*leave branch out"):
-        timm.load(state_dict("deit"), vit(), branch="online")
+    with pytest.raises(UserError, match=r"holds one encoder.*\n.*leave network out"):
+        timm.load(state_dict("deit"), vit(), network="online")
 
 
 def test_a_tensor_under_two_prefixes_is_refused():
@@ -59,7 +59,7 @@ def test_a_tensor_under_two_prefixes_is_refused():
         timm.load(weights | {"module.norm.bias": weights["norm.bias"]}, vit())
     arrays = as_framework("MoBY", state_dict("swin"), state_dict("swin"))
     with pytest.raises(UserError, match=r"holds 'norm.bias' more than once"):
-        timm.load(arrays | {"norm.bias": weights["norm.bias"]}, swin(), branch="target")
+        timm.load(arrays | {"norm.bias": weights["norm.bias"]}, swin(), network="target")
 
 
 def test_an_unknown_prefix_is_pointed_out():

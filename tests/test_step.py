@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretraining import SIZE, batch, build, init, learning, pixels_of
 
 from repre_jax.core import sharding
 from repre_jax.losses import reconstruction
-from repre_jax.train import loop
-from repre_jax.train.signals import StopRequest
-from repre_jax.train.watchdog import Watchdog
+from repre_jax.running import loop
+from repre_jax.running.signals import StopRequest
+from repre_jax.running.watchdog import Watchdog
+from tests.helpers.pretraining import SIZE, batch, build, init, learning, pixels_of
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,12 @@ def test_the_reconstruction_target_is_the_view_before_normalisation(tiny):
     seen = []
 
     @dataclasses.dataclass(frozen=True)
-    class Spy(type(method.branch)):
+    class Spy(type(method.reconstruction)):
         def loss(self, params, pyramid, pixels):
             jax.debug.callback(lambda x: seen.append(np.asarray(x)), pixels)
             return super().loss(params, pyramid, pixels)
 
-    spying = dataclasses.replace(method, branch=Spy(method.branch.decoder))
+    spying = dataclasses.replace(method, reconstruction=Spy(method.reconstruction.decoder))
     jax.block_until_ready(jax.jit(spying.train_step)(state, views))
     jax.effects_barrier()
     np.testing.assert_allclose(seen[0], pixels, atol=1e-6)

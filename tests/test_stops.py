@@ -16,15 +16,15 @@ import chex
 import jax.numpy as jnp
 import psutil
 import pytest
-from runs import ROOT, TINY, final_state
 
 import main
-from repre_jax.core import metrics
+from repre_jax.builders.monitor import Evaluation
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
+from repre_jax.running import loop
 from repre_jax.tasks import pretrain
-from repre_jax.tasks.online import Evaluation
-from repre_jax.train import loop
+from tests.helpers.runs import ROOT, TINY, final_state
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGUSR1, 0)])
@@ -36,7 +36,7 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 200
-    while len(metrics.read_metrics(tmp_path / "metrics.jsonl")) < 3:
+    while len(run_files.read_metrics(tmp_path / "metrics.jsonl")) < 3:
         assert child.poll() is None, child.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -50,7 +50,7 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     assert ">Stopped<" in (tmp_path / "report.html").read_text()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"Going on from step {saved} of 100." in done.stdout
-    steps = [row["step"] for row in metrics.read_metrics(tmp_path / "metrics.jsonl")]
+    steps = [row["step"] for row in run_files.read_metrics(tmp_path / "metrics.jsonl")]
     assert steps == [0, *range(2, 101, 2)]
 
 
@@ -69,14 +69,14 @@ def test_a_signal_during_an_evaluation(finished, tmp_path, monkeypatch, capsys):
     argv = [*TINY, "--workdir", str(tmp_path), "--config.checkpoint.keep=9"]
     assert main.main(argv) == 128 + signal.SIGTERM
     assert "Saved at step 4 of 8." in capsys.readouterr().err
-    rows = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    rows = run_files.read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert "loss" in rows[-1]
     assert "knn_top1" not in rows[-1]
     assert main.main(argv) == 0
     untimed = [
         [{k: v for k, v in row.items() if k not in ("images_per_second", "wait_share")} for row in rows]
-        for rows in (metrics.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
+        for rows in (run_files.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
     ]
     assert untimed[0] == untimed[1]
     chex.assert_trees_all_equal(final_state(tmp_path), final_state(finished[0]))
@@ -88,10 +88,10 @@ def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, ca
     """All steps are done, but what was measured is not whole: the next start measures and concludes."""
     measure, asked = Evaluation.measure, []
 
-    def signalled(self, state, left_off):
+    def signalled(self, state, should_stop):
         if int(state.step) == 8 and not asked:
             asked.append(os.kill(os.getpid(), signal.SIGTERM))
-        return measure(self, state, left_off)
+        return measure(self, state, should_stop)
 
     monkeypatch.setattr(Evaluation, "measure", signalled)
     argv = [*TINY, "--workdir", str(tmp_path), "--config.checkpoint.keep=9"]
@@ -100,14 +100,17 @@ def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, ca
     assert not (tmp_path / "result.json").exists()
     assert main.main(argv) == 0
     assert "Going on from step 8 of 8." in capsys.readouterr().out
-    rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
+    rows, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path, finished[0]))
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
     assert rows[-1]["knn_top1"] == expected[-1]["knn_top1"] == finished[1]["knn_top1"]
 
 
 @pytest.mark.parametrize(
     ("where", "number"),
-    [("repre_jax.tasks.setup.build", signal.SIGUSR1), ("repre_jax.tasks.online.Evaluation.knn_pixels", signal.SIGTERM)],
+    [
+        ("repre_jax.tasks.setup.build", signal.SIGUSR1),
+        ("repre_jax.builders.monitor.Evaluation.knn_pixels", signal.SIGTERM),
+    ],
 )
 def test_a_signal_where_nothing_is_to_be_saved(tmp_path, monkeypatch, capsys, where, number):
     """Before training and in the evaluation at the end: one line, and the same command goes on."""
@@ -148,7 +151,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     with (tmp_path.parent / "error").open("w+") as error:
         child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=error, start_new_session=True)
         try:
-            wait_for(lambda: len(metrics.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
+            wait_for(lambda: len(run_files.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
             os.killpg(child.pid, signal.SIGINT)
             wait_for(lambda: "is saved after this step" in Path(error.name).read_text(), child)
             os.killpg(child.pid, signal.SIGINT)
@@ -180,7 +183,7 @@ def test_nobody_outlives_a_run_that_is_killed(tmp_path):
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_for(lambda: len(metrics.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
+        wait_for(lambda: len(run_files.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
         readers = psutil.Process(child.pid).children(recursive=True)
         assert len(readers) >= 2
         child.kill()
@@ -206,7 +209,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_good(tmp_path):
     assert "File too large." in full.stderr
     assert "kept:     checkpoint 4; the same command goes on from there" in full.stderr
     assert "Traceback" not in full.stderr
-    assert max(row["step"] for row in metrics.read_metrics(tmp_path / "metrics.jsonl")) < 20
+    assert max(row["step"] for row in run_files.read_metrics(tmp_path / "metrics.jsonl")) < 20
     assert all(path.read_bytes() == content for path, content in before.items())
 
 

@@ -43,7 +43,7 @@ def batches_from(source, start=0):
     return loader.test_batches(source, size=(4, 6), fraction=1.0, batch_size=BATCH, start=start)
 
 
-def keep(folder, source, mesh, left_off=lambda: False, encode=encode, starts=None, **changes):
+def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
     def begin(start):
         if starts is not None:
             starts.append(start)
@@ -51,7 +51,7 @@ def keep(folder, source, mesh, left_off=lambda: False, encode=encode, starts=Non
 
     settings = {"records": RECORDS, "batch_size": BATCH, "width": 7} | changes
     made_from = settings.pop("made_from", MADE_FROM)
-    return store.stored(folder, made_from, encode, begin, mesh=mesh, left_off=left_off, **settings)
+    return store.stored(folder, made_from, encode, begin, mesh=mesh, should_stop=should_stop, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 
-from repre_jax.core import runtime, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.data import sources, subset
 from repre_jax.data.folder import ImageFolder
+from repre_jax.system import runtime, terminal
 
 COUNTS = {0: 40, 1: 3, 2: 111, 5: 1}
 

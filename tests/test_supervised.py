@@ -22,7 +22,7 @@ KEY = np.asarray(jax.random.PRNGKey(0))
 
 
 def vit(depth=3, **settings):
-    size = {"width": 16, "depth": depth, "heads": 2, "patch": 4, "hierarchies": 1, "image_size": SIZE}
+    size = {"width": 16, "depth": depth, "heads": 2, "patch": 4, "pyramid_levels": 1, "image_size": SIZE}
     return build_encoder("vit_ti", **size | settings)
 
 

@@ -20,9 +20,9 @@ import chex
 import orbax.checkpoint as ocp
 import psutil
 import pytest
-from pretraining import CONFIGS
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
+from tests.helpers.pretraining import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, INTERVAL = 480, 20
@@ -174,7 +174,7 @@ def survive(framework, tmp_path, kills):
     assert trained <= STEPS + len(kills) * INTERVAL
     assert max(run.starts()) >= INTERVAL
     assert ignored >= (WRITING in kills), "no kill has hit a write"
-    rows, expected = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (run.workdir, whole.workdir))
+    rows, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (run.workdir, whole.workdir))
     assert [row["step"] for row in rows] == list(range(STEPS + 1))
     untimed = [
         [{name: value for name, value in row.items() if name not in ("images_per_second", "wait_share")} for row in log]

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from golden.encoders import swin, vit
-from golden.weights import state_dict
 
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm
 from repre_jax.models import positions
+from tests.golden.encoders import swin, vit
+from tests.golden.weights import state_dict
 
 
 def fresh(encoder, seed=0):
@@ -114,7 +114,7 @@ def test_half_precision_is_widened():
 
 def test_fixed_positions_are_compared_with_the_formula(capsys):
     weights = state_dict("moco_v3")
-    with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\) in the file is not MoCo v3's.*\n.*flavour='deit'"):
+    with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\) in the file is not MoCo v3's.*\n.*variant='deit'"):
         timm.load(weights, vit("moco_v3", heads=6))
     weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
     assert not weights["pos_embed"][0, 0].any()
@@ -131,7 +131,7 @@ def test_weights_of_moco_v3_are_recognised_in_another_flavour(capsys):
     assert "note:" not in capsys.readouterr().out
     weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
     timm.load(weights, vit())
-    assert "MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" in capsys.readouterr().out
+    assert "MoCo v3's, whose ViT-S has 12 heads: variant='moco_v3'" in capsys.readouterr().out
 
 
 def test_weights_of_moco_v3_may_be_of_half_precision(capsys):
@@ -175,16 +175,16 @@ def test_resizing_changes_no_dtype_check_and_no_number_of_heads():
         timm.load(state_dict("swin"), swin(heads=(2, 2, 4, 4)), resize=True)
 
 
-@pytest.mark.parametrize("flavour", ["deit", "dino"])
-def test_positions_of_another_size_are_resized_when_asked(flavour):
+@pytest.mark.parametrize("variant", ["deit", "dino"])
+def test_positions_of_another_size_are_resized_when_asked(variant):
     weights = state_dict("deit")
-    encoder = vit(flavour, image_size=(24, 12))
+    encoder = vit(variant, image_size=(24, 12))
     with pytest.raises(UserError, match=r"pos_embed \(1, 17, 24\), the encoder has \(1, 19, 24\) \(resize=True interp"):
         timm.load(weights, encoder)
     params = timm.load(weights, encoder, resize=True)
     images = jax.random.normal(jax.random.key(0), (1, 24, 12, 3))
     resized = jax.jit(encoder.apply)({"params": params}, images)
-    own = vit(flavour)
+    own = vit(variant)
     on_the_fly = jax.jit(own.apply)({"params": timm.load(weights, own)}, images)
     np.testing.assert_allclose(resized.pooled, on_the_fly.pooled, rtol=1e-4, atol=1e-5)
 

@@ -9,13 +9,13 @@ import subprocess
 import sys
 
 import pytest
-from runs import ROOT, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
 import main
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.report import trackers
+from tests.helpers.runs import ROOT, run
 
 
 def events(workdir):
@@ -27,8 +27,8 @@ def events(workdir):
 
 
 def logged(workdir):
-    """The same of metrics.jsonl."""
-    rows = metrics.read_metrics(workdir / "metrics.jsonl")
+    """The same of run_files.jsonl."""
+    rows = run_files.read_metrics(workdir / "metrics.jsonl")
     return {(k, row["step"]): v for row in rows for k, v in row.items() if k != "step" and v is not None}
 
 

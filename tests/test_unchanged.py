@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from golden import losses
+
+from tests.golden import losses
 
 WANTED = json.loads(losses.FILE.read_text())
 

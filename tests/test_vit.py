@@ -13,7 +13,7 @@ from repre_jax.models import layers, vit
 
 
 def small_vit(**changes):
-    settings = {"width": 24, "depth": 6, "heads": 3, "patch": 4, "image_size": (8, 20), "flavour": "moco_v3"}
+    settings = {"width": 24, "depth": 6, "heads": 3, "patch": 4, "image_size": (8, 20), "variant": "moco_v3"}
     return vit.build(**settings | changes)
 
 
@@ -27,11 +27,11 @@ def encoded():
 
 
 @pytest.mark.parametrize(
-    ("depth", "hierarchies", "blocks"),
+    ("depth", "pyramid_levels", "blocks"),
     [(12, 4, (3, 6, 9, 12)), (6, 4, (1, 3, 4, 6)), (12, 1, (12,)), (4, 4, (1, 2, 3, 4)), (7, 3, (2, 4, 7))],
 )
-def test_pyramid_blocks(depth, hierarchies, blocks):
-    assert vit.pyramid_blocks(depth, hierarchies) == blocks
+def test_pyramid_blocks(depth, pyramid_levels, blocks):
+    assert vit.pyramid_blocks(depth, pyramid_levels) == blocks
 
 
 def test_shapes_on_a_rectangle(encoded):
@@ -61,7 +61,7 @@ def test_pooled_is_the_normalised_class_token(encoded):
 
 
 def test_moco_v3_initialisation():
-    encoder = small_vit(width=64, depth=1, heads=2, patch=8, hierarchies=1, image_size=(16, 16))
+    encoder = small_vit(width=64, depth=1, heads=2, patch=8, pyramid_levels=1, image_size=(16, 16))
     params = jax.jit(encoder.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))["params"]
     bounds = {
         "patch": (params["patch_embed"]["kernel"], math.sqrt(6 / (3 * 8 * 8 + 64))),
@@ -78,16 +78,16 @@ def test_moco_v3_initialisation():
 
 def test_sincos_is_moco_v3_by_another_name():
     """But for the number of heads that build_encoder gives it."""
-    one, other = small_vit(), small_vit(flavour="sincos")
+    one, other = small_vit(), small_vit(variant="sincos")
     images = jnp.ones((1, 8, 20, 3))
     params = one.init(jax.random.key(0), images)
     chex.assert_trees_all_equal(params, other.init(jax.random.key(0), images))
     chex.assert_trees_all_equal(one.apply(params, images), other.apply(params, images))
 
 
-@pytest.mark.parametrize("flavour", ["deit", "dino"])
-def test_initialisation_with_learned_positions(flavour):
-    encoder = small_vit(width=64, depth=1, heads=2, patch=8, hierarchies=1, image_size=(32, 32), flavour=flavour)
+@pytest.mark.parametrize("variant", ["deit", "dino"])
+def test_initialisation_with_learned_positions(variant):
+    encoder = small_vit(width=64, depth=1, heads=2, patch=8, pyramid_levels=1, image_size=(32, 32), variant=variant)
     params = jax.jit(encoder.init)(jax.random.key(3), jnp.zeros((1, 16, 16, 3)))["params"]
     normal = [
         params["pos_embed"],
@@ -122,15 +122,15 @@ def test_positions_are_added_to_the_patches(encoded):
     ("changes", "words"),
     [
         ({"image_size": (8, 22)}, "8 x 22 pixels cannot be cut into patches of 4 x 4"),
-        ({"hierarchies": 7}, "hierarchies 7 does not fit an encoder of 6 blocks"),
-        ({"hierarchies": 0}, "encoder.hierarchies must be a whole number of at least 1, got 0"),
-        ({"hierarchies": "4"}, "encoder.hierarchies must be a whole number of at least 1, got '4'"),
+        ({"pyramid_levels": 7}, "pyramid_levels 7 does not fit an encoder of 6 blocks"),
+        ({"pyramid_levels": 0}, "encoder.pyramid_levels must be a whole number of at least 1, got 0"),
+        ({"pyramid_levels": "4"}, "encoder.pyramid_levels must be a whole number of at least 1, got '4'"),
         ({"image_size": 224}, "image_size is 224.\n  expected: height and width"),
         ({"image_size": (8,)}, r"image_size is \(8,\)"),
         ({"dtype": "float16"}, "Unknown dtype 'float16'.\n  expected: float32 or bfloat16"),
         ({"heads": 5}, "width 24 must be a multiple of encoder.heads"),
         ({"depth": 0}, "encoder.depth must be a whole number of at least 1"),
-        ({"flavour": "moco"}, "Unknown encoder.flavour 'moco'.\n  expected: deit, dino, moco_v3, sincos"),
+        ({"variant": "moco"}, "Unknown encoder.variant 'moco'.\n  expected: deit, dino, moco_v3, sincos"),
         ({"width": 6}, "width 6 must be a multiple of 4"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
         ({"drop_path": "0.1"}, "drop_path is '0.1'"),

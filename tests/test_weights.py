@@ -12,16 +12,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from golden.published import as_framework
-from golden.weights import state_dict
 from sklearn.datasets import load_digits
 
 import main
-from repre_jax.core import command_line, manifest, metrics
+from repre_jax.core import manifest, run_files
 from repre_jax.evaluation.rank import effective_rank
 from repre_jax.interop import files, timm
-from repre_jax.tasks import setup, weight_file, weights
+from repre_jax.pretrained import warm_start, weight_file
+from repre_jax.system import command_line
+from repre_jax.tasks import setup
 from repre_jax.tools import export, inspect
+from tests.golden.published import as_framework
+from tests.golden.weights import state_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["--config.total_steps=2", "--config.checkpoint.every=1"]
@@ -54,7 +56,7 @@ def test_a_new_run_starts_from_another_ones_weights(source, tmp_path, capsys):
     theirs, _ = params(source, 2)
     chex.assert_trees_all_close(ours, theirs, atol=1e-9)
     chex.assert_trees_all_close(target, {name: theirs[name] for name in target}, atol=1e-9)
-    measured, before = (metrics.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path / "new", source))
+    measured, before = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (tmp_path / "new", source))
     assert measured[0]["knn_top1"] == before[-1]["knn_top1"]
     assert json.loads((tmp_path / "new" / "starts.jsonl").read_text())["step"] == 0
 
@@ -84,7 +86,7 @@ def test_it_goes_on_from_its_own_checkpoint_then(source, tmp_path, capsys):
 def test_parts_that_do_not_fit_are_new(source, tmp_path, capsys):
     """Another framework takes the encoder and the decoder; its own heads are new."""
     argv = command(tmp_path / "new", f"--config.init_from={source}", config="moco_v2_vit_s")
-    assert main.main([*argv, "--config.encoder.flavour=moco_v3"]) == 0
+    assert main.main([*argv, "--config.encoder.variant=moco_v3"]) == 0
     output = capsys.readouterr().out
     assert "at step 2: balance, decoder, encoder." in output
     assert "new:      projector, optimiser, step 0" in output
@@ -96,7 +98,7 @@ def test_parts_that_do_not_fit_are_new(source, tmp_path, capsys):
         (["--config.init_from={tmp}/none"], "There is no whole checkpoint in {tmp}/none/checkpoints."),
         (["--config.init_from={tmp}/new"], "init_from is the run's own workdir"),
         (["--config.init_from={source}", "--config.encoder.width=64"], "encoder.width: 32 -> 64"),
-        (["--config.init_from={source}", "--config.encoder.flavour=deit"], "encoder.flavour: 'moco_v3' -> 'deit'"),
+        (["--config.init_from={source}", "--config.encoder.variant=deit"], "encoder.variant: 'moco_v3' -> 'deit'"),
         (["--config.init_from={source}", "--config.data.channels=1", "--config.data.mean=(0.5,)",
           "--config.data.std=(0.5,)"], "patch_embed/kernel: (8, 8, 3, 32) -> (8, 8, 1, 32)"),
     ],
@@ -110,7 +112,7 @@ def test_weights_that_cannot_be_taken(source, tmp_path, capsys, arguments, messa
 @pytest.fixture(scope="module")
 def exported(source):
     """The source's encoder as a file with a card."""
-    assert export.main([str(source), "--format=npz", "--branch=target"]) == 0
+    assert export.main([str(source), "--format=npz", "--network=target"]) == 0
     return source / "export" / "moco_v3-vit_s-target-2.npz"
 
 
@@ -136,9 +138,9 @@ def test_a_framework_s_file_starts_a_run_with_what_its_authors_evaluate(tmp_path
     target = {name: array + 1 for name, array in online.items()}
     files.write(tmp_path / "dino.safetensors", as_framework("DINO", online, target))
     job = setup.build(small := dino_config(f"--config.init_from={tmp_path / 'dino.safetensors'}"))
-    found = weights.find(small, tmp_path / "new")
-    assert (found.path, found.branch) == (tmp_path / "dino.safetensors", "target")
-    state = weights.start_from(job, found)
+    found = warm_start.find(small, tmp_path / "new")
+    assert (found.path, found.network) == (tmp_path / "dino.safetensors", "target")
+    state = warm_start.start_from(job, found)
     assert "the target encoder of dino, in" in (output := capsys.readouterr().out)
     assert "resized:  1: pos_embed" in output
     expected = timm.load(target, job.method.encoder, resize=True)
@@ -157,9 +159,9 @@ def dino_config(*arguments):
     ("name", "arguments", "message"),
     [
         ("{exported}", ["--config.encoder.width=64"], "{exported} has another encoder:\n  encoder.width: 32 -> 64"),
-        ("{exported}", ["--config.encoder.flavour=deit"], "encoder.flavour: 'moco_v3' -> 'deit'"),
+        ("{exported}", ["--config.encoder.variant=deit"], "encoder.variant: 'moco_v3' -> 'deit'"),
         ("{plain}", [], "is not MoCo v3's fixed table"),
-        ("{plain}", ["--config.encoder.flavour=deit"], "{plain}\n  change:   --config.encoder.name, flavour"),
+        ("{plain}", ["--config.encoder.variant=deit"], "{plain}\n  change:   --config.encoder.name, variant"),
         ("{odd}", [], "of an unknown kind"),
     ],
 )  # fmt: skip
@@ -192,7 +194,7 @@ def test_without_labels_the_effective_rank_is_measured(tmp_path, capsys):
     argv = command(workdir, f"--config.data.name=folder:{tmp_path / 'images'}", "--config.checkpoint.keep=1")
     argv += ["--config.checkpoint.every=99", "--config.optim.lr=0.05", "--config.total_steps=6"]
     assert main.main([*argv, "--config.knn.times=6"]) == 0
-    rows = metrics.read_metrics(workdir / "metrics.jsonl")
+    rows = run_files.read_metrics(workdir / "metrics.jsonl")
     ranks = {row["step"]: row["effective_rank"] for row in rows if "effective_rank" in row}
     assert set(ranks) == set(range(7))
     assert all(1 <= value <= 32 for value in ranks.values())

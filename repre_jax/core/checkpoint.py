@@ -7,6 +7,7 @@
 The only module that knows orbax.
 """
 
+import dataclasses
 import errno
 import functools
 import logging
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest, metrics
+from repre_jax.core import manifest, run_files
 from repre_jax.core.errors import UserError
+from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.core.types import TrainState
 
 DAMAGED = ".damaged"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
+OLD_FIELD = "extra"  # of states saved by version 0.1.0, for what is now framework_state or batch_stats
 SHOWN = 8  # tensors that a message names
 SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
@@ -132,7 +135,7 @@ class Checkpoints:
         if any(item.aside for item in ignored):
             for old in self.directory.glob(f"*{DAMAGED}"):
                 shutil.rmtree(old)
-        for draft in self.directory.glob(f"*{manifest.SUFFIX}*{metrics.DRAFT}"):
+        for draft in self.directory.glob(f"*{manifest.SUFFIX}*{run_files.DRAFT}"):
             draft.unlink()
         for item in ignored:
             manifest.path_of(item.folder).unlink(missing_ok=True)
@@ -171,8 +174,9 @@ class Checkpoints:
             self._failed(step, error)
 
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON record saved with `step`."""
-        return self._restore(step, record=ocp.args.JsonRestore()).record
+        """The JSON record saved with `step`, the config's keys under their present names."""
+        record = self._restore(step, record=ocp.args.JsonRestore()).record
+        return record | ({"config": with_new_names(record["config"])} if "config" in record else {})
 
     def restore(self, step: int, shapes: TrainState, shardings: TrainState) -> TrainState:
         """The state at `step` laid out by `shardings`, whatever devices it was saved from.
@@ -184,11 +188,33 @@ class Checkpoints:
                 f"Checkpoint {step} in {self.directory} does not fit this config. {different}"
                 "  change:   the config back to the run's, or --workdir, to start a new one"
             )
+        if OLD_FIELD in self._saved_shapes(step):
+            return self._restore_old(step, shapes, shardings)
         return self._restore(step, state=ocp.args.StandardRestore(_placed(shapes, shardings))).state
 
     def shapes(self, step: int) -> dict[str, Any]:
         """The saved state's tree, as dictionaries of objects with shape and dtype; no device is needed."""
+        saved = self._saved_shapes(step)
+        if OLD_FIELD not in saved:
+            return saved
+        old = saved[OLD_FIELD] or {}
+        fields = {"framework_state": {}, "batch_stats": {}} | {_field_of_old(old): old}
+        return {name: tree for name, tree in saved.items() if name != OLD_FIELD} | fields
+
+    def _saved_shapes(self, step: int) -> dict[str, Any]:
         return ocp.PyTreeCheckpointHandler().metadata(self.directory / str(step) / "state").tree
+
+    def _restore_old(self, step: int, shapes: TrainState, shardings: TrainState) -> TrainState:
+        """A state that was saved before framework_state and batch_stats had fields of their own."""
+        field = _field_of_old(self._saved_shapes(step)[OLD_FIELD] or {})
+        names = {"framework_state", "batch_stats"}
+        trees = []
+        for state in (shapes, shardings):
+            kept = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name not in names}
+            trees.append(kept | {OLD_FIELD: getattr(state, field)})
+        restored = self.restore_part(step, *trees)
+        old = restored.pop(OLD_FIELD)
+        return TrainState(**restored, **({name: {} for name in names} | {field: old}))
 
     def restore_part(self, step: int, shapes: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
         """Those tensors of the state at `step` that the two trees name."""
@@ -260,6 +286,11 @@ def _silence_orbax() -> None:
 def _unraisable(what: "sys.UnraisableHookArgs") -> None:
     if str(what.exc_value) != "Event loop is closed":  # what tensorstore says for each file after the first that fails
         sys.__unraisablehook__(what)
+
+
+def _field_of_old(old: Mapping[str, Any]) -> str:
+    """Where TrainState keeps today what OLD_FIELD held: a probe's running mean and variance, or a framework's state."""
+    return "batch_stats" if set(old) == {"mean", "var"} else "framework_state"
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:

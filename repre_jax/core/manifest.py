@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 
 SUFFIX = ".manifest.json"
 
@@ -24,12 +24,12 @@ def write(folder: Path, **facts: Any) -> None:
     """Measures every file below `folder`, then writes the manifest in one go, with `facts` in it too."""
     names = _names(folder)
     files = dict(zip(names, _measure(folder, names), strict=True))
-    metrics.write_json(path_of(folder), facts | {"files": files})
+    run_files.write_json(path_of(folder), facts | {"files": files})
 
 
 def amend(folder: Path, **facts: Any) -> None:
     """Changes facts in a manifest that is there."""
-    metrics.write_json(path_of(folder), (read(folder) or {}) | facts)
+    run_files.write_json(path_of(folder), (read(folder) or {}) | facts)
 
 
 def finished(directory: Path) -> list[int]:
@@ -40,7 +40,7 @@ def finished(directory: Path) -> list[int]:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The manifest, None when there is none or it is not whole."""
-    content = metrics.read_json(path_of(folder), ("files",))
+    content = run_files.read_json(path_of(folder), ("files",))
     return content if content and content["files"] else None
 
 

@@ -19,13 +19,13 @@ Schedule = Callable[[jax.Array | int], jax.Array]
 class Plan:
     """The resolved run. Schedules take the number of finished steps.
 
-    part_size: records that a framework's loss sees at once; fewer than batch_size if a batch is computed in parts.
+    microbatch_size: records that a framework's loss sees at once: batch_size, or its share of it (config.accumulate).
     steps_per_epoch: records / batch_size. planned_epoch: steps that an epoch of the config's `epochs` has; the same
     unless total_steps overrides epochs, and what warm-ups and frozen epochs are measured in.
     """
 
     batch_size: int
-    part_size: int
+    microbatch_size: int
     total_steps: int
     warmup_steps: int
     steps_per_epoch: float
@@ -37,8 +37,8 @@ class Plan:
 
     @property
     def seen_at_once(self) -> str:
-        """What part_size is called in formulas."""
-        return "batch" if self.part_size == self.batch_size else "part"
+        """What microbatch_size is called in formulas."""
+        return "batch" if self.microbatch_size == self.batch_size else "part"
 
 
 def resolve(
@@ -93,7 +93,7 @@ def resolve(
     ends = batch_size / 256 if shape == "moby" else 1.0
     return Plan(
         batch_size=batch_size,
-        part_size=batch_size // accumulate,
+        microbatch_size=batch_size // accumulate,
         total_steps=steps,
         warmup_steps=warmup_steps,
         steps_per_epoch=per_epoch,

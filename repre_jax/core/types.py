@@ -4,7 +4,7 @@
   V  global views of one record (2)                        T  patch tokens of one image, without the class token
   L  local views of one record, smaller (DINO; else 0)     Q  keys in a queue
   N  images through the encoder, B * V, batch-major        D  width of the encoder
-  K  hierarchies that the decoder fuses                    E  width of the embedding that the contrastive loss sees
+  K  pyramid levels that the decoder fuses                    E  width of the embedding that the contrastive loss sees
 
 Batch-major means that the views of one record lie side by side ([B, V, ...]): flattening to N then costs no
 communication when B is sharded.
@@ -76,7 +76,9 @@ class TrainState:
                and balance.
     target:    the moving average of {encoder, projector}; {} for a framework without one.
     opt_state: the optimiser's own state.
-    extra:     what the framework keeps beside: a queue, a centre; {} for most.
+    framework_state: what the framework keeps beside: a queue, a centre; {} for most.
+    batch_stats: running statistics of modules that normalise by the batch, as Linen's collection of that name; {} for
+               most.
     skipped, skipped_in_a_row: int32 scalars, steps whose loss or gradient was not finite, in all and up to now. Such a
                step changes step and these counters only.
     first_bad_step: int32 scalar, the first step of the newest such row, counted from 1; 0 as long as there was none.
@@ -87,7 +89,8 @@ class TrainState:
     params: dict[str, Any]
     target: dict[str, Any]
     opt_state: Any
-    extra: dict[str, Any]
+    framework_state: dict[str, Any]
+    batch_stats: dict[str, Any]
     skipped: jax.Array
     skipped_in_a_row: jax.Array
     first_bad_step: jax.Array
@@ -99,8 +102,10 @@ class TrainState:
         params: dict[str, Any],
         opt_state: Any,
         target: dict[str, Any] | None = None,
-        extra: dict[str, Any] | None = None,
+        framework_state: dict[str, Any] | None = None,
+        batch_stats: dict[str, Any] | None = None,
     ) -> "TrainState":
         """At step 0, nothing skipped."""
         zero = jnp.zeros((), jnp.int32)
-        return cls(zero, rng, params, target or {}, opt_state, extra or {}, zero, zero, zero)
+        kept = (target or {}, opt_state, framework_state or {}, batch_stats or {})
+        return cls(zero, rng, params, *kept, zero, zero, zero)

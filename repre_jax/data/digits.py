@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from repre_jax.core import terminal
+from repre_jax.system import terminal
 
 TRAIN_RECORDS = 1437
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from repre_jax.core import runtime, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.data.folder import ImageFolder
 from repre_jax.data.loader import label_of
+from repre_jax.system import runtime, terminal
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ ROBUST = (1, 99)  # percentiles that become 0 and 1
 
 
 def colours(maps: np.ndarray) -> np.ndarray:
-    """Maps [N, h, w, C] of one hierarchy -> float32 [N, h, w, 3] in 0..1.
+    """Maps [N, h, w, C] of one pyramid level -> float32 [N, h, w, 3] in 0..1.
 
     Red, green and blue are the first three principal components of all N * h * w tokens together, so that a colour
     means the same in every image. Each is scaled by itself. A component that is not there, or does not vary, is 0.5.

@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from jax.sharding import Mesh
 
-from repre_jax.core import metrics, runtime, terminal
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.evaluation import features
+from repre_jax.system import runtime, terminal
 
 SAVE_EVERY = 30.0  # seconds, so much of the work is lost at most
 BLOCK = 65_536  # rows that are checked at once
@@ -62,14 +63,14 @@ def stored(
     batch_size: int,
     width: int,
     mesh: Mesh,
-    left_off: Callable[[], bool],
+    should_stop: Callable[[], bool],
 ) -> Split:
     """As features.extract, by way of files in `folder`, which all processes share and process 0 writes.
 
     made_from:    JSON; files that were made from something else, or are damaged, are made anew.
     batches_from: the batches from a number on, `batch_size` of `records` records each, the last one perhaps fewer.
     encode:       uint8 [B, H, W, C], all rows -> [B, width], in every process.
-    left_off:     asked before each batch; the same in every process.
+    should_stop:     asked before each batch; the same in every process.
 
     Raises Interrupted when it is left off, and UserError when a feature is not finite.
     """
@@ -79,7 +80,7 @@ def stored(
     done = min(start * batch_size, records)
     with terminal.bar(records, folder.name, done=done, shown=runtime.is_main()) as bar:
         for images, known in batches_from(start):
-            if left_off():
+            if should_stop():
                 if kept:
                     kept.save()
                 raise Interrupted(f"{done:,} of {records:,} {folder.name} images")
@@ -136,10 +137,10 @@ class _Store:
     def save(self) -> None:
         """Data first: what progress.json speaks of is there."""
         for file in self._files:
-            metrics.to_disk(file)
+            run_files.to_disk(file)
         self._saved = time.monotonic()
         self.progress.seconds = self.seconds_before + self._saved - self._begun
-        metrics.write_json(self.folder / PROGRESS, asdict(self.progress))
+        run_files.write_json(self.folder / PROGRESS, asdict(self.progress))
 
     def close(self) -> None:
         self.save()
@@ -149,7 +150,7 @@ class _Store:
 
 def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _Progress]:
     """Why the files cannot be used, and what to go on from."""
-    written = metrics.read_json(folder / PROGRESS, tuple(asdict(fresh)))
+    written = run_files.read_json(folder / PROGRESS, tuple(asdict(fresh)))
     if written is None:
         return "nothing there is whole", fresh
     before = _Progress(**written)

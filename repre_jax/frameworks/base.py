@@ -10,10 +10,12 @@ from flax import linen as nn
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
 
-Extra = dict[str, jax.Array]
-LossResult = tuple[jax.Array, Extra, dict[str, jax.Array]]  # float32, at least 0; the next step's extra; what to log
-# (online [B, V + L, E], target [B, V, E] without gradient or None, extra, finished steps) -> LossResult
-ContrastiveLoss = Callable[[jax.Array, jax.Array | None, Extra, jax.Array], LossResult]
+FrameworkState = dict[str, jax.Array]
+LossResult = tuple[
+    jax.Array, FrameworkState, dict[str, jax.Array]
+]  # float32, at least 0; the next step's framework_state; what to log
+# (online [B, V + L, E], target [B, V, E] without gradient or None, framework_state, finished steps) -> LossResult
+ContrastiveLoss = Callable[[jax.Array, jax.Array | None, FrameworkState, jax.Array], LossResult]
 NARROW = 0.1  # of the spread that embeddings would have if they lay evenly on the sphere: below, they have collapsed
 
 
@@ -37,15 +39,15 @@ class Framework:
 
     projector:    maps pooled features [B, V, D] to [B, V, E], in the online and the target branch.
     predictor:    maps the online projection on, [B, V, E] -> [B, V, E]; the target never has one.
-    loss:         over the global batch; must never be negative (losses/balance.py says why).
+    loss:         over the global batch; must never be negative (losses/weighting.py says why).
     target:       'ema', a moving average of encoder and projector; 'self', the online projection itself without its
                   gradient; 'none'.
     ema_lead:     here the target always moves after the optimiser's step. 0: with that step's momentum, as in sources
                   that do so too. 1: with the next step's, which gives the targets of sources that move it before use.
     online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
     local_views:  whether the online branch takes further, smaller views.
-    init_extra:   key -> what the framework keeps beside the parameters; see `loss`.
-    in_parts:     what it means that `loss` sees a part of the batch at a time (config.accumulate), for the log.
+    init_framework_state:   key -> what the framework keeps beside the parameters; see `loss`.
+    in_microbatches:     what it means that `loss` sees a part of the batch at a time (config.accumulate), for the log.
     """
 
     projector: nn.Module
@@ -57,8 +59,8 @@ class Framework:
     online_views: int = 2
     target_views: int = 2
     local_views: bool = False
-    init_extra: Callable[[jax.Array], Extra] = lambda key: {}
-    in_parts: str = "the loss sees one part"
+    init_framework_state: Callable[[jax.Array], FrameworkState] = lambda key: {}
+    in_microbatches: str = "the loss sees one part"
 
 
 QUEUE_REMEDIES = (
@@ -76,7 +78,7 @@ def check_widths(**widths: Any) -> None:
 
 def check_queue(size: int, plan: Plan) -> None:
     """Raises UserError unless the keys that join the queue together divide it: else they would run over its end."""
-    joining = plan.part_size
+    joining = plan.microbatch_size
     if size < joining or size % joining:
         nearest = max(1, round(size / joining)) * joining
         name = "batch_size" if joining == plan.batch_size else f"a part of batch_size {plan.batch_size}, which is"

@@ -8,7 +8,7 @@ import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
 from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
@@ -20,9 +20,9 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
     del plan
     check_widths(hidden=hidden, out=out)
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del step
-        return 2 * crossed_cosine_distance(online, target), extra, {}
+        return 2 * crossed_cosine_distance(online, target), framework_state, {}
 
     def head() -> MlpHead:
         return MlpHead((hidden,), out, hidden_bias=True, out_bias=True, dtype=dtype)
@@ -32,5 +32,5 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
         predictor=head(),
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.01, REMEDIES),
-        in_parts="BatchNorm sees one part; there are no negatives",
+        in_microbatches="BatchNorm sees one part; there are no negatives",
     )

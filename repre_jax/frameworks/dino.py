@@ -12,7 +12,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan, linear_by_epoch
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
 from repre_jax.models.heads import PrototypeHead
 
 
@@ -43,12 +43,12 @@ def build(
         )
     warming = linear_by_epoch(*teacher_temperature, teacher_warmup_epochs, plan.planned_epoch)
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         teacher_temperature = warming(step)
         target = target.astype(jnp.float32)
-        teacher = jax.nn.softmax((target - extra["centre"]) / teacher_temperature)
+        teacher = jax.nn.softmax((target - framework_state["centre"]) / teacher_temperature)
         value = across_views(teacher, jax.nn.log_softmax(online.astype(jnp.float32) / temperature))
-        centre = centre_momentum * extra["centre"] + (1 - centre_momentum) * target.mean(axis=(0, 1))
+        centre = centre_momentum * framework_state["centre"] + (1 - centre_momentum) * target.mean(axis=(0, 1))
         entropy = jax.scipy.special.entr(teacher).sum(axis=-1).mean()
         metrics = {"teacher_temperature": jnp.float32(teacher_temperature), "teacher_entropy": entropy}
         return value, {"centre": centre}, metrics
@@ -66,8 +66,8 @@ def build(
             ),
         ),
         local_views=True,
-        init_extra=lambda key: {"centre": jnp.zeros(out)},
-        in_parts="the centre moves with each part" + ("; BatchNorm sees one part" if batch_norm else ""),
+        init_framework_state=lambda key: {"centre": jnp.zeros(out)},
+        in_microbatches="the centre moves with each part" + ("; BatchNorm sees one part" if batch_norm else ""),
     )
 
 

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import QUEUE_REMEDIES, Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.frameworks.base import (
+    QUEUE_REMEDIES,
+    Collapse,
+    Framework,
+    FrameworkState,
+    LossResult,
+    check_queue,
+    check_widths,
+)
 from repre_jax.losses.contrastive import queue_info_nce
 from repre_jax.losses.queue import advance, enqueue, random_keys
 from repre_jax.models.heads import MlpHead
@@ -22,7 +30,7 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
     check_widths(hidden=hidden, out=out)
     check_queue(queue, plan)
 
-    def init_extra(key: jax.Array) -> Extra:
+    def init_framework_state(key: jax.Array) -> FrameworkState:
         first, second = jax.random.split(key)
         return {
             "queue1": random_keys(first, queue, out),
@@ -30,18 +38,18 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
             "pointer": jnp.zeros((), jnp.int32),
         }
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del step
         q1, q2, k1, k2 = online[:, 0], online[:, 1], target[:, 0], target[:, 1]
-        value = queue_info_nce(q1, k2, extra["queue2"], temperature) + queue_info_nce(
-            q2, k1, extra["queue1"], temperature
+        value = queue_info_nce(q1, k2, framework_state["queue2"], temperature) + queue_info_nce(
+            q2, k1, framework_state["queue1"], temperature
         )
-        pointer = extra["pointer"]
+        pointer = framework_state["pointer"]
         return (
             value,
             {
-                "queue1": enqueue(extra["queue1"], k1, pointer),
-                "queue2": enqueue(extra["queue2"], k2, pointer),
+                "queue1": enqueue(framework_state["queue1"], k1, pointer),
+                "queue2": enqueue(framework_state["queue2"], k2, pointer),
                 "pointer": advance(pointer, len(k1), queue),
             },
             {},
@@ -56,6 +64,6 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
         loss=loss,
         collapse=Collapse(2 * math.log(1 + queue), "2 ln(1 + queue)", 0.02, QUEUE_REMEDIES),
         ema_lead=1,
-        init_extra=init_extra,
-        in_parts="BatchNorm sees one part; negatives are the queues', which each part's keys join before the next part",
+        init_framework_state=init_framework_state,
+        in_microbatches="BatchNorm sees one microbatch; the queues' keys grow by each before the next",
     )

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import QUEUE_REMEDIES, Collapse, Extra, Framework, LossResult, check_queue, check_widths
+from repre_jax.frameworks.base import (
+    QUEUE_REMEDIES,
+    Collapse,
+    Framework,
+    FrameworkState,
+    LossResult,
+    check_queue,
+    check_widths,
+)
 from repre_jax.losses import contrastive
 from repre_jax.losses.queue import advance, enqueue, random_keys
 from repre_jax.models.heads import MlpHead
@@ -24,18 +32,18 @@ def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: 
     check_widths(hidden=hidden, out=out)
     check_queue(queue, plan)
 
-    def init_extra(key: jax.Array) -> Extra:
+    def init_framework_state(key: jax.Array) -> FrameworkState:
         return {"queue": random_keys(key, queue, out), "pointer": jnp.zeros((), jnp.int32)}
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del step
         queries, keys = online[:, 0], target[:, 0]
-        value = contrastive.queue_info_nce(queries, keys, extra["queue"], temperature)
-        pointer = extra["pointer"]
+        value = contrastive.queue_info_nce(queries, keys, framework_state["queue"], temperature)
+        pointer = framework_state["pointer"]
         return (
             value,
             {
-                "queue": enqueue(extra["queue"], keys, pointer),
+                "queue": enqueue(framework_state["queue"], keys, pointer),
                 "pointer": advance(pointer, len(keys), queue),
             },
             {},
@@ -48,6 +56,6 @@ def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: 
         ema_lead=1,
         online_views=1,
         target_views=1,
-        init_extra=init_extra,
-        in_parts="negatives are the queue's as ever, which each part's keys join before the next part",
+        init_framework_state=init_framework_state,
+        in_microbatches="negatives are the queue's as ever, which each part's keys join before the next part",
     )

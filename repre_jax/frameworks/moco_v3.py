@@ -10,7 +10,7 @@ import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
 from repre_jax.losses import contrastive
 from repre_jax.models.heads import MlpHead
 
@@ -19,19 +19,19 @@ def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype
     """hidden, out: widths of the heads (4096 and 256 in the paper). temperature: unitless, 0.2 for ViT."""
     check_widths(hidden=hidden, out=out)
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del step
         q1, q2, k1, k2 = online[:, 0], online[:, 1], target[:, 0], target[:, 1]
         both = contrastive.info_nce(q1, k2, temperature) + contrastive.info_nce(q2, k1, temperature)
-        return 2 * temperature * both, extra, {}
+        return 2 * temperature * both, framework_state, {}
 
     return Framework(
         projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
         predictor=MlpHead((hidden,), out, out_norm="plain", dtype=dtype),
         loss=loss,
         collapse=Collapse(
-            4 * temperature * math.log(plan.part_size), f"4 * temperature * ln({plan.seen_at_once})", 0.02
+            4 * temperature * math.log(plan.microbatch_size), f"4 * temperature * ln({plan.seen_at_once})", 0.02
         ),
         ema_lead=1,
-        in_parts="negatives and BatchNorm see one part",
+        in_microbatches="negatives and BatchNorm see one part",
     )

@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
 from repre_jax.losses import contrastive
 from repre_jax.models.heads import MlpHead
 
@@ -20,9 +20,9 @@ def build(plan: Plan, *, hidden: int | None, out: int, temperature: float, dtype
     """hidden: width of both hidden layers, None for the feature's own. out: 128 in the paper. temperature: 0.1."""
     check_widths(hidden=hidden, out=out)
 
-    def loss(online: jax.Array, target: None, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: None, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del target, step
-        return contrastive.nt_xent(online[:, 0], online[:, 1], temperature), extra, {}
+        return contrastive.nt_xent(online[:, 0], online[:, 1], temperature), framework_state, {}
 
     return Framework(
         projector=MlpHead(
@@ -34,7 +34,7 @@ def build(plan: Plan, *, hidden: int | None, out: int, temperature: float, dtype
             dtype=dtype,
         ),
         loss=loss,
-        collapse=Collapse(2 * math.log(2 * plan.part_size - 1), f"2 ln(2 {plan.seen_at_once} - 1)", 0.02),
+        collapse=Collapse(2 * math.log(2 * plan.microbatch_size - 1), f"2 ln(2 {plan.seen_at_once} - 1)", 0.02),
         target="none",
-        in_parts="negatives and BatchNorm see one part",
+        in_microbatches="negatives and BatchNorm see one part",
     )

@@ -1,14 +1,14 @@
 """SimSiam (Chen and He, 2021): predict the same network's projection of the other view, whose gradient is stopped.
 
 Heads: simsiam/builder.py:24-42. Loss: main_simsiam.py:191, 294-295 plus 1, which has the same gradient and cannot be
-negative (losses/balance.py says why it must not).
+negative (losses/weighting.py says why it must not).
 """
 
 import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Extra, Framework, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
 from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
@@ -19,9 +19,9 @@ def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dt
     del plan
     check_widths(hidden=hidden, predictor_hidden=predictor_hidden, out=out)
 
-    def loss(online: jax.Array, target: jax.Array, extra: Extra, step: jax.Array) -> LossResult:
+    def loss(online: jax.Array, target: jax.Array, framework_state: FrameworkState, step: jax.Array) -> LossResult:
         del step
-        return crossed_cosine_distance(online, target) / 2, extra, {}
+        return crossed_cosine_distance(online, target) / 2, framework_state, {}
 
     return Framework(
         projector=MlpHead((hidden, hidden), out, out_norm="plain", dtype=dtype),
@@ -29,5 +29,5 @@ def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dt
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.0025),
         target="self",
-        in_parts="BatchNorm sees one part; there are no negatives",
+        in_microbatches="BatchNorm sees one part; there are no negatives",
     )

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from repre_jax.core import terminal
 from repre_jax.core.errors import UserError
+from repre_jax.system import terminal
 
 # torch.<name> -> NumPy's dtype; bfloat16 has none and is widened from its bits.
 STORAGES = {

@@ -1,4 +1,4 @@
-"""The encoder's tensors among everything that a file of weights holds: prefixes, branches, heads, buffers."""
+"""The encoder's tensors among everything that a file of weights holds: prefixes, networks, heads, buffers."""
 
 import re
 from collections.abc import Mapping
@@ -51,13 +51,13 @@ def framework_of(state_dict: Mapping[str, np.ndarray]) -> tuple[str | None, tupl
     return (layout.framework, tuple(held)) if layout else (None, ())
 
 
-def encoder_tensors(state_dict: Mapping[str, np.ndarray], branch: str | None) -> tuple[Arrays, LeftOut]:
+def encoder_tensors(state_dict: Mapping[str, np.ndarray], network: str | None) -> tuple[Arrays, LeftOut]:
     """What may belong to the encoder, without prefixes, and the names of everything else.
 
-    branch: 'online' or 'target' for files of a framework, None for others. Raises UserError when it does not fit the
+    network: 'online' or 'target' for files of a framework, None for others. Raises UserError when it does not fit the
     file, when a value is not an array, or when two names are the same but for their prefixes.
     """
-    arrays, others = _select_branch(_without_wrappers(state_dict), branch)
+    arrays, others = _select_network(_without_wrappers(state_dict), network)
     left_out = {"the other branch": others} if others else {}
     kept = {}
     for name, array in arrays.items():
@@ -89,32 +89,32 @@ def _put(arrays: Arrays, name: str, array: np.ndarray) -> None:
     arrays[name] = array
 
 
-def _select_branch(arrays: Arrays, branch: str | None) -> tuple[Arrays, list[str]]:
-    """The arrays without those of the other branch, prefixes taken off, and the names of the other branch's."""
+def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[str]]:
+    """The arrays without those of the other network, prefixes taken off, and the names of the other network's."""
     layout, held = _branches(arrays)
-    if layout is None and branch is None:
+    if layout is None and network is None:
         return arrays, []
     if layout is None:
         raise UserError(
-            f"branch is {branch!r}, but this file holds one encoder, not the two branches of a framework.\n"
-            "  change:   leave branch out"
+            f"branch is {network!r}, but this file holds one encoder, not the two networks of a framework.\n"
+            "  change:   leave network out"
         )
-    if branch not in held:
+    if network not in held:
         raise UserError(
-            f"This is a file of {layout.title}, and branch is {branch!r}.\n"
-            f"  expected: branch={' or branch='.join(repr(name) for name in held)}"
+            f"This is a file of {layout.title}, and network is {network!r}.\n"
+            f"  expected: network={' or network='.join(repr(name) for name in held)}"
         )
     kept, others = {}, []
     for key, array in arrays.items():
-        if any(key.startswith(prefix) for name, prefix in layout.prefixes.items() if name != branch):
+        if any(key.startswith(prefix) for name, prefix in layout.prefixes.items() if name != network):
             others.append(key)
         else:
-            _put(kept, key.removeprefix(layout.prefixes[branch]), array)
+            _put(kept, key.removeprefix(layout.prefixes[network]), array)
     return kept, others
 
 
 def _branches(arrays: Arrays) -> tuple[TwoBranches | None, list[str]]:
-    """The framework whose file this is, and the branches that it holds."""
+    """The framework whose file this is, and the networks that it holds."""
     for layout in FRAMEWORKS:
         held = [name for name, prefix in layout.prefixes.items() if any(key.startswith(prefix) for key in arrays)]
         if held:

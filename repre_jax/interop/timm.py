@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from repre_jax.core import terminal
 from repre_jax.core.errors import UserError
 from repre_jax.interop import state_dicts, timm_models, timm_names
 from repre_jax.models import positions
 from repre_jax.models.encoders import Encoder, describe
 from repre_jax.models.vit import RESIZE_GUARD, ViT
+from repre_jax.system import terminal
 
 # Largest difference of a file's fixed positions from ours, by its dtype: MoCo v3 computes its table in float32, and a
 # file of lower precision has rounded it.
@@ -32,7 +32,7 @@ def load(
     state_dict: Mapping[str, np.ndarray],
     encoder: Encoder,
     *,
-    branch: str | None = None,
+    network: str | None = None,
     resize: bool = False,
     image_size: tuple[int, int] | None = None,
     sure: bool = False,
@@ -41,19 +41,19 @@ def load(
 
     state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's and MoBY's
         published files, prefixes and all.
-    branch: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
+    network: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
     resize: let learned positions and window biases of another square grid be resized, bicubic, as the encoder resizes
         its own positions.
     image_size: of the images that timm's Swin was built for. Where their map is smaller than the window, timm's bias
         table is that of the map: it becomes the middle of ours, with zeros around it.
     sure: the encoder is known to be the file's: nothing is said of what the file cannot tell.
 
-    Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (flavour
+    Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (variant
     'moco_v3') are compared with the formula. The number of heads of a ViT stands in no file: the encoder's is printed.
 
-    Raises UserError that names missing, unknown and misshapen tensors, or for a branch that is missing or not there.
+    Raises UserError that names missing, unknown and misshapen tensors, or for a network that is missing or not there.
     """
-    arrays, left_out = state_dicts.encoder_tensors(state_dict, branch)
+    arrays, left_out = state_dicts.encoder_tensors(state_dict, network)
     arrays = {timm_names.merging_first(name, arrays): array for name, array in arrays.items()}
     note = None
     if isinstance(encoder, ViT):
@@ -88,7 +88,7 @@ def load(
     if prefix and not wanted.keys() & arrays.keys():
         title += f"\n  change:    take {prefix + '.'!r} off all names, if that is what the encoder is called there"
     _refuse(title, missing, unknown, misshapen)
-    _report(encoder, branch, len(flat), len(state_dict), left_out, resized, filled, None if sure else note, sure)
+    _report(encoder, network, len(flat), len(state_dict), left_out, resized, filled, None if sure else note, sure)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -99,7 +99,7 @@ def dump(
 
     image_size: of the images that timm's Swin is to be built for; see load. None: its tables stay whole.
 
-    Fixed positions (flavour 'moco_v3' or 'sincos') are added as 'pos_embed', since timm's model has that tensor:
+    Fixed positions (variant 'moco_v3' or 'sincos') are added as 'pos_embed', since timm's model has that tensor:
     computed, so equal to a file's but for the last bits.
     Raises UserError when the parameters are not those of the encoder.
     """
@@ -161,7 +161,7 @@ def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
     table = array.reshape(-1, array.shape[-1])
     side = math.isqrt(len(table) - first)
     if isinstance(encoder, ViT):
-        size, guard = encoder.grid, RESIZE_GUARD[encoder.flavour]
+        size, guard = encoder.grid, RESIZE_GUARD[encoder.variant]
     else:
         size, guard = (2 * encoder.window - 1,) * 2, 0.0
     grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1), size, guard))
@@ -186,20 +186,20 @@ def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | Non
         atol = FIXED_TOLERANCE.get(table.dtype.name, 0.0)
         fixed = any(t.shape == table.shape and np.allclose(t, table.astype(np.float32), atol=atol) for t in tables)
     if not encoder.fixed_positions:
-        return "these positions are MoCo v3's, whose ViT-S has 12 heads: flavour='moco_v3'" if fixed else None
+        return "these positions are MoCo v3's, whose ViT-S has 12 heads: variant='moco_v3'" if fixed else None
     if table is None:
         return "the file has no positions; the encoder computes MoCo v3's. Was it trained with them?"
     if not fixed:
         raise UserError(
             f"pos_embed {table.shape} in the file is not MoCo v3's fixed table for {encoder.width} channels.\n"
-            "  change:   build the encoder with flavour='deit' or 'dino', whose positions are learned"
+            "  change:   build the encoder with variant='deit' or 'dino', whose positions are learned"
         )
     return None
 
 
 def _report(
     encoder: Encoder,
-    branch: str | None,
+    network: str | None,
     count: int,
     held: int,
     left_out: dict[str, list[str]],
@@ -211,8 +211,8 @@ def _report(
     """count: tensors loaded, all that the encoder has; held: tensors in the file."""
     terminal.say(f"Loaded {count} tensors, all that the encoder has, from {held} in the file.")
     terminal.say(f"  encoder:  {describe(encoder)}")
-    if branch is not None:
-        terminal.say(f"  branch:   {branch}")
+    if network is not None:
+        terminal.say(f"  network:   {network}")
     if isinstance(encoder, ViT) and not sure:
         terminal.say(f"  heads:    {encoder.heads} as it was built; the file cannot tell, 6 and 12 have equal shapes")
     if resized:

@@ -32,7 +32,7 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     and learned positions. Overrides:
       both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
             drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32)
-      ViT:  flavour ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), hierarchies (K = 4), attention ('xla', or
+      ViT:  variant ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), pyramid_levels (K = 4), attention ('xla', or
             'cudnn' on NVIDIA GPUs in bfloat16); learned positions belong to image_size
       Swin: window (7)
 
@@ -55,7 +55,7 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
         if setting not in known:
             raise UserError(f"{name} has no setting {setting!r}.\n  expected: {', '.join(known)}")
     settings = (VITS | SWINS)[name]
-    if overrides.get("flavour") == "moco_v3" and name in MOCO_V3_HEADS:
+    if overrides.get("variant") == "moco_v3" and name in MOCO_V3_HEADS:
         settings = settings | {"heads": MOCO_V3_HEADS[name]}
     return build(**settings | overrides)
 
@@ -67,8 +67,8 @@ def describe(encoder: Encoder) -> str:
         return "-".join(str(number) for number in numbers)
 
     if isinstance(encoder, ViT):
-        kind, depth, heads = f"ViT ({encoder.flavour})", encoder.depth, encoder.heads
-        own = f"pyramid of blocks {joined(vit.pyramid_blocks(encoder.depth, encoder.hierarchies))}"
+        kind, depth, heads = f"ViT ({encoder.variant})", encoder.depth, encoder.heads
+        own = f"pyramid of blocks {joined(vit.pyramid_blocks(encoder.depth, encoder.pyramid_levels))}"
     else:
         kind, depth, heads = "Swin", joined(encoder.depth), joined(encoder.heads)
         own = f"window {encoder.window}"

@@ -1,6 +1,6 @@
 """Vision transformers, returning the intermediate block outputs that RePre's decoder wants.
 
-The flavours share the architecture (pre-norm blocks, MLP ratio 4, qkv bias, LayerNorm epsilon 1e-6):
+The variants share the architecture (pre-norm blocks, MLP ratio 4, qkv bias, LayerNorm epsilon 1e-6):
 deit and dino: learned positions, weights N(0, 0.02) (dino vision_transformer.py:146-172); moco_v3: fixed sin-cos
 positions and its own initialisation (moco-v3 vits.py:22-127); sincos: the same, but with the number of heads that
 everyone else has. The pyramid follows RePre section 3.2.
@@ -23,24 +23,24 @@ LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:1
 RESIZE_GUARD = {"deit": 0.0, "dino": 0.1}
 FIXED = ("moco_v3", "sincos")
 ATTENTION = ("xla", "cudnn")  # layers.attend, or cuDNN's fused kernel
-FLAVOURS = (*RESIZE_GUARD, *FIXED)
+VIT_VARIANTS = (*RESIZE_GUARD, *FIXED)
 
 
-def pyramid_blocks(depth: int, hierarchies: int) -> tuple[int, ...]:
+def pyramid_blocks(depth: int, pyramid_levels: int) -> tuple[int, ...]:
     """The blocks (counted from 1) whose outputs form the pyramid: floor(i * depth / K), i = 1..K.
 
     12 blocks and K = 4 give 3, 6, 9, 12; 6 blocks give 1, 3, 4, 6. The last block always belongs to it. The paper
     writes multiples of floor(L / K), which is the same whenever K divides L and would miss y_L otherwise.
 
-    Raises UserError when there are more hierarchies than blocks, or none.
+    Raises UserError when there are more pyramid levels than blocks, or none.
     """
-    if not 1 <= hierarchies <= depth:
+    if not 1 <= pyramid_levels <= depth:
         raise UserError(
-            f"encoder.hierarchies {hierarchies} does not fit an encoder of {depth} blocks.\n"
-            f"  expected: 1 to {depth}, each hierarchy being the output of another block\n"
-            f"  change:   --config.encoder.hierarchies={min(max(hierarchies, 1), depth)}"
+            f"encoder.pyramid_levels {pyramid_levels} does not fit an encoder of {depth} blocks.\n"
+            f"  expected: 1 to {depth}, each level being the output of another block\n"
+            f"  change:   --config.encoder.pyramid_levels={min(max(pyramid_levels, 1), depth)}"
         )
-    return tuple(i * depth // hierarchies for i in range(1, hierarchies + 1))
+    return tuple(i * depth // pyramid_levels for i in range(1, pyramid_levels + 1))
 
 
 class ViT(nn.Module):
@@ -56,8 +56,8 @@ class ViT(nn.Module):
     depth: int
     heads: int
     patch: int
-    hierarchies: int
-    flavour: str
+    pyramid_levels: int
+    variant: str
     image_size: tuple[int, int]
     channels: int
     drop_path: float
@@ -73,7 +73,7 @@ class ViT(nn.Module):
     @property
     def fixed_positions(self) -> bool:
         """Whether they are computed, not learned."""
-        return self.flavour in FIXED
+        return self.variant in FIXED
 
     @nn.compact
     def __call__(
@@ -92,7 +92,7 @@ class ViT(nn.Module):
 
         block = nn.remat(layers.Block) if self.remat else layers.Block
         rates = layers.drop_path_rates(self.drop_path if train else 0.0, self.depth)
-        wanted = pyramid_blocks(self.depth, self.hierarchies)
+        wanted = pyramid_blocks(self.depth, self.pyramid_levels)
         pyramid, attention, classes = [], None, []
         for number, rate in enumerate(rates, start=1):
             x, weights = block(
@@ -135,7 +135,7 @@ class ViT(nn.Module):
             table = self.param("pos_embed", layers.normal_02, (1, 1 + self.grid[0] * self.grid[1], width))
             cls, table = cls + table[:, :1], table[:, 1:]
             if (rows, columns) != self.grid:
-                table = positions.resize(table.reshape(*self.grid, width), (rows, columns), RESIZE_GUARD[self.flavour])
+                table = positions.resize(table.reshape(*self.grid, width), (rows, columns), RESIZE_GUARD[self.variant])
             x = x + table.reshape(1, rows * columns, width)
         return jnp.concatenate([jnp.broadcast_to(cls, (count, 1, width)), x], axis=1)
 
@@ -146,8 +146,8 @@ def build(
     depth: int,
     heads: int,
     patch: int = 16,
-    hierarchies: int = 4,
-    flavour: str = "deit",
+    pyramid_levels: int = 4,
+    variant: str = "deit",
     image_size: Sequence[int] = (224, 224),
     channels: int = 3,
     drop_path: float = 0.0,
@@ -158,29 +158,31 @@ def build(
     """A ViT whose numbers fit together. image_size: height and width that learned positions belong to.
 
     Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of sin-cos positions,
-    when there are more hierarchies than blocks, for an unknown flavour, or where cuDNN's attention cannot be had.
+    when there are more pyramid levels than blocks, for an unknown variant, or where cuDNN's attention cannot be had.
     """
-    checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels, hierarchies=hierarchies)
+    checks.at_least_one(
+        width=width, depth=depth, heads=heads, patch=patch, channels=channels, pyramid_levels=pyramid_levels
+    )
     checks.drop_path(drop_path)
     checks.flag(remat=remat)
-    if flavour not in FLAVOURS:
-        raise UserError(f"Unknown encoder.flavour {flavour!r}.\n  expected: {', '.join(FLAVOURS)}")
+    if variant not in VIT_VARIANTS:
+        raise UserError(f"Unknown encoder.variant {variant!r}.\n  expected: {', '.join(VIT_VARIANTS)}")
     checks.image_size(image_size, patch)
     checks.heads_divide(width, heads)
-    if flavour in FIXED and width % 4:
+    if variant in FIXED and width % 4:
         raise UserError(
-            f"encoder.width {width} must be a multiple of 4 for the positions of {flavour}.\n"
+            f"encoder.width {width} must be a multiple of 4 for the positions of {variant}.\n"
             "  change:   --config.encoder.width"
         )
-    pyramid_blocks(depth, hierarchies)
+    pyramid_blocks(depth, pyramid_levels)
     _check_attention(attention, checks.dtype(dtype), width // heads)
     return ViT(
         width,
         depth,
         heads,
         patch,
-        hierarchies,
-        flavour,
+        pyramid_levels,
+        variant,
         tuple(image_size),
         channels,
         drop_path,

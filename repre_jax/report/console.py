@@ -29,15 +29,18 @@ def devices() -> str:
     return f"{jax.device_count()} x {first.platform}{kind}{processes}"
 
 
-def shares(plan: Plan, count: int, in_parts: str) -> list[Row]:
+def shares(plan: Plan, count: int, in_microbatches: str) -> list[Row]:
     """What each of `count` devices gets of a batch; for one computed in parts what that means, as the framework says
-    in Framework.in_parts."""
+    in Framework.in_microbatches."""
     text = f"{devices()}, {plan.batch_size // count:,} images a step" + (" each" if count > 1 else "")
-    if plan.part_size == plan.batch_size:
+    if plan.microbatch_size == plan.batch_size:
         return [("devices", text)]
     return [
-        ("devices", f"{text}, {plan.part_size // count:,} at once"),
-        ("accumulation", f"{plan.batch_size // plan.part_size} parts of {plan.part_size:,} images: {in_parts}"),
+        ("devices", f"{text}, {plan.microbatch_size // count:,} at once"),
+        (
+            "accumulation",
+            f"{plan.batch_size // plan.microbatch_size} parts of {plan.microbatch_size:,} images: {in_microbatches}",
+        ),
     ]
 
 

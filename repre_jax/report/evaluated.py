@@ -12,7 +12,7 @@ def linear(result: Mapping[str, Any]) -> str:
     how = ", cached features: not the published protocol" if result["cached"] else ""
     steps = f"{result['steps']:,} steps on {result['trained_on']:,} images in {duration(result['seconds'])}"
     protocol = ("protocol", f"{result['protocol']}{how}")
-    rows = [*_encoder(result), protocol, *departures(result["departures"]), ("", steps)]
+    rows = [*_encoder(result), protocol, *deviations(result["departures"]), ("", steps)]
     for whose in dict.fromkeys(head["encoder"] for head in result["heads"]):
         heads = [
             f"x {head['factor']:g}: {'diverged' if head['top1'] is None else format(head['top1'], '.1%')}"
@@ -44,12 +44,12 @@ def finetuned(result: Mapping[str, Any]) -> str:
             ("top-1", f"{result['top1']:.1%}  after {result['steps']:,} steps in {duration(result['seconds'])}"),
             *([("", f"{result['skipped_steps']:,} steps skipped")] if result["skipped_steps"] else []),
             ("recipe", f"{result['recipe']}; {result['trained_on']:,} training images"),
-            *departures(result["departures"]),
+            *deviations(result["departures"]),
         ]
     )
 
 
-def departures(changes: Sequence[str]) -> list[Row]:
+def deviations(changes: Sequence[str]) -> list[Row]:
     """Rows of what was changed of a published protocol."""
     return [("", line) for line in textwrap.wrap(f"but with {'; '.join(changes)}", 100)] if changes else []
 

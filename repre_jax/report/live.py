@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from repre_jax.core import terminal
 from repre_jax.report import page
+from repre_jax.system import terminal
 
 SHARE = 0.01  # of a run's time that writing its page may take
 

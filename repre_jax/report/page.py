@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.report import curves, document, panels, pictures, results
 from repre_jax.report.console import duration
 from repre_jax.report.curves import Line, Panel
@@ -26,7 +26,7 @@ def write(run: Path, *, stopped: bool = False) -> Path:
     not go on by itself, and have no browser wait for it. Raises OSError when the file itself cannot be written.
     """
     path = run / NAME
-    metrics.replace(path, html(read(run), stopped=stopped))
+    run_files.replace(path, html(read(run), stopped=stopped))
     return path
 
 
@@ -140,7 +140,7 @@ def _everything(run: Run) -> Element | None:
     """result.json as it is."""
     if not run.result:
         return None
-    rows = [(key, str(value)) for key, value in metrics.flat(dict(run.result)).items()]
+    rows = [(key, str(value)) for key, value in run_files.flat(dict(run.result)).items()]
     return tag("details", tag("summary", "All of result.json"), table(("key", "value"), rows))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repre_jax.core import manifest, metrics
+from repre_jax.core import manifest, run_files
 
 LARGEST = 1e100  # beyond it a number counts as not finite: axes could not show it
 
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def logged(self) -> int:
-        """The last step with a line in metrics.jsonl, 0 without one."""
+        """The last step with a line in run_files.jsonl, 0 without one."""
         return int(max((series.x[-1] for series in self.series.values()), default=0))
 
     @property
@@ -82,13 +82,13 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """From config.json, metrics.jsonl, starts.jsonl, result.json and checkpoints/, whichever are there."""
+    """From config.json, run_files.jsonl, starts.jsonl, result.json and checkpoints/, whichever are there."""
     return Run(
         folder=folder,
-        config=metrics.flat(metrics.read_json(folder / "config.json") or {}),
+        config=run_files.flat(run_files.read_config(folder) or {}),
         series=_series(_rows(folder / "metrics.jsonl")),
         starts=tuple(_rows(folder / "starts.jsonl")),
-        result=metrics.read_json(folder / "result.json") or {},
+        result=run_files.read_json(folder / "result.json") or {},
         saved=max(manifest.finished(folder / "checkpoints"), default=0),
     )
 
@@ -100,7 +100,7 @@ def number(value: Any) -> float | None:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        return [row for row in metrics.read_metrics(path) if number(row["step"]) is not None]
+        return [row for row in run_files.read_metrics(path) if number(row["step"]) is not None]
     except OSError:
         return []
 

@@ -1,6 +1,6 @@
 """What a run logs, for the programs in which many runs are watched: TensorBoard and Weights & Biases.
 
-Each gets the same names and numbers as metrics.jsonl. A run that goes on stays one curve in both.
+Each gets the same names and numbers as run_files.jsonl. A run that goes on stays one curve in both.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from repre_jax.core import metrics, terminal
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
+from repre_jax.system import terminal
 
 EVENTS = "tensorboard"  # folder of the event files in a workdir
 REMEDY = "  change:   `wandb login` first; or WANDB_MODE=offline, to upload later by `wandb sync`"
@@ -67,16 +68,16 @@ class WandB:
     """
 
     def __init__(self, run: Path, continue_from: int, project: str, config: Mapping[str, Any]):
-        """Logs again what metrics.jsonl holds up to the step that this start goes on from, and W&B does not know.
+        """Logs again what run_files.jsonl holds up to the step that this start goes on from, and W&B does not know.
 
         Raises UserError when W&B refuses.
         """
         import wandb  # an optional requirement
 
-        known = metrics.read_json(run / WANDB, ("id", "project")) or {"project": None}
+        known = run_files.read_json(run / WANDB, ("id", "project")) or {"project": None}
         if known["project"] != project:
             known = {"id": uuid.uuid4().hex[:12], "project": project}
-            metrics.write_json(run / WANDB, known)
+            run_files.write_json(run / WANDB, known)
         try:
             settings = wandb.Settings(silent=terminal.hushed())
             self._run = wandb.init(
@@ -85,7 +86,7 @@ class WandB:
         except wandb.Error as error:
             raise UserError(f"Weights & Biases does not start: {str(error).splitlines()[0]}\n{REMEDY}") from None
         self._failed = False
-        for row in metrics.read_metrics(run / "metrics.jsonl"):  # what was not on its way when this run was killed
+        for row in run_files.read_metrics(run / "metrics.jsonl"):  # what was not on its way when this run was killed
             if self._run.step <= row["step"] <= continue_from:
                 self.write(row["step"], {name: value for name, value in row.items() if name != "step"})
 

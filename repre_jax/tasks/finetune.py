@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core import optim, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
@@ -19,11 +20,12 @@ from repre_jax.data.mixing import Mixing
 from repre_jax.data.sources import DataSet
 from repre_jax.models.classifier import Classifier
 from repre_jax.models.vit import ViT
+from repre_jax.pretrained import finished
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.probing import evaluations, frozen, labelled
 from repre_jax.report import console, evaluated
-from repre_jax.tasks import checks, evaluations, finished, frozen, labelled, methods, training, views
-from repre_jax.tasks.backbone import Backbone
-from repre_jax.tasks.job import LeftOff, Training
-from repre_jax.train import loop
+from repre_jax.running import loop, training_task
+from repre_jax.running.job import ShouldStop, Training
 from repre_jax.train.supervised import Supervised, layer_decay
 
 
@@ -31,7 +33,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """tasks/training.run's."""
     source = finished.find(config, workdir, scratch=True)
     mesh = check(config, source)
-    return training.run(
+    return training_task.run(
         config,
         workdir,
         build=lambda _: build(config, source, mesh),
@@ -44,7 +46,7 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     """The devices. Raises UserError for what can be seen to be wrong without the data; names the feature."""
     mesh = evaluations.check(config)
     evaluations.check_name(config, "finetune.recipe", "configs/finetune.py")
-    if config.data.channels != views.RGB:
+    if config.data.channels != augmentation.RGB:
         config.finetune.randaugment = ""  # its colours are those of RGB
     if config.feature is not None:
         raise UserError("feature is for frozen encoders.\n  change:   --config.finetune.mean_then_norm")
@@ -54,7 +56,7 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
             "finetune.mean_then_norm is MAE's for ViT, and the encoder is a Swin.\n"
             "  change:   --config configs/finetune.py:swin, or :swin,scratch"
         )
-    checks.parts(config.batch_size, config.accumulate)
+    config_checks.parts(config.batch_size, config.accumulate)
     _randaugment(config)
     return mesh
 
@@ -78,23 +80,23 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
 
     last: dict[int, tuple[np.ndarray, int]] = {}  # what was just measured, by its step
 
-    def top1(state: TrainState, left_off: LeftOff) -> tuple[np.ndarray, int] | None:
+    def top1(state: TrainState, should_stop: ShouldStop) -> tuple[np.ndarray, int] | None:
         if (step := int(state.step)) not in last:
             records, batches = labelled.test_images(config, dataset.test)
             named = functools.partial(count, state.params)
-            found = labelled.right(batches, records, config.data.max_unreadable, mesh, named, left_off)
+            found = labelled.right(batches, records, config.data.max_unreadable, mesh, named, should_stop)
             last.clear()
             if found is None:
                 return None
             last[step] = found
         return last[step]
 
-    def measure(state: TrainState, left_off: LeftOff) -> dict[str, float]:
-        found = top1(state, left_off)
+    def measure(state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+        found = top1(state, should_stop)
         return {} if found is None else {"top1": float(found[0])}
 
-    def conclude(state: TrainState, seconds: float, left_off: LeftOff) -> dict[str, Any]:
-        share, judged = top1(state, left_off)
+    def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
+        share, judged = top1(state, should_stop)
         return {
             **evaluations.record(config, source, dataset),
             **evaluations.training_record(config, len(dataset.train)),
@@ -112,14 +114,14 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
         mesh=mesh,
         dataset=dataset,
         batches=functools.partial(
-            training.image_batches, config, dataset.train, view, mesh, check=labelled.check_batch
+            training_task.image_batches, config, dataset.train, view, mesh, check=labelled.check_batch
         ),
         plan=plan,
         train_step=method.train_step,
         fresh=lambda: new_state(weights, key),
         state_sharding=layout,
         measure=measure,
-        measuring=loop.evenly(config.evaluations, plan.total_steps),
+        eval_steps=loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": method.mean, "std": method.std},
         description=_describe(config, source, dataset, plan, mesh),
@@ -131,7 +133,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
 
 def _from_scratch(config: ConfigDict) -> bool:
     """Whether it draws first weights by its own seed: a run's would be the same for every one."""
-    return config.branch == "untrained"
+    return config.network == "untrained"
 
 
 def _method(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Supervised:
@@ -177,7 +179,7 @@ def _describe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan
             "recipe",
             f"{settings.recipe}, layer decay {settings.layer_decay:g}; trained on {len(dataset.train):,} images",
         ),
-        *evaluated.departures(evaluations.departures(config)),
+        *evaluated.deviations(evaluations.deviations(config)),
         ("augmentation", ", ".join(filter(None, ["random crops", *augmentations]))),
         *console.plan(
             plan, lr_per_256=optimizer.lr, optimizer=optimizer.name, shape=optimizer.schedule, momentum=False

@@ -10,15 +10,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import environment, metrics, runtime, terminal
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import knn, rank, store
+from repre_jax.pretrained import finished
+from repre_jax.probing import evaluations, frozen
 from repre_jax.report import evaluated
-from repre_jax.tasks import evaluations, finished, frozen
-from repre_jax.train.signals import StopRequest
-from repre_jax.train.watchdog import Watchdog
+from repre_jax.running.signals import StopRequest
+from repre_jax.running.watchdog import Watchdog
+from repre_jax.system import environment, runtime, terminal
 
 RANK_RECORDS = 10_240  # as many as pre-training's own measure takes by default
 
@@ -50,17 +52,17 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             StopRequest(job.mesh) as stop,
         ):
 
-            def left_off() -> bool:
+            def should_stop() -> bool:
                 watchdog.doing("Measuring")
                 return stop.agreed()
 
             with frozen.stoppable(stop):
-                measured = _measure(config, job, workdir, missing, left_off)
+                measured = _measure(config, job, workdir, missing, should_stop)
         seconds = measured.pop("seconds_before") + time.perf_counter() - started
         result = {"command": environment.command(), **evaluations.record(config, found, job.dataset)}
         result |= {"weights_sha256": job.weights, "seconds": seconds, **measured}
         if runtime.is_main():
-            metrics.write_json(workdir / "result.json", result)
+            run_files.write_json(workdir / "result.json", result)
         print(f"Summary:\n{evaluated.knn(result)}", flush=True)
         return result
 
@@ -80,10 +82,10 @@ def _missing(dataset: DataSet) -> str | None:
 
 
 def _measure(
-    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, left_off: Callable[[], bool]
+    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """What result.json says besides evaluations.record: k-NN's accuracies by k, 0..1, or the effective rank."""
-    train = frozen.extract(config, job, workdir, "train", left_off, limit=RANK_RECORDS if missing else None)
+    train = frozen.extract(config, job, workdir, "train", should_stop, limit=RANK_RECORDS if missing else None)
     result = {
         "train_records": len(train.labels),
         "test_records": 0,
@@ -96,14 +98,14 @@ def _measure(
     }
     if missing:
         return result | {"effective_rank": rank.effective_rank(train.features)}
-    test = frozen.extract(config, job, workdir, "test", left_off)
+    test = frozen.extract(config, job, workdir, "test", should_stop)
     for split, found in (("train", train), ("test", test)):
         frozen.check_labels(split, found)
     with terminal.bar(len(test.labels), "voting", shown=runtime.is_main()) as bar:
 
         def before_chunk(done: float) -> None:
             bar.update(int(done) - bar.n)
-            if left_off():
+            if should_stop():
                 raise store.Interrupted("all images, during the vote")
 
         top1 = knn.accuracy(

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.core import metrics, optim, sharding
+from repre_jax.builders import methods
+from repre_jax.core import optim, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
 from repre_jax.core.types import TrainState
@@ -21,14 +22,15 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders as encoder_names
 from repre_jax.models import features
 from repre_jax.models.vit import ViT
+from repre_jax.pretrained import finished
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.probing import evaluations, frozen, labelled
+from repre_jax.probing.cached import Cache
+from repre_jax.probing.frozen import Job
+from repre_jax.probing.head_selection import WHOSE, Judge
 from repre_jax.report import console, evaluated
-from repre_jax.tasks import evaluations, finished, frozen, history, labelled, methods, training
-from repre_jax.tasks.backbone import Backbone
-from repre_jax.tasks.cached import Cache
-from repre_jax.tasks.frozen import Job
-from repre_jax.tasks.job import LeftOff, Training
-from repre_jax.tasks.judge import WHOSE, Judge
-from repre_jax.train import loop
+from repre_jax.running import loop, resume, training_task
+from repre_jax.running.job import ShouldStop, Training
 from repre_jax.train.probe import Probe
 
 CACHED = "features extracted once, without augmentation: not the published protocol"
@@ -40,7 +42,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if config.linear.cached:  # features are extracted as in any evaluation
         source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
     mesh = check(config, source)
-    return training.run(
+    return training_task.run(
         config,
         workdir,
         build=lambda _: build(config, source, workdir, mesh),
@@ -92,7 +94,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
     layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=False)
     init = jax.jit(fresh, out_shardings=layout)
 
-    def conclude(state: TrainState, seconds: float, left_off: LeftOff) -> dict[str, Any]:
+    def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
         frozen.check_frozen(jobs)
         return {
             **evaluations.record(config, source, dataset),
@@ -104,7 +106,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
             "weights_sha256": jobs[0].weights,
             "steps": plan.total_steps,
             "seconds": seconds,
-            **judge.heads(state, plan.peak_lr, left_off),
+            **judge.heads(state, plan.peak_lr, should_stop),
             "run": _knn_of_run(config, source.origin),
         }
 
@@ -115,7 +117,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
         fresh=lambda: init(key),
         state_sharding=layout,
         measure=judge.measure,
-        measuring=loop.evenly(config.evaluations, plan.total_steps),
+        eval_steps=loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": config.data.mean, "std": config.data.std},
         description=_describe(config, source, dataset, plan, mesh, len(train), width),
@@ -155,7 +157,7 @@ def _on_images(
         max_unreadable=config.data.max_unreadable,
     )
     view = labelled.train_view(config)
-    batches = functools.partial(training.image_batches, config, train, view, mesh, check=labelled.check_batch)
+    batches = functools.partial(training_task.image_batches, config, train, view, mesh, check=labelled.check_batch)
     return judge, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
@@ -189,7 +191,7 @@ def _describe(
         *evaluations.rows(config, source, dataset, width),
         ("protocol", f"{linear.protocol}; trained on {records:,} images{held_out}"),
         *([("", CACHED)] if linear.cached else []),
-        *evaluated.departures(evaluations.departures(config)),
+        *evaluated.deviations(evaluations.deviations(config)),
         *console.plan(
             plan, lr_per_256=optimizer.lr, optimizer=optimizer.name, shape=optimizer.schedule, momentum=False
         ),
@@ -198,14 +200,14 @@ def _describe(
 
 
 def _knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
-    """What the run itself measured of its online encoder after its last step; None where that is another step, branch,
+    """What the run itself measured of its online encoder after its last step; None where that is another step, network,
     data set, part of it or image size."""
     run = Path(origin["init_from"])
-    result = metrics.read_json(run / "result.json", ("knn_top1", "knn_k", "steps"))
-    theirs = metrics.read_json(run / "config.json", ("data", "knn"))
+    result = run_files.read_json(run / "result.json", ("knn_top1", "knn_k", "steps"))
+    theirs = run_files.read_config(run, ("data", "knn"))
     if not result or not theirs or result["knn_top1"] is None:
         return None
-    ours = history.plain(config)["data"]
+    ours = resume.plain(config)["data"]
     same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None

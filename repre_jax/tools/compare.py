@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repre_jax.core import command_line, metrics
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.report import comparison
 from repre_jax.report.curves import LOOKS
 from repre_jax.report.run import read
+from repre_jax.system import command_line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +34,7 @@ def _compare(runs: Sequence[Path], out: Path) -> None:
     if not 2 <= len(folders) <= LOOKS:
         raise UserError(f"{len(folders)} run{'' if len(folders) == 1 else 's'} given.\n  expected: 2 to {LOOKS}")
     for folder in folders:
-        if metrics.read_json(folder / "config.json") is None:
+        if run_files.read_config(folder) is None:
             raise UserError(f"{folder} holds no run: it has no config.json.\n  expected: the --workdir of a run")
         if folders.count(folder) > 1:
             raise UserError(f"{folder} is given twice.\n  change:   leave one of the two out")
@@ -42,7 +43,7 @@ def _compare(runs: Sequence[Path], out: Path) -> None:
         raise UserError(f"--out is {out}.\n  expected: a .html in a folder that exists")
     text = comparison.html([read(folder) for folder in folders])
     try:
-        metrics.replace(out, text)
+        run_files.replace(out, text)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}.\n  change:   --out=FILE.html") from None
     print(f"Written: {out}")

@@ -1,6 +1,7 @@
 """Writes the encoder of a run to a file for other programs, with a card beside it that says what it is.
 
-  python -m repre_jax.tools.export RUN [--branch online|target] [--format timm|npz] [--step N] [--output FILE] [--force]
+  python -m repre_jax.tools.export RUN [--network online|target] [--format timm|npz] [--step N] [--output FILE]
+      [--force]
 
 timm: safetensors under timm's own names and layouts, which timm.create_model with the card's arguments loads strictly.
 npz: our own parameter paths, such as 'block_1/attn/qkv/kernel'. --config.init_from=FILE takes both.
@@ -22,13 +23,15 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from repre_jax.core import command_line, environment, metrics, sharding
+from repre_jax.builders import augmentation, methods
+from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import encoders, swin, vit
 from repre_jax.models.encoders import Encoder
+from repre_jax.pretrained import backbone, weight_file
 from repre_jax.report import console
-from repre_jax.tasks import backbone, methods, views, weight_file
+from repre_jax.system import command_line, environment
 
 FORMATS = {"timm": ".safetensors", "npz": ".npz"}
 FOLDER = "export"  # in the run's, where files go unless --output says otherwise
@@ -42,10 +45,15 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the workdir of a pre-training run")
-    parser.add_argument("--branch", choices=("online", "target"), help="else what the framework's authors evaluate")
+    parser.add_argument(
+        "--network",
+        "--branch",  # its name until 0.1
+        choices=("online", "target"),
+        help="else what the framework's authors evaluate",
+    )
     parser.add_argument("--format", choices=FORMATS, default="timm")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
-    parser.add_argument("--output", type=Path, help=f"else RUN/{FOLDER}/FRAMEWORK-ENCODER-BRANCH-STEP")
+    parser.add_argument("--output", type=Path, help=f"else RUN/{FOLDER}/FRAMEWORK-ENCODER-NETWORK-STEP")
     parser.add_argument("--force", action="store_true", help="replace a file that is already there")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")
@@ -54,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _export(arguments: argparse.Namespace) -> None:
     run = arguments.run.expanduser().absolute()
-    saved = backbone.saved(run, arguments.branch, arguments.step, keys="--")
+    saved = backbone.saved(run, arguments.network, arguments.step, keys="--")
     saved.config.dtype = "float32"
     saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
-    encoder, size = methods.encoder_of(saved.config), views.image_size(saved.config)
+    encoder, size = methods.encoder_of(saved.config), augmentation.image_size(saved.config)
     path = _path(arguments, run, saved)
     more = {}
     if arguments.format == "timm":
@@ -75,7 +83,7 @@ def _export(arguments: argparse.Namespace) -> None:
                 "  change:   nothing was written; this is a fault of this program or of the disk"
             )
         card = _card(draft, saved, encoder, size, difference) | more
-        metrics.write_json(weight_file.card_of(draft), card)
+        run_files.write_json(weight_file.card_of(draft), card)
         # The card first: beside another file it is refused by its SHA-256, while a file without a card would be taken.
         for ready in (weight_file.card_of(draft), draft):
             ready.replace(path.with_name(ready.name))
@@ -99,7 +107,7 @@ def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Pa
     """Where the file goes. Raises UserError when it cannot, or something is there."""
     ending = FORMATS[arguments.format]
     if arguments.output is None:
-        names = (saved.framework, saved.config.encoder.name, saved.branch, str(saved.step))
+        names = (saved.framework, saved.config.encoder.name, saved.network, str(saved.step))
         path = run / FOLDER / f"{'-'.join(names)}{ending}"
     else:
         path = arguments.output.expanduser().absolute()
@@ -123,7 +131,7 @@ def _drafts(folder: Path) -> Iterator[Path]:
     new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
-        drafts = Path(tempfile.mkdtemp(prefix=metrics.DRAFT, dir=folder))
+        drafts = Path(tempfile.mkdtemp(prefix=run_files.DRAFT, dir=folder))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {error.strerror}.\n  change:   --output=FILE, in another folder"
@@ -164,7 +172,7 @@ def _card(
         "file": file.name,
         "sha256": weight_file.sha256(file),
         "framework": saved.framework,
-        "branch": saved.branch,
+        "branch": saved.network,
         "step": saved.step,
         "encoder": {
             "name": saved.config.encoder.name,
@@ -188,7 +196,7 @@ def _card(
 
 def _pixels(saved: backbone.Saved) -> dict[str, Any]:
     """Mean and deviation that the run trained with; of one before they were recorded, what its config says."""
-    usual = methods.IMAGENET if saved.config.data.channels == views.RGB else {}
+    usual = methods.IMAGENET if saved.config.data.channels == augmentation.RGB else {}
     stated = {key: saved.config.data[key] or usual.get(key) for key in methods.IMAGENET}
     return saved.record.get("pixels", stated)
 
@@ -200,7 +208,7 @@ def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console
     height, width = pixels["image_size"]
     return [
         ("encoder", encoders.describe(encoder)),
-        ("from", f"{card['framework']}, {card['branch']}, step {card['step']:,}"),
+        ("from", f"{card['framework']}, {card['network']}, step {card['step']:,}"),
         ("images", f"{height} x {width}, channels: {pixels['channels']}, mean {pixels['mean']}, std {pixels['std']}"),
         ("file", f"{path}, {console.size(path.stat().st_size)}"),
         ("card", str(weight_file.card_of(path))),

@@ -10,13 +10,13 @@ kinds:
   attention        a ViT's class token by head, a Swin's rollout, and the patches that hold 60 % of it
   tsne             20 random classes of the test images on a plane; prints silhouette scores
   neighbours       the nearest training images of some test images
-  pyramid          each hierarchy's features as colours
+  pyramid          each pyramid level's features as colours
   augmentations    the first records of the first batch, as the network sees them
   all              every one of these that the encoder and the data allow
 
 Images are test images, chosen at random by --seed, or those at the paths behind --images. The figure goes to
 RUN/figures/KIND.png and KIND.pdf, of a file FILE to a folder beside it, FILE's name without its ending and with
--figures, unless --out names a file. The keys are those of configs/figures.py: --config.branch=target,
+-figures, unless --out names a file. The keys are those of configs/figures.py: --config.network=target,
 --config.step=4000, --config.data.name=folder:photos, --config.figures.block=3 ...
 """
 
@@ -28,11 +28,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from repre_jax.core import command_line, terminal
 from repre_jax.core.errors import UserError
 from repre_jax.report import page
 from repre_jax.report.figures import sheet
-from repre_jax.tasks import workdir
+from repre_jax.running import workdir
+from repre_jax.system import command_line, terminal
 from repre_jax.tasks.figures import augmentations
 from repre_jax.tasks.figures.request import DRAW, Request
 
@@ -97,7 +97,7 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     for flag in flags:
         name = flag.lstrip("-").split("=")[0]
         if flag.startswith("-") and not name.startswith("config."):
-            hint = f"  change:   --config.{name}\n" if name in ("branch", "step", "feature", "block") else ""
+            hint = f"  change:   --config.{name}\n" if name in ("network", "step", "feature", "block") else ""
             raise UserError(f"Unexpected argument {flag!r}.\n{hint.replace('block', 'figures.block')}{EXPECTED}")
     config, _ = command_line.parse(["figures", *([f"--config={file}"] if file else []), *flags])
     wanted = "pretrain" if alone else "figures"
@@ -146,7 +146,7 @@ def _renew_page(run: Path) -> None:
     if not (run / "checkpoints").is_dir():
         return
     try:
-        print(f"Report: {page.write(run, stopped=not workdir.is_claimed(run))}", flush=True)
+        print(f"Report: {page.write(run, stopped=not workdir.is_locked(run))}", flush=True)
     except OSError as error:
         terminal.warn(f"Warning: {run / page.NAME} cannot be written: {error.strerror}.")
 

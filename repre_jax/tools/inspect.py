@@ -15,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from repre_jax.core import command_line, manifest, metrics
+from repre_jax.core import manifest, run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
+from repre_jax.system import command_line
 
 SCALARS = 2  # parts of no more numbers are counters and the key
 
@@ -60,9 +61,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
             raise UserError(f"Checkpoint {step} is damaged: {fault}.\n  change:   --step to another one")
         print(f"\nCheckpoint {step}:")
         print(console.table(_contents(checkpoints.shapes(step), checkpoints.record(step))))
-        config = metrics.flat(checkpoints.record(step)["config"])
+        config = run_files.flat(checkpoints.record(step)["config"])
         print(f"\nIts config:\n{console.table([(key, str(value)) for key, value in config.items()])}")
-    starts = metrics.read_metrics(run / "starts.jsonl")
+    starts = run_files.read_metrics(run / "starts.jsonl")
     if starts:
         print(f"\nStarts of this run:\n{console.table([_start(row) for row in starts])}")
 

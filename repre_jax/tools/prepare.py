@@ -30,10 +30,10 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.core import shuffle
 
-from repre_jax.core import command_line, terminal
+from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet, sources
-from repre_jax.tasks import views
+from repre_jax.system import command_line, terminal
 
 THREADS = min(16, os.cpu_count() or 1)
 AHEAD = 64  # images that are read and checked ahead of the writer
@@ -107,7 +107,7 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     _write(builder, sum(images.size() for images in found.splits.values()), reader)
     for key, values in statistics.result().items():
         terminal.say(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
-    channels = {} if arguments.channels == views.RGB else {"data.channels": arguments.channels}
+    channels = {} if arguments.channels == augmentation.RGB else {"data.channels": arguments.channels}
     return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
 
 

@@ -64,10 +64,10 @@ class Probe:
         head = {"kernel": kernel, "bias": jnp.zeros(self.classes)}
         grid = (encoders, len(self.factors))
         heads = jax.tree.map(lambda x: jnp.broadcast_to(x, (*grid, *x.shape)), head)
-        extra = {}
+        batch_stats = {}
         if self.batch_norm:
-            extra = {"mean": jnp.zeros((encoders, width)), "var": jnp.ones((encoders, width))}
-        return TrainState.begin(key, heads, jax.vmap(jax.vmap(self.optimizer.init))(heads), extra=extra)
+            batch_stats = {"mean": jnp.zeros((encoders, width)), "var": jnp.ones((encoders, width))}
+        return TrainState.begin(key, heads, jax.vmap(jax.vmap(self.optimizer.init))(heads), batch_stats=batch_stats)
 
     def features(self, encoders: Sequence[Params], images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """images [B, H, W, C], normalised -> float32 [S, B, F]. With a key, paths are dropped."""
@@ -111,7 +111,7 @@ class Probe:
     def step(self, state: TrainState, found: jax.Array, labels: jax.Array) -> tuple[TrainState, Metrics]:
         """found: features [S, B, F]; labels: int32 [B]."""
         targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes), self.label_smoothing)
-        found, extra = self._normalised(found, state.extra, train=True)
+        found, batch_stats = self._normalised(found, state.batch_stats, train=True)
 
         def loss_of(head: Params, found: jax.Array) -> jax.Array:
             return optax.softmax_cross_entropy(_logits(head, found), targets).mean()
@@ -124,25 +124,27 @@ class Probe:
 
         each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)), in_axes=(0, 0, None, 0))
         heads, opt_state, losses = each(state.params, state.opt_state, jnp.asarray(self.factors), found)
-        state = dataclasses.replace(state, step=state.step + 1, params=heads, opt_state=opt_state, extra=extra)
+        state = dataclasses.replace(
+            state, step=state.step + 1, params=heads, opt_state=opt_state, batch_stats=batch_stats
+        )
         return state, {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step - 1))}
 
     def right(self, state: TrainState, found: jax.Array, labels: jax.Array) -> jax.Array:
         """Whether each head names each image rightly: bool [S, G, B], of features [S, B, F] and labels int32 [B]."""
-        found, _ = self._normalised(found, state.extra, train=False)
+        found, _ = self._normalised(found, state.batch_stats, train=False)
         logits = jax.vmap(jax.vmap(_logits, in_axes=(0, None)))(state.params, found)
         return logits.argmax(axis=-1) == labels
 
-    def _normalised(self, found: jax.Array, extra: dict[str, jax.Array], *, train: bool) -> tuple[jax.Array, Any]:
+    def _normalised(self, found: jax.Array, batch_stats: dict[str, jax.Array], *, train: bool) -> tuple[jax.Array, Any]:
         if not self.batch_norm:
-            return found, extra
+            return found, batch_stats
         norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-6, use_bias=False, use_scale=False)
 
         def of_one(found: jax.Array, statistics: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
             normalised, changed = norm.apply({"batch_stats": statistics}, found, mutable=["batch_stats"])
             return normalised, changed["batch_stats"]
 
-        return jax.vmap(of_one)(found, extra)
+        return jax.vmap(of_one)(found, batch_stats)
 
 
 def _logits(head: Params, found: jax.Array) -> jax.Array:

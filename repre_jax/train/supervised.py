@@ -1,6 +1,5 @@
 """The fine-tuning step: labelled crops -> augmentation -> loss -> gradients -> parameters of encoder and head."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,11 @@ from repre_jax.data import mixing, photometric
 from repre_jax.models.classifier import Classifier
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.swin import Swin
-from repre_jax.train import parts, skipping
+from repre_jax.train import microbatches, update
 
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
 FLIP, ERASE, MIX, DROP_PATH = range(4)  # a step's key is folded with one constant per use
-PARTS = 2**31  # as in train/pretrain.py
 
 
 @dataclass(frozen=True)
@@ -60,28 +58,24 @@ class Supervised:
         return self.classifier.apply({"params": params["head"]}, self._encode(params["encoder"], images, key))
 
     def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
-        """batch.images: uint8 [B, 1, H, W, C]. The order is timm's: flip, normalise, erase, then mix."""
+        """One optimiser step: the new state, and float32 scalars to log. batch.images: uint8 [B, 1, H, W, C]."""
+        gradients, carried, metrics = microbatches.mean(self.gradients, state, batch, self.accumulate)
+        how = {"optimizer": self.optimizer, "rules": self.rules}
+        new_state, metrics = update.update(state, gradients, carried, metrics, **how)
+        return new_state, metrics | {"lr": jnp.float32(self.lr(state.step))}
 
-        def of_part(part: Views, rows: jax.Array, extra: dict, number: jax.Array | None) -> parts.Gradients:
-            base = state.rng if number is None else jax.random.fold_in(state.rng, jnp.uint32(PARTS) + number)
-            key = jax.random.fold_in(base, state.step)
-            images, targets = self.augment(key, part, rows)
+    def gradients(self, state: TrainState, batch: Views, rows: jax.Array) -> microbatches.Gradients:
+        """Of the cross-entropy. The order is timm's: flip, normalise, erase, then mix. rows: places in the batch."""
+        key = jax.random.fold_in(state.rng, state.step)
+        images, targets = self.augment(key, batch, rows)
 
-            def loss_of(params: Params) -> tuple[jax.Array, jax.Array]:
-                logits = self.logits(params, images, jax.random.fold_in(key, DROP_PATH))
-                loss = optax.softmax_cross_entropy(logits, targets).mean()
-                return loss, (logits.argmax(-1) == targets.argmax(-1)).mean()
+        def loss_of(params: Params) -> tuple[jax.Array, jax.Array]:
+            logits = self.logits(params, images, jax.random.fold_in(key, DROP_PATH))
+            loss = optax.softmax_cross_entropy(logits, targets).mean()
+            return loss, (logits.argmax(-1) == targets.argmax(-1)).mean()
 
-            grads, (loss, accuracy) = _with_value(loss_of, state.params)
-            return grads, (extra, {"loss": loss, "train_top1": accuracy})
-
-        grads, (_, metrics) = parts.mean(of_part, state.params, batch, state.extra, self.accumulate)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, at_step=state.step)
-        moved = dataclasses.replace(state, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
-        norms = jnp.stack([metrics["loss"], optax.tree.norm(grads), optax.tree.norm(updates)])
-        new_state = skipping.advance(state, moved, jnp.isfinite(norms).all())
-        metrics |= {"gradient_norm": norms[1], "lr": jnp.float32(self.lr(state.step))}
-        return new_state, metrics | skipping.counters(new_state)
+        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return gradients, {}, {"loss": loss, "train_top1": accuracy}
 
     def augment(self, key: jax.Array, batch: Views, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(images [B, H, W, C], normalised; targets [B, classes], rows summing to 1). rows: places in the batch."""
@@ -95,11 +89,6 @@ class Supervised:
     def _encode(self, encoder: Params, images: jax.Array, key: jax.Array | None = None) -> Any:
         rngs = None if key is None else {"drop_path": key}
         return self.encoder.apply({"params": encoder}, images, train=key is not None, rngs=rngs)
-
-
-def _with_value(loss_of: Any, params: Params) -> tuple[Params, tuple[jax.Array, jax.Array]]:
-    (loss, more), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return grads, (loss, more)
 
 
 def layer_decay(encoder: Encoder, decay: float) -> tuple[optim.Rule, ...]:

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 import main
+from repre_jax.builders import augmentation, methods
 from repre_jax.core.types import Views
-from repre_jax.tasks import methods, views
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS = 3
@@ -42,7 +42,7 @@ def losses(name: str) -> list[dict[str, float]]:
     config, _ = main.parse(["losses", f"--config={path}", *overrides])
     method = methods.build_method(config, methods.build_plan(config, records=128))
     rng = np.random.default_rng(0)
-    size, count = views.image_size(config), config.augment.local_views
+    size, count = augmentation.image_size(config), config.augment.local_views
     images = rng.integers(0, 256, (STEPS, config.batch_size, 2, *size, 3), np.uint8)
     local = rng.integers(0, 256, (STEPS, config.batch_size, count, *config.augment.local_size, 3), np.uint8)
     labels = np.zeros(config.batch_size, np.int32)

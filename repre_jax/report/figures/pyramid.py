@@ -1,4 +1,4 @@
-"""What each hierarchy of an encoder tells apart."""
+"""What each pyramid level of an encoder tells apart."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from repre_jax.report.figures import sheet
 
 @sheet.styled
 def draw(images: np.ndarray, maps: Sequence[np.ndarray], names: Sequence[str], *, title: str, caption: str) -> Figure:
-    """A row an image, a column a hierarchy. images: float [n, H, W, C] in 0..1. maps: for each hierarchy float
+    """A row an image, a column a pyramid level. images: float [n, H, W, C] in 0..1. maps: for each level float
     [n, h, w, 3] in 0..1; names: of these."""
     figure, axes = sheet.images(len(images), ["image", *names], images.shape[1:], title=title, caption=caption)
     for row, image in enumerate(images):

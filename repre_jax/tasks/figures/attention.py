@@ -72,7 +72,7 @@ def _of_mass(mass: float) -> tuple[str, str]:
 
 
 def _column(subject: Subject, name: str) -> str:
-    """What stands above it, a line each: what it is, its name, its branch and step."""
+    """What stands above it, a line each: what it is, its name, its network and step."""
     return "\n".join(dict.fromkeys(filter(None, [described(subject), name, subject.state])))
 
 

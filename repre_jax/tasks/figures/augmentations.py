@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from repre_jax.core import metrics
+from repre_jax.core import run_files
 from repre_jax.data import loader
+from repre_jax.pretrained import backbone, weight_file
 from repre_jax.report.figures import augmentations
-from repre_jax.tasks import backbone, setup, weight_file
+from repre_jax.tasks import setup
 from repre_jax.tasks.figures.subject import NotPossible
 
 
@@ -30,10 +31,7 @@ def config_of(source: Path, ours: ConfigDict, seed: int | None) -> ConfigDict:
 
     Raises NotPossible when nothing says how the encoder was pre-trained.
     """
-    if source.is_file():
-        found = weight_file.read_card(source).get("config")
-    else:
-        found = metrics.read_json(source / "config.json")
+    found = weight_file.read_card(source).get("config") if source.is_file() else run_files.read_config(source)
     if not found or found.get("task") != "pretrain":
         raise NotPossible(
             f"Nothing says how {source} was pre-trained.\n"

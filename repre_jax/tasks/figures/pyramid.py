@@ -1,4 +1,4 @@
-"""What each hierarchy of an encoder tells apart, as colours."""
+"""What each pyramid level of an encoder tells apart, as colours."""
 
 from matplotlib.figure import Figure
 
@@ -9,8 +9,8 @@ from repre_jax.report.figures import pyramid as drawing
 from repre_jax.tasks.figures.subject import Subject
 
 HOW = (
-    "Red, green and blue: the first three principal components of a hierarchy's features, fitted on all images shown "
-    "together, scaled from their 1st to their 99th percentile. A colour means nothing across hierarchies."
+    "Red, green and blue: the first three principal components of a level's features, fitted on all images shown "
+    "together, scaled from their 1st to their 99th percentile. A colour means nothing across levels."
 )
 
 
@@ -29,5 +29,5 @@ def draw(subject: Subject) -> Figure:
 def levels(encoder: Encoder) -> list[str]:
     """For example 'block 3', or of a Swin 'stage 1' and below it 'block 2'."""
     if isinstance(encoder, ViT):
-        return [f"block {number}" for number in pyramid_blocks(encoder.depth, encoder.hierarchies)]
+        return [f"block {number}" for number in pyramid_blocks(encoder.depth, encoder.pyramid_levels)]
     return [f"stage {stage}\nblock {sum(encoder.depth[:stage])}" for stage in range(1, len(encoder.depth) + 1)]

@@ -5,16 +5,17 @@ from typing import Any
 import jax
 from matplotlib.figure import Figure
 
+from repre_jax.builders import methods
 from repre_jax.models import decoder
+from repre_jax.pretrained import backbone
 from repre_jax.report.figures import reconstructions
-from repre_jax.tasks import backbone, methods
 from repre_jax.tasks.figures.subject import NotPossible, Subject
 
 
-def draw(subject: Subject, branch: str | None) -> Figure:
-    """Of the online encoder, whose features the decoder was trained on. branch: what the user asked for.
+def draw(subject: Subject, network: str | None) -> Figure:
+    """Of the online encoder, whose features the decoder was trained on. network: what the user asked for.
 
-    Raises NotPossible for a file of weights, a run without a decoder, and another branch.
+    Raises NotPossible for a file of weights, a run without a decoder, and another network.
     """
     if not subject.is_run:
         raise NotPossible(
@@ -27,10 +28,10 @@ def draw(subject: Subject, branch: str | None) -> Figure:
             f"The run {subject.source} has no decoder: repre.enabled was False, as in the variant baseline.\n"
             "  expected: a run with RePre"
         )
-    if branch not in (None, "online"):
+    if network not in (None, "online"):
         raise NotPossible(
-            f"branch is {branch!r}, and the decoder was trained on the features of the online encoder.\n"
-            "  change:   leave branch out"
+            f"branch is {network!r}, and the decoder was trained on the features of the online encoder.\n"
+            "  change:   leave network out"
         )
     saved = backbone.saved(subject.source, "online", subject.config.step)
     module = decoder.build(subject.encoder, **{key: trained.repre[key] for key in methods.DECODER_KEYS})

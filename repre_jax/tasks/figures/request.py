@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from repre_jax.core.errors import UserError
-from repre_jax.tasks import evaluations
+from repre_jax.probing import evaluations
 from repre_jax.tasks.figures import attention, augmentations, neighbours, pyramid, reconstructions, tsne
 from repre_jax.tasks.figures.subject import NotPossible, Subject
 
 MOST = 64  # images of a figure; a sheet of more can neither be drawn soon nor read
 DRAW: dict[str, Callable[["Request", Subject], Figure]] = {
-    "reconstructions": lambda request, subject: reconstructions.draw(subject, request.config.branch),
+    "reconstructions": lambda request, subject: reconstructions.draw(subject, request.config.network),
     "attention": lambda request, subject: attention.draw(subject),
     "tsne": lambda request, subject: tsne.draw(subject),
     "neighbours": lambda request, subject: neighbours.draw(subject),

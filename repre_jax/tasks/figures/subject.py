@@ -12,15 +12,17 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.core import terminal
+from repre_jax.builders import augmentation, methods
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, loader, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import features as extraction
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
-from repre_jax.tasks import backbone, evaluations, methods, views
-from repre_jax.tasks.backbone import Backbone
+from repre_jax.pretrained import backbone
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.probing import evaluations
+from repre_jax.system import terminal
 
 
 class NotPossible(UserError):
@@ -79,7 +81,7 @@ class Subject:
             methods.normalisation(self.config, None)
         else:
             self._dataset = evaluations.open_data(self.config, self.found)
-        views.image_size(self.config)
+        augmentation.image_size(self.config)
 
     @property
     def encoder(self) -> Encoder:
@@ -104,8 +106,8 @@ class Subject:
     @property
     def state(self) -> str:
         """For example 'online, step 2,245', '' where nothing is known."""
-        branch, step = self.found.origin["branch"], self.found.origin["step"]
-        return ", ".join(filter(None, [branch, None if step is None else f"step {step:,}"]))
+        network, step = self.found.origin["branch"], self.found.origin["step"]
+        return ", ".join(filter(None, [network, None if step is None else f"step {step:,}"]))
 
     @functools.cached_property
     def params(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class Subject:
         """A record's image, or a file's bytes -> uint8 [H, W, C], as a test image. Raises crops.UnreadableImage."""
         data = self.config.data
         image = crops.decode(encoded, data.channels)
-        size, fraction = views.image_size(self.config), data.test_crop
+        size, fraction = augmentation.image_size(self.config), data.test_crop
         return crops.center_crop(image, size=size, fraction=fraction, interpolation=data.test_interpolation)
 
     @functools.cached_property
@@ -187,7 +189,7 @@ class Subject:
         )
         batches = loader.test_batches(
             Numbered(source, numbers),
-            size=views.image_size(config),
+            size=augmentation.image_size(config),
             fraction=config.data.test_crop,
             batch_size=rows,
             channels=config.data.channels,

@@ -1,0 +1,85 @@
+"""From a ConfigDict to the two halves of the augmentation: crops on the host, colours on the device."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from repre_jax.builders import config_checks
+from repre_jax.core.errors import UserError
+from repre_jax.data import photometric
+from repre_jax.data.crops import ENLARGE, RandomCrops
+from repre_jax.data.loader import TrainView
+from repre_jax.data.photometric import Photometric
+
+VIEWS = 2
+RGB = 3
+
+
+def image_size(config: ConfigDict) -> tuple[int, int]:
+    """data.image_size as (height, width)."""
+    return _size("data.image_size", config.data.image_size)
+
+
+def local_size(config: ConfigDict) -> tuple[int, int]:
+    """augment.local_size as (height, width)."""
+    return _size("augment.local_size", config.augment.local_size)
+
+
+def _size(name: str, given: Sequence[int]) -> tuple[int, int]:
+    """(height, width); one number stands for a square."""
+    size = tuple(given) * 2 if len(given) == 1 else tuple(given)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(
+            f"{name} is {given}.\n  expected: height and width in pixels, such as --config.{name}='(224, 224)'"
+        )
+    return size
+
+
+def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
+    """The device's half, one entry per view, and one for all local views if there are any."""
+    augment = config.augment
+    kinds = VIEWS + bool(augment.local_views)
+    for name in ("blur_probability", "solarize_probability"):
+        unused = len(augment[name]) == VIEWS + 1 and not augment.local_views  # the third is that of local views
+        config_checks.numbers(f"augment.{name}", augment[name], kinds + unused, 0, 1)
+    config_checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
+    config_checks.span("augment.blur_sigma", augment.blur_sigma, 100)
+    if augment.colours not in photometric.OPERATIONS:
+        raise UserError(
+            f"Unknown augment.colours {augment.colours!r}.\n  expected: {' or '.join(photometric.OPERATIONS)}"
+        )
+    coloured = config.data.channels == RGB
+    return tuple(
+        Photometric(
+            jitter=tuple(augment.jitter),
+            jitter_probability=augment.jitter_probability if coloured else 0.0,
+            grey_probability=augment.grey_probability if coloured else 0.0,
+            blur_probability=augment.blur_probability[view],
+            blur_sigma=tuple(augment.blur_sigma),
+            solarize_probability=augment.solarize_probability[view] if coloured else 0.0,
+            flip_probability=augment.flip_probability,
+            colours=augment.colours,
+        )
+        for view in range(kinds)
+    )
+
+
+def check_interpolation(name: str, given: str) -> None:
+    """Raises UserError for an unknown one. name: of the key."""
+    if given not in ENLARGE:
+        raise UserError(f"Unknown {name} {given!r}.\n  expected: {' or '.join(ENLARGE)}")
+
+
+def build_train_view(config: ConfigDict) -> TrainView:
+    """The host's half: decode, random resized crops."""
+    augment = config.augment
+    config_checks.span("augment.crop_scale", augment.crop_scale, 1)
+    config_checks.span("augment.crop_ratio", augment.crop_ratio, 100)
+    config_checks.span("augment.local_scale", augment.local_scale, 1)
+    check_interpolation("augment.interpolation", augment.interpolation)
+
+    def crops(count: int, size: tuple[int, int], scale: Sequence[float]) -> RandomCrops:
+        return RandomCrops(count, size, tuple(scale), tuple(augment.crop_ratio), augment.interpolation)
+
+    local = crops(augment.local_views, local_size(config), augment.local_scale) if augment.local_views else None
+    return TrainView(config.seed, crops(VIEWS, image_size(config), augment.crop_scale), local, config.data.channels)

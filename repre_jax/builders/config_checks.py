@@ -1,0 +1,107 @@
+"""What can be seen to be wrong in a config without the data. Each fault is a UserError that names the key."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from repre_jax.core.errors import UserError
+
+# Key -> (smallest, largest) value that makes sense.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, math.inf),
+    "batch_size": (2, math.inf),  # one record has no negatives and no statistics
+    "accumulate": (1, math.inf),
+    "epochs": (1e-9, 1e9),
+    "log_every": (1, math.inf),
+    "data.workers": (0, 1024),
+    "data.test_crop": (0.01, 1),
+    "data.channels": (1, 512),
+    "data.max_unreadable": (0, 1),
+    "data.labels": (1e-9, 1),
+    "data.draw": (0, math.inf),
+    "augment.jitter_probability": (0, 1),
+    "augment.grey_probability": (0, 1),
+    "augment.flip_probability": (0, 1),
+    "collapse_patience": (1, math.inf),
+    "stop_after_skipped": (1, math.inf),
+    "augment.local_views": (0, 64),
+    "framework.momentum": (0, 1),
+    "framework.momentum_end": (0, 1),
+    "framework.temperature": (1e-6, 1e6),
+    "framework.teacher_warmup_epochs": (0, 1e9),
+    "framework.centre_momentum": (0, 1),
+    "framework.queue": (1, math.inf),
+    "repre.weighting_lr_scale": (0, 1e6),
+    "optim.lr": (1e-12, 1e6),
+    "optim.warmup_epochs": (0, 1e9),
+    "optim.lr_start": (0, 1e6),
+    "optim.lr_end": (0, 1e6),
+    "optim.weight_decay": (0, 1e6),
+    "optim.weight_decay_end": (0, 1e6),
+    "optim.momentum": (0, 0.999999),
+    "optim.trust_coefficient": (1e-12, 1e6),
+    "optim.clip_norm": (1e-12, 1e12),
+    "optim.b1": (0, 0.999999),
+    "optim.b2": (0, 0.99999999),
+    "optim.eps": (1e-30, 1),
+    "knn.times": (1, 1_000_000),
+    "knn.k": (1, math.inf),
+    "knn.train_records": (1, math.inf),
+    "knn.test_records": (1, math.inf),
+    "knn.temperature": (1e-6, 1e6),
+    "evaluations": (0, 1_000_000),
+    "linear.held_out": (0, 0.9),
+    "linear.init_std": (0, 1e3),
+    "linear.label_smoothing": (0, 0.999),
+    "finetune.layer_decay": (1e-6, 1),
+    "finetune.init_std": (0, 1e3),
+    "finetune.label_smoothing": (0, 0.999),
+    "finetune.mixup_alpha": (0, 1e6),
+    "finetune.cutmix_alpha": (0, 1e6),
+    "finetune.erase_probability": (0, 1),
+    "encoder.drop_path": (0, 0.999999),
+    "checkpoint.every": (1, math.inf),
+    "checkpoint.keep": (1, math.inf),
+    "checkpoint.keep_every": (1, math.inf),
+    "distributed.timeout": (1, math.inf),
+    "distributed.step_timeout": (0, math.inf),
+}
+
+
+def ranges(config: ConfigDict) -> None:
+    """Every key of RANGES that the config has and sets to a number; NaN lies in no range."""
+    for name, (low, high) in RANGES.items():
+        value = functools.reduce(lambda tree, part: None if tree is None else tree.get(part), name.split("."), config)
+        if isinstance(value, int | float) and not low <= value <= high:
+            wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
+
+
+def parts(batch_size: int, accumulate: int) -> None:
+    """Raises UserError when a part of a batch would be one record: it has no negatives and no statistics."""
+    if batch_size < 2 * accumulate:
+        raise UserError(
+            f"accumulate is {accumulate}, for a batch_size of {batch_size}.\n  expected: parts of at least 2 images\n"
+            f"  change:   --config.accumulate={max(1, batch_size // 2)}"
+        )
+
+
+def numbers(name: str, values: Sequence[float], count: int, low: float, high: float) -> None:
+    """Raises UserError unless `values` are `count` numbers in low..high."""
+    if len(values) != count or not all(isinstance(v, int | float) and low <= v <= high for v in values):
+        raise UserError(
+            f"{name} is {tuple(values)}.\n  expected: {count} numbers from {low:g} to {high:g}\n"
+            f"  change:   --config.{name}='(...)'"
+        )
+
+
+def span(name: str, values: Sequence[float], high: float) -> None:
+    """Raises UserError unless `values` are two numbers, above 0, at most `high`, the first not the larger one."""
+    fits = len(values) == 2 and all(isinstance(v, int | float) for v in values)
+    if not fits or not 0 < values[0] <= values[1] <= high:
+        raise UserError(
+            f"{name} is {tuple(values)}.\n  expected: two numbers above 0, up to {high:g}, the first not the larger\n"
+            f"  change:   --config.{name}='(...)'"
+        )

@@ -1,0 +1,181 @@
+"""Builds the method that a run trains from its config: encoder, framework, reconstruction, augmentation, optimiser."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Collection
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, config_checks
+from repre_jax.core import optim, schedules, sharding
+from repre_jax.core.errors import UserError
+from repre_jax.data.sources import DataSet
+from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
+from repre_jax.frameworks.base import Framework
+from repre_jax.models import build_encoder, decoder, encoders
+from repre_jax.train.pretrain import Pretraining
+from repre_jax.train.reconstruction import Reconstruction
+
+# Keys of config.encoder that a forward pass depends on and shapes do not always tell apart.
+ARCHITECTURE = ("name", "variant", "patch", "width", "depth", "heads", "window")
+DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
+FRAMEWORKS = {
+    "byol": byol.build,
+    "dino": dino.build,
+    "moby": moby.build,
+    "moco_v2": moco_v2.build,
+    "moco_v3": moco_v3.build,
+    "simclr": simclr.build,
+    "simsiam": simsiam.build,
+}
+SCHEDULE_KEYS = ("momentum", "momentum_end")  # of config.framework; they are in the plan
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # of pixels in 0..1
+OPTIMIZER_KEYS = ("b1", "b2", "eps", "momentum", "trust_coefficient", "clip_norm", "clip_each")
+
+
+def choose(kind: str, name: str, known: Collection[str]) -> str:
+    """`name` itself, or a UserError that lists what is known."""
+    if name not in known:
+        raise UserError(f"Unknown {kind} {name!r}.\n  expected: {', '.join(sorted(known))}")
+    return name
+
+
+def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encoders.Encoder:
+    """The encoder for images of `size` (the config's): its name, and whatever else is set."""
+    settings = {key: value for key, value in config.encoder.items() if value is not None}
+    name = settings.pop("name")
+    if name in encoders.VITS:  # a tuple in the config, since Swin has a number a stage
+        for key in {"depth", "heads"} & settings.keys():
+            if len(settings[key]) != 1:
+                raise UserError(f"encoder.{key} is {settings[key]}.\n  expected: one number; stages are Swin's")
+            settings[key] = settings[key][0]
+    else:
+        settings.pop("variant", None)  # every config has one, for ViT
+        if settings.pop("attention", "xla") != "xla":
+            raise UserError(
+                "encoder.attention is a ViT's: cuDNN's kernel takes no windows of 49 tokens with a learned bias.\n"
+                "  change:   --config.encoder.attention=xla"
+            )
+    size = size or augmentation.image_size(config)
+    return build_encoder(name, image_size=size, channels=config.data.channels, dtype=config.dtype, **settings)
+
+
+def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
+    """Steps, learning rate and momentum for a data set of `records` training records."""
+    framework = config.get("framework", {})  # an evaluation has none
+    return schedules.resolve(
+        records=records,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        total_steps=config.total_steps,
+        accumulate=config.get("accumulate", 1),
+        warmup_epochs=config.optim.warmup_epochs,
+        lr_per_256=config.optim.lr,
+        lr_start=config.optim.lr_start,
+        lr_end=config.optim.lr_end,
+        shape=config.optim.schedule,
+        weight_decay=config.optim.weight_decay,
+        weight_decay_end=config.optim.weight_decay_end,
+        momentum_start=framework.get("momentum", 1.0),
+        momentum_end=framework.get("momentum_end", 1.0),
+    )
+
+
+def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
+    """The framework that config.framework names, with its other keys. Raises UserError when they do not fit it."""
+    settings = config.framework.to_dict()
+    build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)]
+    given = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
+    wanted = set(inspect.signature(build).parameters) - {"plan", "dtype"}
+    framework = build(plan, **given, dtype=config.dtype) if wanted == set(given) else None
+    if framework is None or any((key in settings) != (framework.target == "ema") for key in SCHEDULE_KEYS):
+        raise UserError(
+            f"framework {config.framework.name} does not have the settings of this config.\n"
+            f"  given:    {', '.join(sorted(settings))}\n"
+            f"  expected: {', '.join(sorted(wanted))}; momentum and momentum_end if its target is a moving average\n"
+            "  change:   --config to a config file of that framework"
+        )
+    return framework
+
+
+def _check_local_views(config: ConfigDict, framework: Framework) -> None:
+    if not framework.local_views:
+        raise UserError(
+            f"framework {config.framework.name} takes no local views, got {config.augment.local_views}.\n"
+            "  change:   --config.augment.local_views=0"
+        )
+    try:
+        encoder_of(config, augmentation.local_size(config))
+    except UserError as error:
+        raise UserError(str(error).replace("data.image_size", "augment.local_size")) from None
+
+
+def normalisation(config: ConfigDict, dataset: DataSet | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel: the config's, else those measured by `prepare`, else ImageNet's.
+
+    Raises UserError when they do not fit the channels, or there are none for a data set of other channels than RGB.
+    """
+    channels, found = config.data.channels, {}
+    for key, usual in IMAGENET.items():
+        measured = getattr(dataset, key) if dataset else None
+        values = config.data[key] or measured or (usual if channels == augmentation.RGB else None)
+        if values is None and dataset:
+            raise UserError(
+                f"data.{key} is not set, and {dataset.name} has {channels} channels and was not measured.\n"
+                f"  change:   --config.data.{key}='(...)', or write it with python -m repre_jax.tools.prepare folder"
+            )
+        found[key] = tuple(values or (1.0,) * channels)
+    config_checks.numbers("data.mean", found["mean"], channels, 0, 1)
+    config_checks.numbers("data.std", found["std"], channels, 1e-6, 1)
+    return found["mean"], found["std"]
+
+
+def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | None = None) -> Pretraining:
+    """Encoder, framework with its heads, RePre's reconstruction unless it is off, augmentations and optimiser.
+
+    dataset: asked for its pixels' mean and deviation; None before it is open, when nothing is trained either.
+    """
+    framework = build_framework(config, plan)
+    encoder = encoder_of(config)
+    if config.augment.local_views:
+        _check_local_views(config, framework)
+    reconstruction = None
+    if config.repre.enabled:
+        reconstruction = Reconstruction(
+            decoder=decoder.build(encoder, **{key: config.repre[key] for key in DECODER_KEYS}),
+            views=config.repre.views,
+            weighting_lr_scale=config.repre.weighting_lr_scale,
+        )
+    mean, std = normalisation(config, dataset)
+    rules = tuple(config.optim.rules) + (reconstruction.rules() if reconstruction else ())
+    optimizer = optim.build(
+        config.optim.name,
+        plan,
+        **{key: config.optim[key] for key in OPTIMIZER_KEYS},
+        rules=rules,
+    )
+    logged = {"lr": plan.lr}
+    if config.optim.weight_decay_end is not None:
+        logged["weight_decay"] = plan.weight_decay
+    views = augmentation.build_augmentation(config)
+    return Pretraining(
+        encoder=encoder,
+        framework=framework,
+        reconstruction=reconstruction,
+        optimizer=optimizer,
+        momentum=plan.momentum,
+        mean=mean,
+        std=std,
+        augmentation=views[: augmentation.VIEWS],
+        local_augmentation=views[augmentation.VIEWS] if config.augment.local_views else None,
+        rules=rules,
+        schedules=logged,
+        accumulate=config.accumulate,
+    )
+
+
+def gathered(method: Pretraining, mesh: Mesh) -> Pretraining:
+    """The method for a state that is split over the devices (config.shard_state)."""
+    return dataclasses.replace(method, gather=functools.partial(sharding.gather, mesh=mesh))

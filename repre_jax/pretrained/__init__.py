@@ -1,0 +1,1 @@
+"""Finds a trained encoder, in a run, in a file or by its card, and starts new runs from one."""

@@ -1,0 +1,289 @@
+"""The trained encoder that an evaluation looks at: of a run's checkpoint, or of a file of weights."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.core import run_files, sharding
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core.errors import Gone, UserError
+from repre_jax.models.encoders import Encoder
+from repre_jax.models.vit import VIT_VARIANTS
+from repre_jax.pretrained import weight_file
+from repre_jax.pretrained.weight_file import AUTHORS, CARD
+from repre_jax.running import resume
+from repre_jax.system import terminal
+
+NETWORKS = ("online", "target", "untrained")
+# Keys of config.data that a run brings, and what a file without a card beside it stands for.
+DATA = {"image_size": (224, 224), "test_crop": 0.875, "channels": 3}
+OF_RUNS = (*DATA, "name", "dir", "train_split", "test_split", "mean", "std")
+KEYS = "--config."  # how the keys begin that messages name; a tool has flags of its own
+
+Params = dict[str, Any]
+Values = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An encoder, and where its weights come from.
+
+    origin: what result.json says of them: init_from, framework, network, step, and of a file its SHA-256.
+    mean, std: per channel, of pixels in 0..1, that it was trained with; None where nobody says.
+    load(mesh): the parameters, float32, whole on each device. untrained(mesh, seed): those before the first step of the
+    run, of a file freshly drawn ones; with a seed those that it gives. trained: the config of the run that trained it,
+    None where nobody says.
+    """
+
+    encoder: Encoder
+    origin: dict[str, Any]
+    mean: Values | None
+    std: Values | None
+    load: Callable[[Mesh], Params]
+    untrained: Callable[..., Params]
+    trained: ConfigDict | None = None
+
+
+def find(config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: bool = True) -> Backbone:
+    """What config.init_from names; nothing is written.
+
+    Keys that are not set become the run's: network, step, dtype, encoder.* and data.*; network becomes the one that the
+    framework's authors evaluate. An evaluation that goes on keeps the step that it began with.
+    scratch: let network 'untrained' do without init_from. needs_data: refuse a file when nothing names a data set.
+    Raises Gone when there is no such thing, and UserError when the config contradicts it.
+    """
+    if config.network not in (None, *NETWORKS):
+        raise UserError(f"Unknown network {config.network!r}.\n  expected: {', '.join(NETWORKS)}")
+    if not config.init_from and scratch and config.network == "untrained":
+        return _of_nothing(config)
+    if not config.init_from:
+        raise UserError(
+            "init_from is not set: which encoder?\n"
+            "  change:   --config.init_from=RUN, the workdir of a run, or a file of weights"
+        )
+    source = Path(config.init_from).expanduser().absolute()
+    if source == workdir:
+        raise UserError(f"init_from is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
+    config.init_from = str(source)
+    return _of_file(config, source, needs_data) if source.is_file() else _of_run(config, source, workdir)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One encoder of a run's checkpoint.
+
+    network: 'online' or 'target'. config, record: the run's, as they stand in the checkpoint.
+    load(mesh): the parameters, float32, whole on each device, whatever devices they were saved from; of another part
+    than the encoder with its name, such as 'decoder', which no target has.
+    """
+
+    framework: str
+    network: str
+    step: int
+    config: ConfigDict
+    record: dict[str, Any]
+    load: Callable[..., Params]
+
+
+def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS, hint: str = "") -> Saved:
+    """The encoder of a run that `network` and `step` name: else what the framework's authors evaluate, and the newest.
+
+    keys, hint: how a user names them, and what else may help where there is no such step, for messages.
+    Raises UserError when there is none, or it is damaged.
+    """
+    if not (run / "checkpoints").is_dir():
+        raise UserError(f"{run} is no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
+    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+        step = _step(checkpoints, run, step, keys, hint)
+        record, shapes = checkpoints.record(step), checkpoints.shapes(step)
+    theirs = ConfigDict(record["config"])
+    theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
+    if "framework" not in theirs:
+        raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
+    framework = theirs.framework.name
+    network = network or AUTHORS.get(framework, "online")
+    if network == "target" and not shapes["target"]:
+        raise UserError(
+            f"The run {run} has no target: {framework} keeps no moving average.\n  change:   {keys}network=online"
+        )
+    tree = "target" if network == "target" else "params"
+
+    def load(mesh: Mesh, part: str = "encoder") -> Params:
+        wanted = {tree: {part: shapes[tree][part]}}
+        places = jax.tree.map(lambda _: sharding.replicated(mesh), wanted)
+        with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints, resume.still_there(run, step):
+            return checkpoints.restore_part(step, wanted, places)[tree][part]
+
+    return Saved(framework, network, step, theirs, record, load)
+
+
+def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint: str) -> int:
+    """The step asked for, else the newest whole checkpoint's."""
+    if step is None:
+        step, ignored = checkpoints.newest_whole()
+        if step is None:
+            faults = "".join(f"  {item.folder.name}: {item.why}\n" for item in ignored)
+            raise UserError(f"There is no whole checkpoint in {checkpoints.directory}.\n{faults}".rstrip())
+        for item in ignored:
+            terminal.warn(f"Ignored: checkpoint {item} of {run}.")
+        return step
+    if step not in checkpoints.measures():
+        known = ", ".join(map(str, sorted(checkpoints.measures()))) or "none"
+        raise Gone(
+            f"The run {run} has no checkpoint {step}, or not any more.\n  expected: one of {known}\n"
+            f"  change:   {keys}step=...{hint}"
+        )
+    if fault := checkpoints.fault(step):
+        raise UserError(f"Checkpoint {step} of {run} is damaged: {fault}.\n  change:   {keys}step to another one")
+    return step
+
+
+def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
+    if not (run / "checkpoints").is_dir():
+        raise Gone(
+            f"{run} is neither a run, with a folder checkpoints, nor a file of weights.\n"
+            "  change:   --config.init_from=RUN, the workdir of a run, or a file"
+        )
+    step, before = config.step, run_files.read_config(workdir, ("init_from", "step")) or {}
+    if step is None and before.get("init_from") == str(run):
+        step = before["step"]
+    found = saved(run, config.network, step, hint=", and --workdir if this evaluation has begun with another one")
+    config.step, config.network = found.step, found.network
+    encoder = _fill(config, found.config, run)
+
+    def untrained(mesh: Mesh, seed: int | None = None) -> Params:
+        return _drawn(encoder, found.config, mesh, seed)
+
+    load = untrained if found.network == "untrained" else found.load
+    step = None if found.network == "untrained" else found.step
+    origin = {"init_from": str(run), "framework": found.framework, "branch": found.network, "step": step}
+    pixels = found.record.get("pixels", {})
+    mean, std = tuples(pixels.get("mean")), tuples(pixels.get("std"))
+    return Backbone(encoder, origin, mean, std, load, untrained, found.config)
+
+
+def _of_file(config: ConfigDict, path: Path, needs_data: bool) -> Backbone:
+    source = weight_file.read(path, None if config.network == "untrained" else config.network)
+    if config.step is not None and config.step != source.step:
+        raise UserError(f"step is {config.step}, and {path} is one file of weights.\n  change:   leave step out")
+    network = config.network = config.network or source.network
+    config.step = source.step
+    theirs = ConfigDict(source.card["config"]) if source.card else _stated(config, source)
+    encoder = _fill(config, theirs, path)
+    if config.data.name is None and needs_data:
+        raise UserError(
+            f"data.name is not set, and nothing beside {path} says what to evaluate on.\n"
+            "  change:   --config.data.name=imagenet2012, folder:PATH or another data set"
+        )
+    mean, std = _pixels(config, source)
+    trained = theirs if source.card else None
+
+    def untrained(mesh: Mesh, seed: int | None = None) -> Params:
+        return _drawn(encoder, theirs, mesh, seed)
+
+    origin = {"init_from": str(path), "framework": source.framework, "branch": network, "step": None}
+    if network == "untrained":
+        return Backbone(encoder, origin, mean, std, untrained, untrained, trained)
+    origin |= {"step": source.step, "sha256": source.sha256}
+    params = source.load(encoder, augmentation.image_size(theirs))
+
+    def load(mesh: Mesh) -> Params:
+        return jax.device_put(params, sharding.replicated(mesh))
+
+    return Backbone(encoder, origin, mean, std, load, untrained, trained)
+
+
+def _stated(config: ConfigDict, source: weight_file.WeightFile) -> ConfigDict:
+    """What a card would say, from the config's own keys."""
+    if config.encoder.name is None:
+        raise UserError(
+            f"encoder.name is not set, and {source.path} has no card beside it, {source.path.name}{CARD}.\n"
+            "  change:   --config.encoder.name=vit_s, and whatever else differs: encoder.variant, patch, width ...;\n"
+            "            --config.data.name, what to evaluate on"
+        )
+    theirs = _named(config)
+    if theirs.encoder.variant is None and source.framework in VIT_VARIANTS:
+        theirs.encoder.variant = source.framework  # 'moco_v3' and 'dino': of their own files
+    return theirs
+
+
+def _pixels(config: ConfigDict, source: weight_file.WeightFile) -> tuple[Values, Values]:
+    """Mean and deviation of the pixels: the config's, the card's, or ImageNet's for a file of others and RGB."""
+    known = source.card.get("preprocessing", methods.IMAGENET if config.data.channels == augmentation.RGB else {})
+    found = {key: config.data[key] or tuples(known.get(key)) for key in methods.IMAGENET}
+    if known is methods.IMAGENET and None in (config.data.mean, config.data.std):
+        terminal.warn(
+            "Assumed: pixels normalised as ImageNet's; of timm's own ViTs --config.data.mean and std='(.5, .5, .5)'."
+        )
+    for key, values in found.items():
+        if values is None:
+            raise UserError(
+                f"data.{key} is not set, and nobody says what {source.path}, for images of {config.data.channels} "
+                f"channels, was trained with.\n  change:   --config.data.{key}='(...)', a number a channel"
+            )
+    return found["mean"], found["std"]
+
+
+def _of_nothing(config: ConfigDict) -> Backbone:
+    if config.encoder.name is None:
+        raise UserError("encoder.name is not set.\n  change:   --config.encoder.name=vit_s")
+    theirs = _named(config)
+    encoder = _fill(config, theirs, Path("this config"))
+
+    def untrained(mesh: Mesh, seed: int | None = None) -> Params:
+        return _drawn(encoder, theirs, mesh, seed)
+
+    origin = {"init_from": None, "framework": None, "branch": "untrained", "step": None}
+    return Backbone(encoder, origin, None, None, untrained, untrained)
+
+
+def _named(config: ConfigDict) -> ConfigDict:
+    """An encoder that only the config describes, in the form of a run's config."""
+    data = {key: config.data[key] or usual for key, usual in DATA.items()}
+    return ConfigDict({"encoder": config.encoder.to_dict(), "data": data, "seed": config.seed})
+
+
+def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
+    """Sets what the config leaves open to the run's; returns the encoder, for the size of its own images.
+
+    Raises UserError for an encoder or channels other than the run's.
+    """
+    for group, keys in (("encoder", (*methods.ARCHITECTURE, "pyramid_levels")), ("data", ("channels",))):
+        for key in keys:
+            ours, known = config[group][key], tuples(theirs[group].get(key))
+            if ours is not None and ours != known:
+                raise UserError(f"{group}.{key} is {ours!r}, and {source} has {known!r}.\n  change:   leave it out")
+            config[group][key] = known
+    for key in OF_RUNS:
+        if config.data[key] is None:
+            config.data[key] = tuples(theirs.data.get(key))
+    config.dtype = config.dtype or theirs.get("dtype", "float32")
+    return methods.encoder_of(config, augmentation.image_size(theirs))
+
+
+def _drawn(encoder: Encoder, theirs: ConfigDict, mesh: Mesh, seed: int | None) -> Params:
+    """As train/pretrain.py draws a run's first encoder."""
+    images = jnp.zeros((2, *augmentation.image_size(theirs), theirs.data.channels))
+
+    def init(key: jax.Array) -> Params:
+        return encoder.init(jax.random.split(key, 4)[0], images)["params"]
+
+    return jax.jit(init, out_shardings=sharding.replicated(mesh))(
+        np.asarray(jax.random.PRNGKey(theirs.seed if seed is None else seed))
+    )
+
+
+def tuples(value: Any) -> Any:
+    """JSON has lists where configs have tuples."""
+    if isinstance(value, dict):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -1,0 +1,66 @@
+"""Evaluations that have begun, or are finished: the same command again finds the same encoder and settings, and a
+figure is not reported as that of other weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.core import run_files
+from repre_jax.core.errors import Gone
+from repre_jax.pretrained import backbone
+from repre_jax.pretrained.backbone import Backbone, tuples
+from repre_jax.running import resume
+
+OF_DATA = ("train_split", "mean", "std")  # keys of config.data that nobody need set: the data set may bring them
+
+
+def find(config: ConfigDict, workdir: Path, scratch: bool = False) -> Backbone:
+    """backbone.find's. Where that is gone and an evaluation of it is finished in the workdir, the encoder that
+    config.json describes, with which the config is completed: without weights, since `load` raises Gone."""
+    before = run_files.read_config(workdir, ("init_from", "step", "network", "encoder", "data"))
+    try:
+        found = backbone.find(config, workdir, scratch)
+        if before and (before["init_from"], before["data"]["name"]) == (config.init_from, config.data.name):
+            _complete(config.data, before["data"], OF_DATA)
+        return found
+    except Gone as gone:
+        there = run_files.read_json(workdir / "result.json", ("origin",)) is not None
+        if not there or before is None or before["init_from"] != config.init_from:
+            raise
+        error = gone
+    _complete(config, before, ("step", "network", "dtype"))
+    _complete(config.encoder, before["encoder"], (*methods.ARCHITECTURE, "pyramid_levels"))
+    _complete(config.data, before["data"], backbone.OF_RUNS)
+
+    def load(mesh: Mesh, seed: int | None = None) -> dict[str, Any]:
+        raise error
+
+    return Backbone(methods.encoder_of(config, augmentation.image_size(config)), {}, None, None, load, load)
+
+
+def compare(result: Mapping[str, Any], weights: Callable[[], str]) -> str:
+    """What to say below a finished evaluation's summary: nothing, or a line where it cannot be compared with the
+    SHA-256 that `weights` finds. Raises UserError when that is another."""
+    try:
+        now = weights()
+    except Gone as gone:
+        return _not_compared(str(gone).splitlines()[0])
+    if "weights_sha256" not in result:
+        return _not_compared("result.json does not say which they were.")
+    resume.check_weights(result["weights_sha256"], now, "the finished evaluation in this workdir is of")
+    return ""
+
+
+def _not_compared(why: str) -> str:
+    return f"\nNot compared with the weights that init_from has now: {why}"
+
+
+def _complete(config: ConfigDict, before: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Sets those of `keys` that nobody has set to what they were."""
+    for key in keys:
+        if config[key] is None:
+            config[key] = tuples(before.get(key))

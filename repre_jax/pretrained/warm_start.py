@@ -1,0 +1,112 @@
+"""Starting a new run from the weights of another one, or from a file's."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from repre_jax.builders import methods
+from repre_jax.core.checkpoint import Checkpoints, differences
+from repre_jax.core.errors import UserError
+from repre_jax.core.run_files import read_metrics
+from repre_jax.core.types import TrainState
+from repre_jax.pretrained import weight_file
+from repre_jax.pretrained.weight_file import WeightFile
+from repre_jax.running import resume
+from repre_jax.system import terminal
+from repre_jax.tasks.setup import Job
+
+# A run's workdir, and the step of one of its checkpoints; or a file that was read.
+Source = tuple[Path, int] | WeightFile
+Taken = tuple[dict[str, Any], list[str], str]  # parameters, which parts of them are not fresh, whose they are
+
+
+def find(config: ConfigDict, workdir: Path) -> Source:
+    """The run that config.init_from names, and its newest whole checkpoint: the one of this run's earlier starts, if
+    that is still there. Or the file of weights.
+
+    Raises UserError when there is none, or its encoder is another one by its config or card.
+    """
+    source = Path(config.init_from).expanduser().absolute()
+    if source == workdir:
+        raise UserError(
+            f"init_from is the run's own workdir, {workdir}.\n"
+            "  change:   --workdir, for a new run with these weights; without init_from a run goes on by itself"
+        )
+    if source.is_file():
+        file = weight_file.read(source)
+        if file.card:
+            _check_encoder(file.card["config"], config, f"file {source}")
+        return file
+    before = [row["init_step"] for row in read_metrics(workdir / "starts.jsonl") if row.get("init_from") == str(source)]
+    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
+        again = before and before[0] in checkpoints.measures() and checkpoints.fault(before[0]) is None
+        step = before[0] if again else checkpoints.newest_whole()[0]
+        if step is None:
+            raise UserError(
+                f"There is no whole checkpoint in {source / 'checkpoints'}.\n  change:   --config.init_from=RUN, the "
+                "workdir of another run, or a file of weights"
+            )
+        _check_encoder(checkpoints.record(step)["config"], config, f"run {source}")
+    return source, step
+
+
+def origin(source: Source) -> dict[str, Any]:
+    """What the record of a start says of it."""
+    if isinstance(source, WeightFile):
+        whose = {"framework": source.framework, "branch": source.network, "sha256": source.sha256}
+        return {"init_from": str(source.path), "init_step": source.step, **whose}
+    return {"init_from": str(source[0]), "init_step": source[1]}
+
+
+def start_from(job: Job, weights_of: Source) -> TrainState:
+    """A fresh state at step 0, with that run's online encoder, and those of its heads, decoder and log-variances that
+    have the same shapes here; or with a file's encoder alone. The target starts as a copy; optimiser, queue and centre
+    are new.
+
+    Raises UserError when its encoder has other shapes.
+    """
+    state = job.init_state()
+    if isinstance(weights_of, WeightFile):
+        params, parts, whose = _of_file(job, state, weights_of)
+    else:
+        params, parts, whose = _of_run(job, state, *weights_of)
+    fresh = [part for part in state.params if part not in parts]
+    terminal.say(
+        f"A new run, from the weights of {whose}: {', '.join(parts)}.\n"
+        f"  new:      {', '.join([*fresh, 'optimiser', 'step 0'])}"
+    )
+    return jax.jit(job.method.new_state, out_shardings=job.state_sharding)(params, state.rng)
+
+
+def _of_file(job: Job, state: TrainState, source: WeightFile) -> Taken:
+    """The network is the one that the framework's authors evaluate, where the file holds two."""
+    encoder = source.load(job.method.encoder, source.image_size or job.train_view.views.size)
+    return state.params | {"encoder": encoder}, ["encoder"], str(source)
+
+
+def _of_run(job: Job, state: TrainState, source: Path, step: int) -> Taken:
+    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints, resume.still_there(source, step):
+        saved, wanted = checkpoints.shapes(step)["params"], state.params
+        parts = [part for part in wanted if not differences(saved.get(part, {}), wanted[part])]
+        if "encoder" not in parts:
+            raise UserError(
+                f"The encoder of the run {source} is another one. {differences(saved['encoder'], wanted['encoder'])}"
+                "  change:   --config.data.image_size, data.channels or encoder.KEY to that run's"
+            )
+        shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, job.state_sharding.params))
+        params = wanted | checkpoints.restore_part(step, {"params": shapes}, {"params": places})["params"]
+    return params, parts, f"{source} at step {step}"
+
+
+def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: str) -> None:
+    ours = resume.plain(config)
+    lines = [
+        f"  encoder.{key}: {theirs['encoder'].get(key)!r} -> {ours['encoder'].get(key)!r}\n"
+        for key in methods.ARCHITECTURE
+        if theirs["encoder"].get(key) != ours["encoder"].get(key)
+    ]
+    if lines:
+        raise UserError(f"The {source} has another encoder:\n{''.join(lines)}  change:   --config.encoder.KEY=...")

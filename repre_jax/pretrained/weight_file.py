@@ -1,0 +1,141 @@
+"""A file of weights to start from, and the card beside it that tools/export.py writes: what the file cannot say."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation
+from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
+from repre_jax.core.renamed_keys import with_new_names
+from repre_jax.interop import files, state_dicts, timm, timm_names
+from repre_jax.models.encoders import Encoder
+from repre_jax.models.vit import ViT
+
+AUTHORS = {"dino": "target"}  # frameworks whose authors evaluate the target (recipes: DINO's teacher); else the online
+CARD = ".json"  # what the name of a card has behind that of its file
+OF_CARD = ("framework", "branch", "step", "sha256", "preprocessing", "config")  # keys that make a JSON file a card
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a file holds and whose it is.
+
+    arrays: by their names in the file. sha256: of the file, hexadecimal. card: what is written beside it, {} for none.
+    framework, network, step: of the run, as its card says, or the published file itself; None where nobody says.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    sha256: str
+    card: dict[str, Any]
+    framework: str | None
+    network: str | None
+
+    @property
+    def step(self) -> int | None:
+        return self.card.get("step")
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Of the images that its encoder was trained on, as the card says."""
+        return augmentation.image_size(ConfigDict(self.card["config"])) if self.card else None
+
+    def __str__(self) -> str:
+        """For example 'the target of dino, step 800, in FILE'."""
+        whose = f"the {self.network} encoder" if self.network else "the encoder"
+        whose += f" of {self.framework}" if self.framework else ""
+        return f"{whose}{f', step {self.step}' if self.step is not None else ''}, in {self.path}"
+
+    def load(self, encoder: Encoder, image_size: tuple[int, int]) -> dict[str, Any]:
+        """The encoder's parameters, float32, in NumPy arrays. image_size: of the images that the file's encoder saw.
+
+        Positions of another size are resized. Prints what was loaded. Raises UserError when they do not fit.
+        """
+        self._check_grid(encoder)
+        alone = self.card or self.framework is None
+        try:
+            return parameters(self.arrays, encoder, image_size, None if alone else self.network, sure=bool(self.card))
+        except UserError as error:
+            hint = "\n  change:   --config.encoder.name, variant, width, depth ... to those of the file"
+            raise UserError(f"{error}\n  given:    {self.path}{'' if 'change:' in str(error) else hint}") from None
+
+    def _check_grid(self, encoder: Encoder) -> None:
+        """Learned positions of a rectangle look like those of another shape, and only square ones are resized."""
+        theirs = self.image_size
+        learned = isinstance(encoder, ViT) and not encoder.fixed_positions
+        if theirs and learned and len(set(theirs)) == 2 and theirs != encoder.image_size:
+            raise UserError(
+                f"{self.path} has learned positions for images of {theirs[0]} x {theirs[1]} pixels.\n"
+                f"  change:   --config.data.image_size='{theirs}'"
+            )
+
+
+def parameters(
+    arrays: dict[str, np.ndarray],
+    encoder: Encoder,
+    image_size: tuple[int, int],
+    network: str | None = None,
+    *,
+    sure: bool = False,
+) -> dict[str, Any]:
+    """Parameters from what files.read gives, under timm's names, a framework's or our own paths: interop.timm.load."""
+    if timm_names.are_ours(arrays):
+        arrays = timm_names.renamed(arrays)
+    return timm.load(arrays, encoder, network=network, resize=True, image_size=image_size, sure=sure)
+
+
+def read(path: Path, network: str | None = None) -> WeightFile:
+    """branch: 'online' or 'target'; else the card's, or of a published file with two the one that its authors evaluate.
+
+    Raises UserError when the file cannot be read, is not the one that its card describes, or has no such network.
+    """
+    arrays, digest, card = files.read(path), sha256(path), read_card(path)
+    if card and card["sha256"] != digest:
+        raise UserError(
+            f"{path} is not the file that {card_of(path)} describes: its SHA-256 differs.\n"
+            "  change:   export it again, or take the card away and set encoder.*"
+        )
+    if card:
+        if network not in (None, card["branch"]):
+            raise UserError(
+                f"{path} holds the {card['network']} encoder, not the {network} one.\n  change:   leave network out"
+            )
+        return WeightFile(path, arrays, digest, card, card["framework"], card["branch"])
+    framework, held = state_dicts.framework_of(arrays)
+    if network is None and held:
+        usual = AUTHORS.get(framework, "online")
+        network = usual if usual in held else held[0]
+    if network is not None and network not in held:
+        what = f"a file of {framework} with the {held[0]} encoder alone" if held else "one encoder, and no networks"
+        raise UserError(f"branch is {network!r}, but {path} holds {what}.\n  change:   leave network out")
+    return WeightFile(path, arrays, digest, {}, framework, network)
+
+
+def card_of(path: Path) -> Path:
+    """Where the card of a file lies."""
+    return path.with_name(path.name + CARD)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card beside a file of weights, {} when there is none. Raises UserError when it is not whole."""
+    if not card_of(path).exists():
+        return {}
+    card = run_files.read_json(card_of(path), OF_CARD)
+    config = card and with_new_names(card["config"] or {})
+    if not config or card["branch"] not in ("online", "target") or not {"encoder", "data"} <= set(config):
+        raise UserError(
+            f"{card_of(path)} is damaged, or no card of {path.name}.\n"
+            "  change:   export the file again, or take the card away and set encoder.*"
+        )
+    return card | {"config": config}
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content, hexadecimal."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What evaluations of a trained encoder share: frozen and cached features, labelled images, heads, records."""

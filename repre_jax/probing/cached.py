@@ -1,0 +1,97 @@
+"""Features of the training and test images, extracted once, and batches of them for the linear probe.
+
+It trains on the same view of an image each time: much faster than the published protocols, and not their figure.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from repre_jax.core import sharding
+from repre_jax.data import subset
+from repre_jax.data.loader import epoch_order
+from repre_jax.evaluation import store
+from repre_jax.probing import frozen
+from repre_jax.probing.frozen import Job
+from repre_jax.probing.labelled import Batch
+from repre_jax.running.job import ShouldStop
+from repre_jax.running.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some records' features under each of S encoders, each [records, F], and their labels, int32 [records]."""
+
+    features: Sequence[np.ndarray]
+    labels: np.ndarray
+    numbers: np.ndarray  # of the records that count
+
+    def take(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [places, S, F], int32 [places]."""
+        chosen = self.numbers[places]
+        return np.stack([features[chosen] for features in self.features], axis=1), self.labels[chosen]
+
+
+@dataclass
+class Cache:
+    """train, held_out, test: there after `prepare`. held_out is None unless config.linear.held_out is above 0."""
+
+    config: ConfigDict
+    jobs: Sequence[Job]  # one for each encoder, on the same data and devices
+    folders: Sequence[Path]  # whose 'features' hold each one's
+    train: Rows = field(init=False)
+    held_out: Rows | None = field(init=False, default=None)
+    test: Rows = field(init=False)
+
+    def prepare(self, stop: StopRequest, should_stop: ShouldStop) -> None:
+        """Extracts what is not in the files yet. Raises Stopped after a signal."""
+        splits: dict[str, list[store.Split]] = {"train": [], "test": []}
+        with frozen.stoppable(stop):
+            for job, folder in zip(self.jobs, self.folders, strict=True):
+                for split, found in splits.items():
+                    found.append(frozen.extract(self.config, job, folder, split, should_stop))
+                    frozen.check_labels(split, found[-1])
+        self.fill(**splits)
+
+    def fill(self, train: Sequence[store.Split], test: Sequence[store.Split]) -> None:
+        """Takes the features of each encoder, and holds out what is to be held out."""
+        self.train, self.test = _rows(train), _rows(test)
+        if share := self.config.linear.held_out:
+            kept, held = subset.hold_out(range(len(self.train.labels)), share, self.config.seed)
+            self.train, self.held_out = _rows(train, kept.numbers), _rows(train, held.numbers)
+
+    def batches(self, start_step: int, on_unreadable: Callable[[int], None]) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """Endless batches on the devices from that step on, in the order of data/loader.train_batches: features
+        [B, S, F], labels [B]."""
+        del on_unreadable  # they have no features
+        mesh, batch_size, seed = self.jobs[0].mesh, self.config.batch_size, self.config.seed
+        records, rows = len(self.train.numbers), batch_size // jax.process_count()
+        begin = start_step * batch_size + jax.process_index() * rows
+        while True:
+            epochs, places = np.divmod(np.arange(begin, begin + rows), records)
+            for epoch in np.unique(epochs):
+                mine = epochs == epoch
+                places[mine] = epoch_order(records, seed, int(epoch))[places[mine]]
+            yield sharding.shard_batch(self.train.take(places), mesh)
+            begin += batch_size
+
+    def once(self, rows: Rows) -> tuple[int, Iterator[Batch]]:
+        """How many they are, and one pass, shaped as data/loader.test_batches: this process's features [rows, S, F],
+        labels of the first n."""
+        return len(rows.numbers), self._once(rows)
+
+    def _once(self, rows: Rows) -> Iterator[Batch]:
+        size = self.config.batch_size // jax.process_count()
+        for start in range(0, len(rows.numbers), self.config.batch_size):
+            begin = start + jax.process_index() * size
+            found, labels = rows.take(np.arange(begin, max(begin, min(begin + size, len(rows.numbers)))))
+            yield np.pad(found, ((0, size - len(found)), (0, 0), (0, 0))), labels
+
+
+def _rows(splits: Sequence[store.Split], numbers: np.ndarray | None = None) -> Rows:
+    labels = splits[0].labels
+    return Rows([split.features for split in splits], labels, np.arange(len(labels)) if numbers is None else numbers)

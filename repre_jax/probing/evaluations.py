@@ -1,0 +1,136 @@
+"""What all evaluations of an encoder share: their config's faults, the data, what is said and recorded of both."""
+
+import dataclasses
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, config_checks, methods
+from repre_jax.core import run_files, sharding
+from repre_jax.core.errors import UserError
+from repre_jax.data import sources, subset
+from repre_jax.data.crops import ENLARGE
+from repre_jax.data.sources import DataSet
+from repre_jax.models import encoders
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.report import console
+from repre_jax.running import resume
+from repre_jax.system import terminal
+
+# What a head, or an encoder with one, that was trained for some steps cannot change.
+KEPT = ("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw")
+# Keys of config.published that no publication knows.
+OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
+OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")
+
+
+def check(config: ConfigDict) -> Mesh:
+    """The devices. Raises UserError for whatever can be seen to be wrong without the encoder and the data."""
+    config_checks.ranges(config)
+    methods.choose("data.test_interpolation", config.data.test_interpolation, ENLARGE)
+    resume.check_names(config.may_change, resume.plain(config))
+    return sharding.make_mesh(config.batch_size, config.get("accumulate", 1))
+
+
+def open_data(config: ConfigDict, found: Backbone) -> DataSet:
+    """With the part of its training records that is wanted; completes data.mean and data.std.
+
+    Raises UserError when it is missing, unfit or, where only a part of the labels is wanted, has none.
+    """
+    augmentation.image_size(config)
+    if config.data.name is None:
+        raise UserError(
+            "data.name is not set.\n  change:   --config.data.name=imagenet2012, folder:PATH or another one"
+        )
+    config.data.train_split = config.data.train_split or "train"
+    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    if dataset.test_split == config.data.train_split:
+        terminal.warn(
+            f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
+        )
+    config.data.mean, config.data.std = config.data.mean or found.mean, config.data.std or found.std
+    config.data.mean, config.data.std = methods.normalisation(config, dataset)
+    train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
+    return dataclasses.replace(dataset, train=train)
+
+
+def check_classes(dataset: DataSet) -> None:
+    """Raises UserError when a split has classes of train's and others: none of its images would have a label."""
+    if dataset.lacking:
+        raise UserError(
+            f"Data set {dataset.name}: {dataset.lacking}.\n"
+            "  expected: a folder in train for each class of another split\n"
+            "  change:   add images of them to train, or take them out of the split; or --config.data.test_split"
+        )
+
+
+def rows(config: ConfigDict, found: Backbone, dataset: DataSet, width: int | None = None) -> list[console.Row]:
+    """Of the table at the start: what is judged, by a feature of `width` numbers, and on what."""
+    origin = ", ".join(f"{name} {value}" for name, value in found.origin.items() if value is not None)
+    numbers = f", {width:,} numbers" if width else ""
+    train = len(dataset.train)
+    part = f"{config.data.labels:.4g} of the labels, draw {config.data.draw}: {train:,} training records"
+    identity = dataset.identity() | {"train_records": train}
+    return [
+        ("encoder", encoders.describe(found.encoder)),
+        ("", origin),
+        ("feature", f"{config.feature}{numbers}; matrix products in {config.dtype}"),
+        ("data set", console.dataset(identity, dataset.directory, dataset.classes)),
+        *([("", part)] if config.data.labels < 1 else []),
+        ("test images", console.test_images(resume.plain(config)["data"])),
+    ]
+
+
+def record(config: ConfigDict, found: Backbone, dataset: DataSet) -> dict[str, Any]:
+    """What any result depends on, for result.json."""
+    settings = resume.plain(config)
+    return {
+        "task": config.task,
+        "origin": found.origin,
+        "feature": config.feature,
+        "dtype": config.dtype,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "encoder": {key: settings["encoder"][key] for key in methods.ARCHITECTURE},
+        "data_set": dataset.identity(),
+        "train_split": config.data.train_split,
+        "test_split": dataset.test_split,
+        **{key: settings["data"][key] for key in OF_DATA},
+    }
+
+
+def training_record(config: ConfigDict, records: int) -> dict[str, Any]:
+    """What the result of an evaluation that trains depends on besides; `records` are trained on."""
+    settings, lr, batch_size = resume.plain(config), config.optim.lr, config.batch_size
+    return {
+        "trained_on": records,
+        "lr": lr * batch_size / 256,
+        "lr_rule": f"{lr:g} x {batch_size} / 256",
+        "drop_path": config.encoder.drop_path,
+        **{key: settings[key] for key in settings["published"] if key not in ("encoder", "data")},
+        "departures": deviations(config),
+    }
+
+
+def deviations(config: ConfigDict) -> list[str]:
+    """What was changed of the published protocol or recipe, such as 'batch_size 64 instead of 1024'."""
+    settings = resume.plain(config)
+    published, settings = run_files.flat(settings["published"]), run_files.flat(settings)
+    unused = ("augment.", "encoder.drop_path") if settings.get("linear.cached") else "none."
+    return [
+        f"{key} {settings[key]!r} instead of {was!r}"
+        for key, was in published.items()
+        if settings[key] != was and key not in OURS and not key.startswith(unused)
+    ]
+
+
+def check_name(config: ConfigDict, key: str, file: str) -> None:
+    """Raises UserError when the protocol or recipe got another name than the settings belong to."""
+    group, name = key.split(".")
+    theirs = config.published[group][name]
+    if config[group][name] != theirs:
+        raise UserError(
+            f"{key} is {config[group][name]!r}, and the settings are those of {theirs!r}.\n"
+            f"  change:   --config {file}:NAME, with NAME a variant that its first lines list"
+        )

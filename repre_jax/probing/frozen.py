@@ -1,0 +1,232 @@
+"""What the tasks on a trained encoder share: the workdir and what it holds already, the encoder, its features."""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.core import run_files, sharding
+from repre_jax.core.errors import Stopped, UserError
+from repre_jax.data import loader, photometric
+from repre_jax.data.sources import DataSet
+from repre_jax.evaluation import store
+from repre_jax.models import features
+from repre_jax.models.encoders import Encoder
+from repre_jax.pretrained import finished
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.probing import evaluations
+from repre_jax.report import console
+from repre_jax.running import memory, resume
+from repre_jax.running.signals import StopRequest
+from repre_jax.running.workdir import lock_token, locked
+from repre_jax.system import environment, runtime, terminal
+
+# What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
+KEPT = ("result.json", "checkpoints/*", f"features/*/{store.PROGRESS}")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the workdir holds already: the result of a finished evaluation; what differs now, as may_change allows."""
+
+    result: dict[str, Any] | None = None
+    changed: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """The encoder with its weights, float32 and whole on each device, and the data that it is judged on.
+
+    mean, std: per channel, that pixels in 0..1 are normalised by. weights: SHA-256 of the parameters.
+    """
+
+    mesh: Mesh
+    dataset: DataSet
+    encoder: Encoder
+    params: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: str
+
+
+@contextlib.contextmanager
+def begun(config: ConfigDict, workdir: Path) -> Iterator[tuple[Backbone, Past]]:
+    """The encoder, by finished.find, which completes the config, and what was done before; while entered, no other run
+    uses the workdir. Raises UserError, in every process, when it holds something else."""
+    with locked(workdir) if runtime.is_main() else contextlib.nullcontext():
+        found = finished.find(config, workdir)
+        settings = resume.plain(config)
+        runtime.check_same("config", resume.shared(settings))
+        runtime.check_same("workdir", {str(workdir): lock_token(workdir)})
+        past = _look(workdir, settings)
+        runtime.check_same("past", {"finished": past.result is not None})
+        yield found, past
+
+
+def _look(workdir: Path, settings: dict[str, Any]) -> Past:
+    before = run_files.read_config(workdir)
+    if before is None or not any(True for pattern in KEPT for _ in workdir.glob(pattern)):
+        return Past()
+    changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
+    return Past(None if changed else run_files.read_json(workdir / "result.json", ("task", "seconds")), changed)
+
+
+def build(config: ConfigDict, found: Backbone) -> Job:
+    """Opens the data and loads the encoder. Raises UserError as evaluations.open_data does, and for a feature that the
+    encoder does not have."""
+    features.check(found.encoder, config.feature)
+    dataset = evaluations.open_data(config, found)
+    runtime.check_same("data set", dataset.identity())
+    mesh = sharding.make_mesh(config.batch_size)
+    return job_of(config, found.encoder, found.load(mesh), dataset, mesh)
+
+
+def job_of(config: ConfigDict, encoder: Encoder, params: dict[str, Any], dataset: DataSet, mesh: Mesh) -> Job:
+    """Of data that evaluations.open_data has opened."""
+    return Job(mesh, dataset, encoder, params, config.data.mean, config.data.std, digest(params))
+
+
+def digest(params: Any) -> str:
+    """SHA-256 of all parameters, to the bit."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def weights(found: Backbone) -> str:
+    """SHA-256 of an encoder's parameters, whatever the batch size is."""
+    return digest(found.load(sharding.make_mesh(jax.device_count())))
+
+
+def check_frozen(jobs: Sequence[Job]) -> None:
+    """Raises RuntimeError when one of these encoders is not, to the bit, what it was."""
+    if any(digest(job.params) != job.weights for job in jobs):
+        raise RuntimeError("A frozen encoder has changed: a fault of this program.")
+
+
+def announce(
+    config: ConfigDict, job: Job, found: Backbone, workdir: Path, past: Past, rows: Sequence[console.Row]
+) -> None:
+    """Says and writes down what this start begins with; `rows` are the task's own lines of the table."""
+    lines = [
+        ("devices", f"{console.devices()}, {config.batch_size // job.mesh.size:,} images each at once"),
+        *evaluations.rows(config, found, job.dataset, width(config, job)),
+        *rows,
+        ("workdir", str(workdir)),
+    ]
+    terminal.say(console.table(lines))
+    for line in past.changed:
+        terminal.say(f"Changed, as may_change allows: {line}")
+    if runtime.is_main():
+        resume.reopen(workdir)
+        run_files.write_json(workdir / "config.json", resume.plain(config))
+        start = {"step": 0, **environment.record(config.seed)}
+        run_files.write_rows(workdir / "starts.jsonl", [*run_files.read_metrics(workdir / "starts.jsonl"), start])
+
+
+def encode(config: ConfigDict, job: Job) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    """(params, uint8 [B, H, W, C]) -> the config's feature, float32 [B, D]; to be jitted."""
+
+    def feature_of(params: dict[str, Any], images: jax.Array) -> jax.Array:
+        pixels = photometric.normalize(images.astype(jnp.float32) / 255, job.mean, job.std)
+        return features.extract(job.encoder, config.feature, params, pixels)
+
+    return feature_of
+
+
+def width(config: ConfigDict, job: Job) -> int:
+    """Of the config's feature. Raises UserError when the encoder does not take images of the config's size."""
+    images = jax.ShapeDtypeStruct((1, *augmentation.image_size(config), config.data.channels), np.uint8)
+    return jax.eval_shape(encode(config, job), job.params, images).shape[1]
+
+
+def extract(
+    config: ConfigDict, job: Job, workdir: Path, split: str, should_stop: Callable[[], bool], limit: int | None = None
+) -> store.Split:
+    """The features of 'train' or 'test', at most `limit` records of it, kept in workdir/features/SPLIT.
+
+    Raises store.Interrupted when it is left off, and UserError when too many records cannot be read.
+    """
+    source = {"train": job.dataset.train, "test": job.dataset.test}[split]
+    records = min(len(source), limit or len(source))
+    view = {
+        "size": augmentation.image_size(config),
+        "fraction": config.data.test_crop,
+        "batch_size": config.batch_size,
+        "channels": config.data.channels,
+        "interpolation": config.data.test_interpolation,
+        "limit": limit,
+    }
+    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
+    one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
+    settings = resume.plain(config)
+    made_from = {
+        "weights": job.weights,
+        "encoder": {key: settings["encoder"][key] for key in methods.ARCHITECTURE},
+        **{key: settings[key] for key in ("feature", "dtype")},
+        "data set": [job.dataset.name, job.dataset.version, config.data[f"{split}_split"], len(source)],
+        "part of the labels": [config.data.labels, config.data.draw] if split == "train" else None,
+        "crop": view,
+        "mean": job.mean,
+        "std": job.std,
+    }
+    with memory.explained(batch_size=config.batch_size, devices=job.mesh.size):
+        found = store.stored(
+            workdir / "features" / split,
+            made_from,
+            lambda images: one(job.params, images),
+            lambda start: loader.test_batches(source, **view, **hosts, start=start),
+            records=records,
+            batch_size=config.batch_size,
+            width=width(config, job),
+            mesh=job.mesh,
+            should_stop=should_stop,
+        )
+    _check_readable(found, records, split, config.data.max_unreadable)
+    return found
+
+
+def check_labels(split: str, found: store.Split) -> None:
+    """Raises UserError when a record has none."""
+    if missing := int((found.labels < 0).sum()):
+        raise UserError(
+            f"{missing:,} of {len(found.labels):,} {split} records have no label.\n"
+            f"  change:   --config.data.{split}_split to records that have one"
+        )
+
+
+@contextlib.contextmanager
+def stoppable(stop: StopRequest) -> Iterator[None]:
+    """Turns an extraction that was left off into Stopped, with the way to go on."""
+    try:
+        yield
+    except store.Interrupted as interrupted:
+        raise Stopped(
+            f"Stopped after {interrupted}; their features are kept.\n"
+            f"  The same command goes on from there:\n  {environment.command()}",
+            stop.signal,
+        ) from None
+
+
+def _check_readable(found: store.Split, records: int, split: str, largest_share: float) -> None:
+    if not found.unreadable:
+        return
+    terminal.warn(f"Warning: {found.unreadable:,} of {records:,} {split} records could not be read and are left out.")
+    if found.unreadable > math.floor(largest_share * records) or not len(found.labels):
+        raise UserError(
+            f"{found.unreadable:,} of {records:,} {split} records could not be read.\n"
+            "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
+        )

@@ -1,0 +1,1 @@
+"""The life of a run: lifecycle, loop, resume, recorder, workdir, signals, watchdog."""

@@ -1,0 +1,114 @@
+"""What a run writes down while it trains: its log, its warnings, its checkpoints."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from repre_jax.core import run_files
+from repre_jax.core.checkpoint import Checkpoints, Keep
+from repre_jax.core.errors import UserError
+from repre_jax.core.types import TrainState
+from repre_jax.data.unreadable import Unreadable
+from repre_jax.report import console, trackers
+from repre_jax.report.live import LivePage
+from repre_jax.running import loop, resume
+from repre_jax.running.divergence import Watch
+from repre_jax.running.job import Training
+from repre_jax.running.signals import StopRequest
+from repre_jax.system import runtime, terminal
+
+MEASURES = ("knn_top1", "effective_rank", "top1")  # in pre-training with labels and without; of a classifier
+
+
+class Recorder:
+    """`log` and `after` are what train/loop.fit calls. Lines are logged before the checkpoint of their step is written,
+    so that a run which goes on from a checkpoint has all lines up to it."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        job: Training,
+        workdir: Path,
+        past: resume.History,
+        seconds: Callable[[], float],
+        stop: StopRequest,
+        skipped: int,
+    ):
+        """seconds: how long the run has taken by now. skipped: steps that were skipped before this start."""
+        self.stop, self.total = stop, job.plan.total_steps
+        keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
+        self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
+        self.eval_steps = job.eval_steps
+        self.unreadable = Unreadable(
+            job.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
+        )
+        self._writer = run_files.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
+        self._page = LivePage(workdir, write=runtime.is_main())
+        self._trackers = trackers.start(workdir, past.step, resume.plain(config)) if runtime.is_main() else []
+        self._watch = Watch(job.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
+        self._saving = loop.every(config.checkpoint.every, self.total)
+        pixels = {name: list(values) for name, values in job.pixels.items()}
+        self._record = {"config": resume.plain(config), "data": job.dataset.identity(), "pixels": pixels}
+        self._record |= {"weights": job.weights} if job.weights else {}
+        self._seconds, self._batch_size = seconds, config.batch_size
+        measured = [value for value in self.checkpoints.measures().values() if value is not None]
+        self._best = max(measured, default=-math.inf)
+        self._finished = past.step == self.total
+
+    def to_be_measured(self, step: int) -> bool:
+        """Whether the state of this step, at which the run starts, has not been measured although it should be."""
+        due = step == 0 or step in self.eval_steps
+        last = self._writer.last
+        return due and not (last.get("step") == step and any(name in last for name in MEASURES))
+
+    def log(self, step: int, values: loop.Values) -> None:
+        """Raises UserError when the run has diverged."""
+        values = {"unreadable": float(len(self.unreadable))} | values
+        known = self._writer.last if self._writer.last.get("step") == step else {}
+        try:
+            for tracker in self._trackers:  # first: of a line too many the next start has TensorBoard forget
+                tracker.write(step, {name: value for name, value in values.items() if name not in known})
+            self._writer.write(step, values)
+        except OSError as error:  # as on a full disk; the state may still find room
+            self.stop.error = UserError(f"The log cannot be written: {error.strerror}.")
+        terminal.say(console.progress_line(step, self.total, values, batch_size=self._batch_size))
+        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step)
+        for warning in filter(None, (skipped, self._watch.collapsed(values))):
+            terminal.warn(warning)
+        self._page.follow()
+
+    def after(self, step: int, state: TrainState, values: loop.Values) -> None:
+        """Saves when it is time or the measure is the best so far; asks for the end when a write has failed."""
+        self._finished = step == self.total
+        measure = _measure(values)
+        if step in self._saving or (self.checkpoints.keep.best and measure is not None and measure > self._best):
+            self.save(step, state, measure)
+        if self.checkpoints.error is not None:
+            self.stop.error = self.checkpoints.error
+
+    def save(self, step: int, state: TrainState, measure: float | None = None) -> None:
+        """While steps are being skipped the newest checkpoint stays that from before the first of them."""
+        if int(state.skipped_in_a_row) or not step:
+            return
+        self._best = max(self._best, measure if measure is not None else -math.inf)
+        now = {"seconds": self._seconds(), "unreadable": self.unreadable.numbers}
+        self.checkpoints.save(step, state, self._record | now, measure)
+
+    def latest_step(self) -> int:
+        """Of the newest checkpoint, 0 without one; the same in every process, though process 0 writes it."""
+        return runtime.largest(self.checkpoints.latest_step() or 0)
+
+    def close(self) -> None:
+        """Waits for the last checkpoint."""
+        self.checkpoints.close()
+        for tracker in self._trackers:
+            tracker.close(self._finished)
+        if not self._finished:  # else it is written when there are results
+            self._page.write(stopped=True)
+
+
+def _measure(values: Mapping[str, Any]) -> float | None:
+    return next((values[name] for name in MEASURES if values.get(name) is not None), None)

@@ -1,0 +1,76 @@
+"""The folder of a run, for one run at a time."""
+
+import contextlib
+import fcntl
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from repre_jax.core.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder and keeps other runs out of it meanwhile; a process that was killed keeps nobody out.
+
+    A folder that is still empty at the end is removed again.
+    Raises UserError when it cannot be made or written, or another process is at work in it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        lock = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(
+            f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
+        ) from None
+    with lock:
+        _lock(lock, folder)
+        lock.truncate(0)
+        lock.write(uuid.uuid4().hex)  # tells this folder from another of the same name on another host
+        lock.flush()
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with contextlib.suppress(OSError):  # another run has put something there meanwhile
+                    for path in made:
+                        path.rmdir()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in it; False where nothing can tell, as on a file system without locks."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def lock_token(folder: Path) -> str:
+    """What the process that has locked the folder wrote into it, '' where there is nothing."""
+    try:
+        return (folder / LOCK).read_text()
+    except OSError:
+        return ""
+
+
+def _lock(file: IO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"Another process is at work in {folder}.\n  change:   wait for it or end it; or --workdir=..."
+        ) from None
+    except OSError:
+        pass  # a file system without locks

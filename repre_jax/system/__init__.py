@@ -1,0 +1,1 @@
+"""The process and its machine: processes, devices, terminal, command line, compile cache, large pages."""

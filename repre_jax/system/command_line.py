@@ -1,0 +1,162 @@
+"""From the command line to a config: `--config FILE[:variant,...] [--workdir W] [--config.key=value ...]`."""
+
+import difflib
+import errno
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from repre_jax.core import run_files
+from repre_jax.core.errors import Ended, Stopped, UserError
+from repre_jax.core.renamed_keys import RENAMED, renamed
+from repre_jax.system import terminal
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
+NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
+FLAGS = ("config", "workdir", "quiet", "help")
+EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
+EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
+
+
+def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
+    """The config with its overrides, locked, and the absolute workdir. Raises UserError for anything mistyped."""
+    argv = [_with_new_name(argument) for argument in argv]
+    given = _config_argument(argv)
+    if not given:
+        raise UserError(f"--config is missing.\n  expected: a config file, as in  {EXAMPLE}\n{list_configs()}")
+    path = Path(given.split(":")[0])
+    if not path.is_file():
+        raise UserError(f"Config file {path} does not exist.\n{list_configs()}")
+    plain, _ = _parse_flags([argv[0], f"--config={given}"], path)
+    if not isinstance(plain.config, ConfigDict):
+        raise UserError(f"get_config() in {path} returns {type(plain.config).__name__}.\n  expected: a ConfigDict")
+    _check_keys(argv, plain.config)
+    values, rest = _parse_flags(argv, path)
+    if rest:
+        raise UserError(f"Unexpected argument {rest[0]!r}.\n{EXPECTED}")
+    _rename_keys(values.config)
+    name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
+    return values.config, Path(values.workdir or Path("runs") / name).absolute()
+
+
+def _with_new_name(argument: str) -> str:
+    """A flag --config.KEY whose key had another name before, with its present one."""
+    match = re.fullmatch(r"(--?(?:no)?config\.)([^=]+)(.*)", argument, re.DOTALL)
+    if not match or renamed(match[2]) == match[2]:
+        return argument
+    terminal.say(f"Note: --config.{match[2]} is now called --config.{renamed(match[2])}.")
+    return f"{match[1]}{renamed(match[2])}{match[3]}"
+
+
+def _rename_keys(config: ConfigDict) -> None:
+    """Gives keys that a config file, or may_change, names as before their present names."""
+    known = run_files.flat(config.to_dict())
+    for old, new in RENAMED.items():
+        if old in known:
+            terminal.say(f"Note: the config's key {old} is now called {new}.")
+            with config.unlocked():
+                config.update_from_flattened_dict({new: known[old]})
+                group, _, last = old.rpartition(".")
+                del (config[group] if group else config)[last]
+    if "may_change" in config:
+        config.may_change = tuple(renamed(key) if isinstance(key, str) else key for key in config.may_change)
+
+
+def exit_status(run: Callable[[], None], interrupted: str, *, quiet: bool = False) -> int:
+    """Runs a command. Whatever a user can mend ends as one message and a status, without a traceback.
+
+    interrupted: what to say after Ctrl-C, and after SIGTERM and SIGUSR1 where nobody else waits for them.
+    quiet: leave out what system/terminal.py says on the way.
+    """
+
+    def ended(number: int, _: FrameType | None) -> None:
+        raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
+
+    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        with terminal.quiet(quiet):
+            run()
+    except (UserError, Stopped) as ending:
+        print(ending, file=sys.stderr)
+        return ending.status
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _config_argument(argv: list[str]) -> str | None:
+    """The value of --config; absl's own parser would already fail on what stands around it."""
+    for index, argument in enumerate(argv):
+        if re.fullmatch(r"--?config", argument):
+            return argv[index + 1] if index + 1 < len(argv) else None
+        if match := re.fullmatch(r"--?config=(.*)", argument):
+            return match[1]
+    return None
+
+
+def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[str]]:
+    """The flags' values and what is left over. absl and ml_collections raise every kind of exception here."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values, sys_argv=argv)
+    try:
+        return values, values(argv)[1:]
+    except UserError:
+        raise
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, FLAGS, n=1)
+        hint = f" Did you mean --{close[0]}?" if close else ""
+        raise UserError(f"Unknown flag --{error.flagname}.{hint}\n{EXPECTED}") from None
+    except flags.Error as error:
+        raise UserError(f"{error}\n  expected: keys and types as in configs/base.py") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        where = f" in line {lines[-1]}" if lines else ""
+        raise UserError(f"Config file {path} fails{where}: {type(error).__name__}: {error}") from None
+
+
+def _check_keys(argv: list[str], config: ConfigDict) -> None:
+    """Raises UserError for the first --config.KEY that the config does not have."""
+    for argument in argv:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        node = config
+        for part in match[1].split(".") if match else ():
+            if not isinstance(node, ConfigDict) or part not in node:
+                known = sorted(node) if isinstance(node, ConfigDict) else []
+                close = difflib.get_close_matches(part, known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise UserError(
+                    f"Unknown key {part!r} in --config.{match[1]}.{hint}\n"
+                    f"  expected: {', '.join(known) or 'no key below that'}"
+                )
+            node = node[part]
+
+
+def _known_configs() -> list[str]:
+    return sorted(str(path) for path in Path("configs").glob("*.py") if not path.stem.startswith(NO_TASK))
+
+
+def list_configs() -> str:
+    """A line for messages."""
+    return (
+        f"  known:    {', '.join(_known_configs()) or 'none in ./configs; run this from the folder of the repository'}"
+    )
