@@ -72,13 +72,17 @@ class Pretraining:
         gradients, carried, metrics = microbatches.mean(self.gradients, whole, batch, self.accumulate)
         return self.update(state, gradients, carried, metrics)
 
-    def gradients(self, state: TrainState, batch: Views | Pixels, rows: jax.Array) -> microbatches.Gradients:
+    def gradients(
+        self, state: TrainState, batch: Views | Pixels, rows: jax.Array, key: jax.Array
+    ) -> microbatches.Gradients:
         """Gradients of the total loss like state.params, the next framework_state, and what to log.
 
-        rows: int32 [B], where the records stand in the step's batch, if `batch` is a microbatch of it.
+        rows: int32 [B], where the records stand in the step's batch, if `batch` is a microbatch of it. key: its base
+        key, state.rng for a whole batch. What is augmented depends on the record's row alone.
         """
         pixels = batch if isinstance(batch, Pixels) else self.augment(state.rng, state.step, batch, rows)
         target = self.target(state, pixels)
+        state = dataclasses.replace(state, rng=key)
         gradients, (framework_state, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
         return gradients, {"framework_state": framework_state}, metrics
 
