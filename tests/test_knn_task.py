@@ -159,7 +159,7 @@ def test_another_config_is_refused_unless_it_is_named(finished, judged, tmp_path
     error = capsys.readouterr().err
     assert "This workdir holds a run with another config:\n  knn.k: [10, 20, 100, 200] -> [5]" in error
     assert main.main(command(finished[0], tmp_path / "k", "--config.network=target")) == 1
-    assert "branch: 'online' -> 'target'" in capsys.readouterr().err
+    assert "network: 'online' -> 'target'" in capsys.readouterr().err
     free = judge(finished[0], tmp_path / "k", "--config.data.workers=3")
     assert free == first
     result = judge(finished[0], tmp_path / "k", "--config.knn.k=(10, 5)", "--config.may_change=('knn.k',)")

@@ -187,7 +187,7 @@ def stoppable(stop: StopRequest) -> Iterator[None]:
         raise Stopped(
             f"Stopped after {interrupted}; their features are kept.\n"
             f"  The same command goes on from there:\n  {environment.command()}",
-            stop.signal,
+            stop.number,
         ) from None
 
 

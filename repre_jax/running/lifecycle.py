@@ -59,7 +59,7 @@ class Session:
         weights: gives the SHA-256 of those that it would begin with; None where it needs none. Raises UserError when
         the result is of others.
         """
-        result = self.past.result
+        result = self.past.result or {}
         note = resume.compare_weights(result, weights) if weights else ""
         self._conclude(f"This {self.kind} is finished. Its summary:\n{summary(result)}{note}")
         return result

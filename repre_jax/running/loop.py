@@ -65,8 +65,8 @@ def fit(
     clock, step = _Clock(), start_step
     previous = metrics = None
     ending = stop.agreed()
-    images = {"total": total_steps * batch_size, "done": start_step * batch_size}
-    with terminal.bar(what="training", shown=runtime.is_main(), in_log=False, **images) as bar:
+    total, done = total_steps * batch_size, start_step * batch_size
+    with terminal.bar(total, "training", done=done, shown=runtime.is_main(), in_log=False) as bar:
         while step < total_steps and not ending and stop.error is None:
             watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:

@@ -109,7 +109,7 @@ def _train(session: Session, training: Training, watchdog: Watchdog) -> TrainSta
     if error is not None:
         raise error
     if stop.agreed():
-        raise Stopped(_where_it_stopped(step, saved, total), stop.signal)
+        raise Stopped(_where_it_stopped(step, saved, total), stop.number)
     return state
 
 
