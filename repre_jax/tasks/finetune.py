@@ -31,7 +31,7 @@ from repre_jax.train.supervised import Supervised, layer_decay
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """tasks/training.run's."""
+    """running/training_task.run's."""
     source = finished.find(config, workdir, scratch=True)
     mesh = check(config, source)
     return training_task.run(

@@ -38,7 +38,7 @@ CACHED = "features extracted once, without augmentation: not the published proto
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """tasks/training.run's."""
+    """running/training_task.run's."""
     source = finished.find(config, workdir)
     if config.linear.cached:  # features are extracted as in any evaluation
         source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
