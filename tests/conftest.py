@@ -44,9 +44,24 @@ def eight_devices():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """(workdir, result) of a whole run with all its checkpoints; to be looked at or copied, not changed."""
+def finished_run(tmp_path_factory):
+    """(workdir, result, StepTrace) of a whole run with all its checkpoints."""
+    from tests.helpers import tracing
     from tests.helpers.runs import run
 
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    return workdir, run(workdir)
+    with tracing.of_step() as trace:
+        result = run(workdir)
+    return workdir, result, trace
+
+
+@pytest.fixture(scope="session")
+def finished(finished_run):
+    """(workdir, result) of that run; to be looked at or copied, not changed."""
+    return finished_run[:2]
+
+
+@pytest.fixture(scope="session")
+def step_trace(finished_run):
+    """The files that its step entered."""
+    return finished_run[2]
