@@ -1,9 +1,13 @@
-"""Eight fake CPU devices and one compile cache for every test and its child processes.
+"""Two fake CPU devices and one compile cache for every test and its child processes.
+
+Two show all that many devices can get wrong but what depends on their number: tests/eight_devices has those tests, and
+`make test` runs it by itself with REPRE_TEST_DEVICES=8. On two cores a tiny run takes eight devices a third longer.
 
 XLA leaves out most optimisations: compiling is most of what the tests do. The demo's test, and whatever runs on an
 accelerator, compile as users do.
 
-REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need eight devices then skip.
+REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need two or eight devices
+then skip where there are fewer.
 All of this must be set before jax is first imported, hence at the top.
 """
 
@@ -12,10 +16,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = os.environ.get("REPRE_TEST_PLATFORM")
+DEVICES = os.environ.get("REPRE_TEST_DEVICES", "2")
 os.environ["JAX_PLATFORMS"] = PLATFORM or "cpu"
 if not PLATFORM:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -27,6 +32,14 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
+# There is no such platform: a module that starts JAX, and compiles, when it is imported fails to be collected.
+jax.config.update("jax_platforms", "none_while_tests_are_collected")
+
+
+def pytest_collection_finish():
+    """From here on JAX may start."""
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+
 
 @pytest.fixture(scope="session", autouse=True)
 def data_dir(tmp_path_factory):
@@ -37,10 +50,14 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def eight_devices():
-    """Skips where there are not eight devices."""
-    if jax.device_count() != 8:
-        pytest.skip(f"needs 8 devices, {jax.device_count()} {jax.default_backend()} here (REPRE_TEST_PLATFORM is set)")
+def two_devices():
+    """Skips where there are not two devices."""
+    need_devices(2)
+
+
+def need_devices(count):
+    if jax.device_count() != count:
+        pytest.skip(f"needs {count} devices, {jax.device_count()} {jax.default_backend()} here")
 
 
 @pytest.fixture(scope="session")
