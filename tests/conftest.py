@@ -11,6 +11,8 @@ then skip where there are fewer.
 All of this must be set before jax is first imported, hence at the top.
 """
 
+import fcntl
+import json
 import os
 from pathlib import Path
 
@@ -41,10 +43,18 @@ def pytest_collection_finish():
     jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A fresh folder of this call of pytest, the same in all of its workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def data_dir(tmp_path_factory):
+def data_dir(shared_folder):
     """A fresh data directory, so that the digits are prepared by every session's own run."""
-    folder = tmp_path_factory.mktemp("tfds")
+    folder = shared_folder / "tfds"
+    folder.mkdir(exist_ok=True)
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return folder
 
@@ -61,9 +71,16 @@ def need_devices(count):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """(workdir, result) of a whole run with all its checkpoints; to be looked at or copied, not changed."""
+def finished(shared_folder):
+    """(workdir, result) of a whole run with all its checkpoints; to be looked at or copied, not changed.
+
+    The first worker that needs it trains it, and the others wait.
+    """
     from tests.helpers.runs import run
 
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
-    return workdir, run(workdir)
+    workdir = shared_folder / "runs" / "whole"
+    workdir.parent.mkdir(exist_ok=True)
+    with (workdir.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = workdir / "result.json"
+        return workdir, json.loads(result.read_text()) if result.exists() else run(workdir)
