@@ -1,5 +1,6 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
 # make bench  what RePre costs, on this machine            make test-slow  the long tests
+# make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
 #   VENV=none         use the Python on PATH and what is installed there (Docker, Colab, no network)
@@ -34,7 +35,13 @@ READY := $(VENV)/.ready-$(ACCELERATOR)
 READY_DEV := $(VENV)/.ready-dev
 endif
 
-.PHONY: demo test test-slow lint bench
+# Two fake devices show nearly all that several do; what only eight show has a folder and a process of its own.
+PYTEST := -n $(WORKERS) --maxprocesses 4 --dist worksteal
+TWO := tests --ignore=tests/eight_devices $(PYTEST)
+EIGHT := tests/eight_devices $(PYTEST)
+TESTS ?= test
+
+.PHONY: demo test test-slow minutes lint bench
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
@@ -43,10 +50,15 @@ demo: $(READY)
 	@echo "Curves and figures of the pre-training: $(DEMO_DIR)/report.html"
 
 test: lint
-	$(PY) -m pytest -m "not slow" -n $(WORKERS) --maxprocesses 4 --dist worksteal
+	$(PY) -m pytest -m "not slow" $(TWO)
+	REPRE_TEST_DEVICES=8 $(PY) -m pytest -m "not slow" $(EIGHT)
 
 test-slow: $(READY_DEV)
-	$(PY) -m pytest -m slow -n $(WORKERS) --maxprocesses 4 --dist worksteal
+	$(PY) -m pytest -m slow $(TWO)
+	REPRE_TEST_DEVICES=8 $(PY) -m pytest -m slow $(EIGHT)
+
+minutes: $(READY_DEV)
+	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
 
 lint: $(READY_DEV)
 	$(PY) -m ruff check .

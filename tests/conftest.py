@@ -1,21 +1,28 @@
-"""Eight fake CPU devices and one compile cache for every test and its child processes.
+"""Two fake CPU devices and one compile cache for every test and its child processes.
+
+Two show all that many devices can get wrong but what depends on their number: tests/eight_devices has those tests, and
+`make test` runs it by itself with REPRE_TEST_DEVICES=8. On two cores a tiny run takes eight devices a third longer.
 
 XLA leaves out most optimisations: compiling is most of what the tests do. The demo's test, and whatever runs on an
 accelerator, compile as users do.
 
-REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need eight devices then skip.
+REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need two or eight devices
+then skip where there are fewer.
 All of this must be set before jax is first imported, hence at the top.
 """
 
+import fcntl
+import json
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = os.environ.get("REPRE_TEST_PLATFORM")
+DEVICES = os.environ.get("REPRE_TEST_DEVICES", "2")
 os.environ["JAX_PLATFORMS"] = PLATFORM or "cpu"
 if not PLATFORM:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -27,32 +34,60 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
+# There is no such platform: a module that starts JAX, and compiles, when it is imported fails to be collected.
+jax.config.update("jax_platforms", "none_while_tests_are_collected")
+
+
+def pytest_collection_finish():
+    """From here on JAX may start."""
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A fresh folder of this call of pytest, the same in all of its workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
 
 @pytest.fixture(scope="session", autouse=True)
-def data_dir(tmp_path_factory):
+def data_dir(shared_folder):
     """A fresh data directory, so that the digits are prepared by every session's own run."""
-    folder = tmp_path_factory.mktemp("tfds")
+    folder = shared_folder / "tfds"
+    folder.mkdir(exist_ok=True)
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return folder
 
 
 @pytest.fixture
-def eight_devices():
-    """Skips where there are not eight devices."""
-    if jax.device_count() != 8:
-        pytest.skip(f"needs 8 devices, {jax.device_count()} {jax.default_backend()} here (REPRE_TEST_PLATFORM is set)")
+def two_devices():
+    """Skips where there are not two devices."""
+    need_devices(2)
+
+
+def need_devices(count):
+    if jax.device_count() != count:
+        pytest.skip(f"needs {count} devices, {jax.device_count()} {jax.default_backend()} here")
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
-    """(workdir, result, StepTrace) of a whole run with all its checkpoints."""
+def finished_run(shared_folder):
+    """(workdir, result, the files of its step) of a whole run with all its checkpoints.
+
+    The first worker that needs it trains it, and the others wait.
+    """
     from tests.helpers import tracing
     from tests.helpers.runs import run
 
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
-    with tracing.of_step() as trace:
-        result = run(workdir)
-    return workdir, result, trace
+    workdir, traced = shared_folder / "runs" / "whole", shared_folder / "runs" / "trace.json"
+    workdir.parent.mkdir(exist_ok=True)
+    with (workdir.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not traced.exists():
+            with tracing.of_step() as trace:
+                run(workdir)
+            traced.write_text(json.dumps({"way": sorted(trace.way), "entered": sorted(trace.entered)}))
+    return workdir, json.loads((workdir / "result.json").read_text()), json.loads(traced.read_text())
 
 
 @pytest.fixture(scope="session")
@@ -63,5 +98,5 @@ def finished(finished_run):
 
 @pytest.fixture(scope="session")
 def step_trace(finished_run):
-    """The files that its step entered."""
+    """{'way': files between main.py and the losses, 'entered': all files} of that run's step."""
     return finished_run[2]

@@ -1,5 +1,7 @@
 """Attention and GELU with gradients of their own, against JAX's automatic ones and SciPy."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,7 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
 
 
 @pytest.mark.skipif(
-    jax.default_backend() != "gpu",
+    os.environ.get("REPRE_TEST_PLATFORM") != "cuda",
     reason="the kernel is cuDNN's, which runs on NVIDIA GPUs alone; REPRE_TEST_PLATFORM=cuda runs the tests on one",
 )
 def test_cudnns_attention_is_ours():

@@ -40,7 +40,7 @@ def test_the_formula_gives_the_known_figures():
     assert gflop(whole) - gflop(bare) == pytest.approx(6 * 2.399, abs=0.01)
 
 
-def test_the_formula_is_what_xla_counts(eight_devices):
+def test_the_formula_is_what_xla_counts(two_devices):
     """Within a tenth, for a step with heads that are small beside the encoder."""
     config = steps.parse("configs/moco_vit_s.py:tiny", ["--config.encoder.width=128", "--config.encoder.patch=4"])
     program, seconds = steps.compile_step(config)

@@ -118,9 +118,10 @@ def test_light_has_the_widths_that_were_worked_out(features, views, widths):
 
 
 @pytest.mark.parametrize(("operator", "preset"), [("conv", "paper"), ("conv", "light"), ("transformer", "paper")])
-@pytest.mark.parametrize(("encoder", "pyramid"), [(VIT, flat()), (SWIN, steep())], ids=["vit", "swin"])
-def test_single_reads_the_last_feature_alone(encoder, pyramid, operator, preset):
+@pytest.mark.parametrize(("encoder", "features"), [(VIT, flat), (SWIN, steep)], ids=["vit", "swin"])
+def test_single_reads_the_last_feature_alone(encoder, features, operator, preset):
     """The output follows the deepest map and none of the others; with all of them, it follows each."""
+    pyramid = features()
     for single in (True, False):
         module = decoder.build(encoder, single=single, operator=operator, preset=preset, fusion_layers=1)
         variables = init(module, pyramid)
@@ -135,9 +136,10 @@ def test_single_reads_the_last_feature_alone(encoder, pyramid, operator, preset)
             assert not (same_width and "block_1_project" in variables["params"]), "nothing to project"
 
 
-@pytest.mark.parametrize(("encoder", "pyramid"), [(VIT, flat()), (SWIN, steep())], ids=["vit", "swin"])
-def test_transformer_fusion_layers(encoder, pyramid):
+@pytest.mark.parametrize(("encoder", "features"), [(VIT, flat), (SWIN, steep)], ids=["vit", "swin"])
+def test_transformer_fusion_layers(encoder, features):
     """Two blocks of two layers after a projection; in Swin's windows every other layer is shifted."""
+    pyramid = features()
     module = decoder.build(encoder, operator="transformer", fusion_layers=2)
     variables = init(module, pyramid)
     names = {name for name in variables["params"] if name.startswith("block")}

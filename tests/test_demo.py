@@ -15,7 +15,7 @@ TEST_ONLY = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")  # conftest sets the
 
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path):
-    """In a process of its own with the devices as they are, not the eight fake ones."""
+    """In a process of its own with the devices as they are, not the two fake ones."""
     command = [sys.executable, "main.py", "--config", "configs/moco_vit_s.py:digits", "--workdir", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if name not in TEST_ONLY}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -57,7 +57,7 @@ def assert_equal_to_the_bit(ours, theirs):
 
 @pytest.fixture
 def copy(finished, tmp_path):
-    """A run that was trained on 8 devices, without its older checkpoints."""
+    """A run that was trained on two devices, without its older checkpoints."""
     run = tmp_path / "run"
     shutil.copytree(finished[0], run, ignore=shutil.ignore_patterns("[246]", "[246].manifest.json"))
     return run
@@ -106,7 +106,7 @@ def test_the_card_says_what_a_user_must_know(copy):
 
 
 def test_one_device_is_enough_and_everyone_may_read_the_file(copy):
-    """As a command of its own; the state was saved from eight devices."""
+    """As a command of its own; the state was saved from two devices."""
     done = subprocess.run(
         [sys.executable, "-m", "repre_jax.tools.export", str(copy)],
         cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False,

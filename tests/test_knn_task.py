@@ -102,8 +102,8 @@ def test_the_same_evaluation_twice_gives_the_same(finished, judged, tmp_path):
     assert lasting(again) == lasting(judged[1])
 
 
-def test_features_in_chunks_are_those_of_whole_batches(finished, judged, tmp_path, monkeypatch, eight_devices):
-    monkeypatch.setattr(sharding, "CHUNK", 1)  # of the two images that each device has
+def test_features_in_chunks_are_those_of_whole_batches(finished, judged, tmp_path, monkeypatch, two_devices):
+    monkeypatch.setattr(sharding, "CHUNK", 3)  # of the eight images that each device has
     judge(finished[0], tmp_path / "k", "--config.data.test_interpolation=bilinear")
     np.testing.assert_allclose(features(tmp_path / "k"), features(judged[0]), atol=1e-5)
 
@@ -300,6 +300,6 @@ def test_labels_of_what_has_none(finished, tmp_path, capsys):
     assert "data.labels is 0.1, and 40 of 40 training records have no label" in capsys.readouterr().err
 
 
-def test_devices_that_do_not_divide_the_batch(eight_devices, finished, tmp_path, capsys):
-    assert main.main(command(finished[0], tmp_path / "k", "--config.batch_size=12")) == 1
-    assert "batch_size 12 cannot be split evenly over 8 devices" in capsys.readouterr().err
+def test_devices_that_do_not_divide_the_batch(two_devices, finished, tmp_path, capsys):
+    assert main.main(command(finished[0], tmp_path / "k", "--config.batch_size=13")) == 1
+    assert "batch_size 13 cannot be split evenly over 2 devices" in capsys.readouterr().err

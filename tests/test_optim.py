@@ -12,7 +12,10 @@ from repre_jax.core import optim, schedules
 from repre_jax.core.errors import UserError
 from tests.helpers.pretraining import CONFIGS, build, init
 
-PARAMS = {"encoder": {"patch": {"kernel": jnp.ones((2, 3)) * 2}, "bias": jnp.ones(3)}, "balance": {"a": jnp.ones(())}}
+PARAMS = {
+    "encoder": {"patch": {"kernel": np.full((2, 3), 2, np.float32)}, "bias": np.ones(3, np.float32)},
+    "balance": {"a": np.ones((), np.float32)},
+}
 RULES = (("^encoder/patch/", "lr_scale", 0.0), ("^balance/", "weight_decay", 0.0), ("^balance/", "lr_scale", 5.0))
 GRADIENTS = [0.5, -0.5, -1.5]
 

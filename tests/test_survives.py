@@ -57,7 +57,7 @@ class Run:
             return False
 
     def start(self):
-        """One device: eight would share two cores."""
+        """One device, as most users have; children of the tests inherit two."""
         with self.log.open("w") as log:
             self.child = subprocess.Popen(
                 self.command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,

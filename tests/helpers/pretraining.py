@@ -73,7 +73,7 @@ def batch_for(method, **settings):
 
 def pixels_of(method, state, views):
     """The augmented views of the state's next step, before normalisation."""
-    return method.augment(state.rng, state.step, views)
+    return jax.jit(method.augment)(state.rng, state.step, views)
 
 
 def random_pixels(method, count=16, seed=0):

@@ -15,35 +15,16 @@ import pytest
 from jax.sharding import Mesh
 
 import main
-from benchmarks.collectives import CALL
 from repre_jax.builders import methods
 from repre_jax.core import optim, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.running import memory
 from repre_jax.tasks import pretrain
+from tests.helpers.collectives import collectives, sizes
 from tests.helpers.pretraining import FAST, SIZE, SMALL, batch_for, build, init
 
 EMBEDDING, BATCH = 64, 16
-
-
-def collectives(text):
-    """{operation: Counter of the shapes that it makes} in compiled HLO."""
-    found = {}
-    for line in text.splitlines():
-        if call := CALL.search(line):
-            shapes = [tuple(map(int, filter(None, s.split(",")))) for s in re.findall(r"\w+\[([\d,]*)\]", call[1])]
-            found.setdefault(call[2], Counter()).update(shapes)
-    return found
-
-
-def sizes(shapes):
-    """How often each number of elements occurs among shapes, scalars left out."""
-    counted = Counter()
-    for shape, count in shapes.items():
-        counted[math.prod(shape)] += count
-    del counted[1]
-    return counted
 
 
 class Run:
@@ -109,7 +90,7 @@ def check_reductions(made):
     ("framework", "accumulate"),
     [("moco_v3", 1), ("moco_v3", 2), ("dino", 1), pytest.param("moby", 1, marks=pytest.mark.slow)],
 )
-def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accumulate, eight_devices):
+def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accumulate):
     """No image and no activation. DINO has no keys, and its encoder two gradients: of the views and of local ones."""
     made = run(framework, accumulate)
     keys = Counter({} if framework == "dino" else {EMBEDDING * BATCH // accumulate: 2})
@@ -119,7 +100,7 @@ def test_data_parallel_steps_move_gradients_statistics_and_keys(framework, accum
 
 
 @pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_devices):
+def test_a_split_state_is_gathered_and_activations_stay(accumulate):
     """What is gathered are the split parameters, the online's and the target's, once a step, and the keys."""
     made = run("moco_v3", accumulate, split=True)
     wanted = Counter({EMBEDDING * BATCH // accumulate: 2})
@@ -131,7 +112,7 @@ def test_a_split_state_is_gathered_and_activations_stay(accumulate, eight_device
     check_reductions(made)
 
 
-def test_a_split_state_is_the_copied_one(eight_devices):
+def test_a_split_state_is_the_copied_one():
     """Over three steps, and it stays split."""
     copied, split = run("moco_v3"), run("moco_v3", split=True)
     one, one_logged = copied.after(3)
@@ -144,7 +125,7 @@ def test_a_split_state_is_the_copied_one(eight_devices):
     assert held < 0.5 * sharding.bytes_per_device(copied.shapes, copied.layout)  # most arrays are small here
 
 
-def test_a_device_holds_an_eighth_of_vit_s(eight_devices):
+def test_a_device_holds_an_eighth_of_vit_s():
     config, _ = main.parse(["main.py", "--config", "configs/moco_vit_s.py"])
     method = methods.build_method(config, methods.build_plan(config, records=100_000))
     shapes = jax.eval_shape(lambda: method.init_state(jax.random.PRNGKey(0), (224, 224, 3)))
@@ -163,7 +144,7 @@ def test_large_arrays_are_split_along_their_largest_axis():
     assert specs == [(None, "data"), ("data",), (None, "data"), (None, None, "data"), ("data",), (), (), ()]
 
 
-def test_one_and_eight_devices_agree_in_parts(eight_devices):
+def test_one_and_eight_devices_agree_in_parts():
     one, one_logged = run("moco_v3", 2, devices=1).after(1)
     many, many_logged = run("moco_v3", 2).after(1)
     chex.assert_trees_all_close(many_logged, one_logged, rtol=1e-4)
@@ -171,7 +152,7 @@ def test_one_and_eight_devices_agree_in_parts(eight_devices):
     assert run("moco_v3", 2, devices=1).collectives == {}
 
 
-def test_a_split_checkpoint_restores_on_other_devices(tmp_path, eight_devices):
+def test_a_split_checkpoint_restores_on_other_devices(tmp_path):
     made = run("moco_v3", split=True)
     state, _ = made.step(made.state(), made.batch())
     checkpoints = Checkpoints(tmp_path)
@@ -186,7 +167,7 @@ def test_a_split_checkpoint_restores_on_other_devices(tmp_path, eight_devices):
     checkpoints.close()
 
 
-def test_a_run_with_a_split_state_in_parts(tmp_path, capsys, eight_devices):
+def test_a_run_with_a_split_state_in_parts(tmp_path, capsys):
     argv = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--workdir", str(tmp_path), "--config.total_steps=2"]
     assert main.main([*argv, "--config.shard_state=True", "--config.accumulate=2"]) == 0
     result, output = json.loads((tmp_path / "result.json").read_text()), capsys.readouterr().out
@@ -211,14 +192,14 @@ def test_a_run_with_a_split_state_in_parts(tmp_path, capsys, eight_devices):
         (48, 4, ["in 4 parts", "batch_size=64 (images a device and part: 2)", "--config.accumulate=3, or 6 of"]),
     ],
 )
-def test_devices_and_parts_that_do_not_divide_the_batch(size, accumulate, words, eight_devices):
+def test_devices_and_parts_that_do_not_divide_the_batch(size, accumulate, words):
     with pytest.raises(UserError, match=f"batch_size {size} cannot be split evenly") as caught:
         sharding.make_mesh(size, accumulate)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_a_full_memory_is_explained(tmp_path, monkeypatch, capsys, eight_devices):
+def test_a_full_memory_is_explained(tmp_path, monkeypatch, capsys):
     """XLA refuses a petabyte in the middle of a run."""
     monkeypatch.setattr(pretrain.loop, "fit", lambda *a, **k: jnp.zeros((1 << 50,)))
     argv = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--workdir", str(tmp_path)]
