@@ -1,9 +1,8 @@
 """What a run writes down while it trains: its log, its warnings, its checkpoints."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,15 +11,13 @@ from repre_jax.core.checkpoint import Checkpoints, Keep
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
-from repre_jax.report import console, trackers
+from repre_jax.report import console, metric_names, trackers
 from repre_jax.report.live import LivePage
 from repre_jax.running import loop, resume
 from repre_jax.running.divergence import Watch
 from repre_jax.running.job import Training
 from repre_jax.running.signals import StopRequest
 from repre_jax.system import runtime, terminal
-
-MEASURES = ("knn_top1", "effective_rank", "top1")  # in pre-training with labels and without; of a classifier
 
 
 class Recorder:
@@ -62,7 +59,7 @@ class Recorder:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
         due = step == 0 or step in self.eval_steps
         last = self._writer.last
-        return due and not (last.get("step") == step and any(name in last for name in MEASURES))
+        return due and not (last.get("step") == step and any(name in last for name in metric_names.judges()))
 
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
@@ -83,7 +80,7 @@ class Recorder:
     def after(self, step: int, state: TrainState, values: loop.Values) -> None:
         """Saves when it is time or the measure is the best so far; asks for the end when a write has failed."""
         self._finished = step == self.total
-        measure = _measure(values)
+        measure = metric_names.quality(values)
         if step in self._saving or (self.checkpoints.keep.best and measure is not None and measure > self._best):
             self.save(step, state, measure)
         if self.checkpoints.error is not None:
@@ -108,7 +105,3 @@ class Recorder:
             tracker.close(self._finished)
         if not self._finished:  # else it is written when there are results
             self._page.write(stopped=True)
-
-
-def _measure(values: Mapping[str, Any]) -> float | None:
-    return next((values[name] for name in MEASURES if values.get(name) is not None), None)
