@@ -37,12 +37,12 @@ class Recorder:
         """seconds: how long the run has taken by now. skipped: steps that were skipped before this start."""
         self.stop, self.total = stop, job.plan.total_steps
         keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
-        self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
+        self.checkpoints = Checkpoints(workdir / run_files.CHECKPOINTS, keep)
         self.eval_steps = job.eval_steps
         self.unreadable = Unreadable(
             job.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
         )
-        self._writer = run_files.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
+        self._writer = run_files.MetricsFile(workdir / run_files.METRICS, past.step, write=runtime.is_main())
         self._page = LivePage(workdir, write=runtime.is_main())
         self._trackers = trackers.start(workdir, past.step, resume.plain(config)) if runtime.is_main() else []
         self._watch = Watch(job.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
