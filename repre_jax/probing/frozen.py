@@ -32,7 +32,7 @@ from repre_jax.running.workdir import lock_token, locked
 from repre_jax.system import environment, runtime, terminal
 
 # What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
-KEPT = ("result.json", "checkpoints/*", f"features/*/{store.PROGRESS}")
+KEPT = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def begun(config: ConfigDict, workdir: Path) -> Iterator[tuple[Backbone, Past]]:
 
 def _look(workdir: Path, settings: dict[str, Any]) -> Past:
     before = run_files.read_config(workdir)
-    if before is None or not any(True for pattern in KEPT for _ in workdir.glob(pattern)):
+    if before is None or not any(run_files.matching(workdir, pattern) for pattern in KEPT):
         return Past()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
-    return Past(None if changed else run_files.read_json(workdir / "result.json", ("task", "seconds")), changed)
+    return Past(None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds")), changed)
 
 
 def build(config: ConfigDict, found: Backbone) -> Job:
@@ -132,9 +132,10 @@ def announce(
         terminal.say(f"Changed, as may_change allows: {line}")
     if runtime.is_main():
         resume.reopen(workdir)
-        run_files.write_json(workdir / "config.json", resume.plain(config))
+        run_files.write_json(workdir / run_files.CONFIG, resume.plain(config))
         start = {"step": 0, **environment.record(config.seed)}
-        run_files.write_rows(workdir / "starts.jsonl", [*run_files.read_metrics(workdir / "starts.jsonl"), start])
+        starts = workdir / run_files.STARTS
+        run_files.write_rows(starts, [*run_files.read_metrics(starts), start])
 
 
 def encode(config: ConfigDict, job: Job) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
@@ -185,7 +186,7 @@ def extract(
     }
     with memory.explained(batch_size=config.batch_size, devices=job.mesh.size):
         found = store.stored(
-            workdir / "features" / split,
+            workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
             lambda start: loader.test_batches(source, **view, **hosts, start=start),

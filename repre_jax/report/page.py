@@ -15,7 +15,6 @@ from repre_jax.report.document import section, table, tag
 from repre_jax.report.results import Figure
 from repre_jax.report.run import Run, number, read
 
-NAME = run_files.PAGE
 REFRESH = 30  # seconds until an open page of an unfinished run reads the file again
 
 

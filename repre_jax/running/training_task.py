@@ -20,7 +20,7 @@ from repre_jax.core.errors import Stopped
 from repre_jax.core.types import TrainState, Views
 from repre_jax.data import loader
 from repre_jax.pretrained import finished
-from repre_jax.report import console, page, trackers
+from repre_jax.report import console, trackers
 from repre_jax.report.live import LivePage
 from repre_jax.running import loop, memory, resume
 from repre_jax.running.job import Training
@@ -85,7 +85,7 @@ def run(
 
             result = {"command": environment.command()} | job.conclude(state, seconds(), should_stop)
         if runtime.is_main():
-            run_files.write_json(workdir / "result.json", result)
+            run_files.write_json(workdir / run_files.RESULT, result)
         _conclude(workdir, f"Summary:\n{summary(result)}")
         return result
 
@@ -93,7 +93,7 @@ def run(
 def _conclude(workdir: Path, text: str) -> None:
     """The last words of a finished run, and its page."""
     LivePage(workdir, write=runtime.is_main()).write()
-    print(f"{text}\nReport: {workdir / page.NAME}", flush=True)
+    print(f"{text}\nReport: {workdir / run_files.PAGE}", flush=True)
 
 
 def _announce(config: ConfigDict, job: Training, workdir: Path, past: resume.History) -> None:
@@ -104,13 +104,12 @@ def _announce(config: ConfigDict, job: Training, workdir: Path, past: resume.His
     for line in past.changed:
         terminal.say(f"Changed, as may_change allows: {line}")
     if runtime.is_main():
-        Checkpoints(workdir / "checkpoints").make_room(past.ignored)
+        Checkpoints(workdir / run_files.CHECKPOINTS).make_room(past.ignored)
         resume.reopen(workdir)
-        run_files.write_json(workdir / "config.json", resume.plain(config))
+        run_files.write_json(workdir / run_files.CONFIG, resume.plain(config))
         start = {"step": past.step, "total_steps": job.plan.total_steps, **environment.record(config.seed)}
-        run_files.write_rows(
-            workdir / "starts.jsonl", [*run_files.read_metrics(workdir / "starts.jsonl"), job.origin | start]
-        )
+        starts = workdir / run_files.STARTS
+        run_files.write_rows(starts, [*run_files.read_metrics(starts), job.origin | start])
     runtime.check_same("start", {"step": past.step})  # nobody reads on before process 0 has cleared up
 
 
@@ -179,7 +178,7 @@ def _train(
 def _start(job: Training, workdir: Path, past: resume.History) -> TrainState:
     """The state of the checkpoint to go on from, else a fresh one."""
     if past.step:
-        with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        with contextlib.closing(Checkpoints(workdir / run_files.CHECKPOINTS)) as checkpoints:
             state = checkpoints.restore(past.step, jax.eval_shape(job.fresh), job.state_sharding)
         terminal.say(f"Going on from step {past.step} of {job.plan.total_steps}.")
         return state

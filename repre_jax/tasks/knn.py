@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         result = {"command": environment.command(), **evaluations.record(config, found, job.dataset)}
         result |= {"weights_sha256": job.weights, "seconds": seconds, **measured}
         if runtime.is_main():
-            run_files.write_json(workdir / "result.json", result)
+            run_files.write_json(workdir / run_files.RESULT, result)
         print(f"Summary:\n{evaluated.knn(result)}", flush=True)
         return result
 
