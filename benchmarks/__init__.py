@@ -1,1 +1,1 @@
-"""Programs that print the figures quoted in the README."""
+"""Programs that print the figures quoted in README.md and docs/."""

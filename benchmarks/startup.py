@@ -20,7 +20,7 @@ IMPORTS = ("import repre_jax", "import repre_jax.tasks.pretrain", "import main")
 
 
 def first_step(config: str, cache: Path, workdir: Path) -> float:
-    """Seconds until step 1 stands in run_files.jsonl. Raises RuntimeError when the run ends without it."""
+    """Seconds until step 1 stands in metrics.jsonl. Raises RuntimeError when the run ends without it."""
     command = [sys.executable, "main.py", "--config", config, "--workdir", str(workdir)]
     variables = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     begun = time.perf_counter()

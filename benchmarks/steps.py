@@ -16,7 +16,7 @@ from repre_jax.builders import augmentation, compiled_step
 from repre_jax.builders.compiled_step import Program
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState, Views
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 
 TURN = 2.0  # seconds
 LEAST = 3  # steps
@@ -43,7 +43,7 @@ class Step:
 def parse(path: str, overrides: list[str]) -> ConfigDict:
     """The checked config of a command line. Raises UserError."""
     config, _ = main.parse(["benchmark", f"--config={path}", *overrides])
-    setup.check(config)
+    pretrain.check(config)
     return config
 
 

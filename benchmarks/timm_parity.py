@@ -1,4 +1,4 @@
-"""Whether timm sees in exported files what we do: features of a fixed batch, by README's three lines and by ours.
+"""Whether timm sees in exported files what we do: features of a fixed batch, as docs/encoders-and-weights.md has it.
 
   pip install timm && python -m benchmarks.timm_parity RUN/export/FILE.safetensors ...
 

@@ -16,7 +16,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.pretrained import backbone
 from repre_jax.running import resume
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from tests.helpers import pretraining
 from tests.helpers.runs import TINY, final_state
 
@@ -81,7 +81,7 @@ def test_another_step_is_that_checkpoint(finished, tmp_path, mesh):
 
 def test_untrained_is_the_runs_encoder_before_its_first_step(finished, tmp_path, mesh):
     """To the bit, by either way to ask for it."""
-    first = setup.build(main.parse(TINY)[0]).init_state().params["encoder"]
+    first = pretrain.build(main.parse(TINY)[0]).step.init_state().params["encoder"]
     chex.assert_trees_all_equal(find(finished[0], tmp_path).untrained(mesh), first)
     chex.assert_trees_all_equal(find(finished[0], tmp_path, network="untrained").load(mesh), first)
 

@@ -21,7 +21,7 @@ def state(number, width=300):
     weights = np.random.default_rng(number).normal(size=(width, 70)).astype(np.float32)
     return TrainState(
         step=zero + number, rng=jax.random.PRNGKey(number), params={"encoder": {"w": jnp.asarray(weights)}}, target={},
-        opt_state=(), framework_state={}, skipped=zero, skipped_in_a_row=zero, first_bad_step=zero,
+        opt_state=(), framework_state={}, batch_stats={}, skipped=zero, skipped_in_a_row=zero, first_bad_step=zero,
     )  # fmt: skip
 
 

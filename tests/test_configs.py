@@ -16,7 +16,7 @@ from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
 from repre_jax.builders import augmentation, methods
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from tests.helpers.pretraining import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ def test_there_is_a_config_for_every_row_of_the_paper():
 def test_it_builds_at_full_size(name):
     """The whole step is traced; the state keeps its tree, shapes and dtypes."""
     config = config_of(name)
-    setup.check(config)
+    pretrain.check(config)
     method, state, batch = abstract(config)
     new, metrics = jax.eval_shape(method.train_step, state, batch)
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
@@ -157,7 +157,7 @@ def test_every_framework_takes_every_encoder(framework, encoder):
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_and_numbers_are_variants_of_all(name):
     config = config_of(name, "digits,epochs=7.5,seed=3")
-    setup.check(config)
+    pretrain.check(config)
     assert (config.data.name, config.epochs, config.seed) == ("digits", 7.5, 3)
     assert config_of(name, "epochs=600").epochs == 600
     assert config_of(name, "tiny,total_steps=5").total_steps == 5
@@ -168,7 +168,7 @@ def test_dino_without_local_views():
     """Its third probability of blur and solarize is then nobody's."""
     config = config_of("dino_vit_s")
     config.augment.local_views = 0
-    setup.check(config)
+    pretrain.check(config)
     assert len(augmentation.build_augmentation(config)) == 2
 
 

@@ -238,9 +238,10 @@ def test_dinos_prototypes_stand_still_in_the_first_epoch():
     }  # fmt: skip
 
 
-def test_the_readmes_example_runs(capsys):
-    """As it stands there."""
-    text = (Path(__file__).resolve().parent.parent / "README.md").read_text().split("## The step from outside")[1]
+def test_the_example_of_the_docs_runs(capsys):
+    """As it stands in docs/step.md."""
+    page = Path(__file__).resolve().parent.parent / "docs" / "step.md"
+    text = page.read_text().split("## The step from outside")[1]
     exec(text.split("```python")[1].split("```")[0], {})
     assert "'weight_reconstruction': 1.0" in capsys.readouterr().out
 
@@ -263,7 +264,7 @@ def test_every_optimiser_drives_the_step(name):
 
 
 def test_the_engine_is_driven_from_outside():
-    """As the README shows it: an own framework and encoder, given weights, plain SGD, a fixed momentum; by hand."""
+    """As docs/step.md shows it: an own framework and encoder, given weights, plain SGD, a fixed momentum; by hand."""
 
     def loss(online, target, framework_state, step):
         del step

@@ -148,7 +148,7 @@ def test_images_that_cannot_be_read_are_counted(finished, tmp_path, capsys):
     for config, arguments in ((LINEAR, name), (FINETUNE, name[:3])):
         folder = tmp_path / config.replace("/", "")
         assert main.main(command(config, finished[0], folder, *arguments)) == 1
-        assert "1 of 20 records to judge by could not be read" in capsys.readouterr().err
+        assert "1 of 20 records to evaluate on could not be read" in capsys.readouterr().err
         result = evaluate(config, finished[0], folder, *arguments, "--config.data.max_unreadable=0.05")
         assert result["test_images"] == 19
 

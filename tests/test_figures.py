@@ -20,7 +20,7 @@ from repre_jax.report.figures import pyramid as pyramid_drawing
 from repre_jax.report.figures import reconstructions as reconstructions_drawing
 from repre_jax.running import resume, workdir
 from repre_jax.system import command_line
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from repre_jax.tasks.figures import neighbours, subject
 from repre_jax.tools import export, figures
 from tests.helpers.runs import ROOT
@@ -130,13 +130,13 @@ def test_reconstructions_are_the_online_encoders(runs, tmp_path, monkeypatch):
     assert settings["title"] == "Reconstructions from all hierarchies\nmulti: dino, online, step 3"
     shown = looked_at(root / "multi", **{"figures.records": 2}).shown
     np.testing.assert_array_equal(views, shown.images / np.float32(255))
-    job = setup.build(command_line.parse(["main.py", "--config=configs/dino_vit_s.py:tiny"])[0])
+    job = pretrain.build(command_line.parse(["main.py", "--config=configs/dino_vit_s.py:tiny"])[0])
     params = states["multi"].params
 
     @jax.jit
     def expected(images):
-        output = job.method.encode(params["encoder"], job.evaluation._normalized(images))
-        return job.method.reconstruction.reconstruct(params, output.pyramid)
+        output = job.step.method.encode(params["encoder"], job.monitor._normalized(images))
+        return job.step.method.reconstruction.reconstruct(params, output.pyramid)
 
     np.testing.assert_allclose(rebuilt, expected(shown.images), rtol=1e-4, atol=1e-4)
 
@@ -252,9 +252,9 @@ def test_the_contact_sheet_shows_what_the_first_step_sees(config, tmp_path, monk
     flag = f"--config=configs/{config}.py:tiny"
     assert draw("augmentations", flag, "--records=3", "--config.seed=4", f"--out={tmp_path / 'a.png'}") == 0
     ((views, local), _) = drawn[0]
-    job = setup.build(command_line.parse(["main.py", flag, "--config.seed=4"])[0])
+    job = pretrain.build(command_line.parse(["main.py", flag, "--config.seed=4"])[0])
     first = next(loader.train_batches(job.dataset.train, job.train_view, batch_size=16, start_step=0, workers=0))
-    pixels = job.method.augment(job.init_state().rng, 0, first)
+    pixels = job.step.method.augment(job.step.init_state().rng, 0, first)
     np.testing.assert_allclose(views, pixels.views[:3], atol=1e-5)
     assert (local is None) == (config == "moco_vit_s")
     if config == "dino_vit_s":

@@ -16,7 +16,7 @@ from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.evaluation import rank
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from tests.helpers.runs import ROOT, TINY
 
 FEW = ["--config.data.train_split=train[:328]", "--config.data.test_split=test[:72]"]  # of digits
@@ -54,9 +54,9 @@ def judged(finished, tmp_path_factory):
 def online(finished, k):
     """Pre-training's own measure, and the state that it is of."""
     wide = [f"--config.knn.k={k}", "--config.knn.train_records=999", "--config.knn.test_records=999"]
-    job = setup.build(main.parse([*TINY, *FEW, *wide])[0])
+    job = pretrain.build(main.parse([*TINY, *FEW, *wide])[0])
     checkpoints = Checkpoints(finished[0] / "checkpoints")
-    state = checkpoints.restore(8, jax.eval_shape(job.init_state), job.state_sharding)
+    state = checkpoints.restore(8, jax.eval_shape(job.step.init_state), job.step.state_sharding)
     checkpoints.close()
     return job, state
 
@@ -64,10 +64,10 @@ def online(finished, k):
 def test_it_is_what_pre_training_measured(finished, judged, tmp_path):
     """Of the same records, with the same k; of the trained and of the untrained encoder."""
     job, state = online(finished, 20)
-    assert judged[1]["knn_top1"]["20"] == job.evaluation.knn(state)
+    assert judged[1]["knn_top1"]["20"] == job.monitor.knn(state)
     arguments = ("--config.network=untrained", "--config.data.test_interpolation=bilinear", "--config.knn.k=20")
     untrained = judge(finished[0], tmp_path, *arguments)
-    assert untrained["knn_top1"] == {"20": job.evaluation.knn(job.init_state())}
+    assert untrained["knn_top1"] == {"20": job.monitor.knn(job.step.init_state())}
     assert untrained["origin"]["branch"] == "untrained"
     assert untrained["weights_sha256"] != judged[1]["weights_sha256"]
 
@@ -159,7 +159,7 @@ def test_another_config_is_refused_unless_it_is_named(finished, judged, tmp_path
     error = capsys.readouterr().err
     assert "This workdir holds a run with another config:\n  knn.k: [10, 20, 100, 200] -> [5]" in error
     assert main.main(command(finished[0], tmp_path / "k", "--config.network=target")) == 1
-    assert "branch: 'online' -> 'target'" in capsys.readouterr().err
+    assert "network: 'online' -> 'target'" in capsys.readouterr().err
     free = judge(finished[0], tmp_path / "k", "--config.data.workers=3")
     assert free == first
     result = judge(finished[0], tmp_path / "k", "--config.knn.k=(10, 5)", "--config.may_change=('knn.k',)")

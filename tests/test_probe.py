@@ -79,7 +79,7 @@ def test_it_ends_where_scikit_learns_logistic_regression_does(decay):
     plan = dataclasses.replace(plan_of(1500, 128, lr=2.0), weight_decay=lambda step: decay)
     probe = build(plan=plan, rules=(("bias", "weight_decay", 0.0),))
     state, metrics = trained(probe, 1500, found[train], labels[train], batch=128)
-    right = probe.right(state, found[None, test], labels[test])
+    right = probe.correct(state, found[None, test], labels[test])
     penalty = 1 / (decay * 1437) if decay else np.inf
     expected = LogisticRegression(C=penalty, max_iter=3000).fit(found[train], labels[train])
     assert right.shape == (1, 1, 360)
@@ -95,19 +95,19 @@ def test_batch_norm_is_maes():
     probe = build(batch_norm=True)
     state = probe.init_state(KEY, 1, WIDTH)
     batch = found[None, :32]
-    seen, statistics = probe._normalised(batch, state.framework_state, train=True)
+    seen, statistics = probe._normalised(batch, state.batch_stats, train=True)
     np.testing.assert_allclose(
         seen[0], (batch[0] - batch[0].mean(0)) / np.sqrt(batch[0].var(0) + 1e-6), rtol=1e-3, atol=1e-3
     )
     np.testing.assert_allclose(statistics["mean"][0], 0.1 * batch[0].mean(0), atol=1e-6)
     np.testing.assert_allclose(statistics["var"][0], 0.9 + 0.1 * batch[0].var(0), atol=1e-5)
     after, _ = probe.step(state, batch, labels[:32])
-    np.testing.assert_allclose(after.framework_state["mean"], statistics["mean"], atol=1e-6)
-    still, same = probe._normalised(batch, after.framework_state, train=False)
+    np.testing.assert_allclose(after.batch_stats["mean"], statistics["mean"], atol=1e-6)
+    still, same = probe._normalised(batch, after.batch_stats, train=False)
     np.testing.assert_allclose(
-        still, (batch - after.framework_state["mean"]) / np.sqrt(after.framework_state["var"] + 1e-6), rtol=1e-3
+        still, (batch - after.batch_stats["mean"]) / np.sqrt(after.batch_stats["var"] + 1e-6), rtol=1e-3
     )
-    np.testing.assert_array_equal(same["mean"], after.framework_state["mean"])
+    np.testing.assert_array_equal(same["mean"], after.batch_stats["mean"])
 
 
 def test_the_whole_step_flips_drops_paths_and_leaves_the_encoder_alone():

@@ -17,7 +17,7 @@ from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.running import divergence
 from repre_jax.system import terminal
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from tests.helpers.runs import ROOT, TINY, final_state, run
 
 ONLINE = {
@@ -148,18 +148,18 @@ def test_the_mean_colours_l1_is_what_numpy_says(finished):
 
 def test_the_online_encoder_is_judged():
     config, _ = main.parse([*TINY])
-    job = setup.build(config)
-    state = job.init_state()
+    job = pretrain.build(config)
+    state = job.step.init_state()
     noise = jax.tree.map(lambda p: p * 0, state.target)
-    assert job.evaluation.knn(dataclasses.replace(state, target=noise)) == job.evaluation.knn(state)
+    assert job.monitor.knn(dataclasses.replace(state, target=noise)) == job.monitor.knn(state)
     online = state.params | {"encoder": jax.tree.map(lambda p: p * 0, state.params["encoder"])}
-    assert job.evaluation.knn(dataclasses.replace(state, params=online)) < job.evaluation.knn(state)
+    assert job.monitor.knn(dataclasses.replace(state, params=online)) < job.monitor.knn(state)
 
 
 def test_an_evaluation_on_the_way_shows_how_far_it_is(monkeypatch, capsys):
     """Here as in a log file, each batch of 16, and as many records as the config says."""
     config, _ = main.parse([*TINY])
-    evaluation = setup.build(config).evaluation
+    evaluation = pretrain.build(config).monitor
     monkeypatch.setattr(terminal, "LOG_EVERY", 0.0)
     wanted = {"training": config.knn.train_records, "test": min(config.knn.test_records, 72)}
     evaluation.knn_pixels()
@@ -179,7 +179,7 @@ def test_an_evaluation_on_the_way_shows_how_far_it_is(monkeypatch, capsys):
 def test_a_test_split_without_labels_gives_no_knn():
     """As ImageNet's 'test', whose labels are all -1."""
     config, _ = main.parse([*TINY])
-    evaluation = setup.build(config).evaluation
+    evaluation = pretrain.build(config).monitor
     assert 0 < evaluation.knn_pixels() < 1
     unlabelled = [evaluation.dataset.test[i] | {"label": -1} for i in range(20)]
     evaluation.dataset = dataclasses.replace(evaluation.dataset, test=unlabelled)

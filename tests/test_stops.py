@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import main
-from repre_jax.builders.monitor import Evaluation
+from repre_jax.builders.monitor import Monitor
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
@@ -86,14 +86,14 @@ def test_a_signal_during_an_evaluation(finished, tmp_path, monkeypatch, capsys):
 
 def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, capsys):
     """All steps are done, but what was measured is not whole: the next start measures and concludes."""
-    measure, asked = Evaluation.measure, []
+    measure, asked = Monitor.evaluate, []
 
     def signalled(self, state, should_stop):
         if int(state.step) == 8 and not asked:
             asked.append(os.kill(os.getpid(), signal.SIGTERM))
         return measure(self, state, should_stop)
 
-    monkeypatch.setattr(Evaluation, "measure", signalled)
+    monkeypatch.setattr(Monitor, "evaluate", signalled)
     argv = [*TINY, "--workdir", str(tmp_path), "--config.checkpoint.keep=9"]
     assert main.main(argv) == 128 + signal.SIGTERM
     assert "Saved at step 8 of 8." in capsys.readouterr().err
@@ -108,8 +108,8 @@ def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("where", "number"),
     [
-        ("repre_jax.tasks.setup.build", signal.SIGUSR1),
-        ("repre_jax.builders.monitor.Evaluation.knn_pixels", signal.SIGTERM),
+        ("repre_jax.tasks.pretrain.build", signal.SIGUSR1),
+        ("repre_jax.builders.monitor.Monitor.knn_pixels", signal.SIGTERM),
     ],
 )
 def test_a_signal_where_nothing_is_to_be_saved(tmp_path, monkeypatch, capsys, where, number):

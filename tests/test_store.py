@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from repre_jax.core import sharding
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import loader
 from repre_jax.evaluation import features, store
 
@@ -113,7 +113,7 @@ def test_batches_begin_anywhere(source, start):
 @pytest.mark.parametrize("count", [0, 1, 3, 6])
 def test_left_off_it_goes_on_where_it_was(tmp_path, source, mesh, expected, count):
     starts = []
-    with pytest.raises(store.Interrupted, match=f"{count * BATCH} of 53 train images"):
+    with pytest.raises(Interrupted, match=f"{count * BATCH} of 53 train images"):
         keep(tmp_path / "train", source, mesh, after(count), starts=starts)
     found = keep(tmp_path / "train", source, mesh, starts=starts)
     check(found, expected)

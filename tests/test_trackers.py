@@ -27,7 +27,7 @@ def events(workdir):
 
 
 def logged(workdir):
-    """The same of run_files.jsonl."""
+    """The same of metrics.jsonl."""
     rows = run_files.read_metrics(workdir / "metrics.jsonl")
     return {(k, row["step"]): v for row in rows for k, v in row.items() if k != "step" and v is not None}
 

@@ -20,7 +20,7 @@ from repre_jax.evaluation.rank import effective_rank
 from repre_jax.interop import files, timm
 from repre_jax.pretrained import warm_start, weight_file
 from repre_jax.system import command_line
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from repre_jax.tools import export, inspect
 from tests.golden.published import as_framework
 from tests.golden.weights import state_dict
@@ -137,13 +137,13 @@ def test_a_framework_s_file_starts_a_run_with_what_its_authors_evaluate(tmp_path
     online = state_dict("dino")
     target = {name: array + 1 for name, array in online.items()}
     files.write(tmp_path / "dino.safetensors", as_framework("DINO", online, target))
-    job = setup.build(small := dino_config(f"--config.init_from={tmp_path / 'dino.safetensors'}"))
+    job = pretrain.build(small := dino_config(f"--config.init_from={tmp_path / 'dino.safetensors'}"))
     found = warm_start.find(small, tmp_path / "new")
     assert (found.path, found.network) == (tmp_path / "dino.safetensors", "target")
     state = warm_start.start_from(job, found)
     assert "the target encoder of dino, in" in (output := capsys.readouterr().out)
     assert "resized:  1: pos_embed" in output
-    expected = timm.load(target, job.method.encoder, resize=True)
+    expected = timm.load(target, job.step.method.encoder, resize=True)
     chex.assert_trees_all_equal(jax.device_get(state.params["encoder"]), expected)
     chex.assert_trees_all_equal(jax.device_get(state.target["encoder"]), expected)
 

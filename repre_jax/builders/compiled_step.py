@@ -1,5 +1,7 @@
-"""A config's training step as XLA compiles it: without data, without weights, without running it."""
+"""Builds a config's training step: the plan, the method, the devices, and how the state lies on them. And compiles it
+without data, without weights and without running it."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -11,41 +13,74 @@ from repre_jax.builders import augmentation, methods
 from repre_jax.core import sharding
 from repre_jax.core.schedules import Plan
 from repre_jax.core.types import TrainState, Views
+from repre_jax.data.sources import DataSet
 from repre_jax.train.pretrain import Pretraining
 
-STEPS = 1000  # in an epoch, which schedules are laid out for
+STEPS = 1000  # in an epoch, which schedules are laid out for where no data set is open
 
 
 @dataclass(frozen=True)
-class Program:
-    """compiled: (state laid out by state_sharding, batch split over the mesh) -> (state, metrics); the state is
-    donated."""
+class Step:
+    """What a step trains and where.
+
+    shapes: of the state's arrays; state_sharding: a layout for each of them. key: the run's base key.
+    """
 
     plan: Plan
     method: Pretraining
     mesh: Mesh
+    image_shape: tuple[int, int, int]
+    key: np.ndarray
+    shapes: TrainState
     state_sharding: TrainState
+
+    def init_state(self) -> TrainState:
+        """The fresh state, the same each time, laid out by state_sharding."""
+        return self._init(self.key)
+
+    @functools.cached_property
+    def _init(self) -> jax.stages.Wrapped:
+        return jax.jit(lambda key: self.method.init_state(key, self.image_shape), out_shardings=self.state_sharding)
+
+
+@dataclass(frozen=True)
+class Program(Step):
+    """compiled: (state laid out by state_sharding, batch split over the mesh) -> (state, metrics); the state is
+    donated."""
+
     compiled: jax.stages.Compiled
 
 
 def key_of(config: ConfigDict) -> np.ndarray:
-    """A run's base key, uint32 [2]: raw, because it lies in the state and orbax is to store it like any other array; of
-    NumPy, because an array on this process's device is none that the processes of a run have in common."""
+    """A run's base key, uint32 [2], as a NumPy array: raw, because orbax stores it with the state; and on the host,
+    because an array on one process's device would not be addressable by all processes."""
     return np.asarray(jax.random.PRNGKey(config.seed))
+
+
+def build(config: ConfigDict, dataset: DataSet | None = None) -> Step:
+    """For the records and the pixels of `dataset`; without one for an epoch of STEPS steps.
+
+    Raises UserError for a config that does not fit together.
+    """
+    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
+    plan = methods.build_plan(config, records=len(dataset.train) if dataset else STEPS * config.batch_size)
+    method = methods.build_method(config, plan, dataset)
+    method = methods.gathered(method, mesh) if config.shard_state else method
+    image_shape = (*augmentation.image_size(config), config.data.channels)
+    key = key_of(config)
+    shapes = jax.eval_shape(lambda key: method.init_state(key, image_shape), key)
+    layout = sharding.of_state(shapes, mesh, split=config.shard_state)
+    return Step(plan, method, mesh, image_shape, key, shapes, layout)
 
 
 def compile_step(config: ConfigDict) -> Program:
     """Raises UserError for a config that does not fit together."""
-    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
-    plan = methods.build_plan(config, records=STEPS * config.batch_size)
-    method = methods.build_method(config, plan)
-    method = methods.gathered(method, mesh) if config.shard_state else method
-    shape = (*augmentation.image_size(config), config.data.channels)
-    shapes = jax.eval_shape(lambda key: method.init_state(key, shape), key_of(config))
-    layout = sharding.of_state(shapes, mesh, split=config.shard_state)
-    state = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, layout)
-    step = jax.jit(method.train_step, donate_argnums=0, out_shardings=(layout, sharding.replicated(mesh)))
-    return Program(plan, method, mesh, layout, step.lower(state, batch_of(config, mesh)).compile())
+    step = build(config)
+    layout = step.state_sharding
+    state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), step.shapes, layout)
+    outputs = (layout, sharding.replicated(step.mesh))
+    jitted = jax.jit(step.method.train_step, donate_argnums=0, out_shardings=outputs)
+    return Program(**vars(step), compiled=jitted.lower(state, batch_of(config, step.mesh)).compile())
 
 
 def batch_of(config: ConfigDict, mesh: Mesh) -> Views:

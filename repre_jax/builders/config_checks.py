@@ -79,11 +79,12 @@ def ranges(config: ConfigDict) -> None:
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
 
 
-def parts(batch_size: int, accumulate: int) -> None:
-    """Raises UserError when a part of a batch would be one record: it has no negatives and no statistics."""
+def microbatches(batch_size: int, accumulate: int) -> None:
+    """Raises UserError when a microbatch would be one record: it has no negatives and no statistics."""
     if batch_size < 2 * accumulate:
         raise UserError(
-            f"accumulate is {accumulate}, for a batch_size of {batch_size}.\n  expected: parts of at least 2 images\n"
+            f"accumulate is {accumulate}, for a batch_size of {batch_size}.\n"
+            "  expected: microbatches of at least 2 images\n"
             f"  change:   --config.accumulate={max(1, batch_size // 2)}"
         )
 

@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from repre_jax.builders.compiled_step import Step
 from repre_jax.core import sharding
+from repre_jax.core.errors import Interrupted
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
-from repre_jax.running.job import ShouldStop
+from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.system import runtime, terminal
 from repre_jax.train.pretrain import Pretraining
 
@@ -38,11 +41,7 @@ def never() -> bool:
     return False
 
 
-class _Interrupted(Exception):
-    """An evaluation was left off."""
-
-
-class Evaluation:
+class Monitor:
     """Measures a state on un-augmented images; shapes never change, so each function compiles once."""
 
     def __init__(
@@ -68,13 +67,10 @@ class Evaluation:
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
-    def measure(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
-        """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}; {} when left off."""
-        try:
-            top1 = self.knn(state, should_stop)
-            return {"effective_rank": self.effective_rank(state, should_stop)} if top1 is None else {"knn_top1": top1}
-        except _Interrupted:
-            return {}
+    def evaluate(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+        """{'knn_top1': 0..1}, or where there are no labels {'effective_rank': 1..D}. Raises Interrupted."""
+        top1 = self.knn(state, should_stop)
+        return {"effective_rank": self.effective_rank(state, should_stop)} if top1 is None else {"knn_top1": top1}
 
     def effective_rank(self, state: TrainState, should_stop: ShouldStop = never) -> float:
         """RankMe of the online encoder's pooled features of `test_records` training images, which need no labels.
@@ -93,13 +89,6 @@ class Evaluation:
     def knn_pixels(self, should_stop: ShouldStop = never) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
         return self._vote(self._pixels, should_stop)
-
-    def examples(self, state: TrainState, should_stop: ShouldStop = never) -> Reconstructions | None:
-        """Those of the first images alone; None when left off."""
-        try:
-            return self.reconstruction(state, should_stop, EXAMPLES)
-        except _Interrupted:
-            return None
 
     def reconstruction(
         self, state: TrainState, should_stop: ShouldStop = never, limit: int | None = None
@@ -139,7 +128,7 @@ class Evaluation:
     def _batches(
         self, source: Sequence[Mapping], limit: int | None, what: str, should_stop: ShouldStop = never
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """With a bar of that name. Raises _Interrupted when it is to leave off."""
+        """With a bar of that name. Raises Interrupted when it should stop."""
         batches = loader.test_batches(
             source,
             size=self.size,
@@ -155,7 +144,7 @@ class Evaluation:
         with terminal.bar(records, what, leave=False, shown=runtime.is_main()) as bar:
             for batch in batches:
                 if should_stop():
-                    raise _Interrupted
+                    raise Interrupted(what)
                 yield batch
                 bar.update(min(self.batch_size, records - bar.n))
 
@@ -180,3 +169,19 @@ def _small_pixels(images: jax.Array) -> jax.Array:
     small = (count, min(height, PIXEL_SIDE), min(width, PIXEL_SIDE), channels)
     pixels = jax.image.resize(images.astype(jnp.float32) / 255, small, "linear")
     return pixels.reshape(count, -1)
+
+
+def build(config: ConfigDict, step: Step, dataset: DataSet) -> Monitor:
+    """By the config's keys knn.* and data.*."""
+    return Monitor(
+        step.method,
+        dataset,
+        step.mesh,
+        size=step.image_shape[:2],
+        channels=config.data.channels,
+        crop_fraction=config.data.test_crop,
+        batch_size=config.batch_size,
+        k=config.knn.k,
+        train_records=config.knn.train_records,
+        test_records=config.knn.test_records,
+    )

@@ -51,7 +51,7 @@ class Keep:
         kept = set(sorted(measures)[-self.newest :])
         kept |= {step for step in measures if self.every and step % self.every == 0}
         measured = {step: value for step, value in measures.items() if value is not None}
-        return kept | ({max(measured, key=measured.get)} if self.best and measured else set())
+        return kept | ({max(measured, key=lambda step: measured[step])} if self.best and measured else set())
 
 
 @dataclass(frozen=True)

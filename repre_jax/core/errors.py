@@ -23,6 +23,11 @@ class Ended(UserError):
         self.status = 128 + signal
 
 
+class Interrupted(Exception):
+    """An evaluation was interrupted between two batches, because a process was asked to stop. The text says after how
+    much of it."""
+
+
 class Stopped(Exception):
     """The run was asked to stop by a signal and has saved its state."""
 

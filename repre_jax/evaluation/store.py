@@ -1,4 +1,4 @@
-"""Features of a split in files, so that a long extraction goes on where it was left off.
+"""Features of a split in files, so that an interrupted extraction goes on where it was.
 
 features.npy   float32 [records, D], of which the first `rows` are features: unreadable records leave none
 labels.npy     int32 [records]
@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from repre_jax.core import run_files
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Interrupted, UserError
+from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.evaluation import features
 from repre_jax.system import runtime, terminal
 
@@ -27,10 +28,6 @@ FILES = ("features.npy", "labels.npy")
 PROGRESS = "progress.json"
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
-
-
-class Interrupted(Exception):
-    """An extraction was left off; what it had found is on the disk. The text says how far it came."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +67,10 @@ def stored(
     made_from:    JSON; files that were made from something else, or are damaged, are made anew.
     batches_from: the batches from a number on, `batch_size` of `records` records each, the last one perhaps fewer.
     encode:       uint8 [B, H, W, C], all rows -> [B, width], in every process.
-    should_stop:     asked before each batch; the same in every process.
+    should_stop:  asked before each batch; the same in every process.
 
-    Raises Interrupted when it is left off, and UserError when a feature is not finite.
+    Raises Interrupted when it should stop, what was extracted is on the disk then; and UserError when a feature is not
+    finite.
     """
     made_from = json.loads(json.dumps(made_from))  # as it is read back
     kept = _Store(folder, _Progress(made_from), records, width) if runtime.is_main() else None
@@ -153,7 +151,7 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _P
     written = run_files.read_json(folder / PROGRESS, tuple(asdict(fresh)))
     if written is None:
         return "nothing there is whole", fresh
-    before = _Progress(**written)
+    before = _Progress(**written | {"made_from": with_new_names(written["made_from"])})
     others = {
         key for key in fresh.made_from | before.made_from if fresh.made_from.get(key) != before.made_from.get(key)
     }

@@ -1,7 +1,7 @@
 """Evaluations that have begun, or are finished: the same command again finds the same encoder and settings, and a
 figure is not reported as that of other weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import Gone
 from repre_jax.pretrained import backbone
 from repre_jax.pretrained.backbone import Backbone, tuples
-from repre_jax.running import resume
 
 OF_DATA = ("train_split", "mean", "std")  # keys of config.data that nobody need set: the data set may bring them
 
@@ -40,23 +39,6 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False) -> Backbone:
         raise error
 
     return Backbone(methods.encoder_of(config, augmentation.image_size(config)), {}, None, None, load, load)
-
-
-def compare(result: Mapping[str, Any], weights: Callable[[], str]) -> str:
-    """What to say below a finished evaluation's summary: nothing, or a line where it cannot be compared with the
-    SHA-256 that `weights` finds. Raises UserError when that is another."""
-    try:
-        now = weights()
-    except Gone as gone:
-        return _not_compared(str(gone).splitlines()[0])
-    if "weights_sha256" not in result:
-        return _not_compared("result.json does not say which they were.")
-    resume.check_weights(result["weights_sha256"], now, "the finished evaluation in this workdir is of")
-    return ""
-
-
-def _not_compared(why: str) -> str:
-    return f"\nNot compared with the weights that init_from has now: {why}"
 
 
 def _complete(config: ConfigDict, before: Mapping[str, Any], keys: Sequence[str]) -> None:

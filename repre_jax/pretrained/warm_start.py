@@ -8,6 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
+from repre_jax.builders.compiled_step import Step
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints, differences
 from repre_jax.core.errors import UserError
@@ -16,7 +17,6 @@ from repre_jax.pretrained import weight_file
 from repre_jax.pretrained.weight_file import WeightFile
 from repre_jax.running import resume
 from repre_jax.system import terminal
-from repre_jax.tasks.setup import Job
 
 # A run's workdir, and the step of one of its checkpoints; or a file that was read.
 Source = tuple[Path, int] | WeightFile
@@ -57,7 +57,7 @@ def find(config: ConfigDict, workdir: Path) -> Source:
     return source, step
 
 
-def origin(source: Source) -> dict[str, Any]:
+def described(source: Source) -> dict[str, Any]:
     """What the record of a start says of it."""
     if isinstance(source, WeightFile):
         whose = {"framework": source.framework, "branch": source.network, "sha256": source.sha256}
@@ -65,47 +65,44 @@ def origin(source: Source) -> dict[str, Any]:
     return {"init_from": str(source[0]), "init_step": source[1]}
 
 
-def start_from(job: Job, weights_of: Source) -> TrainState:
+def start_from(step: Step, source: Source) -> TrainState:
     """A fresh state at step 0, with that run's online encoder, and those of its heads, decoder and log-variances that
     have the same shapes here; or with a file's encoder alone. The target starts as a copy; optimiser, queue and centre
     are new.
 
     Raises UserError when its encoder has other shapes.
     """
-    state = job.init_state()
-    if isinstance(weights_of, WeightFile):
-        params, parts, whose = _of_file(job, state, weights_of)
+    state = step.init_state()
+    if isinstance(source, WeightFile):
+        params, parts, whose = _of_file(step, state, source)
     else:
-        params, parts, whose = _of_run(job, state, *weights_of)
+        params, parts, whose = _of_run(step, state, *source)
     fresh = [part for part in state.params if part not in parts]
     terminal.say(
         f"A new run, from the weights of {whose}: {', '.join(parts)}.\n"
         f"  new:      {', '.join([*fresh, 'optimiser', 'step 0'])}"
     )
-    return jax.jit(job.method.new_state, out_shardings=job.state_sharding)(params, state.rng)
+    return jax.jit(step.method.new_state, out_shardings=step.state_sharding)(params, state.rng)
 
 
-def _of_file(job: Job, state: TrainState, source: WeightFile) -> Taken:
+def _of_file(step: Step, state: TrainState, source: WeightFile) -> Taken:
     """The network is the one that the framework's authors evaluate, where the file holds two."""
-    encoder = source.load(job.method.encoder, source.image_size or job.train_view.views.size)
+    encoder = source.load(step.method.encoder, source.image_size or step.image_shape[:2])
     return state.params | {"encoder": encoder}, ["encoder"], str(source)
 
 
-def _of_run(job: Job, state: TrainState, source: Path, step: int) -> Taken:
-    with (
-        contextlib.closing(Checkpoints(source / run_files.CHECKPOINTS)) as checkpoints,
-        resume.still_there(source, step),
-    ):
-        saved, wanted = checkpoints.shapes(step)["params"], state.params
+def _of_run(step: Step, state: TrainState, run: Path, number: int) -> Taken:
+    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(run, number):
+        saved, wanted = checkpoints.shapes(number)["params"], state.params
         parts = [part for part in wanted if not differences(saved.get(part, {}), wanted[part])]
         if "encoder" not in parts:
             raise UserError(
-                f"The encoder of the run {source} is another one. {differences(saved['encoder'], wanted['encoder'])}"
+                f"The encoder of the run {run} is another one. {differences(saved['encoder'], wanted['encoder'])}"
                 "  change:   --config.data.image_size, data.channels or encoder.KEY to that run's"
             )
-        shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, job.state_sharding.params))
-        params = wanted | checkpoints.restore_part(step, {"params": shapes}, {"params": places})["params"]
-    return params, parts, f"{source} at step {step}"
+        shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, step.state_sharding.params))
+        params = wanted | checkpoints.restore_part(number, {"params": shapes}, {"params": places})["params"]
+    return params, parts, f"{run} at step {number}"
 
 
 def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: str) -> None:

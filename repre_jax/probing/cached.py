@@ -18,7 +18,7 @@ from repre_jax.evaluation import store
 from repre_jax.probing import frozen
 from repre_jax.probing.frozen import Job
 from repre_jax.probing.labelled import Batch
-from repre_jax.running.job import ShouldStop
+from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.signals import StopRequest
 
 

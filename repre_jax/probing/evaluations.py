@@ -19,7 +19,7 @@ from repre_jax.running import resume
 from repre_jax.system import terminal
 
 # What a head, or an encoder with one, that was trained for some steps cannot change.
-KEPT = ("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw")
+FIXED_KEYS = ("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw")
 # Keys of config.published that no publication knows.
 OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
 OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")

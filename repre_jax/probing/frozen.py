@@ -16,31 +16,23 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
-from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import store
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
-from repre_jax.pretrained import finished
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations
 from repre_jax.report import console
 from repre_jax.running import memory, resume
+from repre_jax.running.lifecycle import ShouldStop
+from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
-from repre_jax.running.workdir import lock_token, locked
-from repre_jax.system import environment, runtime, terminal
+from repre_jax.system import environment, terminal
 
 # What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
-KEPT = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
-
-
-@dataclass(frozen=True)
-class Past:
-    """What the workdir holds already: the result of a finished evaluation; what differs now, as may_change allows."""
-
-    result: dict[str, Any] | None = None
-    changed: Sequence[str] = ()
+RESUME_MARKERS = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
 
 
 @dataclass(frozen=True)
@@ -59,26 +51,17 @@ class Job:
     weights: str
 
 
-@contextlib.contextmanager
-def begun(config: ConfigDict, workdir: Path) -> Iterator[tuple[Backbone, Past]]:
-    """The encoder, by finished.find, which completes the config, and what was done before; while entered, no other run
-    uses the workdir. Raises UserError, in every process, when it holds something else."""
-    with locked(workdir) if runtime.is_main() else contextlib.nullcontext():
-        found = finished.find(config, workdir)
-        settings = resume.plain(config)
-        runtime.check_same("config", resume.shared(settings))
-        runtime.check_same("workdir", {str(workdir): lock_token(workdir)})
-        past = _look(workdir, settings)
-        runtime.check_same("past", {"finished": past.result is not None})
-        yield found, past
+def look(workdir: Path, settings: dict[str, Any]) -> History:
+    """What the workdir holds of an evaluation that does not train: its result, if it is finished with these settings.
 
-
-def _look(workdir: Path, settings: dict[str, Any]) -> Past:
+    Raises UserError when it was begun with other settings than may_change names.
+    """
     before = run_files.read_config(workdir)
-    if before is None or not any(run_files.matching(workdir, pattern) for pattern in KEPT):
-        return Past()
+    if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
+        return History()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
-    return Past(None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds")), changed)
+    result = None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds"))
+    return History(result=result, changed=changed)
 
 
 def build(config: ConfigDict, found: Backbone) -> Job:
@@ -86,7 +69,6 @@ def build(config: ConfigDict, found: Backbone) -> Job:
     encoder does not have."""
     features.check(found.encoder, config.feature)
     dataset = evaluations.open_data(config, found)
-    runtime.check_same("data set", dataset.identity())
     mesh = sharding.make_mesh(config.batch_size)
     return job_of(config, found.encoder, found.load(mesh), dataset, mesh)
 
@@ -117,25 +99,12 @@ def check_frozen(jobs: Sequence[Job]) -> None:
         raise RuntimeError("A frozen encoder has changed: a fault of this program.")
 
 
-def announce(
-    config: ConfigDict, job: Job, found: Backbone, workdir: Path, past: Past, rows: Sequence[console.Row]
-) -> None:
-    """Says and writes down what this start begins with; `rows` are the task's own lines of the table."""
-    lines = [
+def rows(config: ConfigDict, job: Job, found: Backbone) -> list[console.Row]:
+    """The first lines of the table that an evaluation of it begins with."""
+    return [
         ("devices", f"{console.devices()}, {config.batch_size // job.mesh.size:,} images each at once"),
         *evaluations.rows(config, found, job.dataset, width(config, job)),
-        *rows,
-        ("workdir", str(workdir)),
     ]
-    terminal.say(console.table(lines))
-    for line in past.changed:
-        terminal.say(f"Changed, as may_change allows: {line}")
-    if runtime.is_main():
-        resume.reopen(workdir)
-        run_files.write_json(workdir / run_files.CONFIG, resume.plain(config))
-        start = {"step": 0, **environment.record(config.seed)}
-        starts = workdir / run_files.STARTS
-        run_files.write_rows(starts, [*run_files.read_metrics(starts), start])
 
 
 def encode(config: ConfigDict, job: Job) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
@@ -155,11 +124,11 @@ def width(config: ConfigDict, job: Job) -> int:
 
 
 def extract(
-    config: ConfigDict, job: Job, workdir: Path, split: str, should_stop: Callable[[], bool], limit: int | None = None
+    config: ConfigDict, job: Job, workdir: Path, split: str, should_stop: ShouldStop, limit: int | None = None
 ) -> store.Split:
     """The features of 'train' or 'test', at most `limit` records of it, kept in workdir/features/SPLIT.
 
-    Raises store.Interrupted when it is left off, and UserError when too many records cannot be read.
+    Raises Interrupted when it should stop, and UserError when too many records cannot be read.
     """
     source = {"train": job.dataset.train, "test": job.dataset.test}[split]
     records = min(len(source), limit or len(source))
@@ -211,14 +180,14 @@ def check_labels(split: str, found: store.Split) -> None:
 
 @contextlib.contextmanager
 def stoppable(stop: StopRequest) -> Iterator[None]:
-    """Turns an extraction that was left off into Stopped, with the way to go on."""
+    """Turns an interrupted extraction into Stopped, with the way to go on."""
     try:
         yield
-    except store.Interrupted as interrupted:
+    except Interrupted as interrupted:
         raise Stopped(
             f"Stopped after {interrupted}; their features are kept.\n"
             f"  The same command goes on from there:\n  {environment.command()}",
-            stop.signal,
+            stop.number,
         ) from None
 
 

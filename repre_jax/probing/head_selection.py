@@ -1,4 +1,4 @@
-"""How many images each head of a linear probe names rightly, and which head that chooses."""
+"""Selects a linear probe's head: the accuracy of each, and the one that held-out images choose."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.probing import labelled
 from repre_jax.probing.labelled import Batch
-from repre_jax.running.job import ShouldStop
+from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.train.probe import Probe
 
 WHOSE = ("trained", "untrained")
@@ -21,8 +21,8 @@ Pass = tuple[int, Iterator[Batch]]  # how many records there should be, and thei
 
 
 @dataclass(frozen=True)
-class Found:
-    """test: share of the test images that each head names rightly, float [S, G], NaN for a head that has diverged.
+class Accuracies:
+    """test: accuracy of each head on the test images, float [S, G], NaN for a head that has diverged.
     held_out: the same of held-out training images, None where there are none. records: test images that were read."""
 
     test: np.ndarray
@@ -30,8 +30,8 @@ class Found:
     records: int
 
 
-class Judge:
-    """How many images each head names rightly."""
+class HeadSelection:
+    """Accuracies of a probe's heads, and the one that is named."""
 
     def __init__(
         self,
@@ -47,14 +47,14 @@ class Judge:
         max_unreadable: share of the images that may be."""
         self.probe, self.mesh, self.encoders, self.max_unreadable = probe, mesh, encoders, max_unreadable
         self._test, self._held_out = test, held_out
-        self._right = jax.jit(self._count, out_shardings=sharding.replicated(mesh))
-        self._last: tuple[int, Found] | None = None
+        self._correct = jax.jit(self._count, out_shardings=sharding.replicated(mesh))
+        self._last: tuple[int, Accuracies] | None = None
 
-    def measure(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+    def evaluate(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
         """Of the trained encoder's head that the held-out images choose: 'held_out_top1', where there are some, and
-        'top1', each 0..1; {} if it left off, or all have diverged."""
-        found = self.look(state, should_stop)
-        head = self.chosen(found)[0] if found else None
+        'top1', each 0..1; {} if all have diverged. Raises Interrupted."""
+        found = self.accuracies(state, should_stop)
+        head = self.chosen(found)[0]
         if head is None:
             return {}
         held_out = {} if found.held_out is None else {"held_out_top1": float(found.held_out[0, head])}
@@ -63,7 +63,7 @@ class Judge:
     def heads(self, state: TrainState, lr: float, should_stop: ShouldStop) -> dict[str, Any]:
         """Each head's accuracy, None for one that has diverged, and the head that is named. lr: the protocol's learning
         rate. Raises UserError when all heads on the trained encoder have diverged."""
-        found, factors = self.look(state, should_stop), self.probe.factors
+        found, factors = self.accuracies(state, should_stop), self.probe.factors
         chosen = self.chosen(found)
         if chosen[0] is None:
             raise UserError(
@@ -90,24 +90,21 @@ class Judge:
             "heads": heads,
         }
 
-    def look(self, state: TrainState, should_stop: ShouldStop) -> Found | None:
-        """None if it left off. A state that was just judged is not judged again."""
+    def accuracies(self, state: TrainState, should_stop: ShouldStop) -> Accuracies:
+        """Of every head. A state that was just evaluated is not evaluated again. Raises Interrupted."""
         step = int(state.step)
         if self._last is not None and self._last[0] == step:
             return self._last[1]
         finite = np.isfinite(jax.device_get(state.params["kernel"])).all(axis=(2, 3))
         held_out = None
         if (one_pass := self._held_out()) is not None:
-            if (judged := self._accuracy(state, one_pass, should_stop)) is None:
-                return None
-            held_out = np.where(finite, judged[0], np.nan)
-        if (judged := self._accuracy(state, self._test(), should_stop)) is None:
-            return None
-        found = Found(np.where(finite, judged[0], np.nan), held_out, judged[1])
+            held_out = np.where(finite, self._accuracy(state, one_pass, should_stop)[0], np.nan)
+        test, records = self._accuracy(state, self._test(), should_stop)
+        found = Accuracies(np.where(finite, test, np.nan), held_out, records)
         self._last = step, found
         return found
 
-    def chosen(self, found: Found) -> list[int | None]:
+    def chosen(self, found: Accuracies) -> list[int | None]:
         """The head of each encoder: the best on held-out images, of equals the nearest to the protocol's; the nearest
         where none are held out. Heads that have diverged are not chosen; None where all have."""
         distance = np.abs(np.log(self.probe.factors))
@@ -118,16 +115,16 @@ class Judge:
             heads.append(int(min(there, key=lambda g, by=by: (by[g], distance[g]))) if len(there) else None)
         return heads
 
-    def _accuracy(self, state: TrainState, one_pass: Pass, should_stop: ShouldStop) -> tuple[np.ndarray, int] | None:
+    def _accuracy(self, state: TrainState, one_pass: Pass, should_stop: ShouldStop) -> tuple[np.ndarray, int]:
         def count(rows: jax.Array, labels: np.ndarray) -> jax.Array:
-            return self._right(state, rows, labels, *self.encoders)
+            return self._correct(state, rows, labels, *self.encoders)
 
         records, batches = one_pass
-        return labelled.right(batches, records, self.max_unreadable, self.mesh, count, should_stop)
+        return labelled.accuracy(batches, records, self.max_unreadable, self.mesh, count, should_stop)
 
     def _count(self, state: TrainState, rows: jax.Array, labels: jax.Array, *encoders: Any) -> jax.Array:
         found = self.probe.encode(encoders, rows) if encoders else rows.swapaxes(0, 1)
-        return self.probe.right(state, found, labels).sum(axis=-1)
+        return self.probe.correct(state, found, labels).sum(axis=-1)
 
 
 def _number(share: float) -> float | None:

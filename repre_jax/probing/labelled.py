@@ -1,4 +1,4 @@
-"""Labelled images for evaluations that train: batches to train on, and how many of the others are named rightly."""
+"""Labelled images for evaluations that train: batches to train on, and the accuracy on others."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, config_checks
 from repre_jax.core import sharding
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.core.types import Views
 from repre_jax.data import loader, subset
 from repre_jax.data.crops import RandomCrops
@@ -19,7 +19,7 @@ from repre_jax.data.loader import NO_LABEL, TrainView
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation.features import EMPTY, all_labels
 from repre_jax.probing import evaluations
-from repre_jax.running.job import ShouldStop
+from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.system import runtime, terminal
 
 Batch = tuple[np.ndarray, np.ndarray]  # this process's rows, of which the first ones count; their labels, int32 [n]
@@ -72,25 +72,25 @@ def test_images(config: ConfigDict, source: Sequence[Mapping]) -> tuple[int, Ite
     )
 
 
-def right(
+def accuracy(
     batches: Iterable[Batch],
     records: int,
     largest_share: float,
     mesh: Mesh,
     count: Callable[[jax.Array, np.ndarray], jax.Array],
     should_stop: ShouldStop,
-) -> tuple[np.ndarray, int] | None:
-    """(Shares of the records of `batches` that are named rightly, 0..1; how many these are), None if it left off.
+) -> tuple[np.ndarray, int]:
+    """Returns (accuracy, 0..1, in the shape that `count` gives; number of records).
 
     records: how many there should be; at most `largest_share` of them may be unreadable.
-    count: (rows of all processes, labels int32 [B], EMPTY where there is no record) -> how many were, in any shape.
-    Raises UserError when more cannot be read, or one has no label.
+    count: (rows of all processes, labels int32 [B], EMPTY where there is no record) -> numbers of correct ones.
+    Raises Interrupted when it should stop, and UserError when more cannot be read, or one has no label.
     """
     total, seen, unlabelled = 0, 0, 0
-    with terminal.bar(records, "judging", leave=False, shown=runtime.is_main()) as bar:
+    with terminal.bar(records, "evaluating", leave=False, shown=runtime.is_main()) as bar:
         for rows, known in batches:
             if should_stop():
-                return None
+                raise Interrupted(f"{seen:,} of {records:,} images")
             labels = all_labels(known, len(rows), mesh)
             total += np.asarray(count(sharding.shard_batch(rows, mesh), labels))
             seen += int((labels != EMPTY).sum())
@@ -98,12 +98,12 @@ def right(
             bar.update(min(len(labels), records - bar.n))
     if unlabelled:
         raise UserError(
-            f"{unlabelled:,} of {records:,} records to judge by have no label.\n"
+            f"{unlabelled:,} of {records:,} records to evaluate on have no label.\n"
             "  change:   --config.data.test_split and train_split to records that have one"
         )
     if records - seen > math.floor(largest_share * records) or not seen:
         raise UserError(
-            f"{records - seen:,} of {records:,} records to judge by could not be read.\n"
+            f"{records - seen:,} of {records:,} records to evaluate on could not be read.\n"
             "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
         )
     return total / seen, seen

@@ -40,7 +40,7 @@ class Run:
 
     @property
     def logged(self) -> int:
-        """The last step with a line in run_files.jsonl, 0 without one."""
+        """The last step with a line in metrics.jsonl, 0 without one."""
         return int(max((series.x[-1] for series in self.series.values()), default=0))
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """From config.json, run_files.jsonl, starts.jsonl, result.json and checkpoints/, whichever are there."""
+    """From config.json, metrics.jsonl, starts.jsonl, result.json and checkpoints/, whichever are there."""
     return Run(
         folder=folder,
         config=run_files.flat(run_files.read_config(folder) or {}),

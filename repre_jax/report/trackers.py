@@ -1,6 +1,6 @@
 """What a run logs, for the programs in which many runs are watched: TensorBoard and Weights & Biases.
 
-Each gets the same names and numbers as run_files.jsonl. A run that goes on stays one curve in both.
+Each gets the same names and numbers as metrics.jsonl. A run that goes on stays one curve in both.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class WandB:
     """
 
     def __init__(self, run: Path, continue_from: int, project: str, config: Mapping[str, Any]):
-        """Logs again what run_files.jsonl holds up to the step that this start goes on from, and W&B does not know.
+        """Logs again what metrics.jsonl holds up to the step that this start goes on from, and W&B does not know.
 
         Raises UserError when W&B refuses.
         """

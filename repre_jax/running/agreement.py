@@ -1,4 +1,4 @@
-"""One answer for all processes: a signal reaches them at different times, and they must stop after the same step."""
+"""Agreement among processes: a signal reaches them at different times, and all must stop after the same step."""
 
 import jax
 import numpy as np
@@ -17,15 +17,15 @@ class Agreement:
         """mesh: all devices of all processes along its axes, the batch's first; None for one process."""
         self._alone = mesh is None or jax.process_count() == 1
         self._asked: jax.Array | None = None
-        if self._alone:
+        if mesh is None or jax.process_count() == 1:
             return
         self._rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._mine = sum(device.process_index == jax.process_index() for device in mesh.devices.flat)
         self._largest = jax.jit(lambda numbers: numbers.max(), out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def lagging(self, number: int) -> int:
-        """The largest of the numbers of the call before, 0 at first: those are there once the step before last is, so
-        that nobody waits for the devices here. Numbers are at least 0."""
+        """Returns the previous call's result, 0 at first: it is already on the host, so this never blocks. Numbers are
+        at least 0."""
         if self._alone:
             return number
         mine = np.full(self._mine, number, np.int32)

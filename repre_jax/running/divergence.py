@@ -27,11 +27,11 @@ class Watch:
 
     def collapsed(self, values: Mapping[str, float | None]) -> str | None:
         """What to say about a collapse; once for each time that one lasts `patience` logged steps."""
-        loss, spread = values.get("contrastive"), values.get("embedding_std")
-        if self.collapse is None or loss is None or spread is None:
+        loss, spread, even = (values.get(name) for name in ("contrastive", "embedding_std", "embedding_std_uniform"))
+        if self.collapse is None or loss is None or spread is None or even is None:
             return None
         at_value = abs(loss - self.collapse.value) <= self.collapse.tolerance
-        narrow = spread < NARROW * values["embedding_std_uniform"]
+        narrow = spread < NARROW * even
         self._at_value = self._at_value + 1 if at_value else 0
         self._narrow = self._narrow + 1 if narrow else 0
         found = []
@@ -40,10 +40,7 @@ class Watch:
                 f"the contrastive loss is {loss:.4f}, as if nothing could be told apart ({self.collapse.formula})"
             )
         if self._narrow == self.patience:
-            found.append(
-                f"the embeddings' standard deviation is {spread:.4f}, against {values['embedding_std_uniform']:.4f} "
-                "for an even spread"
-            )
+            found.append(f"the embeddings' standard deviation is {spread:.4f}, against {even:.4f} for an even spread")
         if not found:
             return None
         remedies = (*self.collapse.remedies, *REMEDIES)
@@ -65,7 +62,7 @@ class Watch:
         if new <= 0:
             return None
         self._skipped += new
-        row, first = int(values["skipped_in_a_row"]), int(values["first_bad_step"])
+        row, first = int(values["skipped_in_a_row"] or 0), int(values["first_bad_step"] or 0)
         if row < self.stop_after and not (row and last):
             return f"Warning: loss or gradient not finite, steps skipped: {new}; the last of them from step {first} on."
         kept = f"checkpoint {saved()}, from before that" if saved() else "nothing: no checkpoint was due before that"

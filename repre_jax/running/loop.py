@@ -15,7 +15,7 @@ from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime, terminal
 
 State = Any
-StepFn = Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
+StepFn = Callable[..., tuple[State, dict[str, jax.Array]]]  # (state, batch, *frozen) -> state, metrics
 Values = dict[str, float | None]
 
 
@@ -51,6 +51,7 @@ def fit(
     after: Callable[[int, State, Values], None],
     stop: StopRequest,
     watchdog: Watchdog,
+    frozen: Sequence[Any] = (),
 ) -> tuple[State, int]:
     """Runs steps start_step + 1 .. total_steps; returns the state and the last finished step.
 
@@ -64,8 +65,8 @@ def fit(
     clock, step = _Clock(), start_step
     previous = metrics = None
     ending = stop.agreed()
-    images = {"total": total_steps * batch_size, "done": start_step * batch_size}
-    with terminal.bar(what="training", shown=runtime.is_main(), in_log=False, **images) as bar:
+    total, done = total_steps * batch_size, start_step * batch_size
+    with terminal.bar(total, "training", done=done, shown=runtime.is_main(), in_log=False) as bar:
         while step < total_steps and not ending and stop.error is None:
             watchdog.doing(f"Step {step + 1}: waiting for the devices")
             if previous is not None:
@@ -79,7 +80,7 @@ def fit(
                 break
             watchdog.doing(f"Step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
             previous = metrics
-            state, metrics = step_fn(state, batch)
+            state, metrics = step_fn(state, batch, *frozen)
             step += 1
             clock.steps += 1
             bar.set_description(f"step {step}/{total_steps}", refresh=False)

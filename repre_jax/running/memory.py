@@ -22,10 +22,10 @@ def per_device() -> int:
     devices = jax.local_devices()
     if told := (devices[0].memory_stats() or {}).get("bytes_limit"):
         return told
-    left = [_available(), *_left_in_container()]
-    if devices[0].platform != "cpu" or left[0] is None:
+    available = _available()
+    if devices[0].platform != "cpu" or available is None:
         raise UserError("No device tells how much memory it has.\n  change:   --config.batch_size to a number")
-    return min(left) // len(devices)
+    return min(available, *_left_in_container(), available) // len(devices)
 
 
 def _available() -> int | None:
@@ -45,6 +45,8 @@ def of_program(compiled: jax.stages.Compiled) -> int:
     """Bytes that a compiled program holds at most on a device, as XLA has planned it: arguments, results that are not
     written over them, and whatever lies between."""
     plan = compiled.memory_analysis()
+    if plan is None:
+        raise UserError("XLA does not plan memory for this device.\n  change:   --config.batch_size to a number")
     results = plan.output_size_in_bytes - plan.alias_size_in_bytes
     return plan.argument_size_in_bytes + results + plan.temp_size_in_bytes
 

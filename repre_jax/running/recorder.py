@@ -1,10 +1,6 @@
 """What a run writes down while it trains: its log, its warnings, its checkpoints."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints, Keep
@@ -13,10 +9,11 @@ from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, metric_names, trackers
 from repre_jax.report.live import LivePage
-from repre_jax.running import loop, resume
+from repre_jax.running import loop
 from repre_jax.running.divergence import Watch
-from repre_jax.running.job import Training
+from repre_jax.running.lifecycle import Session
 from repre_jax.running.signals import StopRequest
+from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
 
 
@@ -24,38 +21,30 @@ class Recorder:
     """`log` and `after` are what train/loop.fit calls. Lines are logged before the checkpoint of their step is written,
     so that a run which goes on from a checkpoint has all lines up to it."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        job: Training,
-        workdir: Path,
-        past: resume.History,
-        seconds: Callable[[], float],
-        stop: StopRequest,
-        skipped: int,
-    ):
-        """seconds: how long the run has taken by now. skipped: steps that were skipped before this start."""
-        self.stop, self.total = stop, job.plan.total_steps
+    def __init__(self, session: Session, training: Training, stop: StopRequest, skipped: int):
+        """skipped: steps that were skipped before this start."""
+        config, workdir, past = session.config, session.workdir, session.past
+        self.stop, self.total = stop, training.plan.total_steps
         keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
         self.checkpoints = Checkpoints(workdir / run_files.CHECKPOINTS, keep)
-        self.eval_steps = job.eval_steps
+        self.eval_steps = training.eval_steps
         self.unreadable = Unreadable(
-            job.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
+            training.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
         )
         self._writer = run_files.MetricsFile(workdir / run_files.METRICS, past.step, write=runtime.is_main())
         self._page = LivePage(workdir, write=runtime.is_main())
-        self._trackers = trackers.start(workdir, past.step, resume.plain(config)) if runtime.is_main() else []
-        self._watch = Watch(job.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
+        self._trackers = trackers.start(workdir, past.step, session.settings) if runtime.is_main() else []
+        self._watch = Watch(training.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
-        pixels = {name: list(values) for name, values in job.pixels.items()}
-        self._record = {"config": resume.plain(config), "data": job.dataset.identity(), "pixels": pixels}
-        self._record |= {"weights": job.weights} if job.weights else {}
-        self._seconds, self._batch_size = seconds, config.batch_size
+        pixels = {name: list(values) for name, values in training.pixels.items()}
+        self._record = {"config": session.settings, "data": training.dataset.identity(), "pixels": pixels}
+        self._record |= {"weights": training.weights} if training.weights else {}
+        self._seconds, self._batch_size = session.seconds, config.batch_size
         measured = [value for value in self.checkpoints.measures().values() if value is not None]
         self._best = max(measured, default=-math.inf)
         self._finished = past.step == self.total
 
-    def to_be_measured(self, step: int) -> bool:
+    def to_be_evaluated(self, step: int) -> bool:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
         due = step == 0 or step in self.eval_steps
         last = self._writer.last

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def check_left(past: History, total_steps: int) -> None:
         )
 
 
-def check_kept(past: History, weights: str | None, keys: Sequence[str]) -> None:
+def check_fixed(past: History, weights: str | None, keys: Sequence[str]) -> None:
     """Raises UserError when a run that goes on would train with other weights than it began with, or with other values
     of `keys`, keys or groups of them."""
     if past.step:
@@ -124,6 +124,25 @@ def check_weights(before: str | None, now: str | None, what: str) -> None:
             f"The weights of init_from are not those that {what}.\n"
             "  change:   the weights back, or --workdir to another folder"
         )
+
+
+def compare_weights(result: Mapping[str, Any], weights: Callable[[], str]) -> str:
+    """A line to print below a finished evaluation's summary where its weights cannot be compared, '' where they can.
+
+    weights: gives the SHA-256 of those that init_from has now. Raises UserError when they are others.
+    """
+    try:
+        now = weights()
+    except Gone as gone:
+        return _not_compared(str(gone).splitlines()[0])
+    if "weights_sha256" not in result:
+        return _not_compared("result.json does not say which they were.")
+    check_weights(result["weights_sha256"], now, "the finished evaluation in this workdir is of")
+    return ""
+
+
+def _not_compared(why: str) -> str:
+    return f"\nNot compared with the weights that init_from has now: {why}"
 
 
 def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:

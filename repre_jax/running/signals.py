@@ -28,6 +28,11 @@ class StopRequest:
         self._before: dict[int, Any] = {}
         self._interrupts = 0
 
+    @property
+    def number(self) -> int:
+        """Of the signal that came, as a process's exit status wants it; 0 as long as none did."""
+        return self.signal or 0
+
     def agreed(self) -> bool:
         """Whether any process got a signal; waits for all of them. `signal` is then the same everywhere."""
         return self._agree(self._agreement.now(self.signal or 0))

@@ -69,14 +69,20 @@ class Lines:
     """A bar's stand-in for a log file: a line every LOG_EVERY seconds, and one at the end if there were others."""
 
     def __init__(self, total: int, what: str, unit: str, done: int):
-        self.total, self.what, self.unit, self.n = total, what, unit, done
+        self.total, self.what, self.unit = total, what, unit
+        self.n: float = done
         self._first, self._begun = done, time.monotonic()
         self._said = self._begun
 
-    def update(self, count: int = 1) -> None:
+    def update(self, count: float = 1) -> None:
         self.n += count
         if time.monotonic() - self._said >= LOG_EVERY and self.n < self.total:
             self._say()
+
+    def set_description(self, text: str, refresh: bool = True) -> None:
+        """A bar's: what stands before it changes; a line is written when it is time."""
+        del refresh
+        self.what = text
 
     def _say(self) -> None:
         self._said = time.monotonic()

@@ -25,12 +25,13 @@ from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations, frozen, labelled
 from repre_jax.report import console, evaluated
 from repre_jax.running import loop, training_task
-from repre_jax.running.job import ShouldStop, Training
+from repre_jax.running.lifecycle import ShouldStop
+from repre_jax.running.training import Training
 from repre_jax.train.supervised import Supervised, layer_decay
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """tasks/training.run's."""
+    """running/training_task.run's."""
     source = finished.find(config, workdir, scratch=True)
     mesh = check(config, source)
     return training_task.run(
@@ -56,7 +57,7 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
             "finetune.mean_then_norm is MAE's for ViT, and the encoder is a Swin.\n"
             "  change:   --config configs/finetune.py:swin, or :swin,scratch"
         )
-    config_checks.parts(config.batch_size, config.accumulate)
+    config_checks.microbatches(config.batch_size, config.accumulate)
     _randaugment(config)
     return mesh
 
@@ -80,23 +81,19 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
 
     last: dict[int, tuple[np.ndarray, int]] = {}  # what was just measured, by its step
 
-    def top1(state: TrainState, should_stop: ShouldStop) -> tuple[np.ndarray, int] | None:
+    def top1(state: TrainState, should_stop: ShouldStop) -> tuple[np.ndarray, int]:
         if (step := int(state.step)) not in last:
             records, batches = labelled.test_images(config, dataset.test)
-            named = functools.partial(count, state.params)
-            found = labelled.right(batches, records, config.data.max_unreadable, mesh, named, should_stop)
+            correct = functools.partial(count, state.params)
             last.clear()
-            if found is None:
-                return None
-            last[step] = found
+            last[step] = labelled.accuracy(batches, records, config.data.max_unreadable, mesh, correct, should_stop)
         return last[step]
 
-    def measure(state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
-        found = top1(state, should_stop)
-        return {} if found is None else {"top1": float(found[0])}
+    def evaluate(state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+        return {"top1": float(top1(state, should_stop)[0])}
 
     def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
-        share, judged = top1(state, should_stop)
+        accuracy, records = top1(state, should_stop)
         return {
             **evaluations.record(config, source, dataset),
             **evaluations.training_record(config, len(dataset.train)),
@@ -105,8 +102,8 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
             "steps": plan.total_steps,
             "seconds": seconds,
             "skipped_steps": int(state.skipped),
-            "top1": float(share),
-            "test_images": judged,
+            "top1": float(accuracy),
+            "test_images": records,
         }
 
     view = labelled.train_view(config, _randaugment(config))
@@ -120,14 +117,14 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
         train_step=method.train_step,
         fresh=lambda: new_state(weights, key),
         state_sharding=layout,
-        measure=measure,
+        evaluate=evaluate,
         eval_steps=loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": method.mean, "std": method.std},
         description=_describe(config, source, dataset, plan, mesh),
-        origin={"origin": source.origin},
+        source={"origin": source.origin},
         weights=sha256,
-        kept=evaluations.KEPT,
+        fixed_keys=evaluations.FIXED_KEYS,
     )
 
 
@@ -173,7 +170,7 @@ def _describe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan
         f"label smoothing {settings.label_smoothing:g}" if settings.label_smoothing else "",
     ]
     return [
-        *console.shares(plan, mesh.size, "images are mixed within one part"),
+        *console.shares(plan, mesh.size, "images are mixed within one microbatch"),
         *evaluations.rows(config, source, dataset),
         (
             "recipe",

@@ -3,24 +3,24 @@
 Without labels, or without a test split, the effective rank of the features stands in its place.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import run_files
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
-from repre_jax.evaluation import knn, rank, store
+from repre_jax.evaluation import knn, rank
 from repre_jax.pretrained import finished
+from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations, frozen
 from repre_jax.report import evaluated
+from repre_jax.running import lifecycle
+from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.signals import StopRequest
-from repre_jax.running.watchdog import Watchdog
-from repre_jax.system import environment, runtime, terminal
+from repre_jax.system import runtime, terminal
 
 RANK_RECORDS = 10_240  # as many as pre-training's own measure takes by default
 
@@ -33,38 +33,31 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Raises UserError for what cannot work, before anything is measured or written, also for a finished one of other
     weights, and Stopped after a signal.
     """
-    started = time.perf_counter()
     evaluations.check(config)
     _check_ks(config.knn.k)
-    with frozen.begun(config, workdir) as (found, past):
-        if past.result is not None:
-            note = finished.compare(past.result, lambda: frozen.weights(found))
-            print(f"This evaluation is finished. Its summary:\n{evaluated.knn(past.result)}{note}", flush=True)
-            return past.result
-        job = frozen.build(config, found)
+    found: list[Backbone] = []
+    with lifecycle.begun(
+        config,
+        workdir,
+        kind="evaluation",
+        look=frozen.look,
+        complete=lambda: found.append(finished.find(config, workdir)),
+    ) as session:
+        (source,) = found
+        if session.past.result is not None:
+            return session.report(evaluated.knn, lambda: frozen.weights(source))
+        job = frozen.build(config, source)
         evaluations.check_classes(job.dataset)
         missing = _missing(job.dataset)
         how = f"k = {', '.join(map(str, config.knn.k))}; temperature {config.knn.temperature:g}"
         row = ("k-NN", how) if missing is None else ("effective rank", f"in place of k-NN: {missing}")
-        frozen.announce(config, job, found, workdir, past, [row])
-        with (
-            Watchdog(config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog,
-            StopRequest(job.mesh) as stop,
-        ):
-
-            def should_stop() -> bool:
-                watchdog.doing("Measuring")
-                return stop.agreed()
-
-            with frozen.stoppable(stop):
-                measured = _measure(config, job, workdir, missing, should_stop)
-        seconds = measured.pop("seconds_before") + time.perf_counter() - started
-        result = {"command": environment.command(), **evaluations.record(config, found, job.dataset)}
-        result |= {"weights_sha256": job.weights, "seconds": seconds, **measured}
-        if runtime.is_main():
-            run_files.write_json(workdir / run_files.RESULT, result)
-        print(f"Summary:\n{evaluated.knn(result)}", flush=True)
-        return result
+        session.announce(job.dataset, [*frozen.rows(config, job, source), row])
+        session.record(step=0)
+        with session.watched(job.mesh.size) as watchdog, StopRequest(job.mesh) as stop, frozen.stoppable(stop):
+            measured = _measure(config, job, workdir, missing, lifecycle.asking(stop, watchdog, "Measuring"))
+        seconds = measured.pop("seconds_before") + session.seconds()
+        record = evaluations.record(config, source, job.dataset) | {"weights_sha256": job.weights, "seconds": seconds}
+        return session.finish(record | measured, evaluated.knn)
 
 
 def _check_ks(ks: Sequence[int]) -> None:
@@ -82,7 +75,7 @@ def _missing(dataset: DataSet) -> str | None:
 
 
 def _measure(
-    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, should_stop: Callable[[], bool]
+    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, should_stop: ShouldStop
 ) -> dict[str, Any]:
     """What result.json says besides evaluations.record: k-NN's accuracies by k, 0..1, or the effective rank."""
     train = frozen.extract(config, job, workdir, "train", should_stop, limit=RANK_RECORDS if missing else None)
@@ -106,7 +99,7 @@ def _measure(
         def before_chunk(done: float) -> None:
             bar.update(int(done) - bar.n)
             if should_stop():
-                raise store.Interrupted("all images, during the vote")
+                raise Interrupted("all images, during the vote")
 
         top1 = knn.accuracy(
             train.features,

@@ -27,17 +27,18 @@ from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations, frozen, labelled
 from repre_jax.probing.cached import Cache
 from repre_jax.probing.frozen import Job
-from repre_jax.probing.head_selection import WHOSE, Judge
+from repre_jax.probing.head_selection import WHOSE, HeadSelection
 from repre_jax.report import console, evaluated
 from repre_jax.running import loop, resume, training_task
-from repre_jax.running.job import ShouldStop, Training
+from repre_jax.running.lifecycle import ShouldStop
+from repre_jax.running.training import Training
 from repre_jax.train.probe import Probe
 
 CACHED = "features extracted once, without augmentation: not the published protocol"
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """tasks/training.run's."""
+    """running/training_task.run's."""
     source = finished.find(config, workdir)
     if config.linear.cached:  # features are extracted as in any evaluation
         source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
@@ -86,9 +87,9 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
     if config.linear.cached:
-        judge, data = _on_features(config, probe, jobs, workdir)
+        selection, data = _on_features(config, probe, jobs, workdir)
     else:
-        judge, data = _on_images(config, probe, jobs, train, held_out)
+        selection, data = _on_images(config, probe, jobs, train, held_out)
     key = np.asarray(jax.random.PRNGKey(config.seed))
     fresh = functools.partial(probe.init_state, encoders=len(encoders), width=width)
     layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=False)
@@ -106,7 +107,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
             "weights_sha256": jobs[0].weights,
             "steps": plan.total_steps,
             "seconds": seconds,
-            **judge.heads(state, plan.peak_lr, should_stop),
+            **selection.heads(state, plan.peak_lr, should_stop),
             "run": _knn_of_run(config, source.origin),
         }
 
@@ -116,23 +117,25 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
         plan=plan,
         fresh=lambda: init(key),
         state_sharding=layout,
-        measure=judge.measure,
+        evaluate=selection.evaluate,
         eval_steps=loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": config.data.mean, "std": config.data.std},
         description=_describe(config, source, dataset, plan, mesh, len(train), width),
-        origin={"origin": source.origin},
+        source={"origin": source.origin},
         weights=jobs[0].weights,
-        kept=evaluations.KEPT,
+        fixed_keys=evaluations.FIXED_KEYS,
         **data,
     )
 
 
-def _on_features(config: ConfigDict, probe: Probe, jobs: Sequence[Job], workdir: Path) -> tuple[Judge, dict[str, Any]]:
-    """How heads are judged, and what Training reads and steps by."""
+def _on_features(
+    config: ConfigDict, probe: Probe, jobs: Sequence[Job], workdir: Path
+) -> tuple[HeadSelection, dict[str, Any]]:
+    """How heads are selected, and what Training reads and steps by."""
     folders = [workdir if whose == "trained" else workdir / whose for whose in WHOSE]
     cache = Cache(config, jobs, folders[: len(jobs)])
-    judge = Judge(
+    selection = HeadSelection(
         probe,
         jobs[0].mesh,
         encoders=(),
@@ -140,15 +143,15 @@ def _on_features(config: ConfigDict, probe: Probe, jobs: Sequence[Job], workdir:
         held_out=lambda: None if cache.held_out is None else cache.once(cache.held_out),
         max_unreadable=0.0,  # they have no features, and were counted when these were extracted
     )
-    return judge, {"batches": cache.batches, "prepare": cache.prepare, "train_step": probe.cached_step}
+    return selection, {"batches": cache.batches, "prepare": cache.prepare, "train_step": probe.cached_step}
 
 
 def _on_images(
     config: ConfigDict, probe: Probe, jobs: Sequence[Job], train: Sequence[Mapping], held_out: Sequence[Mapping] | None
-) -> tuple[Judge, dict[str, Any]]:
+) -> tuple[HeadSelection, dict[str, Any]]:
     """The same with augmented images."""
     mesh, test, encoders = jobs[0].mesh, jobs[0].dataset.test, tuple(job.params for job in jobs)
-    judge = Judge(
+    selection = HeadSelection(
         probe,
         mesh,
         encoders,
@@ -158,7 +161,7 @@ def _on_images(
     )
     view = labelled.train_view(config)
     batches = functools.partial(training_task.image_batches, config, train, view, mesh, check=labelled.check_batch)
-    return judge, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
+    return selection, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
 def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh) -> Probe:

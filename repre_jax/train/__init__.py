@@ -1,1 +1,1 @@
-"""The reconstruction branch, the training step and the loop that calls it."""
+"""The mathematics of training steps: pre-training, reconstruction, supervised, probe, microbatches, update."""

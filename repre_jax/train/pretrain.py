@@ -12,15 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from repre_jax.core import optim
+from repre_jax.core.linen import apply
 from repre_jax.core.numerics import l2_normalize
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
 from repre_jax.frameworks.base import Framework
 from repre_jax.losses import weighting
+from repre_jax.models.encoders import Encoder
 from repre_jax.train import microbatches, update
 from repre_jax.train.reconstruction import Reconstruction
 
@@ -48,7 +49,7 @@ class Pretraining:
     train_step can be called by itself, with views and parameters of one's own: docs/step.md shows it.
     """
 
-    encoder: nn.Module
+    encoder: Encoder
     framework: Framework
     reconstruction: Reconstruction | None
     optimizer: optax.GradientTransformation
@@ -72,13 +73,17 @@ class Pretraining:
         gradients, carried, metrics = microbatches.mean(self.gradients, whole, batch, self.accumulate)
         return self.update(state, gradients, carried, metrics)
 
-    def gradients(self, state: TrainState, batch: Views | Pixels, rows: jax.Array) -> microbatches.Gradients:
+    def gradients(
+        self, state: TrainState, batch: Views | Pixels, rows: jax.Array, key: jax.Array
+    ) -> microbatches.Gradients:
         """Gradients of the total loss like state.params, the next framework_state, and what to log.
 
-        rows: int32 [B], where the records stand in the step's batch, if `batch` is a microbatch of it.
+        rows: int32 [B], where the records stand in the step's batch, if `batch` is a microbatch of it. key: its base
+        key, state.rng for a whole batch. What is augmented depends on the record's row alone.
         """
         pixels = batch if isinstance(batch, Pixels) else self.augment(state.rng, state.step, batch, rows)
         target = self.target(state, pixels)
+        state = dataclasses.replace(state, rng=key)
         gradients, (framework_state, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
         return gradients, {"framework_state": framework_state}, metrics
 
@@ -91,6 +96,8 @@ class Pretraining:
         views = photometric.augment(key, batch.images, self.augmentation, rows=rows)
         if batch.local is None:
             return Pixels(views)
+        if self.local_augmentation is None:
+            raise ValueError("A batch with local views needs local_augmentation.")
         settings = (self.local_augmentation,) * batch.local.shape[1]
         local = photometric.augment(key, batch.local, settings, first=len(self.augmentation), rows=rows)
         return Pixels(views, local)
@@ -101,7 +108,7 @@ class Pretraining:
             return None
         views = pixels.views[:, -self.framework.target_views :]
         pooled = _by_record(self.encode_views(state.target["encoder"], views).pooled, views)
-        return self.framework.projector.apply({"params": state.target["projector"]}, pooled)
+        return apply(self.framework.projector, state.target["projector"], pooled)
 
     def loss(
         self, params: Params, state: TrainState, pixels: Pixels, target: jax.Array | None
@@ -118,9 +125,9 @@ class Pretraining:
         if pixels.local is not None:
             local = self.encode_views(params["encoder"], pixels.local, jax.random.fold_in(key, LOCAL_DROP_PATH))
             pooled = jnp.concatenate([pooled, _by_record(local.pooled, pixels.local)], axis=1)
-        projection = prediction = self.framework.projector.apply({"params": params["projector"]}, pooled)
+        projection = prediction = apply(self.framework.projector, params["projector"], pooled)
         if self.framework.predictor is not None:
-            prediction = self.framework.predictor.apply({"params": params["predictor"]}, projection)
+            prediction = apply(self.framework.predictor, params["predictor"], projection)
         if self.framework.target == "self":
             target = projection
         losses = {}
@@ -153,7 +160,7 @@ class Pretraining:
     def encode(self, encoder_params: Params, images: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
         """images [N, H, W, C], normalised. With a key, paths are dropped."""
         rngs = None if key is None else {"drop_path": key}
-        return self.encoder.apply({"params": encoder_params}, images, train=key is not None, rngs=rngs)
+        return apply(self.encoder, encoder_params, images, train=key is not None, rngs=rngs)
 
     def encode_views(self, encoder_params: Params, pixels: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
         """pixels [B, V, H, W, C] in 0..1; returns the output of all B * V views, batch-major."""
@@ -169,7 +176,7 @@ class Pretraining:
         pooled = output.pooled[None]
         params["projector"] = self.framework.projector.init(keys[1], pooled)["params"]
         if self.framework.predictor is not None:
-            projected = self.framework.projector.apply({"params": params["projector"]}, pooled)
+            projected = apply(self.framework.projector, params["projector"], pooled)
             params["predictor"] = self.framework.predictor.init(keys[2], projected)["params"]
         if self.reconstruction is not None:
             params |= self.reconstruction.init_params(keys[3], output.pyramid)

@@ -129,8 +129,8 @@ class Probe:
         )
         return state, {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step - 1))}
 
-    def right(self, state: TrainState, found: jax.Array, labels: jax.Array) -> jax.Array:
-        """Whether each head names each image rightly: bool [S, G, B], of features [S, B, F] and labels int32 [B]."""
+    def correct(self, state: TrainState, found: jax.Array, labels: jax.Array) -> jax.Array:
+        """Whether each head's class of each image is correct: bool [S, G, B]. found: [S, B, F]; labels: int32 [B]."""
         found, _ = self._normalised(found, state.batch_stats, train=False)
         logits = jax.vmap(jax.vmap(_logits, in_axes=(0, None)))(state.params, found)
         return logits.argmax(axis=-1) == labels

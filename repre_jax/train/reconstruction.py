@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
+from repre_jax.core.linen import apply
 from repre_jax.core.optim import Rule
 from repre_jax.losses import reconstruction, weighting
+from repre_jax.models.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Reconstruction:
     weighting_lr_scale multiplies the learning rate of the log-variances, which the paper leaves open.
     """
 
-    decoder: nn.Module
+    decoder: Decoder
     views: int = 1
     weighting_lr_scale: float = 1.0
 
@@ -41,7 +42,7 @@ class Reconstruction:
 
     def reconstruct(self, params: dict[str, Any], pyramid: tuple[jax.Array, ...]) -> jax.Array:
         """Maps [N, h, w, C], shallow to deep -> pixels [N, H, W, C], in the units of the target (0..1)."""
-        return self.decoder.apply({"params": params["decoder"]}, pyramid)
+        return apply(self.decoder, params["decoder"], pyramid)
 
     def loss(self, params: dict[str, Any], pyramid: tuple[jax.Array, ...], pixels: jax.Array) -> jax.Array:
         """L1 of the first `views` views' reconstructions (Algorithm 1, lines 8-10).

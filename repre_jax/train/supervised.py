@@ -64,9 +64,12 @@ class Supervised:
         new_state, metrics = update.update(state, gradients, carried, metrics, **how)
         return new_state, metrics | {"lr": jnp.float32(self.lr(state.step))}
 
-    def gradients(self, state: TrainState, batch: Views, rows: jax.Array) -> microbatches.Gradients:
-        """Of the cross-entropy. The order is timm's: flip, normalise, erase, then mix. rows: places in the batch."""
-        key = jax.random.fold_in(state.rng, state.step)
+    def gradients(self, state: TrainState, batch: Views, rows: jax.Array, key: jax.Array) -> microbatches.Gradients:
+        """Of the cross-entropy. The order is timm's: flip, normalise, erase, then mix.
+
+        rows: int32 [B], places in the batch. key: the microbatch's base key, state.rng for a whole batch.
+        """
+        key = jax.random.fold_in(key, state.step)
         images, targets = self.augment(key, batch, rows)
 
         def loss_of(params: Params) -> tuple[jax.Array, jax.Array]:

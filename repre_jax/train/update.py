@@ -26,14 +26,14 @@ def update(
     *,
     optimizer: optax.GradientTransformation,
     rules: Sequence[optim.Rule] = (),
-    momentum: jax.Array | float | None = None,
+    momentum: jax.Array | float = 1.0,
 ) -> tuple[TrainState, Metrics]:
     """The next state, and `metrics` with gradient_norm and the counters of skipped steps.
 
     gradients: like state.params; those of frozen tensors (lr_scale 0 in `rules`) count as zero.
     carried: fields of the state that the forward pass has moved. metrics: 'loss' among them.
     optimizer: any optax transformation; gets at_step=<finished steps>, which others than core/optim.py's ignore.
-    momentum: of the moving average, where the state has a target.
+    momentum: of the moving average, where the state has a target; 1 leaves it as it is.
     """
     gradients = optim.zero_frozen(gradients, rules)
     optimizer = optax.with_extra_args_support(optimizer)

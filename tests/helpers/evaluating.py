@@ -12,7 +12,7 @@ import pytest
 import main
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.running.recorder import Recorder
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from tests.helpers.named import unnamed
 from tests.helpers.runs import TINY
 
@@ -47,8 +47,8 @@ def begun(source, workdir, *arguments):
 def retrain(run):
     """Gives checkpoint 8, the only one then, the weights of checkpoint 6."""
     with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
-        job = setup.build(main.parse([*TINY])[0])
-        other = checkpoints.restore(6, jax.eval_shape(job.init_state), job.state_sharding)
+        job = pretrain.build(main.parse([*TINY])[0])
+        other = checkpoints.restore(6, jax.eval_shape(job.step.init_state), job.step.state_sharding)
         record = checkpoints.record(8)
     for item in (run / "checkpoints").iterdir():
         shutil.rmtree(item) if item.is_dir() else item.unlink()

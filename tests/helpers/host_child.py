@@ -17,7 +17,7 @@ import numpy as np
 
 import main
 from repre_jax.core import sharding
-from repre_jax.core.errors import Stopped, UserError
+from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.run_files import MetricsFile, write_json
 from repre_jax.data import loader
 from repre_jax.evaluation import features, knn, store
@@ -27,7 +27,7 @@ from repre_jax.running.signals import StopRequest
 from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime
 from repre_jax.system.command_line import exit_status
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny", "--config.knn.test_records=21"]
 
@@ -43,19 +43,19 @@ def rows(array):
 
 def measure(data_dir):
     config, _ = main.parse([*TINY, f"--config.data.dir={data_dir}"])
-    job = setup.build(config)
+    job = pretrain.build(config)
     batches = training_task.image_batches(
-        config, job.dataset.train, job.train_view, job.mesh, 88, print
+        config, job.dataset.train, job.train_view, job.step.mesh, 88, print
     )  # an epoch ends
-    evaluation = job.evaluation
+    evaluation = job.monitor
     pixels = jax.jit(
-        lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.mesh)
+        lambda images: images.reshape(len(images), -1)[:, ::7], out_shardings=sharding.replicated(job.step.mesh)
     )
-    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21, "test images"), job.mesh)
+    found, labels = features.extract(pixels, evaluation._batches(job.dataset.test, 21, "test images"), job.step.mesh)
     kept = keep(pixels, job, data_dir / f"features-{jax.process_count()}", found.shape[1])
     bank = np.random.default_rng(0).permutation(found)
-    judged = knn.accuracy(bank, labels[::-1], found, labels, classes=10, ks=(1, 3, 8), mesh=job.mesh)
-    state = job.init_state()
+    judged = knn.accuracy(bank, labels[::-1], found, labels, classes=10, ks=(1, 3, 8), mesh=job.step.mesh)
+    state = job.step.init_state()
     measured = evaluation.reconstruction(state)
     return {
         "batches": [rows(batch.images) for batch in itertools.islice(batches, 3)],
@@ -84,18 +84,18 @@ def keep(encode, job, folder, width):
             records=21,
             batch_size=16,
             width=width,
-            mesh=job.mesh,
+            mesh=job.step.mesh,
             should_stop=lambda: next(answers),
         )
 
-    with contextlib.suppress(store.Interrupted):
+    with contextlib.suppress(Interrupted):
         extract(iter([False, True]))
     return extract(iter([False]))
 
 
 def agree(process):
-    job = setup.build(main.parse(TINY)[0])
-    agreement = Agreement(job.mesh)
+    job = pretrain.build(main.parse(TINY)[0])
+    agreement = Agreement(job.step.mesh)
     return {
         "lagging": [agreement.lagging(number) for number in ((0, 0, 0, 0), (0, 15, 0, 2))[process]],
         "now": [agreement.now(number) for number in ((0, 2), (0, 0))[process]],

@@ -7,7 +7,7 @@ import numpy as np
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.running import resume
 from repre_jax.system import command_line
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 
 STEP = 3
 GREY = ["--config.data.channels=1", "--config.data.mean=(0.5,)", "--config.data.std=(0.25,)"]
@@ -20,17 +20,17 @@ def saved_run(workdir, config, *overrides, change=None, pixels=True):
     pixels: what the record says of them, True for the method's; False as in records of before these were noted.
     """
     job_config, _ = command_line.parse(["main.py", f"--config=configs/{config}.py:tiny", *overrides])
-    job, rng = setup.build(job_config), np.random.default_rng(0)
+    job, rng = pretrain.build(job_config), np.random.default_rng(0)
 
     def draw(leaf):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
         return (0.1 * rng.standard_normal(leaf.shape) if floating else np.zeros(leaf.shape)).astype(leaf.dtype)
 
-    state = jax.tree.map(draw, jax.eval_shape(job.init_state))
+    state = jax.tree.map(draw, jax.eval_shape(job.step.init_state))
     state = state if change is None else change(state)
     record = {"config": resume.plain(job_config), "data": job.dataset.identity(), "seconds": 1.0, "unreadable": []}
     if pixels:
-        theirs = {"mean": list(job.method.mean), "std": list(job.method.std)}
+        theirs = {"mean": list(job.step.method.mean), "std": list(job.step.method.std)}
         record["pixels"] = theirs if pixels is True else pixels
     checkpoints = Checkpoints(workdir / "checkpoints")
     (workdir / "checkpoints").mkdir(parents=True)

@@ -11,17 +11,17 @@ from repre_jax.core import run_files
 from repre_jax.data import loader
 from repre_jax.pretrained import backbone, weight_file
 from repre_jax.report.figures import augmentations
-from repre_jax.tasks import setup
+from repre_jax.tasks import pretrain
 from repre_jax.tasks.figures.subject import NotPossible
 
 
 def draw(config: ConfigDict, records: int, name: str) -> Figure:
     """The first records of the run's first batch, after all augmentations and before normalisation: what RePre
     rebuilds. config: of pre-training. name: whose it is, for the title."""
-    setup.check(config)
-    job = setup.build(config)
+    pretrain.check(config)
+    job = pretrain.build(config)
     batches = loader.train_batches(job.dataset.train, job.train_view, batch_size=records, start_step=0, workers=0)
-    pixels = jax.jit(job.method.augment)(jax.random.PRNGKey(config.seed), 0, next(batches))
+    pixels = jax.jit(job.step.method.augment)(jax.random.PRNGKey(config.seed), 0, next(batches))
     local = None if pixels.local is None else np.asarray(pixels.local)
     return augmentations.draw(np.asarray(pixels.views), local, title=f"Augmentations\n{name}")
 

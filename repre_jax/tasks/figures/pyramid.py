@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 
+from repre_jax.core.linen import apply
 from repre_jax.evaluation import pyramid
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT, pyramid_blocks
@@ -17,7 +18,7 @@ HOW = (
 def draw(subject: Subject) -> Figure:
     """Of the maps that the decoder reads."""
     shown = subject.shown
-    maps = subject.run(lambda params, images: subject.encoder.apply({"params": params}, images).pyramid, shown.images)
+    maps = subject.run(lambda params, images: apply(subject.encoder, params, images).pyramid, shown.images)
     names = [
         f"{name}\n{level.shape[1]} x {level.shape[2]}"
         for name, level in zip(levels(subject.encoder), maps, strict=True)

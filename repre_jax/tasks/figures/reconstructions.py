@@ -6,6 +6,7 @@ import jax
 from matplotlib.figure import Figure
 
 from repre_jax.builders import methods
+from repre_jax.core.linen import apply
 from repre_jax.models import decoder
 from repre_jax.pretrained import backbone
 from repre_jax.report.figures import reconstructions
@@ -39,8 +40,8 @@ def draw(subject: Subject, network: str | None) -> Figure:
 
     @jax.jit
     def rebuild(params: dict[str, Any], images: jax.Array) -> jax.Array:
-        output = subject.encoder.apply({"params": params["encoder"]}, subject.normalised(images))
-        return module.apply({"params": params["decoder"]}, output.pyramid)
+        output = apply(subject.encoder, params["encoder"], subject.normalised(images))
+        return apply(module, params["decoder"], output.pyramid)
 
     shown = subject.shown
     rebuilt = subject.finite(jax.device_get(rebuild(params, shown.images)))

@@ -1,0 +1,119 @@
+"""README.md and docs/: short where it is read first, and nothing in them points to what is not there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from configs import base, base_evaluation, figures, finetune, knn, linear
+from repre_jax.core import run_files
+
+ROOT = Path(__file__).resolve().parent.parent
+README_LINES = 200
+LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)")  # the address of a link or an image
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+# A file or folder of the repository, named anywhere in a page, commands included.
+PATH = re.compile(
+    r"(?<![\w./$-])"
+    r"((?:repre_jax|configs|benchmarks|tests|docs|\.ci)/[\w./-]+|main\.py|requirements[\w-]*\.txt)"
+)
+MODULE = re.compile(r"python -m ((?:repre_jax|benchmarks)(?:\.[a-z_]+)+)(?!\w|\.\w)")
+KEY = re.compile(r"--config\.([a-z_0-9.]*[a-z_0-9])")
+TARGET = re.compile(r"`make ([a-z-]+)")
+
+
+def pages(root: Path) -> list[Path]:
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def anchors(text: str) -> set[str]:
+    """What #names a page has, as GitHub makes them of its headings."""
+    headings = re.findall(r"^#{1,6} (.*)$", FENCE.sub("", text), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def relative_links(page: Path) -> list[str]:
+    links = LINK.findall(FENCE.sub("", page.read_text()))
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for link in relative_links(page):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            broken.append(link)
+    return broken
+
+
+def not_in_the_index(root: Path) -> list[str]:
+    index = root / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in relative_links(index)}
+    return [page.name for page in pages(root)[1:] if page != index and page.resolve() not in linked]
+
+
+def missing_paths(root: Path, text: str) -> list[str]:
+    """Paths in a page that the repository does not have; links count from the page's folder and have their own test."""
+    named = (path.rstrip(".") for path in PATH.findall(re.sub(r"\]\([^)]*\)", "]", text)))
+    return sorted({path for path in named if not (root / path).exists()})
+
+
+def missing_modules(root: Path, text: str) -> list[str]:
+    """Programs in a page, as `python -m` starts them, that the repository does not have."""
+    return sorted({name for name in MODULE.findall(text) if not (root / f"{name.replace('.', '/')}.py").is_file()})
+
+
+def unknown_keys(text: str) -> list[str]:
+    """Keys in a page's flags --config.KEY that no config has, old names among them."""
+    configs = (module.get_config() for module in (base, base_evaluation, knn, linear, finetune, figures))
+    known = {key for config in configs for key in run_files.flat(config.to_dict())}
+    return sorted(set(KEY.findall(text)) - known)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_every_page_is_in_the_index():
+    assert not_in_the_index(ROOT) == []
+
+
+@pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_points_to_what_is_there(page):
+    text = page.read_text()
+    assert broken_links(page) == []
+    assert missing_paths(ROOT, text) == []
+    assert missing_modules(ROOT, text) == []
+    assert unknown_keys(text) == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert [name for name in TARGET.findall(text) if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+def test_the_rules_catch_what_they_forbid(tmp_path):
+    (tmp_path / "docs").mkdir()
+    index, page, readme = tmp_path / "docs" / "README.md", tmp_path / "docs" / "a.md", tmp_path / "README.md"
+    readme.write_text("# Top\n\n[a](docs/a.md#part-b) [site](https://example.org/x) ![picture](docs/none.png)\n")
+    index.write_text("# Index\n\n[up](../README.md#top) [gone](gone.md)\n")
+    page.write_text(
+        "## Part: `B`\n\n```\n# no heading\n[no link](nowhere.md)\n```\n[here](#part-b) [not](#no-heading)\n"
+    )
+    assert broken_links(readme) == ["docs/none.png"]
+    assert broken_links(index) == ["gone.md"]
+    assert broken_links(page) == ["#no-heading"]
+    assert not_in_the_index(tmp_path) == ["a.md"]
+    index.write_text("[a](a.md#part-b)")
+    assert not_in_the_index(tmp_path) == []
+
+
+def test_names_that_are_not_there_are_found():
+    text = "`repre_jax/tasks/pretrain.py`, `repre_jax/tasks/training.py`; see tests/golden. [x](tests/none)"
+    assert missing_paths(ROOT, text) == ["repre_jax/tasks/training.py"]
+    assert missing_paths(ROOT, "python main.py --config configs/nobody_vit_s.py:digits") == ["configs/nobody_vit_s.py"]
+    assert missing_paths(ROOT, "https://example.org/docs/x.md, $HOME/tests/x, ../docs/x.md") == []
+    assert missing_modules(ROOT, "`python -m repre_jax.tools.export RUN`, `python -m benchmarks.none`") == [
+        "benchmarks.none"
+    ]
+    assert missing_modules(ROOT, "`python -m repre_jax.tools.NAME --help`") == []
+    assert unknown_keys("--config.network=target --config.branch=target --config.data.name=x") == ["branch"]
