@@ -14,7 +14,6 @@ import pytest
 
 import main
 from repre_jax.core import run_files
-from repre_jax.report import page
 from repre_jax.running import loop
 from repre_jax.running.workdir import LOCK, locked
 from repre_jax.tasks import pretrain
@@ -118,7 +117,7 @@ def test_a_finished_run_prints_its_summary_at_once(finished, capsys, monkeypatch
 
 def modified(folder):
     """When each file was, but for the lock and the page, which is written again."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (LOCK, page.NAME))
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (LOCK, run_files.PAGE))
     return {path: path.stat().st_mtime_ns for path in files}
 
 

@@ -12,9 +12,7 @@ import errno
 import functools
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -103,8 +101,10 @@ class Checkpoints:
         finished = self.measures()
         ignored = [
             Ignored(path, "its writing was cut short")
-            for path in sorted(self.directory.glob("*"))
-            if path.is_dir() and path.name.partition(DRAFT)[0].isdigit() and path.name not in map(str, finished)
+            for path in run_files.matching(self.directory, "*")
+            if run_files.is_folder(path)
+            and path.name.partition(DRAFT)[0].isdigit()
+            and path.name not in map(str, finished)
         ]
         for step in reversed(finished):
             fault = self.fault(step)
@@ -125,24 +125,23 @@ class Checkpoints:
         Raises UserError when the folder cannot be made or written.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.directory):
-                pass
+            run_files.make_folder(self.directory, parents=True)
+            run_files.check_writable(self.directory)
         except OSError as error:
             raise UserError(
                 f"{self.directory} cannot be written: {error.strerror}.\n  change:   mend that, or --workdir=..."
             ) from None
         if any(item.aside for item in ignored):
-            for old in self.directory.glob(f"*{DAMAGED}"):
-                shutil.rmtree(old)
-        for draft in self.directory.glob(f"*{manifest.SUFFIX}*{run_files.DRAFT}"):
-            draft.unlink()
+            for old in run_files.matching(self.directory, f"*{DAMAGED}"):
+                run_files.remove_folder(old)
+        for draft in run_files.matching(self.directory, f"*{manifest.SUFFIX}*{run_files.DRAFT}"):
+            run_files.remove(draft)
         for item in ignored:
-            manifest.path_of(item.folder).unlink(missing_ok=True)
+            run_files.remove(manifest.path_of(item.folder), missing_ok=True)
             if item.aside is None:
-                shutil.rmtree(item.folder)
+                run_files.remove_folder(item.folder)
             else:
-                item.folder.rename(item.aside)
+                run_files.move(item.folder, item.aside)
 
     def save(self, step: int, state: TrainState, record: dict[str, Any], measure: float | None = None) -> None:
         """Copies the state off the devices, then writes it in the background; a step saved before is kept.
@@ -254,9 +253,9 @@ class Checkpoints:
                 measures = self.measures()
                 for old in measures.keys() - self.keep.of(measures):
                     # A draft from here on, so that the next start finishes what a kill leaves of it.
-                    leaving = (self.directory / str(old)).rename(self.directory / f"{old}{DRAFT}")
-                    manifest.path_of(self.directory / str(old)).unlink()
-                    shutil.rmtree(leaving)
+                    leaving = run_files.move(self.directory / str(old), self.directory / f"{old}{DRAFT}")
+                    run_files.remove(manifest.path_of(self.directory / str(old)))
+                    run_files.remove_folder(leaving)
         except Exception as error:
             self._failed(step, error)
 
@@ -265,8 +264,8 @@ class Checkpoints:
 
         Other threads of orbax may still be writing there; what they leave, the next start removes.
         """
-        for folder in self.directory.glob(f"{step}{DRAFT}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in run_files.matching(self.directory, f"{step}{DRAFT}*"):
+            run_files.remove_folder(folder, ignore_errors=True)
         kept = self.latest_step()
         self.error = UserError(
             f"Checkpoint {step} could not be written to {self.directory}: {_reason(error)}.\n"

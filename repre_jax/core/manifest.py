@@ -22,7 +22,7 @@ def path_of(folder: Path) -> Path:
 
 def write(folder: Path, **facts: Any) -> None:
     """Measures every file below `folder`, then writes the manifest in one go, with `facts` in it too."""
-    names = _names(folder)
+    names = run_files.files_below(folder)
     files = dict(zip(names, _measure(folder, names), strict=True))
     run_files.write_json(path_of(folder), facts | {"files": files})
 
@@ -34,8 +34,8 @@ def amend(folder: Path, **facts: Any) -> None:
 
 def finished(directory: Path) -> list[int]:
     """The numbers of the folders in it that are named by one and have a manifest, smallest first."""
-    names = (path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
-    return sorted(int(name) for name in names if name.isdigit() and (directory / name).is_dir())
+    names = (path.name.removesuffix(SUFFIX) for path in run_files.matching(directory, f"*{SUFFIX}"))
+    return sorted(int(name) for name in names if name.isdigit() and run_files.is_folder(directory / name))
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ def fault(folder: Path) -> str | None:
     manifest = read(folder)
     if manifest is None:
         return "its manifest is damaged"
-    missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+    missing = [name for name in manifest["files"] if not run_files.is_file(folder / name)]
     if missing:
         return f"its file {missing[0]} is missing"
     try:
@@ -67,16 +67,12 @@ def fault(folder: Path) -> str | None:
 
 def size(folder: Path) -> int:
     """Bytes of all files below `folder`."""
-    return sum((folder / name).stat().st_size for name in _names(folder))
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sum(run_files.bytes_of(folder / name) for name in run_files.files_below(folder))
 
 
 def _measure(folder: Path, names: list[str]) -> list[dict[str, Any]]:
     def one(name: str) -> dict[str, Any]:
-        with (folder / name).open("rb") as file:
+        with run_files.open_file(folder / name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return {"bytes": file.tell(), "sha256": digest}
 

@@ -1,16 +1,47 @@
-"""Results as files: metrics.jsonl grows by a JSON object a logging step, the other files are written whole."""
+"""The files of a run: what they are called, and the only door to them.
 
+  config.json         the config, as the last start completed it
+  starts.jsonl        a line a start: from which step, with which versions, devices, command ...
+  metrics.jsonl       a line a logging step: 'step' and what was measured there
+  result.json         of a finished run; result.before.json of one that goes on; report.html, the page of both
+  checkpoints/        of training (core/checkpoint.py, core/manifest.py); features/ of evaluations (evaluation/store.py)
+  figures/, export/   what the tools write
+  tensorboard/, wandb.json, .lock
+
+No other module opens, lists, renames or removes a file of a run (tests/test_run_files_only.py): for runs in a bucket
+this one changes. Only orbax, tensorboardX and W&B, which are handed a path, open files below it themselves.
+
+Paths are pathlib's. Not etils.epath's, although orbax brings it: its stat() fails for a file whose owner has no name,
+as in many containers, and rounds times to seconds, which the page's choice of the newest figure would feel; and a
+bucket has no rename, append, fsync or flock, on which replacing(), MetricsFile and the lock of a workdir are built.
+Errors are the system's, OSError, for the callers to explain.
+"""
+
+import contextlib
 import json
 import math
 import os
+import shutil
 import statistics
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from repre_jax.core.renamed_keys import with_new_names
 
+CONFIG, STARTS, METRICS = "config.json", "starts.jsonl", "metrics.jsonl"
+RESULT, RESULT_BEFORE = "result.json", "result.before.json"
+PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
+CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
 DRAFT = ".draft"  # how the name of a file ends that is being written
+
+
+def has_checkpoints(run: Path) -> bool:
+    """Whether training has begun there: what makes a folder a run."""
+    return (run / CHECKPOINTS).is_dir()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -21,7 +52,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
     """A JSON object with these keys, None when the file is not there, not whole or something else."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and all(key in content for key in keys) else None
@@ -29,7 +60,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
 
 def read_config(run: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
     """A run's config.json, its keys under their present names; None when it is not there, not whole or lacks `keys`."""
-    content = read_json(run / "config.json")
+    content = read_json(run / CONFIG)
     config = None if content is None else with_new_names(content)
     return config if config is not None and all(key in config for key in keys) else None
 
@@ -40,26 +71,119 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """In one go, on the disk when it returns: a reader, or whoever comes after a crash, never sees half a file."""
-    draft = draft_of(path)
+    """Replaces a text file."""
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str) -> Iterator[IO]:
+    """A file to write, which takes the place of `path` when the block ends: in one go, and on the disk by then. So a
+    reader, or whoever comes after a crash, never sees half a file; after an error the one before is there."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}{DRAFT}")  # a tool may write what its run is writing, too
     try:
-        with draft.open("w") as file:
-            file.write(text)
+        with draft.open(mode) as file:
+            yield file
             to_disk(file)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def draft_of(path: Path) -> Path:
-    """What to write first: of this process alone, since a tool may write what its run is writing, too."""
-    return path.with_name(f"{path.name}.{os.getpid()}{DRAFT}")
-
-
 def to_disk(file: IO) -> None:
     """What was written to it so far, out of all buffers."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def open_file(path: Path, mode: str) -> IO:
+    """As open() does. A file that is written whole goes by replacing()."""
+    return path.open(mode)
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    return path.read_text(errors=errors)
+
+
+def read_bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def new_array(path: Path, dtype: np.typing.DTypeLike, shape: tuple[int, ...]) -> None:
+    """An .npy file of that shape; what is not written yet takes no room on most disks."""
+    np.lib.format.open_memmap(path, "w+", dtype, shape)
+
+
+def read_array(path: Path) -> np.memmap:
+    """An .npy file as an array that is read when it is looked at. Raises ValueError or EOFError when it is damaged."""
+    return np.load(path, mmap_mode="r")
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def is_folder(path: Path) -> bool:
+    return path.is_dir()
+
+
+def bytes_of(path: Path) -> int:
+    """How long a file is."""
+    return path.stat().st_size
+
+
+def written_at(path: Path) -> float:
+    """When a file was written: seconds, as time.time() counts."""
+    return path.stat().st_mtime
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a folder under such names, '*' for all, sorted; [] where there is no folder."""
+    return sorted(folder.glob(pattern))
+
+
+def files_below(folder: Path) -> list[str]:
+    """All files in it and its folders, by their paths from it, sorted."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def make_folder(folder: Path, parents: bool = False) -> None:
+    """Makes it where it is not there. parents: those above it too."""
+    folder.mkdir(parents=parents, exist_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError when no file can be made in the folder."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def new_draft_folder(folder: Path) -> Path:
+    """An empty one within `folder`, of which nobody else knows."""
+    return Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+
+
+def move(path: Path, to: Path) -> Path:
+    """Gives a file or folder another name, in the place of a file that has it; returns that."""
+    return path.replace(to)
+
+
+def remove(path: Path, missing_ok: bool = False) -> None:
+    path.unlink(missing_ok=missing_ok)
+
+
+def remove_folder(folder: Path, ignore_errors: bool = False) -> None:
+    """With all that is in it."""
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
+
+
+def remove_empty(folder: Path) -> None:
+    """Raises OSError when something is in it."""
+    folder.rmdir()
 
 
 class MetricsFile:
@@ -86,7 +210,7 @@ class MetricsFile:
         if again:
             self._rewrite([*read_metrics(self.path)[:-1], self.last])
         elif self._writes:
-            with self.path.open("a") as file:
+            with open_file(self.path, "a") as file:
                 file.write(json.dumps(self.last, allow_nan=False) + "\n")
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
@@ -97,7 +221,7 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All lines of a metrics.jsonl, [] when there is none. It ends before a line cut short by a crash."""
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in read_text(path, "replace").splitlines() if exists(path) else []:
         try:
             row = json.loads(line)
         except ValueError:

@@ -92,7 +92,7 @@ def stored(
     if kept:
         kept.close()
     rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote
-    arrays = (np.load(folder / name, mmap_mode="r")[:rows] for name in FILES)
+    arrays = (run_files.read_array(folder / name)[:rows] for name in FILES)
     return Split(*arrays, records - rows, kept.seconds_before if kept else 0.0)
 
 
@@ -104,20 +104,20 @@ class _Store:
         shapes = ((records, width), np.float32), ((records,), np.int32)
         fault, self.progress = _look(folder, fresh, shapes)
         if fault:
-            if folder.exists():
+            if run_files.exists(folder):
                 terminal.say(f"The features in {folder} are made anew: {fault}.")
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / PROGRESS).unlink(missing_ok=True)
-            for name, (shape, dtype) in zip(FILES, shapes, strict=True):  # what is not written yet takes no room
-                np.lib.format.open_memmap(folder / name, "w+", dtype, shape)
+            run_files.make_folder(folder, parents=True)
+            run_files.remove(folder / PROGRESS, missing_ok=True)
+            for name, (shape, dtype) in zip(FILES, shapes, strict=True):
+                run_files.new_array(folder / name, dtype, shape)
         self._files = [self._open(folder / name) for name in FILES]
         self._begun = self._saved = time.monotonic()
         self.seconds_before = self.progress.seconds
 
     def _open(self, path: Path) -> BinaryIO:
         """At the next row. Not by memory map: a disk that is full would end the process without a word."""
-        array = np.load(path, mmap_mode="r")
-        file = path.open("r+b")
+        array = run_files.read_array(path)
+        file = run_files.open_file(path, "r+b")
         file.seek(array.offset + self.progress.rows * array[:1].nbytes)
         return file
 
@@ -158,7 +158,7 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _P
     if others:
         return f"they are of another {', '.join(sorted(others))}", fresh
     try:
-        arrays = [np.load(folder / name, mmap_mode="r") for name in FILES]
+        arrays = [run_files.read_array(folder / name) for name in FILES]
         whole = [(array.shape, array.dtype) for array in arrays] == list(shapes)
         whole = whole and tuple(_checksum(array[: before.rows]) for array in arrays) == tuple(before.checksums)
     except (OSError, ValueError, EOFError):

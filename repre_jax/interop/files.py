@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.interop import pth
 
@@ -22,7 +23,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     kind = path.with_suffix("").suffix if path.suffix == ".tar" else path.suffix
     if kind not in READERS:
         raise UserError(f"The weights file {path} is of an unknown kind.\n  expected: {', '.join(READERS)}")
-    if not path.is_file():
+    if not run_files.is_file(path):
         raise UserError(f"The weights file {path} does not exist.")
     try:
         arrays = READERS[kind](path)
@@ -41,11 +42,12 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     path = Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"Weights cannot be written to {path}.\n  expected: a name ending in {' or '.join(WRITERS)}")
-    if not path.parent.is_dir():
+    if not run_files.is_folder(path.parent):
         raise UserError(f"Weights cannot be written to {path}: the folder does not exist.")
     whole = {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()}
     try:
-        WRITERS[path.suffix](path, whole)
+        with run_files.open_file(path, "wb") as file:
+            WRITERS[path.suffix](file, whole)
     except OSError as error:
         raise UserError(f"Weights cannot be written to {path}: {error.strerror or error}.") from None
 
@@ -55,12 +57,12 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    with run_files.open_file(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 READERS = {".safetensors": load_file, ".npz": _read_npz} | dict.fromkeys((".pth", ".pt", ".bin"), pth.read)
 WRITERS = {
-    ".safetensors": lambda path, arrays: path.write_bytes(save(arrays)),  # save_file's are the owner's alone to read
-    ".npz": lambda path, arrays: np.savez(path, **arrays),
+    ".safetensors": lambda file, arrays: file.write(save(arrays)),  # save_file's are the owner's alone to read
+    ".npz": lambda file, arrays: np.savez(file, **arrays),
 }

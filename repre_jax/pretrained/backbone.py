@@ -74,7 +74,7 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: b
     if source == workdir:
         raise UserError(f"init_from is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
     config.init_from = str(source)
-    return _of_file(config, source, needs_data) if source.is_file() else _of_run(config, source, workdir)
+    return _of_file(config, source, needs_data) if run_files.is_file(source) else _of_run(config, source, workdir)
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS,
     keys, hint: how a user names them, and what else may help where there is no such step, for messages.
     Raises UserError when there is none, or it is damaged.
     """
-    if not (run / "checkpoints").is_dir():
+    if not run_files.has_checkpoints(run):
         raise UserError(f"{run} is no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
-    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:
         step = _step(checkpoints, run, step, keys, hint)
         record, shapes = checkpoints.record(step), checkpoints.shapes(step)
     theirs = ConfigDict(record["config"])
@@ -120,7 +120,7 @@ def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS,
     def load(mesh: Mesh, part: str = "encoder") -> Params:
         wanted = {tree: {part: shapes[tree][part]}}
         places = jax.tree.map(lambda _: sharding.replicated(mesh), wanted)
-        with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints, resume.still_there(run, step):
+        with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(run, step):
             return checkpoints.restore_part(step, wanted, places)[tree][part]
 
     return Saved(framework, network, step, theirs, record, load)
@@ -148,7 +148,7 @@ def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint
 
 
 def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
-    if not (run / "checkpoints").is_dir():
+    if not run_files.has_checkpoints(run):
         raise Gone(
             f"{run} is neither a run, with a folder checkpoints, nor a file of weights.\n"
             "  change:   --config.init_from=RUN, the workdir of a run, or a file"

@@ -27,7 +27,7 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False) -> Backbone:
             _complete(config.data, before["data"], OF_DATA)
         return found
     except Gone as gone:
-        there = run_files.read_json(workdir / "result.json", ("origin",)) is not None
+        there = run_files.read_json(workdir / run_files.RESULT, ("origin",)) is not None
         if not there or before is None or before["init_from"] != config.init_from:
             raise
         error = gone

@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import Step
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints, differences
 from repre_jax.core.errors import UserError
-from repre_jax.core.run_files import read_metrics
 from repre_jax.core.types import TrainState
 from repre_jax.pretrained import weight_file
 from repre_jax.pretrained.weight_file import WeightFile
@@ -35,19 +35,23 @@ def find(config: ConfigDict, workdir: Path) -> Source:
             f"init_from is the run's own workdir, {workdir}.\n"
             "  change:   --workdir, for a new run with these weights; without init_from a run goes on by itself"
         )
-    if source.is_file():
+    if run_files.is_file(source):
         file = weight_file.read(source)
         if file.card:
             _check_encoder(file.card["config"], config, f"file {source}")
         return file
-    before = [row["init_step"] for row in read_metrics(workdir / "starts.jsonl") if row.get("init_from") == str(source)]
-    with contextlib.closing(Checkpoints(source / "checkpoints")) as checkpoints:
+    before = [
+        row["init_step"]
+        for row in run_files.read_metrics(workdir / run_files.STARTS)
+        if row.get("init_from") == str(source)
+    ]
+    with contextlib.closing(Checkpoints(source / run_files.CHECKPOINTS)) as checkpoints:
         again = before and before[0] in checkpoints.measures() and checkpoints.fault(before[0]) is None
         step = before[0] if again else checkpoints.newest_whole()[0]
         if step is None:
             raise UserError(
-                f"There is no whole checkpoint in {source / 'checkpoints'}.\n  change:   --config.init_from=RUN, the "
-                "workdir of another run, or a file of weights"
+                f"There is no whole checkpoint in {checkpoints.directory}.\n"
+                "  change:   --config.init_from=RUN, the workdir of another run, or a file of weights"
             )
         _check_encoder(checkpoints.record(step)["config"], config, f"run {source}")
     return source, step
@@ -88,7 +92,7 @@ def _of_file(step: Step, state: TrainState, source: WeightFile) -> Taken:
 
 
 def _of_run(step: Step, state: TrainState, run: Path, number: int) -> Taken:
-    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints, resume.still_there(run, number):
+    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(run, number):
         saved, wanted = checkpoints.shapes(number)["params"], state.params
         parts = [part for part in wanted if not differences(saved.get(part, {}), wanted[part])]
         if "encoder" not in parts:

@@ -123,7 +123,7 @@ def card_of(path: Path) -> Path:
 
 def read_card(path: Path) -> dict[str, Any]:
     """The card beside a file of weights, {} when there is none. Raises UserError when it is not whole."""
-    if not card_of(path).exists():
+    if not run_files.exists(card_of(path)):
         return {}
     card = run_files.read_json(card_of(path), OF_CARD)
     config = card and with_new_names(card["config"] or {})
@@ -137,5 +137,5 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """Of the file's content, hexadecimal."""
-    with path.open("rb") as content:
+    with run_files.open_file(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

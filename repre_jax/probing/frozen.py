@@ -32,7 +32,7 @@ from repre_jax.running.signals import StopRequest
 from repre_jax.system import environment, terminal
 
 # What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
-RESUME_MARKERS = ("result.json", "checkpoints/*", f"features/*/{store.PROGRESS}")
+RESUME_MARKERS = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     Raises UserError when it was begun with other settings than may_change names.
     """
     before = run_files.read_config(workdir)
-    if before is None or not any(True for pattern in RESUME_MARKERS for _ in workdir.glob(pattern)):
+    if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
         return History()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
-    result = None if changed else run_files.read_json(workdir / "result.json", ("task", "seconds"))
+    result = None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds"))
     return History(result=result, changed=changed)
 
 
@@ -155,7 +155,7 @@ def extract(
     }
     with memory.explained(batch_size=config.batch_size, devices=job.mesh.size):
         found = store.stored(
-            workdir / "features" / split,
+            workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
             lambda start: loader.test_batches(source, **view, **hosts, start=start),

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from repre_jax.core.schedules import Plan, Schedule
+from repre_jax.report import metric_names
 
 Row = tuple[str, str]  # a name, which may be empty, and a value
 
@@ -102,29 +103,7 @@ def test_images(data: Mapping[str, Any]) -> str:
 def progress_line(step: int, total_steps: int, values: Mapping[str, float | None], *, batch_size: int) -> str:
     """One line of the log; leaves out what was not measured."""
     parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}"]
-    formats = {
-        "loss": "loss {:.4f}",
-        "contrastive": "contrastive {:.4f}",
-        "reconstruction": "reconstruction {:.4f}",
-        "weight_contrastive": "weights {:.2f}",
-        "weight_reconstruction": "{:.2f}",
-        "lr": "lr {:.2e}",
-        "weight_decay": "decay {:.3f}",
-        "momentum": "momentum {:.4f}",
-        "teacher_temperature": "teacher temperature {:.3f}",
-        "teacher_entropy": "entropy {:.3f}",
-        "gradient_norm": "grad norm {:.3g}",
-        "embedding_std": "emb std {:.4f}",
-        "embedding_std_uniform": "(1/sqrt(d) {:.4f})",
-        "images_per_second": "{:.0f} images/s",
-        "wait_share": "waiting {:.0%}",
-        "knn_top1": "k-NN {:.1%}",
-        "train_top1": "train top-1 {:.1%}",
-        "held_out_top1": "held-out top-1 {:.1%}",
-        "top1": "top-1 {:.1%}",
-        "effective_rank": "effective rank {:.1f}",
-    }
-    parts += [form.format(values[name]) for name, form in formats.items() if values.get(name) is not None]
+    parts += metric_names.printed(values)
     if values.get("images_per_second"):
         parts.append(f"{duration((total_steps - step) * batch_size / values['images_per_second'])} left")
     return "  ".join(parts)

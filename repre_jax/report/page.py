@@ -15,7 +15,6 @@ from repre_jax.report.document import section, table, tag
 from repre_jax.report.results import Figure
 from repre_jax.report.run import Run, number, read
 
-NAME = "report.html"
 REFRESH = 30  # seconds until an open page of an unfinished run reads the file again
 
 
@@ -25,7 +24,7 @@ def write(run: Path, *, stopped: bool = False) -> Path:
     Whatever is missing, cut short or unreadable there is left out of the page. stopped: say that an unfinished run does
     not go on by itself, and have no browser wait for it. Raises OSError when the file itself cannot be written.
     """
-    path = run / NAME
+    path = run / run_files.PAGE
     run_files.replace(path, html(read(run), stopped=stopped))
     return path
 

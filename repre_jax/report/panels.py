@@ -1,4 +1,4 @@
-"""Which curves a report has, in which order, and what they are called."""
+"""Which curves a report has, and in which order; what they are called stands in metric_names.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from repre_jax.frameworks.base import NARROW
+from repre_jax.report import metric_names
 from repre_jax.report.curves import LOOKS, Line, Panel
+from repre_jax.report.metric_names import METRICS
 from repre_jax.report.run import Run, Series, number
 
-EVEN, EVEN_LABEL = "embedding_std_uniform", "even spread, 1/\u221ad"
+EVEN = "embedding_std_uniform"
+EVEN_LABEL = METRICS[EVEN].label
 
 
 @dataclass(frozen=True)
@@ -22,60 +25,19 @@ class Group:
     log: bool = False
 
 
-MAIN = (
-    Group("Loss", {"loss": "total"}),
-    Group("Contrastive loss", {"contrastive": "contrastive"}),
-    Group("Reconstruction loss, L1", {"reconstruction": "reconstruction"}, log=True),
-    Group(
-        "Weights of the two losses",
-        {"weight_contrastive": "of contrastive", "weight_reconstruction": "of reconstruction"},
-        log=True,
-    ),
-    Group("k-NN top-1", {"knn_top1": "trained encoder"}, percent=True),
-    Group("Effective rank of the features", {"effective_rank": "trained encoder"}),
-    Group(
-        "Top-1", {"top1": "test", "train_top1": "training batch", "held_out_top1": "held-out training"}, percent=True
-    ),
-    Group("Learning rate", {"lr": "learning rate"}),
-    Group("Gradient norm", {"gradient_norm": "gradient norm"}, log=True),
-    Group(
-        "Standard deviation of the embeddings",
-        {"embedding_std": "embeddings", EVEN: EVEN_LABEL},
-    ),
-    Group("Images per second", {"images_per_second": "images/s"}),
-    Group("Share of the time waiting for data", {"wait_share": "waiting"}, percent=True),
-)
-OTHERS = {  # what else is known by name; a metric that is not is titled by its own
-    "momentum": "Momentum of the target",
-    "weight_decay": "Weight decay",
-    "teacher_temperature": "Temperature of the teacher",
-    "teacher_entropy": "Entropy of the teacher",
-    "skipped": "Skipped steps",
-    "skipped_in_a_row": "Skipped steps in a row",
-    "first_bad_step": "First step of the last skipped row",
-    "unreadable": "Unreadable records",
-}
-ALONE = {  # titles of those that share a panel, where each has its own
-    "weight_contrastive": "Weight of the contrastive loss",
-    "weight_reconstruction": "Weight of the reconstruction loss",
-    "train_top1": "Top-1 of the training batch",
-    "held_out_top1": "Top-1, held-out training images",
-    EVEN: "Even spread of the embeddings, 1/\u221ad",
-}
-
-
 def of_run(run: Run) -> tuple[list[Panel], list[Panel]]:
     """The main panels and, each metric for itself, all others. Metrics without a finite value have none."""
     there = {name: series for name, series in run.series.items() if series.newest}
     marks = run.interruptions()
+    groups = _main()
     main = [
         Panel(group.title, _lines(group, run, there), group.percent, group.log, marks)
-        for group in MAIN
+        for group in groups
         if any(name in there for name in group.labels)
     ]
-    shown = {name for group in MAIN for name in group.labels}
+    shown = {name for group in groups for name in group.labels}
     others = [
-        Panel(group.title, _lines(group, run, there), marks=marks)
+        Panel(group.title, _lines(group, run, there), group.percent, group.log, marks)
         for name in sorted(there.keys() - shown, key=_order)
         for group in [_alone(name)]
     ]
@@ -86,7 +48,7 @@ def of_runs(runs: Sequence[Run], run_names: Sequence[str], images: bool) -> list
     """A panel a metric, with a line for each run that has it, and in grey what all of these are alike to be compared
     with. images: x is images seen instead of steps, for which each run's batch size must be known."""
     there = {name for run in runs for name, series in run.series.items() if series.newest}
-    known = [name for group in MAIN for name in group.labels]
+    known = [name for group in _main() for name in group.labels]
     names = [name for name in known if name in there] + sorted(there - set(known), key=_order)
     panels, shown = [], set()
     for name in names:
@@ -149,16 +111,21 @@ def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
     return {label: value for label, value in found.items() if value is not None}
 
 
+def _main() -> list[Group]:
+    """The main panels, in their order."""
+    found = []
+    for title, names in metric_names.panels().items():
+        first = METRICS[names[0]]
+        found.append(Group(title, {name: METRICS[name].label for name in names}, first.percent, first.log))
+    return found
+
+
 def _alone(name: str) -> Group:
-    for group in MAIN:
-        if name in group.labels:
-            title = ALONE.get(name, group.title)
-            return Group(title, {name: title}, group.percent, group.log)
-    title = OTHERS.get(name, name)
-    return Group(title, {name: title})
+    metric = metric_names.of(name)
+    return Group(metric.title, {name: metric.title}, metric.percent, metric.log)
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Those known by name first, in their order."""
-    names = list(OTHERS)
+    """Those known by name first, in the table's order."""
+    names = list(METRICS)
     return (names.index(name) if name in names else len(names), name)

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 from PIL import Image
 
+from repre_jax.core import run_files
 from repre_jax.report.document import section, tag
 
 BUDGET = 4_000_000  # bytes of pictures in one page; those beyond are linked to
@@ -54,7 +55,7 @@ def shown(run: Path) -> Element | None:
 
 def _read(path: Path) -> Picture:
     """The picture, as large as it would be on paper."""
-    data = path.read_bytes()
+    data = run_files.read_bytes(path)
     Image.open(io.BytesIO(data), formats=["PNG"]).verify()
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         dots = max(image.info.get("dpi", (0, 0))[0], CSS_DPI)
@@ -78,9 +79,9 @@ def _copy(image: Image.Image) -> bytes:
 def _newest(run: Path) -> dict[str, tuple[float, Path]]:
     """kind -> (when written, path). A kind is a file's name without its ending."""
     found: dict[str, tuple[float, Path]] = {}
-    for path in sorted([*run.glob("*.png"), *run.glob("figures/*.png")]):
+    for path in sorted([*run_files.matching(run, "*.png"), *run_files.matching(run, f"{run_files.FIGURES}/*.png")]):
         try:
-            found[path.stem] = max(found.get(path.stem, (0.0, path)), (path.stat().st_mtime, path))
+            found[path.stem] = max(found.get(path.stem, (0.0, path)), (run_files.written_at(path), path))
         except OSError:
             continue
     return found

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from repre_jax.report import metric_names
 from repre_jax.report.console import duration
+from repre_jax.report.metric_names import METRICS, Metric
 from repre_jax.report.run import Run, number
 
 TITLES = {"moco_v3": "MoCo v3", "moco_v2": "MoCo v2", "simclr": "SimCLR", "byol": "BYOL", "simsiam": "SimSiam"}
 TITLES |= {"moby": "MoBY", "dino": "DINO"}
 ENCODERS = {"vit": "ViT", "swin": "Swin"}
+ACCURACIES = ("top1", "knn_top1")  # a run has one of the two
 TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN"}
 
 
@@ -51,7 +54,7 @@ def _encoder(config: Mapping[str, Any]) -> str:
 
 def summary(run: Run) -> list[Figure]:
     """Of a finished run what result.json says, of another the newest of what was logged."""
-    return [figure for figure in (_accuracy(run), *_pretraining(run), *_course(run)) if figure]
+    return [figure for figure in (_accuracy(run), *_judged(run), _reconstruction(run), *_course(run)) if figure]
 
 
 def _accuracy(run: Run) -> Figure | None:
@@ -66,23 +69,34 @@ def _accuracy(run: Run) -> Figure | None:
         "raw pixels": number(result.get("knn_top1_pixels")),
         "the protocol's learning rate": number(result.get("top1_protocol")),
     }
-    title = "Top-1" if classifier else "k-NN top-1" if result else "k-NN top-1 now"
-    return Figure(title, f"{value:.1%}", _listed({key: _percent(share) for key, share in compared.items()}))
+    metric = METRICS[name]
+    title = metric.result if classifier or result else f"{metric.result} now"
+    return Figure(title, metric.written(value), _listed({key: _as(metric, share) for key, share in compared.items()}))
 
 
-def _pretraining(run: Run) -> list[Figure]:
-    result, found = run.result, []
-    rank = _first(number(result.get("effective_rank")), run.newest("effective_rank"))
-    if rank is not None:
-        before = _first(number(result.get("effective_rank_untrained")), run.first("effective_rank"))
-        found.append(Figure("Effective rank", f"{rank:.1f}", _listed({"untrained encoder": _plain(before, ".1f")})))
-    l1 = number(result.get("reconstruction_l1"))
-    if l1 is not None:
-        beside = {"each image's mean colour": _plain(number(result.get("reconstruction_l1_mean_colour")), ".4f")}
-        found.append(Figure("Reconstruction L1", f"{l1:.4f}", _listed(beside)))
-    elif run.newest("reconstruction") is not None:
-        found.append(Figure("Reconstruction L1", f"{run.newest('reconstruction'):.4f}", "training views"))
+def _judged(run: Run) -> list[Figure]:
+    """What else tells how good the encoder is, beside what it was before training."""
+    found = []
+    for name in metric_names.judges():
+        metric = METRICS[name]
+        value = _first(number(run.result.get(name)), run.newest(name))
+        if name not in ACCURACIES and value is not None:
+            before = _first(number(run.result.get(f"{name}_untrained")), run.first(name))
+            beside = _listed({"untrained encoder": _as(metric, before)})
+            found.append(Figure(metric.result, metric.written(value), beside))
     return found
+
+
+def _reconstruction(run: Run) -> Figure | None:
+    metric, l1, newest = (
+        METRICS["reconstruction"],
+        number(run.result.get("reconstruction_l1")),
+        run.newest("reconstruction"),
+    )
+    if l1 is not None:
+        mean_colour = _as(metric, number(run.result.get("reconstruction_l1_mean_colour")))
+        return Figure(metric.result, metric.written(l1), _listed({"each image's mean colour": mean_colour}))
+    return None if newest is None else Figure(metric.result, metric.written(newest), "training views")
 
 
 def _course(run: Run) -> list[Figure]:
@@ -92,19 +106,15 @@ def _course(run: Run) -> list[Figure]:
     beside = ", ".join(filter(None, [took, f"{skipped:,.0f} of them skipped" if skipped else ""]))
     speed = _first(number(run.result.get("images_per_second")), run.newest("images_per_second"))
     steps = Figure("Steps", f"{run.step:,}", beside) if run.series or run.step else None
-    return [steps, Figure("Images per second", f"{speed:,.0f}")] if speed else [steps]
+    return [steps, Figure(METRICS["images_per_second"].result, f"{speed:,.0f}")] if speed else [steps]
 
 
 def _first(*values: float | None) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _percent(share: float | None) -> str | None:
-    return _plain(share, ".1%")
-
-
-def _plain(value: float | None, form: str) -> str | None:
-    return None if value is None else format(value, form)
+def _as(metric: Metric, value: float | None) -> str | None:
+    return None if value is None else metric.written(value)
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -86,10 +86,10 @@ def read(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=run_files.flat(run_files.read_config(folder) or {}),
-        series=_series(_rows(folder / "metrics.jsonl")),
-        starts=tuple(_rows(folder / "starts.jsonl")),
-        result=run_files.read_json(folder / "result.json") or {},
-        saved=max(manifest.finished(folder / "checkpoints"), default=0),
+        series=_series(_rows(folder / run_files.METRICS)),
+        starts=tuple(_rows(folder / run_files.STARTS)),
+        result=run_files.read_json(folder / run_files.RESULT) or {},
+        saved=max(manifest.finished(folder / run_files.CHECKPOINTS), default=0),
     )
 
 

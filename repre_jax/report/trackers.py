@@ -20,9 +20,7 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.system import terminal
 
-EVENTS = "tensorboard"  # folder of the event files in a workdir
 REMEDY = "  change:   `wandb login` first; or WANDB_MODE=offline, to upload later by `wandb sync`"
-WANDB = "wandb.json"  # file in a workdir, with the id that its run has there
 
 
 class Tracker(Protocol):
@@ -41,9 +39,9 @@ class TensorBoard:
 
     def __init__(self, run: Path, continue_from: int):
         """Tells TensorBoard to forget what earlier starts wrote beyond the step that this one goes on from."""
-        (run / EVENTS).mkdir(exist_ok=True)
+        run_files.make_folder(run / run_files.TENSORBOARD)
         first = continue_from + 1 if continue_from else 0
-        self._file = EventsWriter(str(run / EVENTS / "events"), f".{time.time_ns()}")
+        self._file = EventsWriter(str(run / run_files.TENSORBOARD / "events"), f".{time.time_ns()}")
         self._write(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -74,10 +72,10 @@ class WandB:
         """
         import wandb  # an optional requirement
 
-        known = run_files.read_json(run / WANDB, ("id", "project")) or {"project": None}
+        known = run_files.read_json(run / run_files.WANDB, ("id", "project")) or {"project": None}
         if known["project"] != project:
             known = {"id": uuid.uuid4().hex[:12], "project": project}
-            run_files.write_json(run / WANDB, known)
+            run_files.write_json(run / run_files.WANDB, known)
         try:
             settings = wandb.Settings(silent=terminal.hushed())
             self._run = wandb.init(
@@ -86,7 +84,7 @@ class WandB:
         except wandb.Error as error:
             raise UserError(f"Weights & Biases does not start: {str(error).splitlines()[0]}\n{REMEDY}") from None
         self._failed = False
-        for row in run_files.read_metrics(run / "metrics.jsonl"):  # what was not on its way when this run was killed
+        for row in run_files.read_metrics(run / run_files.METRICS):  # what was not on its way when this run was killed
             if self._run.step <= row["step"] <= continue_from:
                 self.write(row["step"], {name: value for name, value in row.items() if name != "step"})
 

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import run_files
 from repre_jax.data.sources import DataSet
-from repre_jax.report import console, page
+from repre_jax.report import console
 from repre_jax.report.live import LivePage
 from repre_jax.running import memory, resume
 from repre_jax.running.resume import History
@@ -81,8 +81,8 @@ class Session:
         """Writes config.json and adds `start`, with versions, devices and command, to starts.jsonl."""
         if runtime.is_main():
             resume.reopen(self.workdir)
-            run_files.write_json(self.workdir / "config.json", self.settings)
-            path = self.workdir / "starts.jsonl"
+            run_files.write_json(self.workdir / run_files.CONFIG, self.settings)
+            path = self.workdir / run_files.STARTS
             row = start | environment.record(self.config.seed)
             run_files.write_rows(path, [*run_files.read_metrics(path), row])
         runtime.check_same("start", {"step": self.past.step})  # nobody reads on before process 0 has cleared up
@@ -104,14 +104,14 @@ class Session:
         """Writes result.json, prints its summary, and returns what it holds."""
         whole = {"command": environment.command()} | dict(result)
         if runtime.is_main():
-            run_files.write_json(self.workdir / "result.json", whole)
+            run_files.write_json(self.workdir / run_files.RESULT, whole)
         self._conclude(f"Summary:\n{summary(whole)}")
         return whole
 
     def _conclude(self, text: str) -> None:
         if self.kind == "run":
             LivePage(self.workdir, write=runtime.is_main()).write()
-            text = f"{text}\nReport: {self.workdir / page.NAME}"
+            text = f"{text}\nReport: {self.workdir / run_files.PAGE}"
         print(text, flush=True)
 
 

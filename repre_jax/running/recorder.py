@@ -1,15 +1,13 @@
 """What a run writes down while it trains: its log, its warnings, its checkpoints."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints, Keep
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
-from repre_jax.report import console, trackers
+from repre_jax.report import console, metric_names, trackers
 from repre_jax.report.live import LivePage
 from repre_jax.running import loop
 from repre_jax.running.divergence import Watch
@@ -17,8 +15,6 @@ from repre_jax.running.lifecycle import Session
 from repre_jax.running.signals import StopRequest
 from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
-
-MEASURES = ("knn_top1", "effective_rank", "top1")  # in pre-training with labels and without; of a classifier
 
 
 class Recorder:
@@ -30,12 +26,12 @@ class Recorder:
         config, workdir, past = session.config, session.workdir, session.past
         self.stop, self.total = stop, training.plan.total_steps
         keep = Keep(config.checkpoint.keep, config.checkpoint.keep_every, config.checkpoint.best)
-        self.checkpoints = Checkpoints(workdir / "checkpoints", keep)
+        self.checkpoints = Checkpoints(workdir / run_files.CHECKPOINTS, keep)
         self.eval_steps = training.eval_steps
         self.unreadable = Unreadable(
             training.dataset.train, config.data.channels, config.data.max_unreadable, terminal.warn, past.unreadable
         )
-        self._writer = run_files.MetricsFile(workdir / "metrics.jsonl", past.step, write=runtime.is_main())
+        self._writer = run_files.MetricsFile(workdir / run_files.METRICS, past.step, write=runtime.is_main())
         self._page = LivePage(workdir, write=runtime.is_main())
         self._trackers = trackers.start(workdir, past.step, session.settings) if runtime.is_main() else []
         self._watch = Watch(training.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
@@ -52,7 +48,7 @@ class Recorder:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
         due = step == 0 or step in self.eval_steps
         last = self._writer.last
-        return due and not (last.get("step") == step and any(name in last for name in MEASURES))
+        return due and not (last.get("step") == step and any(name in last for name in metric_names.judges()))
 
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
@@ -73,7 +69,7 @@ class Recorder:
     def after(self, step: int, state: TrainState, values: loop.Values) -> None:
         """Saves when it is time or the measure is the best so far; asks for the end when a write has failed."""
         self._finished = step == self.total
-        measure = _measure(values)
+        measure = metric_names.quality(values)
         if step in self._saving or (self.checkpoints.keep.best and measure is not None and measure > self._best):
             self.save(step, state, measure)
         if self.checkpoints.error is not None:
@@ -98,7 +94,3 @@ class Recorder:
             tracker.close(self._finished)
         if not self._finished:  # else it is written when there are results
             self._page.write(stopped=True)
-
-
-def _measure(values: Mapping[str, Any]) -> float | None:
-    return next((values[name] for name in MEASURES if values.get(name) is not None), None)

@@ -74,14 +74,14 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     Raises UserError when that run had other settings which it does not name.
     """
     may_change = settings["may_change"]
-    result = run_files.read_json(workdir / "result.json", ("steps", "seconds"))
+    result = run_files.read_json(workdir / run_files.RESULT, ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
         before = run_files.read_config(workdir, ("seed",)) or settings
         if not check_unchanged(before, settings, "config", may_change):
             return History(result["steps"], result["seconds"], result=result)
-    if not (workdir / "checkpoints").is_dir():
+    if not run_files.has_checkpoints(workdir):
         return History()
-    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(workdir / run_files.CHECKPOINTS)) as checkpoints:
         step, ignored = checkpoints.newest_whole() if runtime.is_main() else (None, [])  # which reads all of it
         step = runtime.largest(step or 0)
         if not step:
@@ -160,9 +160,9 @@ def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:
 
 def reopen(workdir: Path) -> None:
     """Sets the result of a finished run aside, if there is one: it goes on."""
-    result = workdir / "result.json"
-    if result.exists():
-        result.replace(workdir / "result.before.json")
+    result = workdir / run_files.RESULT
+    if run_files.exists(result):
+        run_files.move(result, workdir / run_files.RESULT_BEFORE)
 
 
 def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ def still_there(run: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError):
-        if (run / "checkpoints" / str(step)).is_dir():
+        if run_files.is_folder(run / run_files.CHECKPOINTS / str(step)):
             raise
         raise Gone(
             f"Checkpoint {step} of {run} was removed meanwhile, by that run.\n"

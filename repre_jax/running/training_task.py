@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.core import sharding
+from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Interrupted, Stopped
 from repre_jax.core.types import TrainState, Views
@@ -54,7 +54,7 @@ def run(
         resume.check_fixed(past, training.weights, training.fixed_keys)
         session.announce(training.dataset, training.description)
         if runtime.is_main():
-            Checkpoints(workdir / "checkpoints").make_room(past.ignored)
+            Checkpoints(workdir / run_files.CHECKPOINTS).make_room(past.ignored)
         session.record(**training.source, step=past.step, total_steps=total)
         with session.watched(training.mesh.size) as watchdog:
             state = _train(session, training, watchdog)
@@ -117,7 +117,7 @@ def _start(session: Session, training: Training) -> TrainState:
     """The state of the checkpoint to go on from, else a fresh one."""
     past = session.past
     if past.step:
-        with contextlib.closing(Checkpoints(session.workdir / "checkpoints")) as checkpoints:
+        with contextlib.closing(Checkpoints(session.workdir / run_files.CHECKPOINTS)) as checkpoints:
             state = checkpoints.restore(past.step, jax.eval_shape(training.fresh), training.state_sharding)
         terminal.say(f"Going on from step {past.step} of {training.plan.total_steps}.")
         return state

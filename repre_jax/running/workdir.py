@@ -2,15 +2,14 @@
 
 import contextlib
 import fcntl
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
-
-LOCK = ".lock"
+from repre_jax.core.run_files import LOCK
 
 
 @contextlib.contextmanager
@@ -20,12 +19,11 @@ def locked(folder: Path) -> Iterator[None]:
     A folder that is still empty at the end is removed again.
     Raises UserError when it cannot be made or written, or another process is at work in it.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not run_files.exists(path)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        lock = (folder / LOCK).open("a")
+        run_files.make_folder(folder, parents=True)
+        run_files.check_writable(folder)
+        lock = run_files.open_file(folder / LOCK, "a")
     except OSError as error:
         raise UserError(
             f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
@@ -38,17 +36,17 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
+            if run_files.matching(folder, "*") == [folder / LOCK]:
+                run_files.remove(folder / LOCK)
                 with contextlib.suppress(OSError):  # another run has put something there meanwhile
                     for path in made:
-                        path.rmdir()
+                        run_files.remove_empty(path)
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work in it; False where nothing can tell, as on a file system without locks."""
     try:
-        with (folder / LOCK).open() as lock:
+        with run_files.open_file(folder / LOCK, "r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -60,7 +58,7 @@ def is_locked(folder: Path) -> bool:
 def lock_token(folder: Path) -> str:
     """What the process that has locked the folder wrote into it, '' where there is nothing."""
     try:
-        return (folder / LOCK).read_text()
+        return run_files.read_text(folder / LOCK)
     except OSError:
         return ""
 

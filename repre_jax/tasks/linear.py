@@ -206,7 +206,7 @@ def _knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | 
     """What the run itself measured of its online encoder after its last step; None where that is another step, network,
     data set, part of it or image size."""
     run = Path(origin["init_from"])
-    result = run_files.read_json(run / "result.json", ("knn_top1", "knn_k", "steps"))
+    result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
     theirs = run_files.read_config(run, ("data", "knn"))
     if not result or not theirs or result["knn_top1"] is None:
         return None

@@ -157,7 +157,7 @@ def _conclude(
         "steps": job.step.plan.total_steps,
         "seconds": seconds,
         "skipped_steps": int(state.skipped),
-        "images_per_second": run_files.median(workdir / "metrics.jsonl", "images_per_second"),
+        "images_per_second": run_files.median(workdir / run_files.METRICS, "images_per_second"),
         "knn_k": config.knn.k,
         "test_interpolation": monitor.INTERPOLATION,
         "knn_top1": job.monitor.knn(state, should_stop),
@@ -189,6 +189,6 @@ def _conclude(
 def _draw(workdir: Path, measured: monitor.Reconstructions, state: TrainState, suffixes: Sequence[str]) -> None:
     title = f"Reconstructions\n{workdir.name}: online, step {int(state.step):,}"
     drawn = reconstructions.draw(measured.views, measured.rebuilt, title=title)
-    (workdir / FIGURE).parent.mkdir(exist_ok=True)
+    run_files.make_folder((workdir / FIGURE).parent)
     for suffix in suffixes:
         sheet.save(drawn, (workdir / FIGURE).with_suffix(suffix))

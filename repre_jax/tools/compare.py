@@ -39,7 +39,7 @@ def _compare(runs: Sequence[Path], out: Path) -> None:
         if folders.count(folder) > 1:
             raise UserError(f"{folder} is given twice.\n  change:   leave one of the two out")
     out = out.expanduser()
-    if out.suffix != ".html" or not out.absolute().parent.is_dir():
+    if out.suffix != ".html" or not run_files.is_folder(out.absolute().parent):
         raise UserError(f"--out is {out}.\n  expected: a .html in a folder that exists")
     text = comparison.html([read(folder) for folder in folders])
     try:

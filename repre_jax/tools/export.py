@@ -12,9 +12,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,6 @@ from repre_jax.report import console
 from repre_jax.system import command_line, environment
 
 FORMATS = {"timm": ".safetensors", "npz": ".npz"}
-FOLDER = "export"  # in the run's, where files go unless --output says otherwise
 IMAGES = 2  # that both encoders are compared on
 TOLERANCE = 1e-6  # relative; float32 of the same parameters should not differ at all
 INTERPOLATION = "bicubic"  # of test images in our evaluations (configs/base_evaluation.py)
@@ -53,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="timm")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
-    parser.add_argument("--output", type=Path, help=f"else RUN/{FOLDER}/FRAMEWORK-ENCODER-NETWORK-STEP")
+    parser.add_argument("--output", type=Path, help=f"else RUN/{run_files.EXPORT}/FRAMEWORK-ENCODER-NETWORK-STEP")
     parser.add_argument("--force", action="store_true", help="replace a file that is already there")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")
@@ -86,7 +83,7 @@ def _export(arguments: argparse.Namespace) -> None:
         run_files.write_json(weight_file.card_of(draft), card)
         # The card first: beside another file it is refused by its SHA-256, while a file without a card would be taken.
         for ready in (weight_file.card_of(draft), draft):
-            ready.replace(path.with_name(ready.name))
+            run_files.move(ready, path.with_name(ready.name))
     print(console.table(_told(card, path, encoder)))
 
 
@@ -108,7 +105,7 @@ def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Pa
     ending = FORMATS[arguments.format]
     if arguments.output is None:
         names = (saved.framework, saved.config.encoder.name, saved.network, str(saved.step))
-        path = run / FOLDER / f"{'-'.join(names)}{ending}"
+        path = run / run_files.EXPORT / f"{'-'.join(names)}{ending}"
     else:
         path = arguments.output.expanduser().absolute()
         if path.suffix != ending:
@@ -117,9 +114,9 @@ def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Pa
                 f"  expected: a file name ending in {ending}\n"
                 f"  change:   --output, or --format to one of {', '.join(FORMATS)}"
             )
-        if not path.parent.is_dir():
+        if not run_files.is_folder(path.parent):
             raise UserError(f"The folder {path.parent} does not exist.\n  change:   make it first, or --output")
-    there = [file for file in (path, weight_file.card_of(path)) if file.exists()]
+    there = [file for file in (path, weight_file.card_of(path)) if run_files.exists(file)]
     if there and not arguments.force:
         raise UserError(f"{there[0]} is there already.\n  change:   --force replaces it; or --output=FILE")
     return path
@@ -128,10 +125,10 @@ def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Pa
 @contextlib.contextmanager
 def _drafts(folder: Path) -> Iterator[Path]:
     """A folder within `folder`, for files that are to be moved there when they are whole; removed in the end."""
-    new = not folder.exists()
+    new = not run_files.exists(folder)
     try:
-        folder.mkdir(exist_ok=True)
-        drafts = Path(tempfile.mkdtemp(prefix=run_files.DRAFT, dir=folder))
+        run_files.make_folder(folder)
+        drafts = run_files.new_draft_folder(folder)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {error.strerror}.\n  change:   --output=FILE, in another folder"
@@ -139,9 +136,9 @@ def _drafts(folder: Path) -> Iterator[Path]:
     try:
         yield drafts
     finally:
-        shutil.rmtree(drafts)
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+        run_files.remove_folder(drafts)
+        if new and not run_files.matching(folder, "*"):
+            run_files.remove_empty(folder)
 
 
 def _difference(ours: Any, read_back: Any, encoder: Encoder, size: tuple[int, int]) -> float:
@@ -210,7 +207,7 @@ def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console
         ("encoder", encoders.describe(encoder)),
         ("from", f"{card['framework']}, {card['branch']}, step {card['step']:,}"),
         ("images", f"{height} x {width}, channels: {pixels['channels']}, mean {pixels['mean']}, std {pixels['std']}"),
-        ("file", f"{path}, {console.size(path.stat().st_size)}"),
+        ("file", f"{path}, {console.size(run_files.bytes_of(path))}"),
         ("card", str(weight_file.card_of(path))),
         ("parity", f"{largest} is the largest relative difference of pooled features and tokens, read back"),
     ]

@@ -28,6 +28,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.report import page
 from repre_jax.report.figures import sheet
@@ -37,7 +38,6 @@ from repre_jax.tasks.figures import augmentations
 from repre_jax.tasks.figures.request import DRAW, Request
 
 CONFIG = "configs/figures.py"
-FOLDER = "figures"  # in the run's
 SUFFIXES = (".png", ".pdf")
 EXPECTED = "  expected: the flags that --help names, or --config.KEY=VALUE with keys of configs/figures.py"
 EXAMPLE = "python -m repre_jax.tools.figures attention runs/demo"
@@ -120,12 +120,12 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
 
 def _check_out(arguments: argparse.Namespace) -> None:
     out = arguments.out
-    if out is not None and (out.suffix not in SUFFIXES or not out.absolute().parent.is_dir()):
+    if out is not None and (out.suffix not in SUFFIXES or not run_files.is_folder(out.absolute().parent)):
         raise UserError(f"--out is {out}.\n  expected: a .png or .pdf in a folder that exists")
     if out is not None and arguments.kind == "all":
         raise UserError("--out names one file, and all is several.\n  change:   leave it out, or name one kind")
     for source in arguments.of:
-        if not source.expanduser().exists():
+        if not run_files.exists(source.expanduser()):
             raise UserError(f"{source} does not exist.\n  expected: the workdir of a run, or a file of weights")
 
 
@@ -136,25 +136,27 @@ def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
     if not arguments.of:
         return [Path(kind + suffix) for suffix in SUFFIXES]
     first, *others = (path.expanduser().absolute() for path in arguments.of)
-    folder = first.with_name(f"{first.stem}-{FOLDER}") if first.is_file() else first / FOLDER
-    name = "-".join([kind, *(f"and-{path.stem if path.is_file() else path.name}" for path in others)])
+    beside = first.with_name(f"{first.stem}-{run_files.FIGURES}")
+    folder = beside if run_files.is_file(first) else first / run_files.FIGURES
+    names = (path.stem if run_files.is_file(path) else path.name for path in others)
+    name = "-".join([kind, *(f"and-{each}" for each in names)])
     return [folder / (name + suffix) for suffix in SUFFIXES]
 
 
 def _renew_page(run: Path) -> None:
     """The page of a run, with the new figures; of one that goes on only while a process is at work in it."""
-    if not (run / "checkpoints").is_dir():
+    if not run_files.has_checkpoints(run):
         return
     try:
         print(f"Report: {page.write(run, stopped=not workdir.is_locked(run))}", flush=True)
     except OSError as error:
-        terminal.warn(f"Warning: {run / page.NAME} cannot be written: {error.strerror}.")
+        terminal.warn(f"Warning: {run / run_files.PAGE} cannot be written: {error.strerror}.")
 
 
 def _save(figure: Figure, paths: Sequence[Path]) -> None:
     for path in paths:
         try:
-            path.parent.mkdir(exist_ok=True)
+            run_files.make_folder(path.parent)
             sheet.save(figure, path)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}.\n  change:   --out=FILE.png") from None

@@ -44,9 +44,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     run = arguments.run.expanduser().absolute()
-    if not (run / "checkpoints").is_dir():
+    if not run_files.has_checkpoints(run):
         raise UserError(f"{run} holds no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
-    with contextlib.closing(Checkpoints(run / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:
         measures = checkpoints.measures()
         newest, ignored = checkpoints.newest_whole()
         print(f"Checkpoints in {checkpoints.directory}:")
@@ -63,7 +63,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(console.table(_contents(checkpoints.shapes(step), checkpoints.record(step))))
         config = run_files.flat(checkpoints.record(step)["config"])
         print(f"\nIts config:\n{console.table([(key, str(value)) for key, value in config.items()])}")
-    starts = run_files.read_metrics(run / "starts.jsonl")
+    starts = run_files.read_metrics(run / run_files.STARTS)
     if starts:
         print(f"\nStarts of this run:\n{console.table([_start(row) for row in starts])}")
 

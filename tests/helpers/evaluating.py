@@ -13,6 +13,7 @@ import main
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.running.recorder import Recorder
 from repre_jax.tasks import pretrain
+from tests.helpers.named import unnamed
 from tests.helpers.runs import TINY
 
 LINEAR, FINETUNE = "configs/linear.py", "configs/finetune.py"
@@ -25,6 +26,7 @@ def command(config, source, workdir, *arguments, variants="tiny"):
 
 def evaluate(config, source, workdir, *arguments, variants="tiny"):
     assert main.main(command(config, source, workdir, *arguments, variants=variants)) == 0
+    assert unnamed(workdir) == set()
     return json.loads((workdir / "result.json").read_text())
 
 

@@ -137,11 +137,5 @@ def short(name: str, most: int) -> str:
 def save(figure: Figure, path: Path) -> None:
     """Writes a .png or .pdf in one go: no reader sees half a file. Without a date, so that the same figure gives the
     same bytes, with the same versions."""
-    draft = run_files.draft_of(path)
-    try:
-        with draft.open("wb") as file, matplotlib.style.context(["default", LOOK], after_reset=True):
-            figure.savefig(file, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", metadata=UNDATED[path.suffix])
-            run_files.to_disk(file)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with run_files.replacing(path, "wb") as file, matplotlib.style.context(["default", LOOK], after_reset=True):
+        figure.savefig(file, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", metadata=UNDATED[path.suffix])

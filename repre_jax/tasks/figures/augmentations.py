@@ -31,7 +31,7 @@ def config_of(source: Path, ours: ConfigDict, seed: int | None) -> ConfigDict:
 
     Raises NotPossible when nothing says how the encoder was pre-trained.
     """
-    found = weight_file.read_card(source).get("config") if source.is_file() else run_files.read_config(source)
+    found = weight_file.read_card(source).get("config") if run_files.is_file(source) else run_files.read_config(source)
     if not found or found.get("task") != "pretrain":
         raise NotPossible(
             f"Nothing says how {source} was pre-trained.\n"

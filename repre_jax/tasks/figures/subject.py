@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, loader, photometric
 from repre_jax.data.sources import DataSet
@@ -67,12 +68,12 @@ class Subject:
         self.config = ConfigDict(config.to_dict())
         self.config.init_from = str(source)
         self.source, self.mesh, self.given = source.expanduser().absolute(), mesh, given
-        if self.is_run and not (self.source / "checkpoints").is_dir():
+        if self.is_run and not run_files.has_checkpoints(self.source):
             raise UserError(
                 f"{self.source} is no run: it has no folder checkpoints.\n"
                 "  expected: the --workdir of a pre-training run, or a file of weights"
             )
-        self.found: Backbone = backbone.find(self.config, self.source / "figures", needs_data=not given)
+        self.found: Backbone = backbone.find(self.config, self.source / run_files.FIGURES, needs_data=not given)
         features.check(self.found.encoder, self.config.feature)
         self._dataset: DataSet | None = None
         if given and self.found.mean is not None:
@@ -90,7 +91,7 @@ class Subject:
     @property
     def is_run(self) -> bool:
         """Not a file of weights."""
-        return self.source.is_dir()
+        return run_files.is_folder(self.source)
 
     @property
     def name(self) -> str:
@@ -216,9 +217,9 @@ class Subject:
 
     def _of_file(self, path: Path) -> np.ndarray:
         try:
-            return self.view(path.read_bytes())
+            return self.view(run_files.read_bytes(path))
         except OSError as error:
-            hint = "name runs and files before --images" if path.is_dir() else "--images"
+            hint = "name runs and files before --images" if run_files.is_folder(path) else "--images"
             raise UserError(f"The image {path} cannot be read: {error.strerror}.\n  change:   {hint}") from None
         except crops.UnreadableImage as error:
             raise UserError(f"The image {path} cannot be read: {error}\n  change:   --images") from None
