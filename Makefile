@@ -63,6 +63,7 @@ minutes: $(READY_DEV)
 lint: $(READY_DEV)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 bench: $(READY)
 	$(PY) -m benchmarks.train_step --config configs/moco_vit_s.py:digits --peer off
