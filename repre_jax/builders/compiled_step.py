@@ -3,6 +3,7 @@ without data, without weights and without running it."""
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,8 +92,9 @@ def batch_of(config: ConfigDict, mesh: Mesh) -> Views:
         return jax.ShapeDtypeStruct((config.batch_size, count, *size, config.data.channels), np.uint8, sharding=rows)
 
     local = config.augment.local_views
-    return Views(
-        images=crops(augmentation.VIEWS, augmentation.image_size(config)),
-        labels=jax.ShapeDtypeStruct((config.batch_size,), np.int32, sharding=rows),
-        local=crops(local, augmentation.local_size(config)) if local else None,
-    )
+    fields: dict[str, Any] = {
+        "images": crops(augmentation.VIEWS, augmentation.image_size(config)),
+        "labels": jax.ShapeDtypeStruct((config.batch_size,), np.int32, sharding=rows),
+        "local": crops(local, augmentation.local_size(config)) if local else None,
+    }
+    return Views(**fields)

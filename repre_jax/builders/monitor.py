@@ -95,7 +95,9 @@ class Monitor:
     ) -> Reconstructions:
         """Over the test split, or without one as many training images as k-NN would test, at most `limit`; to be asked
         only of a method that reconstructs."""
-        errors, errors_mean, views, rebuilt = [], [], None, None
+        errors, errors_mean = [], []
+        views: list[np.ndarray] = []
+        rebuilt: list[np.ndarray] = []
         train, test = self.dataset.train, self.dataset.test
         chosen = (train, limit or self.test_records) if test is None else (test, limit)
         for images, labels in self._batches(*chosen, "reconstructing", should_stop):
@@ -103,13 +105,14 @@ class Monitor:
             counts = features.all_labels(labels, len(images), self.mesh) != features.EMPTY
             errors.append(np.asarray(error)[counts])
             errors_mean.append(np.asarray(error_mean)[counts])
-            if views is None:
-                views, rebuilt = np.asarray(pixels)[counts][:EXAMPLES], np.asarray(output)[counts][:EXAMPLES]
+            if not views:
+                views.append(np.asarray(pixels)[counts][:EXAMPLES])
+                rebuilt.append(np.asarray(output)[counts][:EXAMPLES])
         return Reconstructions(
             l1=float(np.concatenate(errors).mean()),
             l1_mean_colour=float(np.concatenate(errors_mean).mean()),
-            views=views,
-            rebuilt=rebuilt,
+            views=views[0],
+            rebuilt=rebuilt[0],
         )
 
     def _vote(self, encode, should_stop: ShouldStop = never) -> float | None:
@@ -157,6 +160,8 @@ class Monitor:
     def _reconstruct(self, params, images: jax.Array) -> tuple[jax.Array, ...]:
         pixels, params = images.astype(jnp.float32) / 255, self.method.gather(params)
         output = self.method.encode(params["encoder"], self._normalized(images))
+        if self.method.reconstruction is None:
+            raise ValueError("This method reconstructs nothing.")
         rebuilt = self.method.reconstruction.reconstruct(params, output.pyramid)
         flat = jnp.broadcast_to(pixels.mean(axis=(1, 2), keepdims=True), pixels.shape)
         l1 = jax.vmap(reconstruction.l1)

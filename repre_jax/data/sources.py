@@ -42,6 +42,13 @@ class DataSet:
     class_names: tuple[str, ...] | None = None
     lacking: str | None = None
 
+    def split(self, name: str) -> Sequence[Mapping]:
+        """The records of 'train' or 'test'. Raises UserError where there is no such split."""
+        records = {"train": self.train, "test": self.test}[name]
+        if records is None:
+            raise UserError(f"Data set {self.name} has no {name} split.\n  change:   --config.data.{name}_split=...")
+        return records
+
     def identity(self) -> dict[str, str | int]:
         """What a continued run compares: name, version and sizes, not the place on disk."""
         return {

@@ -103,16 +103,16 @@ def read(path: Path, network: str | None = None) -> WeightFile:
     if card:
         if network not in (None, card["branch"]):
             raise UserError(
-                f"{path} holds the {card['network']} encoder, not the {network} one.\n  change:   leave network out"
+                f"{path} holds the {card['branch']} encoder, not the {network} one.\n  change:   leave network out"
             )
         return WeightFile(path, arrays, digest, card, card["framework"], card["branch"])
     framework, held = state_dicts.framework_of(arrays)
     if network is None and held:
-        usual = AUTHORS.get(framework, "online")
+        usual = AUTHORS.get(framework or "", "online")
         network = usual if usual in held else held[0]
     if network is not None and network not in held:
         what = f"a file of {framework} with the {held[0]} encoder alone" if held else "one encoder, and no networks"
-        raise UserError(f"branch is {network!r}, but {path} holds {what}.\n  change:   leave network out")
+        raise UserError(f"network is {network!r}, but {path} holds {what}.\n  change:   leave network out")
     return WeightFile(path, arrays, digest, {}, framework, network)
 
 
@@ -126,8 +126,8 @@ def read_card(path: Path) -> dict[str, Any]:
     if not run_files.exists(card_of(path)):
         return {}
     card = run_files.read_json(card_of(path), OF_CARD)
-    config = card and with_new_names(card["config"] or {})
-    if not config or card["branch"] not in ("online", "target") or not {"encoder", "data"} <= set(config):
+    config = with_new_names(card["config"] or {}) if card else None
+    if not card or not config or card["branch"] not in ("online", "target") or not {"encoder", "data"} <= set(config):
         raise UserError(
             f"{card_of(path)} is damaged, or no card of {path.name}.\n"
             "  change:   export the file again, or take the card away and set encoder.*"

@@ -130,7 +130,7 @@ def extract(
 
     Raises Interrupted when it should stop, and UserError when too many records cannot be read.
     """
-    source = {"train": job.dataset.train, "test": job.dataset.test}[split]
+    source = job.dataset.split(split)
     records = min(len(source), limit or len(source))
     view = {
         "size": augmentation.image_size(config),

@@ -108,11 +108,11 @@ class HeadSelection:
         """The head of each encoder: the best on held-out images, of equals the nearest to the protocol's; the nearest
         where none are held out. Heads that have diverged are not chosen; None where all have."""
         distance = np.abs(np.log(self.probe.factors))
-        heads = []
+        heads: list[int | None] = []
         for s, test in enumerate(found.test):
-            there = np.flatnonzero(~np.isnan(test))
-            by = -np.zeros(len(test)) if found.held_out is None else -found.held_out[s]
-            heads.append(int(min(there, key=lambda g, by=by: (by[g], distance[g]))) if len(there) else None)
+            held_out = np.zeros(len(test)) if found.held_out is None else found.held_out[s]
+            best_first = [int(head) for head in np.lexsort((distance, -held_out)) if not np.isnan(test[head])]
+            heads.append(best_first[0] if best_first else None)
         return heads
 
     def _accuracy(self, state: TrainState, one_pass: Pass, should_stop: ShouldStop) -> tuple[np.ndarray, int]:

@@ -37,7 +37,8 @@ class Recorder:
         self._watch = Watch(training.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
         pixels = {name: list(values) for name, values in training.pixels.items()}
-        self._record = {"config": session.settings, "data": training.dataset.identity(), "pixels": pixels}
+        self._record: dict[str, Any] = {"config": session.settings, "data": training.dataset.identity()}
+        self._record["pixels"] = pixels
         self._record |= {"weights": training.weights} if training.weights else {}
         self._seconds, self._batch_size = session.seconds, config.batch_size
         measured = [value for value in self.checkpoints.measures().values() if value is not None]
@@ -52,7 +53,7 @@ class Recorder:
 
     def log(self, step: int, values: loop.Values) -> None:
         """Raises UserError when the run has diverged."""
-        values = {"unreadable": float(len(self.unreadable))} | values
+        values = {"unreadable": float(len(self.unreadable)), **values}
         known = self._writer.last if self._writer.last.get("step") == step else {}
         try:
             for tracker in self._trackers:  # first: of a line too many the next start has TensorBoard forget

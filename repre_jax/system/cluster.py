@@ -36,7 +36,7 @@ def find(
     """This process's place, None when it is the only one. Raises UserError for flags that do not fit together."""
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in given.items() if value is None]
-    if not missing:
+    if coordinator is not None and processes is not None and process is not None:
         _check(coordinator, processes, process, environment)
         return Place("deactivate", processes, process, coordinator) if processes > 1 else None
     if len(missing) < len(given):

@@ -216,7 +216,7 @@ def _listen(coordinator: str) -> socket.socket:
         return socket.create_server(("", port), family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
         raise UserError(
-            f"Process 0 cannot listen at port {port} of this host: {os.strerror(error.errno)}.\n"
+            f"Process 0 cannot listen at port {port} of this host: {os.strerror(error.errno or 0)}.\n"
             "  given:    the coordinator " + coordinator + "\n"
             "  change:   --config.distributed.coordinator=HOST:PORT to a free port, in every process; or end the run "
             "that has it"

@@ -137,7 +137,7 @@ def _name(process: int | None, processes: int | None) -> str:
 
 
 def _meet(place: Place, who: str, timeout: int) -> None:
-    if place.coordinator:
+    if place.coordinator and place.processes is not None and place.process is not None:
         try:
             _PEERS[:] = [Peers(place.coordinator, place.processes, place.process, platform.node(), timeout)]
         except UserError as error:

@@ -60,8 +60,7 @@ def bar(
     if hushed() or not shown or not (on_terminal or in_log):
         return tqdm(disable=True)
     if on_terminal:
-        look = {"unit_scale": True, "dynamic_ncols": True, "leave": leave}
-        return tqdm(total=total, initial=done, desc=what, unit=unit, **look)
+        return tqdm(total=total, initial=done, desc=what, unit=unit, unit_scale=True, dynamic_ncols=True, leave=leave)
     return Lines(total, what, unit, done)
 
 
@@ -86,9 +85,16 @@ class Lines:
 
     def _say(self) -> None:
         self._said = time.monotonic()
-        values = {"elapsed": self._said - self._begun, "initial": self._first, "prefix": self.what, "unit": self.unit}
-        form = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left"
-        line = tqdm.format_meter(self.n, self.total, unit_scale=True, bar_format=form, **values)
+        line = tqdm.format_meter(
+            self.n,
+            self.total,
+            elapsed=self._said - self._begun,
+            initial=self._first,
+            prefix=self.what,
+            unit=self.unit,
+            unit_scale=True,
+            bar_format="{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {remaining} left",
+        )
         print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:

@@ -95,9 +95,9 @@ def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Traini
     )
 
 
-def _evaluate(job: Job, workdir: Path, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+def _evaluate(job: Job, workdir: Path, state: TrainState, should_stop: ShouldStop) -> loop.Values:
     """Metrics for the log; draws the newest reconstructions, too, for whoever watches the run."""
-    values = job.monitor.evaluate(state, should_stop)
+    values: loop.Values = {**job.monitor.evaluate(state, should_stop)}
     if job.step.method.reconstruction is not None:
         with contextlib.suppress(Interrupted):  # the metrics are whole
             _draw_newest(workdir, job.monitor.reconstruction(state, should_stop, monitor.EXAMPLES), state)
