@@ -1,6 +1,7 @@
 """What a run writes down while it trains: its log, its warnings, its checkpoints."""
 
 import math
+from typing import Any
 
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints, Keep
