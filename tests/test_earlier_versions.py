@@ -18,6 +18,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.renamed_keys import RENAMED, with_new_names
 from repre_jax.core.types import TrainState
 from repre_jax.interop import files
+from repre_jax.models import build_encoder
 from repre_jax.pretrained import backbone, weight_file
 from repre_jax.report import evaluated
 from tests.helpers.runs import ROOT
@@ -109,3 +110,9 @@ def test_every_old_key_has_one_new_name():
     assert with_new_names(new) == new
     assert len(RENAMED) == 4
     assert "flavour" in old["encoder"], "the original stays"
+
+
+def test_build_encoder_takes_old_names(capsys):
+    encoder = build_encoder("vit_ti", width=32, depth=2, heads=2, flavour="dino", hierarchies=2)
+    assert (encoder.variant, encoder.pyramid_levels) == ("dino", 2)
+    assert "setting hierarchies is now called pyramid_levels." in capsys.readouterr().out

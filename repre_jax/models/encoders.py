@@ -4,9 +4,11 @@ import inspect
 from typing import Any
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.renamed_keys import renamed
 from repre_jax.models import swin, vit
 from repre_jax.models.swin import Swin
 from repre_jax.models.vit import ViT
+from repre_jax.system import terminal
 
 Encoder = ViT | Swin
 
@@ -49,6 +51,7 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     """
     if name not in VITS | SWINS:
         raise UserError(f"Unknown encoder {name!r}.\n  expected: {', '.join(VITS | SWINS)}")
+    overrides = {_present_name(setting): value for setting, value in overrides.items()}
     build = vit.build if name in VITS else swin.build
     known = inspect.signature(build).parameters
     for setting in overrides:
@@ -58,6 +61,14 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     if overrides.get("variant") == "moco_v3" and name in MOCO_V3_HEADS:
         settings = settings | {"heads": MOCO_V3_HEADS[name]}
     return build(**settings | overrides)
+
+
+def _present_name(setting: str) -> str:
+    """Of a setting that may have had another name before."""
+    name = renamed(f"encoder.{setting}").removeprefix("encoder.")
+    if name != setting:
+        terminal.say(f"Note: the encoder's setting {setting} is now called {name}.")
+    return name
 
 
 def describe(encoder: Encoder) -> str:
