@@ -240,7 +240,7 @@ def median(path: Path, name: str) -> float | None:
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries -> one, with keys such as 'optim.lr'."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found

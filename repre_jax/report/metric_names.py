@@ -198,12 +198,12 @@ def panels() -> dict[str, list[str]]:
 
 def printed(values: Mapping[str, float | None]) -> list[str]:
     """What the console says of one logging step, a part for each metric that it says and that was measured."""
-    said = sorted((metric.place, name) for name, metric in METRICS.items() if metric.console)
-    return [
-        METRICS[name].console.format(METRICS[name].written(values[name]))
-        for _, name in said
-        if values.get(name) is not None
-    ]
+    said = []
+    for name, metric in METRICS.items():
+        value = values.get(name)
+        if metric.console and value is not None:
+            said.append((metric.place, metric.console.format(metric.written(value))))
+    return [text for _, text in sorted(said)]
 
 
 def judges() -> list[str]:
@@ -213,7 +213,8 @@ def judges() -> list[str]:
 
 def quality(values: Mapping[str, float | None]) -> float | None:
     """Of how good the state is that `values` were measured of, larger is better; None where no judge was measured."""
-    found = next((name for name in judges() if values.get(name) is not None), None)
-    if found is None:
-        return None
-    return -values[found] if METRICS[found].best == "smaller" else values[found]
+    for name in judges():
+        value = values.get(name)
+        if value is not None:
+            return -value if METRICS[name].best == "smaller" else value
+    return None
