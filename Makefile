@@ -49,7 +49,7 @@ test-slow: $(READY_DEV)
 	$(PY) -m pytest -m slow -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 lint: $(READY_DEV)
-	$(PY) -m ruff check .
+	$(PY) -m ruff check --no-cache .
 	$(PY) -m ruff format --check .
 
 bench: $(READY)

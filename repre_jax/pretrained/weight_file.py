@@ -103,7 +103,7 @@ def read(path: Path, network: str | None = None) -> WeightFile:
     if card:
         if network not in (None, card["branch"]):
             raise UserError(
-                f"{path} holds the {card['network']} encoder, not the {network} one.\n  change:   leave network out"
+                f"{path} holds the {card['branch']} encoder, not the {network} one.\n  change:   leave network out"
             )
         return WeightFile(path, arrays, digest, card, card["framework"], card["branch"])
     framework, held = state_dicts.framework_of(arrays)

@@ -208,7 +208,7 @@ def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console
     height, width = pixels["image_size"]
     return [
         ("encoder", encoders.describe(encoder)),
-        ("from", f"{card['framework']}, {card['network']}, step {card['step']:,}"),
+        ("from", f"{card['framework']}, {card['branch']}, step {card['step']:,}"),
         ("images", f"{height} x {width}, channels: {pixels['channels']}, mean {pixels['mean']}, std {pixels['std']}"),
         ("file", f"{path}, {console.size(path.stat().st_size)}"),
         ("card", str(weight_file.card_of(path))),
