@@ -61,7 +61,7 @@ minutes: $(READY_DEV)
 	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
 
 lint: $(READY_DEV)
-	$(PY) -m ruff check .
+	$(PY) -m ruff check --no-cache .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 

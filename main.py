@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
-from repre_jax.system.command_line import exit_status, list_configs, parse
+from repre_jax.system.command_line import exit_status, parse, usage
 from repre_jax.tasks import finetune, knn, linear, pretrain
 
 QUIET = "--quiet"
@@ -22,7 +22,7 @@ TASKS = {"pretrain": pretrain.run, "knn": knn.run, "linear": linear.run, "finetu
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit status."""
     if {"-h", "--help"} & set(argv):
-        print(f"{__doc__}\n{list_configs()}\n  keys:     configs/base.py, of evaluations configs/base_evaluation.py")
+        print(usage(__doc__))
         return 0
     return exit_status(
         lambda: run([argument for argument in argv if argument != QUIET]),

@@ -1,13 +1,45 @@
 """RePre (Wang et al., 2022) in JAX and Flax: contrastive pre-training of vision transformers with a pixel branch.
 
+`repre_jax.load_encoder(path)` loads an exported encoder. Everything else is imported from its room, and
+`import repre_jax` itself loads neither JAX nor Flax.
+
 Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
-  core        types, errors, sharding, schedules, optimiser, checkpoints, metrics
+  core        types, errors, sharding, schedules, optimiser, checkpoints, the files of a run
+  system      the process and its machine: processes, devices, terminal, command line, compile cache, large pages
   losses      pure array functions
   models      encoders, heads, decoder
   data        records -> uint8 views on the host -> augmented views on the device
   frameworks  one file per contrastive framework
-  train       the reconstruction branch, the training step, the loop
   evaluation  features, k-NN, and the numbers that figures show
+  interop     files of weights, under timm's names and those of the frameworks' authors
+  train       the training steps: pre-training with the reconstruction branch, supervised, probe
   report      the terminal's lines, a run's page, figures, TensorBoard's and W&B's logs
+  running     the life of a run: loop, resume, recorder, signals
+  builders    from a config to the objects that a run is made of
+  pretrained  finds a trained encoder: in a run's checkpoint or in a file
+  probing     measures frozen features
   tasks       what main.py runs: run(config, workdir) -> results
+  tools       commands of their own: figures, export, prepare, inspect, compare, doctor
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from repre_jax.models.encoders import Encoder
+
+__version__ = "0.1.0"
+
+
+def load_encoder(path: "str | Path") -> "tuple[Encoder, dict[str, Any], dict[str, Any]]":
+    """An encoder from a file that `python -m repre_jax.tools.export` wrote, .safetensors or .npz, and its card.
+
+    Returns the Flax module, its parameters (NumPy, float32) and the card as a dictionary:
+    `encoder.apply({"params": params}, images).pooled` are the features [N, D] of images [N, H, W, channels], float32,
+    normalised as card["preprocessing"] says.
+    Raises core.errors.UserError when the file or its card is missing, damaged, or one does not belong to the other.
+    """
+    from repre_jax.pretrained import exported  # here, since it loads JAX
+
+    return exported.load_encoder(path)

@@ -173,7 +173,7 @@ def test_a_backend_that_kills_its_process():
 )
 def test_the_cpu_beside_an_accelerator(gpus, tpu, environment, plugins, fix):
     problems = devices.check(CPU, gpus, tpu, environment, plugins).problems
-    assert [problem.fix.split(", which says")[0].split(", as README")[0] for problem in problems] == (
+    assert [problem.fix.split("; for CUDA 13")[0].split(", as the")[0] for problem in problems] == (
         [fix] if fix else []
     )
     if fix == "install into a new environment":

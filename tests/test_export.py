@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import repre_jax
 from configs import base_evaluation
+from repre_jax.builders import methods
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import build_encoder
 from repre_jax.pretrained import backbone, weight_file
+from repre_jax.system import command_line
 from repre_jax.tools import export
 from tests.helpers.runs import ROOT, final_state
 from tests.helpers.saved import GREY, STEP, saved_run
@@ -80,6 +83,35 @@ def test_what_was_trained_is_exported_and_found_again(copy, tmp_path, network, k
     assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
     assert (config.data.name, config.data.image_size, config.data.test_crop) == ("digits", (32, 32), 1.0)
     assert (config.network, config.step, found.encoder.heads) == (network, 8, 4)
+
+
+@pytest.mark.parametrize(("config", "kind"), [("moco_vit_s", "timm"), ("moby_swin_t", "npz")])
+def test_one_call_loads_encoder_parameters_and_card(config, kind, tmp_path, capsys):
+    """In float32 and without what only training wants, however the run was trained; without a word."""
+    more = ["--config.dtype=bfloat16", "--config.encoder.drop_path=0.1", "--config.encoder.remat=True"]
+    state = saved_run(tmp_path / "run", config, *more)
+    file, card = exported(tmp_path / "run", f"--format={kind}")
+    capsys.readouterr()
+    encoder, params, read = repre_jax.load_encoder(str(file))
+    assert capsys.readouterr() == ("", "")
+    assert read == card
+    plain = command_line.parse(["main.py", f"--config={config}:tiny", "--config.encoder.drop_path=0.0"])[0]
+    assert encoder == methods.encoder_of(plain)
+    assert encoder.dtype == "float32"
+    assert_equal_to_the_bit(params, state.params["encoder"])
+
+
+def test_a_file_without_its_card_or_with_anothers_is_refused(tmp_path):
+    saved_run(tmp_path / "run", "moco_vit_s")
+    file, _ = exported(tmp_path / "run")
+    alone = shutil.copy(file, tmp_path)
+    with pytest.raises(UserError, match=rf"{file.name} has no card beside it, {file.name}.json.*\n  expected: "):
+        repre_jax.load_encoder(alone)
+    with pytest.raises(UserError, match=r"none.npz does not exist"):
+        repre_jax.load_encoder(tmp_path / "none.npz")
+    weight_file.card_of(file).write_text(weight_file.card_of(file).read_text().replace('"sha256": "', '"sha256": "0'))
+    with pytest.raises(UserError, match="its SHA-256 differs"):
+        repre_jax.load_encoder(file)
 
 
 def test_the_card_says_what_a_user_must_know(copy):

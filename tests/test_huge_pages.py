@@ -128,9 +128,11 @@ def test_who_runs_the_program_for_another_is_left_alone(how, tmp_path):
     assert said == ["started", "None"]
 
 
-def test_a_module_starts_once_more(tmp_path):
-    """As `python -m benchmarks.train_step`."""
-    (tmp_path / "program.py").write_text(PROGRAM)
+@pytest.mark.parametrize("file", ["program.py", "program/__main__.py"])
+def test_a_module_starts_once_more(file, tmp_path):
+    """As `python -m benchmarks.train_step` and `python -m repre_jax`."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(PROGRAM)
     arguments = [kernel(tmp_path, "always [madvise] never\n"), "2.36"]
     command = [sys.executable, "-m", "program", *arguments]
     done = subprocess.run(

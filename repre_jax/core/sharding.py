@@ -35,7 +35,7 @@ def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
         raise UserError(
             f"JAX cannot start{f': {error}' if str(error) else '.'}\n"
             f"  given:    JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}\n"
-            "  change:   JAX_PLATFORMS=cpu, or install JAX for the accelerator (requirements-cuda.txt, -tpu.txt)"
+            "  change:   JAX_PLATFORMS=cpu, or install JAX for the accelerator, jax[cuda12] or jax[tpu]"
         ) from None
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}.\n  change:   --config.batch_size=...")

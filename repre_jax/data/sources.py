@@ -12,8 +12,9 @@ from absl import logging
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, digits, folder
+from repre_jax.system import shipped
 
-DEMO = "python main.py --config configs/moco_vit_s.py:digits --workdir runs/demo"
+DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
 NAMED = 5  # classes, at most, in a message
 METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
@@ -211,7 +212,7 @@ def _how_to_prepare(name: str, root: Path) -> str:
         f"Data set {name} was not found: no prepared version in {root / name}.\n"
         f"{prepare}"
         f"  change:   --config.data.dir=... or the variable TFDS_DATA_DIR, if it lies elsewhere\n"
-        f"  meanwhile, without any download:  {DEMO}"
+        f"  meanwhile, without any download:  {shipped.program()} {DEMO}"
     )
 
 

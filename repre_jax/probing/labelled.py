@@ -20,7 +20,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.evaluation.features import EMPTY, all_labels
 from repre_jax.probing import evaluations
 from repre_jax.running.lifecycle import ShouldStop
-from repre_jax.system import runtime, terminal
+from repre_jax.system import runtime, shipped, terminal
 
 Batch = tuple[np.ndarray, np.ndarray]  # this process's rows, of which the first ones count; their labels, int32 [n]
 
@@ -40,7 +40,8 @@ def check(config: ConfigDict, dataset: DataSet) -> None:
         raise UserError(
             f"Data set {dataset.name} lacks {' and '.join(missing)}, and task {config.task} needs labels to train on "
             "and others to count.\n"
-            "  change:   --config.data.name or the splits, or without labels python main.py --config configs/knn.py"
+            "  change:   --config.data.name or the splits, or without labels "
+            f"{shipped.program()} --config configs/knn.py"
         )
 
 

@@ -1,13 +1,15 @@
-"""From the command line to a config: `--config FILE[:variant,...] [--workdir W] [--config.key=value ...]`."""
+"""From the command line to a config: `--config FILE|NAME[:variant,...] [--workdir W] [--config.key=value ...]`."""
 
 import difflib
 import errno
+import importlib.util
 import os
 import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType
 
@@ -17,13 +19,13 @@ from ml_collections import ConfigDict, config_flags
 from repre_jax.core import run_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import RENAMED, renamed
-from repre_jax.system import terminal
+from repre_jax.system import shipped, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
 FLAGS = ("config", "workdir", "quiet", "help")
 EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
-EXAMPLE = "python main.py --config configs/moco_vit_s.py:digits"
+CONFIGS = "configs"
 
 
 def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
@@ -31,11 +33,13 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     argv = [_with_new_name(argument) for argument in argv]
     given = _config_argument(argv)
     if not given:
-        raise UserError(f"--config is missing.\n  expected: a config file, as in  {EXAMPLE}\n{list_configs()}")
-    path = Path(given.split(":")[0])
-    if not path.is_file():
-        raise UserError(f"Config file {path} does not exist.\n{list_configs()}")
-    plain, _ = _parse_flags([argv[0], f"--config={given}"], path)
+        example = f"{shipped.program()} --config configs/moco_vit_s.py:digits"
+        raise UserError(f"--config is missing.\n  expected: a config file, as in  {example}\n{list_configs()}")
+    path = _config_file(given.split(":")[0])
+    _let_import_configs(path)
+    located = str(path) + given[len(given.split(":")[0]) :]
+    argv = _with_config(argv, located)
+    plain, _ = _parse_flags([argv[0], f"--config={located}"], path)
     if not isinstance(plain.config, ConfigDict):
         raise UserError(f"get_config() in {path} returns {type(plain.config).__name__}.\n  expected: a ConfigDict")
     _check_keys(argv, plain.config)
@@ -113,6 +117,49 @@ def _config_argument(argv: list[str]) -> str | None:
     return None
 
 
+def _with_config(argv: list[str], value: str) -> list[str]:
+    """The command line with another value of --config, in its place: whatever belongs to a config follows it."""
+    for index, argument in enumerate(argv):
+        if re.fullmatch(r"--?config", argument):
+            return [*argv[:index], f"--config={value}", *argv[index + 2 :]]
+        if re.fullmatch(r"--?config=.*", argument):
+            return [*argv[:index], f"--config={value}", *argv[index + 1 :]]
+    return argv
+
+
+def _config_file(given: str) -> Path:
+    """The file that --config names: at that path if there is one, else in ./configs or among the shipped configs.
+
+    'moco_vit_s', 'moco_vit_s.py' and 'configs/moco_vit_s.py' name the same config. Raises UserError if there is none.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    if path.parent in (Path(), Path(CONFIGS)):
+        for folder in _config_folders():
+            file = folder / f"{path.name.removesuffix('.py')}.py"
+            if file.is_file():
+                return file
+    raise UserError(f"Config file {path} does not exist.\n{list_configs()}")
+
+
+def _config_folders() -> tuple[Path, Path]:
+    """Where configs are looked for by name, first one first; in the folder of a clone both are the same."""
+    return Path(CONFIGS), shipped.root() / CONFIGS
+
+
+def _let_import_configs(file: Path) -> None:
+    """Lets a config file import others, as in `from configs import base`: those beside it, then the shipped ones.
+
+    Nothing else that is called configs is imported, such as a package of the project in whose folder a tool is run.
+    """
+    folder = file.absolute().parent
+    spec = ModuleSpec(CONFIGS, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)] if folder.name == CONFIGS else []
+    spec.submodule_search_locations.append(str(shipped.root() / CONFIGS))
+    sys.modules[CONFIGS] = importlib.util.module_from_spec(spec)
+
+
 def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[str]]:
     """The flags' values and what is left over. absl and ml_collections raise every kind of exception here."""
     values = flags.FlagValues()
@@ -127,7 +174,7 @@ def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[st
         hint = f" Did you mean --{close[0]}?" if close else ""
         raise UserError(f"Unknown flag --{error.flagname}.{hint}\n{EXPECTED}") from None
     except flags.Error as error:
-        raise UserError(f"{error}\n  expected: keys and types as in configs/base.py") from None
+        raise UserError(f"{error}\n  expected: keys and types as in {shipped.shown('configs/base.py')}") from None
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
         where = f" in line {lines[-1]}" if lines else ""
@@ -151,12 +198,18 @@ def _check_keys(argv: list[str], config: ConfigDict) -> None:
             node = node[part]
 
 
-def _known_configs() -> list[str]:
-    return sorted(str(path) for path in Path("configs").glob("*.py") if not path.stem.startswith(NO_TASK))
-
-
 def list_configs() -> str:
-    """A line for messages."""
-    return (
-        f"  known:    {', '.join(_known_configs()) or 'none in ./configs; run this from the folder of the repository'}"
-    )
+    """A line for messages: every config that --config can name."""
+    files = (file for folder in _config_folders() for file in folder.glob("*.py"))
+    return f"  known:    {', '.join(sorted({str(Path(CONFIGS, file.name)) for file in files if _is_task(file)}))}"
+
+
+def _is_task(file: Path) -> bool:
+    return not file.stem.startswith(NO_TASK)
+
+
+def usage(text: str | None) -> str:
+    """What --help prints. text: the program's docstring, which calls it 'python main.py'."""
+    about = (text or "").replace("python main.py", shipped.program())
+    keys = [shipped.shown(f"configs/{name}.py") for name in ("base", "base_evaluation")]
+    return f"{about}\n{list_configs()}\n  keys:     {keys[0]}, of evaluations {keys[1]}"

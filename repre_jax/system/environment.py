@@ -3,6 +3,7 @@
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,10 @@ from typing import Any
 
 import jax
 
+from repre_jax.system import shipped
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "GLIBC_TUNABLES")  # and whatever begins with JAX_
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def record(seed: int) -> dict[str, Any]:
@@ -39,15 +41,21 @@ def record(seed: int) -> dict[str, Any]:
 def command() -> str:
     """This process's command line, to be typed again in the same folder."""
     module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
-    return shlex.join(
-        ["python", *(["-m", module.name.removesuffix(".__main__"), *sys.argv[1:]] if module else sys.argv)]
-    )
+    if module:
+        start = ["python", "-m", module.name.removesuffix(".__main__")]
+    elif Path(sys.argv[0]).name == shipped.SCRIPT:
+        start = [shipped.SCRIPT if shutil.which(shipped.SCRIPT) == sys.argv[0] else sys.argv[0]]  # or not on PATH
+    else:
+        start = ["python", sys.argv[0]]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def commit() -> str | None:
-    """Of this checkout, with '+ changes' when files differ from it; None outside of a checkout and without git."""
+    """Of this clone, with '+ changes' when files differ from it; None for an installed wheel and without git."""
+    if not shipped.is_clone():
+        return None
     try:
-        if _git("rev-parse", "--show-toplevel") != str(ROOT):
+        if _git("rev-parse", "--show-toplevel") != str(shipped.root()):
             return None
         return _git("rev-parse", "HEAD") + (" + changes" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
@@ -55,7 +63,9 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", *arguments], cwd=shipped.root(), capture_output=True, text=True, check=True, timeout=10
+    )
     return done.stdout.strip()
 
 

@@ -35,7 +35,7 @@ def _is_program() -> bool:
     """Whether Python was started for this file or module and nothing else: no debugger, IPython or pipe, whose session
     would be lost."""
     module = getattr(sys.modules["__main__"], "__spec__", None)  # of python -m
-    own = ["-m", module.name, *sys.argv[1:]] if module else sys.argv
+    own = ["-m", module.name.removesuffix(".__main__"), *sys.argv[1:]] if module else sys.argv
     options = sys.orig_argv[1 : -len(own)]
     alone = sys.orig_argv[-len(own) :] == own and all(re.match("-[^m]", option) for option in options)
     return alone and Path(sys.argv[0]).is_file()

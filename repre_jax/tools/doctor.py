@@ -2,7 +2,7 @@
 
   python -m repre_jax.tools.doctor [--data-dir DIR] [--workdir DIR]
 
-Works where packages are missing, and so uses neither report/console.table nor core/command_line.exit_status, whose
+Works where packages are missing, and so uses neither report/console.table nor system/command_line.exit_status, whose
 look and endings it has: both import some. What it looks at is in checkup/.
 """
 
@@ -14,9 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from repre_jax.system import shipped
 from repre_jax.tools.checkup import NEW, Problem, Section, devices, software, storage
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,12 +32,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    lines = software.requirements(ROOT)
+    lines = software.requirements(shipped.root())
     plugins = software.accelerators(sys.path)
     gpus, tpu = devices.nvidia_gpus(), devices.tpu_file()
     wanted = plugins or (["cuda12"] if gpus else ["tpu"] if tpu else [])
     problems = _show("Software", software.check(lines, sys.path, wanted))
-    found = devices.probe(os.environ, ROOT)
+    found = devices.probe(os.environ, shipped.PACKAGE.parent)
     problems += _show("Devices", devices.check(found, gpus, tpu, os.environ, plugins))
     try:
         from repre_jax.data import sources  # not before software.check has said what is missing

@@ -33,7 +33,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.report import page
 from repre_jax.report.figures import sheet
 from repre_jax.running import workdir
-from repre_jax.system import command_line, terminal
+from repre_jax.system import command_line, shipped, terminal
 from repre_jax.tasks.figures import augmentations
 from repre_jax.tasks.figures.request import DRAW, Request
 
@@ -93,7 +93,7 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
 def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     """Of the figures; of pre-training where its augmentations are drawn without a run."""
     alone = arguments.kind == "augmentations" and not arguments.of
-    file = arguments.config or (None if alone else CONFIG)
+    file = arguments.config or (None if alone else shipped.root() / CONFIG)  # whatever else is called configs here
     for flag in flags:
         name = flag.lstrip("-").split("=")[0]
         if flag.startswith("-") and not name.startswith("config."):

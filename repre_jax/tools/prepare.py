@@ -33,7 +33,7 @@ from tensorflow_datasets.core import shuffle
 from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet, sources
-from repre_jax.system import command_line, terminal
+from repre_jax.system import command_line, shipped, terminal
 
 THREADS = min(16, os.cpu_count() or 1)
 AHEAD = 64  # images that are read and checked ahead of the writer
@@ -264,7 +264,7 @@ def _command(root: Path, **settings: Any) -> str:
     """The command that trains on what was written."""
     keys = {"data.dir": root, **settings}
     flags = [f"--config.{key}={value}" for key, value in keys.items()]
-    return shlex.join(["python", "main.py", "--config", "configs/moco_vit_s.py", *flags])
+    return shlex.join([*shipped.program().split(), "--config", "configs/moco_vit_s.py", *flags])
 
 
 def _gigabytes(size: int) -> str:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-NEW = "install into a new environment, as README.md says under 'Installing without make'"
+NEW = "install into a new environment, as the repository's docs/install.md says under 'Without make'"
 
 
 class Problem(NamedTuple):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from repre_jax.system import shipped
 from repre_jax.tools.checkup import NEW, Problem, Section, gigabytes
 
 PATIENCE = 120  # seconds for JAX to start and compile one attention
@@ -94,8 +95,8 @@ def _cannot_start(error: str, environment: Mapping[str, str]) -> list[Problem]:
         fix = f"change XLA_FLAGS, which is {environment.get('XLA_FLAGS')!r}"
     elif asked and asked != "cpu":
         error = f"it finds no device of {asked!r}" if error == "AssertionError" else error  # jax/_src/xla_bridge.py
-        fix = f"unset JAX_PLATFORMS, which is {asked!r}, or, where there is such a device, pip install -r "
-        fix += "requirements-cuda.txt (NVIDIA) or requirements-tpu.txt (TPU)"
+        fix = f"unset JAX_PLATFORMS, which is {asked!r}, or, where there is such a device, "
+        fix += f"{_install('cuda')} (NVIDIA) or {_install('tpu')} (TPU)"
     else:
         fix = NEW
     return [Problem(f"JAX cannot start: {error}", fix)]
@@ -109,8 +110,8 @@ def _idle(gpus: Sequence[str], tpu: str | None, environment: Mapping[str, str], 
     if asked and not {"cuda", "gpu", "tpu"} & set(asked.split(",")):
         return Problem(what, f"unset JAX_PLATFORMS, which is {asked!r}")
     if not any(plugin.startswith(kind) for plugin in plugins):
-        install = f"make demo ACCELERATOR={kind}, or pip install -r requirements-{kind}.txt"
-        return Problem(what, install + (", which says what to change for CUDA 13" if gpus else ""))
+        clone = f"make demo ACCELERATOR={kind}, or " if shipped.is_clone() else ""
+        return Problem(what, f"{clone}{_install(kind)}{'; for CUDA 13 cuda13 in place of cuda12' if gpus else ''}")
     if gpus and visible in ("", "-1"):
         return Problem(what, f"unset CUDA_VISIBLE_DEVICES, which is {visible!r}")
     for plugin, least in DRIVERS.items() if gpus else ():
@@ -118,6 +119,13 @@ def _idle(gpus: Sequence[str], tpu: str | None, environment: Mapping[str, str], 
         if plugin in plugins and driver and int(driver[1]) < least:
             return Problem(f"{what} Its driver is {driver[1]}.", f"install driver {least} or newer, for {plugin}")
     return Problem(f"{what} It says: {log or 'nothing'}", NEW)
+
+
+def _install(kind: str) -> str:
+    """How JAX is installed for 'cuda' or 'tpu': by the clone's file, which a wheel does not have."""
+    if shipped.is_clone():
+        return f"pip install -r requirements-{kind}.txt"
+    return f"pip install 'jax[{'cuda12' if kind == 'cuda' else kind}]'"
 
 
 def fast_attention(backend: str, tried: Mapping[str, Any] | None) -> str:

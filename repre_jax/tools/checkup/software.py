@@ -14,15 +14,16 @@ PLUGINS = {"jax-cuda12-plugin": "cuda12", "jax-cuda13-plugin": "cuda13", "libtpu
 
 
 def requirements(root: Path) -> list[str]:
-    """The lines of root/requirements.txt, which a checkout has, else what the installed repre_jax asks for."""
+    """The lines of root/requirements.txt, which a clone has, else what the installed repre_jax asks for."""
     file = root / "requirements.txt"
     if file.is_file():
         lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
         return [line for line in lines if line and not line.startswith("-")]
     try:
-        return metadata.requires("repre_jax") or []
+        lines = metadata.requires("repre_jax") or []
     except metadata.PackageNotFoundError:
         return []
+    return [line for line in lines if not re.search(r";.*\bextra\b", line)]  # what its extras add is not needed
 
 
 def installed(name: str, path: Sequence[str]) -> str | None:
@@ -64,7 +65,7 @@ def check(lines: Sequence[str], path: Sequence[str], extras: Collection[str]) ->
         if not fits:
             wrong[f"{wanted.name}{wanted.specifier}"] = f"{wanted.name} {found or '(missing)'}"
     if wrong:
-        what = f"Not as requirements.txt has it: {', '.join(wrong.values())}."
+        what = f"Not as repre_jax needs it: {', '.join(wrong.values())}."
         problems.append(Problem(what, pip_install(list(wrong), extras)))
     faults = list(dict.fromkeys(_faults_of_jax(path)))
     if faults:
