@@ -32,6 +32,18 @@ class Views:
 
 
 @struct.dataclass
+class LabelledImages:
+    """One batch of a supervised task, as it travels from the host to the device.
+
+    images: uint8 [B, H, W, C] in 0..255, cropped and resized, otherwise not augmented.
+    labels: int32 [B], the class of each record.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+
+
+@struct.dataclass
 class Pixels:
     """The augmented views of one batch, float32 in 0..1, not normalised: what a step learns from.
 
