@@ -54,6 +54,8 @@ def get_config() -> ConfigDict:
     config.encoder.heads = config_dict.placeholder(tuple)
     config.encoder.window = config_dict.placeholder(int)
     config.encoder.pyramid_levels = config_dict.placeholder(int)
+    config.encoder.pyramid_blocks = config_dict.placeholder(tuple)
+    config.encoder.class_token = config_dict.placeholder(bool)
     config.encoder.drop_path = 0.0
     config.encoder.remat = False
 

@@ -51,7 +51,7 @@ def published(framework):
     """The file of a framework with two encoders, the target's numbers larger by 1, and both by timm's names."""
     online = state_dict("swin" if framework == "moby" else "dino")
     if framework == "moco_v3":
-        online["pos_embed"] = timm._fixed_positions(4, 4, 24)
+        online["pos_embed"] = timm._fixed_positions(vit("moco_v3"), (4, 4))
     target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
     rename = moby_swin if framework == "moby" else dict
     return as_framework(LAYOUTS[framework], rename(online), rename(target)), {"online": online, "target": target}

@@ -26,6 +26,11 @@ class Order(Protocol):
     """What data/loader.train_batches asks of an order. Worker processes pickle it."""
 
     @property
+    def batch_size(self) -> int | None:
+        """Places that belong together, which a batch must have; None: any will do."""
+        ...
+
+    @property
     def alike(self) -> str:
         """What the records that replace each other have in common, after 'records'; empty: all do."""
         ...
@@ -50,6 +55,7 @@ class Shuffled:
     """Each of `records` records once an epoch; one that cannot be read is replaced by the epoch's next."""
 
     records: int
+    batch_size: ClassVar[None] = None
     alike: ClassVar[str] = ""
 
     def __len__(self) -> int:
@@ -127,9 +133,9 @@ def by_orientation(source: Sequence[Mapping]) -> np.ndarray:
 
 def image_size(encoded: bytes | np.ndarray) -> tuple[int, int]:
     """Height and width, by the header alone: those that crops.decode gives it. Raises UnreadableImage."""
-    if isinstance(encoded, np.ndarray):
-        return encoded.shape[0], encoded.shape[1]
     try:
+        if isinstance(encoded, np.ndarray):
+            return encoded.shape[0], encoded.shape[1]
         if encoded.startswith(crops.NUMPY):
             return image_size(np.load(io.BytesIO(encoded), allow_pickle=False))
         if encoded[:2] == JPEG:

@@ -140,7 +140,7 @@ def extract(
     settings = resume.plain(config)
     made_from = {
         "weights": job.weights,
-        "encoder": {key: settings["encoder"][key] for key in methods.ARCHITECTURE},
+        "encoder": methods.architecture(settings["encoder"]),
         **{key: settings[key] for key in ("feature", "dtype")},
         "data set": [job.dataset.name, job.dataset.version, config.data[f"{split}_split"], len(source)],
         "part of the labels": [config.data.labels, config.data.draw] if split == "train" else None,

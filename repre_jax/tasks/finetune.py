@@ -57,6 +57,12 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
             "finetune.mean_then_norm is MAE's for ViT, and the encoder is a Swin.\n"
             "  change:   --config configs/finetune.py:swin, or :swin,scratch"
         )
+    if config.finetune.mean_then_norm and source.encoder.pyramid_blocks[-1] != source.encoder.depth:
+        raise UserError(
+            "finetune.mean_then_norm takes the last block's tokens, and encoder.pyramid_blocks ends with block "
+            f"{source.encoder.pyramid_blocks[-1]} of {source.encoder.depth}.\n"
+            "  change:   --config.finetune.mean_then_norm=False, or the blocks"
+        )
     config_checks.microbatches(config.batch_size, config.accumulate)
     _randaugment(config)
     return mesh
