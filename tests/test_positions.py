@@ -59,7 +59,7 @@ def test_a_constant_table_stays_constant(old, new, guard):
 
 @pytest.mark.parametrize(("variant", "class_token"), [("deit", True), ("dino", False), ("moco_v3", True)])
 def test_positions_resized_once_are_those_of_each_pass(variant, class_token):
-    """Another size, and taller than wide; the class token's position stays, and the image's own size changes nothing."""
+    """Another size, and taller than wide; the class token's position stays; to their own size nothing changes."""
     settings = {"width": 8, "depth": 1, "heads": 1, "patch": 4, "pyramid_levels": 1, "image_size": (12, 20)}
     encoder = vit.build(**settings, variant=variant, class_token=class_token)
     images = jax.random.normal(jax.random.key(0), (2, 28, 16, 3))

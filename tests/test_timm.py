@@ -227,7 +227,7 @@ def test_a_class_token_that_the_encoder_is_without_is_left_out(name, capsys):
     jax.tree.map(np.testing.assert_array_equal, params, whole)
     back = timm.dump(again := timm.load(weights, encoder), encoder)
     jax.tree.map(np.testing.assert_array_equal, timm.load(back, encoder), again)
-    with pytest.raises(UserError, match="missing: +cls_token"):
+    with pytest.raises(UserError, match=r"missing: +cls_token"):
         timm.load(back, vit(name))
 
 

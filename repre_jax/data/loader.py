@@ -80,8 +80,8 @@ def train_batches(
     workers:       processes that decode and crop; 0 uses two threads of this process.
     on_unreadable: called with the number of each record that had to be replaced, each time.
 
-    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch, ValueError for
-    an order of batches of another size.
+    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch, and
+    ValueError for an order of batches of another size.
     """
     if batch_size % hosts:
         raise UserError(f"batch_size {batch_size} cannot be split evenly over {hosts} hosts.")
