@@ -59,19 +59,20 @@ class Backbone:
 
         Raises UserError when the patch does not divide the image.
         """
-        if not isinstance(self.encoder, ViT):
+        trained = self.encoder
+        if not isinstance(trained, ViT):
             return self
 
         def resized(load: Callable[..., Params]) -> Callable[..., Params]:
             def load_resized(mesh: Mesh, *seed: int | None) -> Params:
                 def resize(params: Params) -> Params:
-                    return vit.resize_positions(self.encoder, params, image_size)
+                    return vit.resize_positions(trained, params, image_size)
 
                 return jax.jit(resize, out_shardings=sharding.replicated(mesh))(load(mesh, *seed))
 
             return load_resized
 
-        encoder = vit.at_size(self.encoder, image_size)
+        encoder = vit.at_size(trained, image_size)
         return dataclasses.replace(self, encoder=encoder, load=resized(self.load), untrained=resized(self.untrained))
 
 
