@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
-from repre_jax.system.command_line import exit_status, parse, usage
+from repre_jax.system.command_line import ending, parse, usage
 from repre_jax.tasks import finetune, knn, linear, pretrain
 
 QUIET = "--quiet"
@@ -24,11 +24,10 @@ def main(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(usage(__doc__))
         return 0
-    return exit_status(
-        lambda: run([argument for argument in argv if argument != QUIET]),
-        "Interrupted. The same command goes on from the last checkpoint, if there is one.",
-        quiet=QUIET in argv,
-    )
+    interrupted = "Interrupted. The same command goes on from the last checkpoint, if there is one."
+    with ending(interrupted, quiet=QUIET in argv) as this:
+        run([argument for argument in argv if argument != QUIET])
+    return this.status
 
 
 def run(argv: list[str]) -> None:

@@ -31,7 +31,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_images
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.data import crops, loader, photometric, sources
+from repre_jax.data import crops, loader, order, photometric, sources, views
 from repre_jax.data.photometric import Photometric
 from repre_jax.report import console
 from repre_jax.system import command_line
@@ -102,7 +102,7 @@ def pillow_jitter(image: Image.Image, rng: random.Random, strengths) -> Image.Im
     return image
 
 
-def large_views(config) -> loader.TrainView:
+def large_views(config) -> views.PretrainView:
     """Without DINO's local views, which the Pillow side does not make."""
     return dataclasses.replace(augmentation.build_train_view(config), local=None)
 
@@ -132,7 +132,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     key, rng = jax.random.PRNGKey(0), random.Random(0)
     return {
         "read": seconds_per_image(
-            lambda i: dataset.train[int(loader.epoch_order(count, 0, 0)[i])]["image"], range(count)
+            lambda i: dataset.train[int(order.epoch_order(count, 0, 0)[i])]["image"], range(count)
         ),
         "decode": seconds_per_image(crops.decode, encoded),
         "crop": seconds_per_image(
@@ -153,7 +153,8 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
 
 def end_to_end(dataset: sources.DataSet, config, workers: int, batches: int) -> float:
     """Images a second of the loader with worker processes, over all cores."""
-    stream = loader.train_batches(dataset.train, large_views(config), batch_size=BATCH, start_step=0, workers=workers)
+    view = large_views(config)
+    stream = loader.train_batches(dataset.train, view, seed=0, batch_size=BATCH, start_step=0, workers=workers)
     for _ in range(2 * workers):
         next(stream)
     started = time.perf_counter()

@@ -75,6 +75,8 @@ def get_config() -> ConfigDict:
     config.encoder.pyramid_levels = config_dict.placeholder(
         int
     )  # ViT: K of RePre section 3.2, else 4; Swin: its stages
+    config.encoder.pyramid_blocks = config_dict.placeholder(tuple)  # a ViT's, from 1; else spread evenly
+    config.encoder.class_token = config_dict.placeholder(bool)  # of a ViT: False leaves it out, else True
     config.encoder.width = config_dict.placeholder(int)  # width, depth, heads, window: else what the name stands for
     config.encoder.depth = config_dict.placeholder(tuple)  # blocks; for Swin one number a stage
     config.encoder.heads = config_dict.placeholder(tuple)  # likewise

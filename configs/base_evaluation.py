@@ -54,6 +54,8 @@ def get_config() -> ConfigDict:
     config.encoder.heads = config_dict.placeholder(tuple)
     config.encoder.window = config_dict.placeholder(int)
     config.encoder.pyramid_levels = config_dict.placeholder(int)
+    config.encoder.pyramid_blocks = config_dict.placeholder(tuple)
+    config.encoder.class_token = config_dict.placeholder(bool)
     config.encoder.drop_path = 0.0
     config.encoder.remat = False
 
@@ -89,6 +91,10 @@ def add_training(config: ConfigDict) -> None:
     config.optim.lr_start = 0.0
     config.optim.lr_end = 0.0
     config.optim.warmup_epochs = 0.0
+    config.optim.warmup_steps = config_dict.placeholder(int)  # instead of warmup_epochs, whatever total_steps is
+    config.optim.power = config_dict.placeholder(float)  # of schedule 'poly'; else 0.9
+    config.optim.decay_epochs = config_dict.placeholder(tuple)  # of schedule 'step': where the rate falls,
+    config.optim.decay_factor = config_dict.placeholder(float)  # by this factor; else 0.1
     config.optim.weight_decay = 0.0
     config.optim.weight_decay_end = config_dict.placeholder(float)
     config.optim.b1 = 0.9

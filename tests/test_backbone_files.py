@@ -51,7 +51,7 @@ def published(framework):
     """The file of a framework with two encoders, the target's numbers larger by 1, and both by timm's names."""
     online = state_dict("swin" if framework == "moby" else "dino")
     if framework == "moco_v3":
-        online["pos_embed"] = timm._fixed_positions(4, 4, 24)
+        online["pos_embed"] = timm._fixed_positions(vit("moco_v3"), (4, 4))
     target = {name: array if name == "pos_embed" else array + 1 for name, array in online.items()}
     rename = moby_swin if framework == "moby" else dict
     return as_framework(LAYOUTS[framework], rename(online), rename(target)), {"online": online, "target": target}
@@ -226,3 +226,30 @@ def test_a_card_that_is_not_whole_is_not_passed_over(file, tmp_path, change):
     card.write_text(text[:300] if change is None else json.dumps(whole | change if change.keys() & whole else change))
     with pytest.raises(UserError, match=r"x.safetensors.json is damaged, or no card of x.safetensors"):
         find(tmp_path, evaluation(file))
+
+
+def test_positions_are_resized_once_when_asked(tmp_path):
+    """For images of the config's size; the network computes what it computes with the file's own table."""
+    file = written(tmp_path, state_dict("deit"))
+    size = {"data__image_size": (24, 16)}
+    theirs = backbone.find(evaluation(file, VIT), tmp_path / "evaluation")
+    found = backbone.find(evaluation(file, VIT, **size), tmp_path / "evaluation", resize_positions=True)
+    mesh = sharding.make_mesh(jax.device_count())
+    params, resized = theirs.load(mesh), found.load(mesh)
+    assert (found.encoder.grid, resized["pos_embed"].shape) == ((6, 4), (1, 25, 24))
+    assert {leaf.sharding for leaf in jax.tree.leaves(resized)} == {sharding.replicated(mesh)}
+    pixels = np.random.default_rng(0).normal(size=(2, 24, 16, 3)).astype(np.float32)
+    each_pass, once = (
+        jax.jit(some.encoder.apply)({"params": weights}, pixels).tokens
+        for some, weights in ((theirs, params), (found, resized))
+    )
+    np.testing.assert_allclose(once, each_pass, atol=1e-5)
+
+
+def test_a_file_is_read_without_its_class_token(tmp_path):
+    """And with the pyramid of other blocks."""
+    config = evaluation(written(tmp_path, state_dict("deit")), VIT | {"class_token": False, "pyramid_blocks": (2, 6)})
+    found, params = find(tmp_path, config)
+    assert (found.encoder.class_token, found.encoder.pyramid_blocks) == (False, (2, 6))
+    assert "cls_token" not in params
+    assert methods.architecture(config.encoder.to_dict())["class_token"] is False

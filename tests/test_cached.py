@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from repre_jax.core import sharding
-from repre_jax.data.loader import epoch_order
+from repre_jax.data.order import epoch_order
 from repre_jax.evaluation.store import Split
 from repre_jax.probing.cached import Cache
 from repre_jax.probing.frozen import Job

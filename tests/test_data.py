@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, loader, sources
+from repre_jax.data import crops, loader, sources, views
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,12 @@ def dataset():
     return sources.open_dataset("digits")
 
 
-def train_view(seed=3):
-    return loader.TrainView(seed, crops.RandomCrops(count=2, size=(12, 20), scale=(0.3, 1.0), ratio=(0.75, 1.33)))
+VIEW = views.PretrainView(crops.RandomCrops(count=2, size=(12, 20), scale=(0.3, 1.0), ratio=(0.75, 1.33)))
 
 
 def take(source, count, **changes):
-    settings = {"batch_size": 7, "start_step": 0, "workers": 0}
-    return list(itertools.islice(loader.train_batches(source, train_view(), **settings | changes), count))
+    settings = {"seed": 3, "batch_size": 7, "start_step": 0, "workers": 0}
+    return list(itertools.islice(loader.train_batches(source, VIEW, **settings | changes), count))
 
 
 def png(pixels):
@@ -101,13 +100,13 @@ def test_each_epoch_is_another_permutation_and_epochs_flow_into_each_other():
 def test_crops_differ_between_epochs_and_seeds():
     source = [{"image": png(np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)), "label": 0}]
     first, second = (batch.images for batch in take(source, 2, batch_size=1))
-    other = next(loader.train_batches(source, train_view(seed=4), batch_size=1, start_step=0, workers=0)).images
+    other = take(source, 1, seed=4, batch_size=1)[0].images
     assert not np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
 
 def test_test_batches_are_evenly_spaced_and_fill_up_the_last(dataset):
-    batches = list(loader.test_batches(dataset.test, size=(8, 8), fraction=1.0, batch_size=50, limit=130))
+    batches = list(loader.test_batches(dataset.test, views.CentreView((8, 8), 1.0), batch_size=50, limit=130))
     assert [len(labels) for _, labels in batches] == [50, 50, 30]
     assert {images.shape for images, _ in batches} == {(50, 8, 8, 3)}
     np.testing.assert_array_equal(batches[1][0][4], crops.decode(dataset.test[54 * 359 // 129]["image"]))
@@ -161,7 +160,7 @@ def test_a_crop_is_never_empty():
 
 def test_test_records_that_cannot_be_read_are_left_out():
     source = [{"image": png(np.full((9, 9), i, np.uint8)) if i != 3 else b"no", "label": i} for i in range(7)]
-    batches = list(loader.test_batches(source, size=(8, 8), fraction=1.0, batch_size=5))
+    batches = list(loader.test_batches(source, views.CentreView((8, 8), 1.0), batch_size=5))
     assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 4], [5, 6]]
     for images, labels in batches:
         assert images.shape == (5, 8, 8, 3)

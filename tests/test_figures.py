@@ -253,7 +253,8 @@ def test_the_contact_sheet_shows_what_the_first_step_sees(config, tmp_path, monk
     assert draw("augmentations", flag, "--records=3", "--config.seed=4", f"--out={tmp_path / 'a.png'}") == 0
     ((views, local), _) = drawn[0]
     job = pretrain.build(command_line.parse(["main.py", flag, "--config.seed=4"])[0])
-    first = next(loader.train_batches(job.dataset.train, job.train_view, batch_size=16, start_step=0, workers=0))
+    where = {"seed": 4, "batch_size": 16, "start_step": 0, "workers": 0}
+    first = next(loader.train_batches(job.dataset.train, job.train_view, **where))
     pixels = job.step.method.augment(job.step.init_state().rng, 0, first)
     np.testing.assert_allclose(views, pixels.views[:3], atol=1e-5)
     assert (local is None) == (config == "moco_vit_s")

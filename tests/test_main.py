@@ -9,6 +9,7 @@ import pytest
 
 import main
 from repre_jax.builders import augmentation, methods
+from repre_jax.core.errors import UserError
 from repre_jax.data import sources
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,6 +205,20 @@ def test_the_papers_config_is_the_papers():
         assert (view.jitter_probability, view.grey_probability, view.flip_probability) == (0.8, 0.2, 0.5)
         assert (view.jitter, view.blur_sigma) == ((0.4, 0.4, 0.2, 0.1), (0.1, 2.0))
     assert config.repre.enabled
+
+
+def test_the_pyramid_and_the_class_token_from_the_command_line():
+    keys = ["--config.encoder.pyramid_blocks=(1,4)", "--config.encoder.pyramid_levels=2"]
+    config, _ = main.parse(["main.py", TINY, *keys, "--config.encoder.class_token=False"])
+    encoder = methods.encoder_of(config)
+    assert (encoder.pyramid_blocks, encoder.class_token) == ((1, 4), False)
+    plain, _ = main.parse(["main.py", TINY])
+    assert methods.encoder_of(plain).class_token
+    old = {"name": "vit_s", "variant": "deit", "patch": 8, "width": None, "depth": (4,), "heads": (4,), "window": None}
+    assert methods.architecture(old) == methods.architecture(old | {"class_token": None}) == old
+    config.encoder.name = "swin_t"
+    with pytest.raises(UserError, match="swin_t has no setting"):
+        methods.encoder_of(config)
 
 
 def test_help_names_the_configs(capsys, monkeypatch):

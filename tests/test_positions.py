@@ -2,12 +2,14 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repre_jax.models import positions
+from repre_jax.core.errors import UserError
+from repre_jax.models import positions, vit
 
 
 def test_sincos_follows_the_formula():
@@ -53,3 +55,30 @@ def test_resizing_to_the_same_size_is_the_identity(rows, columns, seed):
 def test_a_constant_table_stays_constant(old, new, guard):
     table = np.full((old, old, 1), 3.0, np.float32)
     np.testing.assert_allclose(positions.resize(table, (new, new), guard), 3.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "class_token"), [("deit", True), ("dino", False), ("moco_v3", True)])
+def test_positions_resized_once_are_those_of_each_pass(variant, class_token):
+    """Another size, and taller than wide; the class token's position stays; to their own size nothing changes."""
+    settings = {"width": 8, "depth": 1, "heads": 1, "patch": 4, "pyramid_levels": 1, "image_size": (12, 20)}
+    encoder = vit.build(**settings, variant=variant, class_token=class_token)
+    images = jax.random.normal(jax.random.key(0), (2, 28, 16, 3))
+
+    @jax.jit
+    def run(key):
+        params = encoder.init(key, images)["params"]
+        resized = vit.resize_positions(encoder, params, (28, 16))
+        same = vit.resize_positions(encoder, params, (12, 20))
+        each_pass = encoder.apply({"params": params}, images).tokens
+        once = vit.at_size(encoder, (28, 16)).apply({"params": resized}, images).tokens
+        return params, same, resized, each_pass, once
+
+    params, same, resized, each_pass, once = run(jax.random.key(1))
+    np.testing.assert_allclose(once, each_pass, atol=1e-6)
+    assert jax.tree.structure(resized) == jax.tree.structure(params)
+    for one, other in zip(jax.tree.leaves(same), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    if variant != "moco_v3":
+        assert resized["pos_embed"].shape == (1, 28 + class_token, 8)
+    with pytest.raises(UserError, match="28 x 18 pixels cannot be cut into patches"):
+        vit.at_size(encoder, (28, 18))

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from repre_jax.core import optim, schedules, sharding
-from repre_jax.core.types import Views
+from repre_jax.core.types import LabelledImages
 from repre_jax.models import build_encoder
 from repre_jax.train.probe import Probe
 from tests.helpers.collectives import collectives, sizes
@@ -120,8 +120,8 @@ def test_the_whole_step_flips_drops_paths_and_leaves_the_encoder_alone():
     encoder = build_encoder(
         "vit_ti", width=16, depth=2, heads=2, patch=4, pyramid_levels=1, image_size=(8, 8), drop_path=0.9
     )
-    images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8, 3), dtype=np.uint8)
-    batch = Views(images=images, labels=np.arange(4, dtype=np.int32))
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    batch = LabelledImages(images=images, labels=np.arange(4, dtype=np.int32))
     params = jax.jit(encoder.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))["params"]
 
     @functools.cache
@@ -135,10 +135,10 @@ def test_the_whole_step_flips_drops_paths_and_leaves_the_encoder_alone():
         return step(state, dataclasses.replace(batch, images=images), params)[0].params["kernel"]
 
     plain = after(0.0, False)
-    np.testing.assert_allclose(after(1.0, False, images[:, :, :, ::-1]), plain, atol=1e-6)
+    np.testing.assert_allclose(after(1.0, False, images[:, :, ::-1]), plain, atol=1e-6)
     assert np.abs(after(1.0, False) - plain).max() > 1e-5
     assert np.abs(after(0.0, True) - plain).max() > 1e-5
-    gradient = jax.jit(jax.grad(lambda p: build().features([p], images[:, 0] / 255.0).sum()))
+    gradient = jax.jit(jax.grad(lambda p: build().features([p], images / 255.0).sum()))
     one_block = {name: tree for name, tree in params.items() if name != "block_2"}
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient(one_block)))
 
@@ -155,8 +155,8 @@ def test_the_logged_loss_and_rate_are_the_protocols_own():
 
 def compiled(probe, count, mesh):
     """(the step, its state, batch and encoder's parameters), for that many images."""
-    images = np.random.default_rng(0).integers(0, 256, (count, 1, 8, 8, 3), dtype=np.uint8)
-    batch = sharding.shard_batch(Views(images=images, labels=np.arange(count, dtype=np.int32) % CLASSES), mesh)
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    batch = sharding.shard_batch(LabelledImages(images=images, labels=np.arange(count, dtype=np.int32) % CLASSES), mesh)
     images_of_one = np.zeros((1, 8, 8, 3), np.float32)
     given = (new_state(probe, width=16), jax.jit(probe.encoder.init)(jax.random.key(0), images_of_one)["params"])
     state, params = sharding.copy_to_each(jax.device_get(given), mesh)

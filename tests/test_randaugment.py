@@ -9,7 +9,7 @@ import pytest
 from PIL.Image import Resampling
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, loader, randaugment
+from repre_jax.data import crops, loader, randaugment, views
 from repre_jax.data.randaugment import IMAGENET, OPERATIONS, RandAugment, Step
 
 FILL = (10, 20, 30)
@@ -254,28 +254,27 @@ def test_parse_refuses_what_it_does_not_know(text):
         randaugment.parse(text)
 
 
-def test_train_view_augments_each_crop():
-    """The crops are those that are cut without it, and each gets draws of its own."""
-    image = picture(9)
-    cut, local = (crops.RandomCrops(n, size, (0.3, 1.0), (0.75, 1.33)) for n, size in ((2, (12, 20)), (3, (6, 6))))
+def test_a_labelled_view_augments_its_crop():
+    """The crop is the one that is cut without it, and the draws come after the crop's."""
+    record, cut = {"image": picture(9), "label": 3}, crops.RandomCrops(1, (12, 20), (0.3, 1.0), (0.75, 1.33))
     augment = RandAugment(layers=3, probability=1.0)
-    plain = loader.TrainView(0, cut, local)(image, np.random.default_rng(1))
+    plain, ours = (
+        views.LabelledView(cut, randaugment=after)(record, np.random.default_rng(1)) for after in (None, augment)
+    )
     rng = np.random.default_rng(1)
-    cut(image, rng), local(image, rng)
-    ours = loader.TrainView(0, cut, local, randaugment=augment)(image, np.random.default_rng(1))
-    for name, count in (("images", 2), ("local", 3)):
-        assert (ours[name].dtype, ours[name].shape) == (np.uint8, plain[name].shape)
-        for number in range(count):
-            np.testing.assert_array_equal(ours[name][number], augment(plain[name][number], rng))
-            assert (ours[name][number] != plain[name][number]).any()
+    (expected,) = cut(record["image"], rng)
+    np.testing.assert_array_equal(plain["images"], expected)
+    np.testing.assert_array_equal(ours["images"], augment(expected, rng))
+    assert (ours["images"] != plain["images"]).any()
+    assert (ours["images"].dtype, ours["images"].shape, int(ours["labels"])) == (np.uint8, (12, 20, 3), 3)
 
 
 def test_the_stream_is_the_same_from_any_workers():
     source = [{"image": picture(seed, 16, 12), "label": seed} for seed in range(8)]
-    view = loader.TrainView(0, crops.RandomCrops(1, (10, 8), (0.3, 1.0), (0.75, 1.33)), randaugment=RandAugment())
+    view = views.LabelledView(crops.RandomCrops(1, (10, 8), (0.3, 1.0), (0.75, 1.33)), randaugment=RandAugment())
+    settings = {"seed": 0, "batch_size": 4, "start_step": 1}
     here, there = (
-        list(itertools.islice(loader.train_batches(source, view, batch_size=4, start_step=1, workers=workers), 3))
-        for workers in (0, 1)
+        list(itertools.islice(loader.train_batches(source, view, **settings, workers=workers), 3)) for workers in (0, 1)
     )
     for one, other in zip(here, there, strict=True):
         np.testing.assert_array_equal(one.images, other.images)

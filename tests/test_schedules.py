@@ -169,7 +169,8 @@ def test_simsiams_own_rate_changes_once_an_epoch():
 
 
 def test_an_unknown_shape_is_named():
-    with pytest.raises(UserError, match=r"Unknown optim.schedule 'cosine'.\n  expected: dino, moby, moco_v3, simsiam"):
+    known = "dino, moby, moco_v3, poly, simsiam, step"
+    with pytest.raises(UserError, match=f"Unknown optim.schedule 'cosine'.\n  expected: {known}"):
         resolve(shape="cosine")
 
 
@@ -177,3 +178,74 @@ def test_planned_epochs_shrink_with_total_steps():
     """30 epochs of teacher warm-up and one of frozen prototypes stay the same share of a shortened run."""
     assert resolve().planned_epoch == resolve().steps_per_epoch
     assert resolve(total_steps=600).planned_epoch == 2.0
+
+
+def short(**changes):
+    """1,000 records in batches of 100: 10 steps an epoch, 100 in all, peak 0.1 * 100 / 256 * 2.56 = 0.1."""
+    settings = {"records": 1000, "batch_size": 100, "epochs": 10.0, "warmup_epochs": 0.0, "lr_per_256": 0.256}
+    return resolve(**settings | changes)
+
+
+def rates(plan, *steps):
+    return [float(plan.lr(step)) for step in steps]
+
+
+def test_poly_falls_by_a_power_of_what_is_left_down_to_its_floor():
+    """0.01 + 0.09 * (1 - step / 100)^power; after 20 steps of warm-up over the 80 that are left."""
+    plan = short(shape="poly", lr_end=0.01)
+    expected = [0.1, 0.01 + 0.09 * 0.75**0.9, 0.01 + 0.09 * 0.25**0.9, 0.01, 0.01]
+    assert rates(plan, 0, 25, 75, 100, 110) == pytest.approx(expected, rel=1e-5)
+    assert rates(short(shape="poly", power=2.0), 0, 50, 90) == pytest.approx([0.1, 0.025, 0.001], rel=1e-5)
+    for warm in ({"warmup_steps": 20}, {"warmup_epochs": 2.0}):
+        late = short(shape="poly", power=1.0, lr_start=0.02, **warm)
+        assert late.warmup_steps == 20
+        assert rates(late, 0, 5, 19, 20, 60, 100) == pytest.approx([0.02, 0.04, 0.096, 0.1, 0.05, 0.0], rel=1e-5)
+
+
+def test_step_decay_multiplies_the_rate_at_its_epochs():
+    """At the first step of the epoch; a run cut to half its steps keeps the shares."""
+    plan = short(shape="step", decay_epochs=(6, 8.45))
+    assert rates(plan, 0, 59, 60, 84, 85, 99) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=1e-5)
+    half = short(shape="step", decay_epochs=(6,), decay_factor=0.5, total_steps=50, warmup_steps=10)
+    assert rates(half, 0, 5, 10, 29, 30) == pytest.approx([0.0, 0.05, 0.1, 0.1, 0.05], rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["moco_v3", "moby", "dino", "simsiam"])
+def test_warm_up_in_steps_is_that_of_as_many_epochs_and_absolute(shape):
+    plan = short(shape=shape, warmup_steps=20, lr_start=0.01)
+    if shape == "simsiam":
+        falling = [0.05 * (1 + math.cos(math.pi * epoch / 10)) for epoch in (2, 9)]
+        assert rates(plan, 0, 10, 19, 20, 95) == pytest.approx([0.01, 0.055, 0.0955, *falling], rel=1e-4)
+    else:
+        same = short(shape=shape, warmup_epochs=2.0, lr_start=0.01)
+        assert rates(plan, 0, 7, 19, 20, 70, 100) == rates(same, 0, 7, 19, 20, 70, 100)
+    assert short(shape=shape, warmup_steps=20, total_steps=50).warmup_steps == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"warmup_steps": 20, "warmup_epochs": 2.0}, r"warmup_steps \(20\) and optim.warmup_epochs \(2\) exclude"),
+        ({"warmup_steps": 100}, "warmup_steps must be below the run's 100 steps, got 100"),
+        ({"warmup_steps": -1}, "warmup_steps must be a whole number of at least 0, got -1"),
+        ({"power": 0.9}, "optim.power is for optim.schedule poly, and the schedule is moco_v3"),
+        ({"shape": "poly", "power": 0.0}, "optim.power must be above 0, got 0"),
+        ({"shape": "poly", "decay_factor": 0.1}, "optim.decay_factor is for optim.schedule step"),
+        ({"shape": "poly", "decay_epochs": (3,)}, "optim.decay_epochs is for optim.schedule step"),
+        ({"shape": "step"}, r"optim.decay_epochs is None.\n  expected: rising numbers above 0 and below epochs \(10\)"),
+        ({"shape": "step", "decay_epochs": (8, 6)}, r"optim.decay_epochs is \(8, 6\)"),
+        ({"shape": "step", "decay_epochs": (8, 10)}, r"optim.decay_epochs is \(8, 10\)"),
+        ({"shape": "step", "decay_epochs": (8,), "decay_factor": 1.0}, "decay_factor must lie between 0 and 1, got 1"),
+        ({"shape": "step", "decay_epochs": (8,), "lr_end": 0.1}, "step ends where its decays lead"),
+    ],
+)
+def test_settings_that_do_not_fit_the_schedule_are_named(changes, words):
+    with pytest.raises(UserError, match=words):
+        short(**changes)
+
+
+def test_a_config_of_an_evaluation_reaches_the_schedule():
+    steps = {"optim.schedule": "step", "optim.decay_epochs": (50.0,), "optim.decay_factor": 0.2, "optim.lr_end": 0.0}
+    plan = of("finetune", **steps, **{"optim.warmup_epochs": 0.0, "optim.warmup_steps": 3})
+    assert plan.warmup_steps == 3
+    np.testing.assert_allclose(plan.lr(plan.total_steps), plan.peak_lr * 0.2, rtol=1e-5)

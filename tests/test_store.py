@@ -14,6 +14,7 @@ import pytest
 from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import loader
+from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, store
 
 RECORDS, BATCH = 53, 8
@@ -40,7 +41,7 @@ def encode(images):
 
 
 def batches_from(source, start=0):
-    return loader.test_batches(source, size=(4, 6), fraction=1.0, batch_size=BATCH, start=start)
+    return loader.test_batches(source, CentreView((4, 6), 1.0), batch_size=BATCH, start=start)
 
 
 def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
@@ -103,7 +104,7 @@ def test_batches_begin_anywhere(source, start):
     for batch, same in zip(ours, all_of_them[start:], strict=True):
         np.testing.assert_array_equal(batch[0], same[0])
         np.testing.assert_array_equal(batch[1], same[1])
-    halves = [list(loader.test_batches(source, size=(4, 6), fraction=1.0, batch_size=BATCH, start=start, host=host,
+    halves = [list(loader.test_batches(source, CentreView((4, 6), 1.0), batch_size=BATCH, start=start, host=host,
                                        hosts=2)) for host in (0, 1)]  # fmt: skip
     assert [np.concatenate([a, b]).tolist() for (_, a), (_, b) in zip(*halves, strict=True)] == [
         labels.tolist() for _, labels in ours

@@ -16,6 +16,7 @@ import pytest
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, loader
 from repre_jax.data.unreadable import Unreadable
+from repre_jax.data.views import PretrainView
 
 ROOT = Path(__file__).resolve().parent.parent
 BAD = (3, 4, 17)
@@ -38,11 +39,11 @@ def images(tmp_path_factory):
     return source
 
 
-def stream(source, count, seed=5, **changes):
+def stream(source, count, **changes):
     cut = crops.RandomCrops(2, (12, 16), (0.3, 1.0), (3 / 4, 4 / 3))
     local = crops.RandomCrops(3, (6, 6), (0.1, 0.3), (3 / 4, 4 / 3))
-    settings = {"batch_size": 6, "start_step": 0, "workers": 0}
-    batches = loader.train_batches(source, loader.TrainView(seed, cut, local), **settings | changes)
+    settings = {"seed": 5, "batch_size": 6, "start_step": 0, "workers": 0}
+    batches = loader.train_batches(source, PretrainView(cut, local), **settings | changes)
     return list(itertools.islice(batches, count))
 
 
@@ -155,12 +156,12 @@ def test_a_worker_that_is_killed_is_told_not_waited_for(images, tmp_path):
     code = f"""
 import os, sys
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, folder, loader
+from repre_jax.data import crops, folder, loader, views
 from pathlib import Path
 if __name__ == "__main__":
     source = folder.scan(Path({images.root!r})).splits["train"]
     cut = crops.RandomCrops(2, (12, 16), (0.3, 1.0), (0.75, 1.33))
-    batches = loader.train_batches(source, loader.TrainView(0, cut), batch_size=6, start_step=0, workers=1)
+    batches = loader.train_batches(source, views.PretrainView(cut), seed=0, batch_size=6, start_step=0, workers=1)
     try:
         for number, _ in enumerate(batches):
             print(number, flush=True)

@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from repre_jax.core import optim, schedules, sharding
-from repre_jax.core.types import Views
+from repre_jax.core.types import LabelledImages
 from repre_jax.data.mixing import Mixing
 from repre_jax.models import build_encoder
 from repre_jax.models.classifier import Classifier
@@ -59,8 +59,8 @@ def fresh(method, key):
 
 def batch(count=8):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 1, *SIZE, 3), dtype=np.uint8)
-    return Views(images=images, labels=rng.integers(0, 5, count).astype(np.int32))
+    images = rng.integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+    return LabelledImages(images=images, labels=rng.integers(0, 5, count).astype(np.int32))
 
 
 def scales(encoder, decay):
@@ -107,7 +107,7 @@ def test_one_step_is_adamw_on_the_cross_entropy():
     method = build(rules=layer_decay(vit(1), 0.5))
     state, views = start(method), batch()
     after, metrics = jax.jit(method.train_step)(state, views)
-    images = (views.images[:, 0] / np.float32(255) - 0.5) / 0.25
+    images = (views.images / np.float32(255) - 0.5) / 0.25
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -155,7 +155,7 @@ def test_augmentation_erases_normalised_images_and_then_mixes():
     images, targets = method.augment(jax.random.key(3), views, rows)
     plain = build(flip=1.0)
     unmixed, hard = plain.augment(jax.random.key(3), views, rows)
-    np.testing.assert_allclose(unmixed, (views.images[:, 0, :, ::-1] / np.float32(255) - 0.5) / 0.25, atol=1e-5)
+    np.testing.assert_allclose(unmixed, (views.images[:, :, ::-1] / np.float32(255) - 0.5) / 0.25, atol=1e-5)
     np.testing.assert_array_equal(hard, jax.nn.one_hot(views.labels, 5))
     unmixing = dataclasses.replace(method, mixing=Mixing(0.0, 0.0, smoothing=0.1))
     erased, smooth = map(np.asarray, unmixing.augment(jax.random.key(3), views, rows))

@@ -209,3 +209,33 @@ def test_dump_refuses_parameters_of_another_encoder():
         timm.dump(params, vit(depth=7))
     with pytest.raises(UserError, match="misshapen: block_1/"):
         timm.dump(params, vit(width=12))
+
+
+@pytest.mark.parametrize("name", ["deit", "moco_v3"])
+def test_a_class_token_that_the_encoder_is_without_is_left_out(name, capsys):
+    """With its position; all else is the file's, and what is written then is read again."""
+    weights, encoder = state_dict("deit"), vit(name).clone(class_token=False)
+    if name == "moco_v3":
+        weights["pos_embed"] = timm.dump(fresh(vit("moco_v3")), vit("moco_v3"))["pos_embed"]
+    params, whole = timm.load(weights, encoder), timm.load(weights, vit(name))
+    text = "left out: 2 of class token, which the encoder is without: cls_token, pos_embed's first row"
+    assert text in capsys.readouterr().out
+    assert jax.tree.structure(params) == jax.tree.structure(fresh(encoder))
+    if name == "deit":
+        np.testing.assert_array_equal(params.pop("pos_embed"), whole.pop("pos_embed")[:, 1:])
+    del whole["cls_token"]
+    jax.tree.map(np.testing.assert_array_equal, params, whole)
+    back = timm.dump(again := timm.load(weights, encoder), encoder)
+    jax.tree.map(np.testing.assert_array_equal, timm.load(back, encoder), again)
+    with pytest.raises(UserError, match=r"missing: +cls_token"):
+        timm.load(back, vit(name))
+
+
+def test_positions_without_a_class_token_are_resized():
+    small = np.random.default_rng(0).normal(size=(1, 9, 24)).astype(np.float32)
+    weights = state_dict("deit") | {"pos_embed": small}
+    del weights["cls_token"]
+    encoder = vit().clone(class_token=False)
+    table = timm.load(weights, encoder, resize=True)["pos_embed"]
+    expected = positions.resize(small.reshape(3, 3, 24), encoder.grid).reshape(table.shape)
+    np.testing.assert_array_equal(table, expected)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repre_jax.core.errors import UserError
-from repre_jax.models import layers, vit
+from repre_jax.models import layers, pyramid, vit
 
 
 def small_vit(**changes):
@@ -30,8 +30,8 @@ def encoded():
     ("depth", "pyramid_levels", "blocks"),
     [(12, 4, (3, 6, 9, 12)), (6, 4, (1, 3, 4, 6)), (12, 1, (12,)), (4, 4, (1, 2, 3, 4)), (7, 3, (2, 4, 7))],
 )
-def test_pyramid_blocks(depth, pyramid_levels, blocks):
-    assert vit.pyramid_blocks(depth, pyramid_levels) == blocks
+def test_pyramid_blocks_are_spread_evenly(depth, pyramid_levels, blocks):
+    assert pyramid.spread_blocks(depth, pyramid_levels) == blocks
 
 
 def test_shapes_on_a_rectangle(encoded):
@@ -118,6 +118,33 @@ def test_positions_are_added_to_the_patches(encoded):
     assert jnp.abs(tokens[0] - tokens[-1]).max() > 0.1
 
 
+@pytest.mark.parametrize("variant", ["moco_v3", "deit"])
+def test_without_a_class_token(variant):
+    """The mean of the normalised tokens is pooled, the blocks chosen form the pyramid, and no weight is left of it."""
+    encoder = small_vit(class_token=False, pyramid_blocks=(2, 5), depth=5, variant=variant)
+    images = jax.random.normal(jax.random.key(0), (3, 8, 20, 3))
+
+    @jax.jit
+    def run(key):
+        params = encoder.init(key, images)["params"]
+        return params, encoder.apply(
+            {"params": params}, images, attention_of=5, last=2, capture_intermediates=True, mutable=["intermediates"]
+        )
+
+    params, (output, kept) = run(jax.random.key(1))
+    assert "cls_token" not in params
+    assert (variant == "deit") == ("pos_embed" in params)
+    assert variant == "moco_v3" or params["pos_embed"].shape == (1, 10, 24)
+    assert output.cls is output.cls_of_last is None
+    assert output.tokens.shape == (3, 10, 24)
+    assert output.attention.shape == (3, 3, 10, 10)
+    np.testing.assert_allclose(output.pooled, np.mean(output.tokens, axis=1), atol=1e-6)
+    assert encoder.pyramid_levels == len(output.pyramid) == 2
+    for level, block in zip(output.pyramid, (2, 5), strict=True):
+        raw = kept["intermediates"][f"block_{block}"]["__call__"][0][0]
+        np.testing.assert_array_equal(level, raw.reshape(3, 2, 5, 24))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -132,6 +159,13 @@ def test_positions_are_added_to_the_patches(encoded):
         ({"depth": 0}, "encoder.depth must be a whole number of at least 1"),
         ({"variant": "moco"}, "Unknown encoder.variant 'moco'.\n  expected: deit, dino, moco_v3, sincos"),
         ({"width": 6}, "width 6 must be a multiple of 4"),
+        ({"pyramid_blocks": (2, 2, 6)}, r"pyramid_blocks is \(2, 2, 6\).\n  expected: rising numbers from 1 to 6"),
+        ({"pyramid_blocks": (0, 6)}, r"pyramid_blocks is \(0, 6\)"),
+        ({"pyramid_blocks": (2, 7)}, r"pyramid_blocks is \(2, 7\)"),
+        ({"pyramid_blocks": ()}, r"pyramid_blocks is \(\)"),
+        ({"pyramid_blocks": 3}, "pyramid_blocks is 3"),
+        ({"pyramid_blocks": (2, 6), "pyramid_levels": 3}, "pyramid_levels is 3, and encoder.pyramid_blocks names 2"),
+        ({"class_token": 0}, "class_token is 0.\n  expected: True or False"),
         ({"drop_path": 1.0}, "drop_path is 1.0"),
         ({"drop_path": "0.1"}, "drop_path is '0.1'"),
     ],

@@ -8,8 +8,8 @@ from repre_jax.builders import config_checks
 from repre_jax.core.errors import UserError
 from repre_jax.data import photometric
 from repre_jax.data.crops import ENLARGE, RandomCrops
-from repre_jax.data.loader import TrainView
 from repre_jax.data.photometric import Photometric
+from repre_jax.data.views import CentreView, PretrainView
 
 VIEWS = 2
 RGB = 3
@@ -70,7 +70,7 @@ def check_interpolation(name: str, given: str) -> None:
         raise UserError(f"Unknown {name} {given!r}.\n  expected: {' or '.join(ENLARGE)}")
 
 
-def build_train_view(config: ConfigDict) -> TrainView:
+def build_train_view(config: ConfigDict) -> PretrainView:
     """The host's half: decode, random resized crops."""
     augment = config.augment
     config_checks.span("augment.crop_scale", augment.crop_scale, 1)
@@ -82,4 +82,10 @@ def build_train_view(config: ConfigDict) -> TrainView:
         return RandomCrops(count, size, tuple(scale), tuple(augment.crop_ratio), augment.interpolation)
 
     local = crops(augment.local_views, local_size(config), augment.local_scale) if augment.local_views else None
-    return TrainView(config.seed, crops(VIEWS, image_size(config), augment.crop_scale), local, config.data.channels)
+    return PretrainView(crops(VIEWS, image_size(config), augment.crop_scale), local, config.data.channels)
+
+
+def build_test_view(config: ConfigDict) -> CentreView:
+    """The centre of each image, as evaluations see it."""
+    data = config.data
+    return CentreView(image_size(config), data.test_crop, data.channels, data.test_interpolation)

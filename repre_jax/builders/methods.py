@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -19,7 +20,8 @@ from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.reconstruction import Reconstruction
 
 # Keys of config.encoder that a forward pass depends on and shapes do not always tell apart.
-ARCHITECTURE = ("name", "variant", "patch", "width", "depth", "heads", "window")
+ARCHITECTURE = ("name", "variant", "patch", "width", "depth", "heads", "window", "class_token")
+PYRAMID = ("pyramid_levels", "pyramid_blocks")  # of config.encoder; the features do not depend on them
 DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
 FRAMEWORKS = {
     "byol": byol.build,
@@ -40,6 +42,12 @@ def choose(kind: str, name: str, known: Collection[str]) -> str:
     if name not in known:
         raise UserError(f"Unknown {kind} {name!r}.\n  expected: {', '.join(sorted(known))}")
     return name
+
+
+def architecture(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a config's encoder settings that ARCHITECTURE names. A key that an earlier version did not have is left
+    out where it is not set."""
+    return {key: settings.get(key) for key in ARCHITECTURE if settings.get(key) is not None or key != "class_token"}
 
 
 def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encoders.Encoder:
@@ -73,9 +81,13 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
         accumulate=config.get("accumulate", 1),
         warmup_epochs=config.optim.warmup_epochs,
         lr_per_256=config.optim.lr,
+        warmup_steps=config.optim.get("warmup_steps"),
         lr_start=config.optim.lr_start,
         lr_end=config.optim.lr_end,
         shape=config.optim.schedule,
+        power=config.optim.get("power"),
+        decay_epochs=config.optim.get("decay_epochs"),
+        decay_factor=config.optim.get("decay_factor"),
         weight_decay=config.optim.weight_decay,
         weight_decay_end=config.optim.weight_decay_end,
         momentum_start=framework.get("momentum", 1.0),

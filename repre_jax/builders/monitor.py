@@ -15,6 +15,7 @@ from repre_jax.core.errors import Interrupted
 from repre_jax.core.types import TrainState
 from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
+from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, rank
 from repre_jax.losses import reconstruction
 from repre_jax.running.lifecycle import ShouldStop
@@ -134,11 +135,8 @@ class Monitor:
         """With a bar of that name. Raises Interrupted when it should stop."""
         batches = loader.test_batches(
             source,
-            size=self.size,
-            fraction=self.crop_fraction,
+            CentreView(self.size, self.crop_fraction, self.channels, INTERPOLATION),
             batch_size=self.batch_size,
-            channels=self.channels,
-            interpolation=INTERPOLATION,
             limit=limit,
             host=jax.process_index(),
             hosts=jax.process_count(),

@@ -32,6 +32,18 @@ class Views:
 
 
 @struct.dataclass
+class LabelledImages:
+    """One batch of a supervised task, as it travels from the host to the device.
+
+    images: uint8 [B, H, W, C] in 0..255, cropped and resized, otherwise not augmented.
+    labels: int32 [B], the class of each record.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+
+
+@struct.dataclass
 class Pixels:
     """The augmented views of one batch, float32 in 0..1, not normalised: what a step learns from.
 
@@ -46,14 +58,16 @@ class Pixels:
 class EncoderOutput:
     """What every encoder returns, float32.
 
-    pooled:    [N, D] the image's feature after the final LayerNorm (ViT: the class token; Swin: the tokens' mean).
+    pooled:    [N, D] the image's feature after the final LayerNorm (ViT: the class token; Swin, and a ViT
+               without one: the tokens' mean).
     cls:       [N, D] the class token after the final LayerNorm, None for encoders without one.
     tokens:    [N, T, D] patch tokens after the final LayerNorm, row by row.
     pyramid:   K maps [N, h, w, C], shallow to deep: raw block outputs, before the final LayerNorm
                (RePre section 3.2, the set Y). ViT: all of one size; Swin: the last map of each stage, before merging.
     attention: attention weights of the block asked for, rows summing to 1, otherwise None.
-               ViT: [N, heads, 1 + T, 1 + T], the class token first; Swin: [N, windows, heads, w * w, w * w], windows
-               row by row on the map that was padded and, in every other block, rolled up and left by w // 2.
+               ViT: [N, heads, 1 + T, 1 + T], the class token first, [N, heads, T, T] without one;
+               Swin: [N, windows, heads, w * w, w * w], windows row by row on the map that was padded and, in every
+               other block, rolled up and left by w // 2.
     cls_of_last: [N, n, D] class tokens of the last n blocks, each after the final LayerNorm, the last block's last
                (dino vision_transformer.py:225-233); None for encoders without one.
     """

@@ -1,125 +1,93 @@
-"""Grain pipelines from records to batches of host arrays.
+"""Grain pipelines from records to batches of host arrays: order, workers, and records that cannot be read.
 
-The training stream is a function of (seed, epoch, record) alone: the order of records is f(seed, epoch), a crop's
-randomness f(seed, epoch, record). So there is no iterator state to save, a run continues by starting at its step, and
-the same batches come from any number of workers and hosts.
+The training stream is a function of (seed, epoch, record) alone: the order of records is f(seed, epoch), the randomness
+of a sample f(seed, epoch, record). So there is no iterator state to save, a run continues by starting at its step, and
+the same batches come from any number of workers and hosts. What is taken of a record is the view's (data/views.py).
 """
 
-import functools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
 from repre_jax.core.errors import UserError
-from repre_jax.core.types import Views
 from repre_jax.data import crops
-from repre_jax.data.randaugment import RandAugment
+from repre_jax.data.order import Order, Shuffled
+from repre_jax.data.views import CentreView, Sample, View
 
-NO_LABEL = NO_RECORD = -1
-ORDER, CROPS = 1, 2  # what an epoch draws, each from a stream of its own
-
-
-@dataclass(frozen=True)
-class TrainView:
-    """Image uint8 [h, w, C] -> {'images': uint8 [V, H, W, C]}, with local views 'local', uint8 [L, h, w, C], too.
-
-    randaugment: what happens to each crop after it was cut, for 3 channels; the crops are the same with and without it.
-                 timm flips before RandAugment, we after it, on the device. That gives the same distribution, since the
-                 signs of what knows left from right are drawn evenly, but for ShearY: timm always keeps the left edge
-                 in its place, we the left or the right one.
-    """
-
-    seed: int
-    views: crops.RandomCrops
-    local: crops.RandomCrops | None = None
-    channels: int = 3
-    randaugment: RandAugment | None = None
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        sample = {"images": self.views(image, rng)}
-        if self.local is not None:
-            sample["local"] = self.local(image, rng)
-        if self.randaugment is not None:
-            for cut in sample.values():
-                for number in range(len(cut)):
-                    cut[number] = self.randaugment(cut[number], rng)
-        return sample
-
-
-@functools.lru_cache(maxsize=2)
-def epoch_order(records: int, seed: int, epoch: int) -> np.ndarray:
-    """The numbers of all records, int64 [records], in the order of this epoch."""
-    return np.random.default_rng((seed, epoch, ORDER)).permutation(records)
+NO_RECORD = -1
+CROPS = 2  # which of an epoch's random streams it is; data/order.py has the order's
+UNREADABLE = "unreadable"  # a sample's key beside the view's
 
 
 @dataclass(frozen=True)
 class _Samples:
     """The samples of one host, by their place in its own stream. A class, because workers pickle it.
 
-    A record that cannot be read is replaced by the next one of the epoch's order that can; 'unreadable' then holds its
-    number, else -1.
+    A record that cannot be read is replaced by the next one that the order names; 'unreadable' then holds its number,
+    else -1.
     """
 
     source: Sequence[Mapping]
-    view: TrainView
+    view: View
+    order: Order
+    seed: int
     batch_size: int
     host: int
     hosts: int
 
-    def __call__(self, index: int, _: object) -> dict[str, np.ndarray]:
+    def __call__(self, index: int, _: object) -> Sample:
         rows = self.batch_size // self.hosts
         step, row = divmod(index, rows)
-        epoch, place = divmod(step * self.batch_size + self.host * rows + row, len(self.source))
-        order = epoch_order(len(self.source), self.view.seed, epoch)
+        epoch, place = divmod(step * self.batch_size + self.host * rows + row, len(self.order))
         unreadable = NO_RECORD
-        for offset in range(len(order)):
-            number = int(order[(place + offset) % len(order)])
+        for offset, number in enumerate(self.order.from_place(self.seed, epoch, place)):
+            rng = np.random.default_rng((self.seed, epoch, CROPS, number))
             try:
-                record = self.source[number]
-                image = crops.decode(record["image"], self.view.channels)
+                sample = self.view(self.source[number], rng)
             except (crops.UnreadableImage, OSError):  # no whole image, or a file that is gone
                 unreadable = number if offset == 0 else unreadable
                 continue
-            sample = self.view(image, np.random.default_rng((self.view.seed, epoch, CROPS, number)))
-            return sample | {"labels": label_of(record), "unreadable": np.int64(unreadable)}
-        raise UserError(f"None of the {len(self.source):,} training records is a readable image.")
-
-
-def label_of(record: Mapping) -> np.int32:
-    """Its class; -1 without one, or where 'label' is something else, such as a text."""
-    label = record.get("label", NO_LABEL)
-    return np.int32(label if isinstance(label, int | np.integer) else NO_LABEL)
+            return sample | {UNREADABLE: np.int64(unreadable)}
+        raise UserError(f"None of the {len(self.source):,} training records{self.order.alike} is a readable image.")
 
 
 def train_batches(
     source: Sequence[Mapping],
-    view: TrainView,
+    view: View,
     *,
+    seed: int,
     batch_size: int,
     start_step: int,
     workers: int,
+    order: Order | None = None,
     on_unreadable: Callable[[int], None] = lambda number: None,
     host: int = 0,
     hosts: int = 1,
-) -> Iterator[Views]:
+) -> Iterator[Any]:
     """Endless batches from step `start_step` on: host h of H gets rows h * B / H ... of each global batch of B.
 
-    Each epoch is a new permutation, and epochs flow into each other without a short batch.
+    A batch is what view.batch makes of the samples' arrays, stacked: [B / H, ...].
+    order:         of the records; None: each epoch is a new permutation, and epochs flow into each other without a
+                   short batch.
     workers:       processes that decode and crop; 0 uses two threads of this process.
     on_unreadable: called with the number of each record that had to be replaced, each time.
 
-    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch.
+    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch, and
+    ValueError for an order of batches of another size.
     """
     if batch_size % hosts:
         raise UserError(f"batch_size {batch_size} cannot be split evenly over {hosts} hosts.")
-    samples = _Samples(source, view, batch_size, host, hosts)
+    if order is not None and order.batch_size not in (None, batch_size):
+        raise ValueError(f"These records are grouped into batches of {order.batch_size}, not {batch_size}.")
+    samples = _Samples(source, view, order or Shuffled(len(source)), seed, batch_size, host, hosts)
     dataset = (
         grain.MapDataset.range(1)
         .repeat()
@@ -134,10 +102,10 @@ def train_batches(
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
     crops.set_up_process()
     for batch in _survived(batches):
-        for number in batch.pop("unreadable"):
+        for number in batch.pop(UNREADABLE):
             if number != NO_RECORD:
                 on_unreadable(int(number))
-        yield Views(**batch)
+        yield view.batch(**batch)
 
 
 def _survived(batches: Iterator) -> Iterator:
@@ -170,12 +138,9 @@ def _end_with_parent() -> None:
 
 def test_batches(
     source: Sequence[Mapping],
+    view: CentreView,
     *,
-    size: Sequence[int],
-    fraction: float,
     batch_size: int,
-    channels: int = 3,
-    interpolation: str = "bilinear",
     limit: int | None = None,
     start: int = 0,
     host: int = 0,
@@ -193,24 +158,22 @@ def test_batches(
     places = np.arange(start * batch_size, count)
     mine = chosen[places[places // rows % hosts == host]]
 
-    def view(number: int) -> dict[str, np.ndarray]:
+    def sample_of(number: int) -> tuple[Sample | None]:
+        """In a tuple, since Grain leaves None out."""
         try:
-            record = source[number]
-            image = crops.decode(record["image"], channels)
+            return (view(source[number]),)
         except (crops.UnreadableImage, OSError):
-            black = np.zeros((*size, channels), np.uint8)
-            return {"images": black, "labels": np.int32(NO_LABEL), "readable": np.bool_(False)}
-        view = crops.center_crop(image, size=size, fraction=fraction, interpolation=interpolation)
-        return {"images": view, "labels": label_of(record), "readable": np.bool_(True)}
+            return (None,)
 
     crops.set_up_process()
     read: Iterator = iter(())
     if len(mine):
-        dataset = grain.MapDataset.source(mine.tolist()).map(view).batch(rows)
+        dataset = grain.MapDataset.source(mine.tolist()).map(sample_of).batch(rows, batch_fn=list)
         read = iter(dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)))
     for _ in range(start * batch_size, count, batch_size):
-        filled, labels = np.zeros((rows, *size, channels), np.uint8), np.zeros(0, np.int32)
-        if (batch := next(read, None)) is not None:  # else the last batch ends with another host's rows
-            labels = batch["labels"][batch["readable"]]
-            filled[: len(labels)] = batch["images"][batch["readable"]]
-        yield filled, labels
+        # None is left where the last batch ends with another host's rows.
+        samples = [sample for (sample,) in next(read, ()) if sample is not None]
+        filled = np.zeros((rows, *view.shape), np.uint8)
+        for row, sample in enumerate(samples):
+            filled[row] = sample["images"]
+        yield filled, np.array([sample["labels"] for sample in samples], np.int32)

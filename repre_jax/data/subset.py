@@ -9,7 +9,7 @@ import numpy as np
 
 from repre_jax.core.errors import UserError
 from repre_jax.data.folder import ImageFolder
-from repre_jax.data.loader import label_of
+from repre_jax.data.views import label_of
 from repre_jax.system import runtime, terminal
 
 

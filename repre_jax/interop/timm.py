@@ -46,6 +46,7 @@ def load(
         its own positions.
     image_size: of the images that timm's Swin was built for. Where their map is smaller than the window, timm's bias
         table is that of the map: it becomes the middle of ours, with zeros around it.
+    A class token, and its position, that the encoder is without is left out.
     sure: the encoder is known to be the file's: nothing is said of what the file cannot tell.
 
     Every tensor is accounted for: it prints how many were loaded and what was left out. Fixed positions (variant
@@ -57,6 +58,8 @@ def load(
     arrays = {timm_names.merging_first(name, arrays): array for name, array in arrays.items()}
     note = None
     if isinstance(encoder, ViT):
+        if not encoder.class_token and "cls_token" in arrays:
+            left_out["class token, which the encoder is without"] = _take_class_token(arrays)
         note = _positions_note(arrays, encoder)
         if encoder.fixed_positions and arrays.pop("pos_embed", None) is not None:
             left_out["fixed positions, equal to the formula"] = ["pos_embed"]
@@ -77,11 +80,11 @@ def load(
         elif name in tables and array.shape == ((2 * tables[name] - 1) ** 2, shape[1]):
             flat[path] = timm_models.fill_table(array.astype(np.float32), encoder.window)
             filled.append(name)
-        elif resize and _resizable(name, array, shape):
+        elif resize and _resizable(name, array, shape, encoder):
             flat[path] = _resized(name, array.astype(np.float32), encoder).reshape(shape)
             resized.append(name)
         else:
-            hint = " (resize=True interpolates it)" if _resizable(name, array, shape) else ""
+            hint = " (resize=True interpolates it)" if _resizable(name, array, shape, encoder) else ""
             misshapen.append(f"{name} {array.shape}, the encoder has {shape}{hint}")
     title = f"These weights do not fit the encoder ({describe(encoder)})."
     prefix = posixpath.commonpath([name.replace(".", "/") for name in arrays] or [""]).replace("/", ".")
@@ -115,7 +118,7 @@ def dump(
     for name, window in _small_tables(wanted, encoder, image_size).items():
         arrays[name] = timm_models.cut_table(arrays[name], window)
     if isinstance(encoder, ViT) and encoder.fixed_positions:
-        arrays["pos_embed"] = _fixed_positions(*encoder.grid, encoder.width)
+        arrays["pos_embed"] = _fixed_positions(encoder, encoder.grid)
     return arrays
 
 
@@ -146,18 +149,29 @@ def _small_tables(wanted: Mapping[str, Any], encoder: Encoder, image_size: tuple
     return {name: side for name, side in tables.items() if side < encoder.window}
 
 
-def _resizable(name: str, array: np.ndarray, shape: tuple[int, ...]) -> bool:
+def _take_class_token(arrays: dict[str, np.ndarray]) -> list[str]:
+    """Takes it and its position out of the arrays; what was left out."""
+    del arrays["cls_token"]
+    table = arrays.get("pos_embed")
+    if table is None or table.ndim != 3:
+        return ["cls_token"]
+    arrays["pos_embed"] = table[:, 1:]
+    return ["cls_token", "pos_embed's first row"]
+
+
+def _resizable(name: str, array: np.ndarray, shape: tuple[int, ...], encoder: Encoder) -> bool:
     """Whether a position or bias table of a square grid differs from the encoder's in its grid alone."""
     if array.ndim != len(shape) or array.shape[-1] != shape[-1]:
         return False
     if name == "pos_embed":
-        return array.shape[0] == 1 and array.shape[1] > 1 and math.isqrt(array.shape[1] - 1) ** 2 == array.shape[1] - 1
+        patches = array.shape[1] - _before_patches(encoder)
+        return array.shape[0] == 1 and patches > 0 and math.isqrt(patches) ** 2 == patches
     return name.endswith("relative_position_bias_table") and math.isqrt(len(array)) ** 2 == len(array) > 0
 
 
 def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
     """The table on the encoder's grid, as the encoder itself would resize its own: [tokens, D]."""
-    first = 1 if name == "pos_embed" else 0  # the class token's position comes first and is kept
+    first = _before_patches(encoder) if name == "pos_embed" else 0  # the class token's position comes first and is kept
     table = array.reshape(-1, array.shape[-1])
     side = math.isqrt(len(table) - first)
     if isinstance(encoder, ViT):
@@ -168,9 +182,14 @@ def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
     return np.concatenate([table[:first], grid.reshape(-1, table.shape[-1])])
 
 
-def _fixed_positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """MoCo v3's table as its files hold it: [1, 1 + rows * columns, D], zeros for the class token."""
-    return np.pad(positions.sincos(rows, columns, width), ((1, 0), (0, 0)))[None]
+def _before_patches(encoder: Encoder) -> int:
+    """Rows of pos_embed before the patches': the class token's, where there is one."""
+    return int(isinstance(encoder, ViT) and encoder.class_token)
+
+
+def _fixed_positions(encoder: ViT, grid: tuple[int, int]) -> np.ndarray:
+    """MoCo v3's table as its files hold it: [1, 1 + rows * columns, D], zeros for the class token if there is one."""
+    return np.pad(positions.sincos(*grid, encoder.width), ((_before_patches(encoder), 0), (0, 0)))[None]
 
 
 def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | None:
@@ -181,8 +200,8 @@ def _positions_note(arrays: Mapping[str, np.ndarray], encoder: ViT) -> str | Non
     table = arrays.get("pos_embed")
     fixed = False
     if table is not None and table.ndim == 3 and table.shape[1] > 0:
-        grids = {encoder.grid, (math.isqrt(table.shape[1] - 1),) * 2}
-        tables = [_fixed_positions(*grid, encoder.width) for grid in grids]
+        grids = {encoder.grid, (math.isqrt(max(table.shape[1] - _before_patches(encoder), 0)),) * 2}
+        tables = [_fixed_positions(encoder, grid) for grid in grids]
         atol = FIXED_TOLERANCE.get(table.dtype.name, 0.0)
         fixed = any(t.shape == table.shape and np.allclose(t, table.astype(np.float32), atol=atol) for t in tables)
     if not encoder.fixed_positions:

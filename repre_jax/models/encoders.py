@@ -34,14 +34,16 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     and learned positions. Overrides:
       both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
             drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32)
-      ViT:  variant ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), pyramid_levels (K = 4), attention ('xla', or
+      ViT:  variant ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), pyramid_levels (K = 4), pyramid_blocks (in
+            place of levels spread evenly: rising, from 1), class_token (True), attention ('xla', or
             'cudnn' on NVIDIA GPUs in bfloat16); learned positions belong to image_size
       Swin: window (7)
 
     encoder.init(key, images)['params'] gives parameters, and
     encoder.apply({'params': params}, images, train=False) maps images [N, H, W, channels] float32, normalised, to an
     EncoderOutput. With D the width, and for Swin-T D = 96:
-      ViT:  pooled and cls [N, D], tokens [N, H/patch * W/patch, D], pyramid of K maps [N, H/patch, W/patch, D]
+      ViT:  pooled and cls [N, D] (cls None without a class token),
+            tokens [N, H/patch * W/patch, D], pyramid of K maps [N, H/patch, W/patch, D]
       Swin: pooled [N, 8 D], cls None, tokens [N, H/32 * W/32, 8 D], pyramid [N, H/4, W/4, D], [N, H/8, W/8, 2 D],
             [N, H/16, W/16, 4 D], [N, H/32, W/32, 8 D], odd sides rounded up
     train=True drops paths and wants rngs={'drop_path': key} unless drop_path is 0. attention_of=n adds the attention
@@ -79,7 +81,8 @@ def describe(encoder: Encoder) -> str:
 
     if isinstance(encoder, ViT):
         kind, depth, heads = f"ViT ({encoder.variant})", encoder.depth, encoder.heads
-        own = f"pyramid of blocks {joined(vit.pyramid_blocks(encoder.depth, encoder.pyramid_levels))}"
+        own = f"pyramid of blocks {joined(encoder.pyramid_blocks)}"
+        own += "" if encoder.class_token else ", no class token"
     else:
         kind, depth, heads = "Swin", joined(encoder.depth), joined(encoder.heads)
         own = f"window {encoder.window}"

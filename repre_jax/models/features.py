@@ -1,6 +1,6 @@
 """One vector an image, out of all that an encoder returns: what k-NN, probes and classifiers look at.
 
-pooled    what the encoder pools: a ViT's class token, the mean of a Swin's tokens
+pooled    what the encoder pools: a ViT's class token, the mean of all tokens where there is none
 cls       the class token
 cls4      the class tokens of the last 4 blocks side by side (DINO's for ViT-S), and so cls2, cls3 ...
 mean      the mean of the patch tokens
@@ -27,9 +27,10 @@ def check(encoder: Encoder, feature: str) -> None:
         raise UserError(
             f"Unknown feature {feature!r}.\n  expected: {', '.join(NAMES)}\n  change:   --config.feature=..."
         )
-    if "cls" in feature and not isinstance(encoder, ViT):
+    if "cls" in feature and not (isinstance(encoder, ViT) and encoder.class_token):
+        whose = "this ViT" if isinstance(encoder, ViT) else "a Swin"
         raise UserError(
-            f"feature is {feature!r}, and a Swin has no class token.\n  expected: pooled or mean, both the same\n"
+            f"feature is {feature!r}, and {whose} has no class token.\n  expected: pooled or mean, both the same\n"
             "  change:   --config.feature=pooled"
         )
     if isinstance(encoder, ViT) and blocks > encoder.depth:

@@ -6,7 +6,8 @@ positions and its own initialisation (moco-v3 vits.py:22-127); sincos: the same,
 everyone else has. The pyramid follows RePre section 3.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import checks, layers, positions
+from repre_jax.models import checks, layers, positions, pyramid
 
 LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:115-127, dino vision_transformer.py:236)
 
@@ -26,37 +27,22 @@ ATTENTION = ("xla", "cudnn")  # layers.attend, or cuDNN's fused kernel
 VIT_VARIANTS = (*RESIZE_GUARD, *FIXED)
 
 
-def pyramid_blocks(depth: int, pyramid_levels: int) -> tuple[int, ...]:
-    """The blocks (counted from 1) whose outputs form the pyramid: floor(i * depth / K), i = 1..K.
-
-    12 blocks and K = 4 give 3, 6, 9, 12; 6 blocks give 1, 3, 4, 6. The last block always belongs to it. The paper
-    writes multiples of floor(L / K), which is the same whenever K divides L and would miss y_L otherwise.
-
-    Raises UserError when there are more pyramid levels than blocks, or none.
-    """
-    if not 1 <= pyramid_levels <= depth:
-        raise UserError(
-            f"encoder.pyramid_levels {pyramid_levels} does not fit an encoder of {depth} blocks.\n"
-            f"  expected: 1 to {depth}, each level being the output of another block\n"
-            f"  change:   --config.encoder.pyramid_levels={min(max(pyramid_levels, 1), depth)}"
-        )
-    return tuple(i * depth // pyramid_levels for i in range(1, pyramid_levels + 1))
-
-
 class ViT(nn.Module):
     """images [N, H, W, channels] float32, normalised -> EncoderOutput with maps of H/patch x W/patch.
 
     Any H and W that the patch divides: learned positions belong to `image_size` and are resized for other images,
     fixed ones are computed for them. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the
     residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient.
-    attention: one of ATTENTION.
+    attention: one of ATTENTION. pyramid_blocks: those (from 1) whose outputs form the pyramid.
+    class_token: False leaves it out, and its position: pooled is then the mean of the tokens, attention is
+    [N, heads, T, T], cls and cls_of_last are None. Dense tasks need none (SETR-MLA).
     """
 
     width: int
     depth: int
     heads: int
     patch: int
-    pyramid_levels: int
+    pyramid_blocks: tuple[int, ...]
     variant: str
     image_size: tuple[int, int]
     channels: int
@@ -64,6 +50,12 @@ class ViT(nn.Module):
     remat: bool
     dtype: Dtype
     attention: str = "xla"
+    class_token: bool = True
+
+    @property
+    def pyramid_levels(self) -> int:
+        """K, how many maps the pyramid has."""
+        return len(self.pyramid_blocks)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -88,12 +80,12 @@ class ViT(nn.Module):
         bias_init = nn.initializers.zeros if moco else layers.torch_bias(self.patch**2 * self.channels)
         x = layers.patch_embedding(self.width, self.patch, self.dtype, kernel_init, bias_init)(images)
         count, rows, columns, _ = x.shape
-        x = self._with_class_token(x.astype(jnp.float32))
+        x = self._with_positions(x.astype(jnp.float32))
 
         block = nn.remat(layers.Block) if self.remat else layers.Block
         rates = layers.drop_path_rates(self.drop_path if train else 0.0, self.depth)
-        wanted = pyramid_blocks(self.depth, self.pyramid_levels)
-        pyramid, attention, classes = [], None, []
+        first = int(self.class_token)  # the first patch
+        maps, attention, classes = [], None, []
         for number, rate in enumerate(rates, start=1):
             x, weights = block(
                 heads=self.heads,
@@ -107,37 +99,66 @@ class ViT(nn.Module):
                 name=f"block_{number}",
             )(x)
             attention = weights if number == attention_of else attention
-            if number in wanted:
-                pyramid.append(x[:, 1:].reshape(count, rows, columns, self.width))
-            if number > self.depth - last:
+            if number in self.pyramid_blocks:
+                maps.append(x[:, first:].reshape(count, rows, columns, self.width))
+            if self.class_token and number > self.depth - last:
                 classes.append(x[:, 0])
         norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")
         x = norm(x)
+        if not self.class_token:
+            return EncoderOutput(x.mean(axis=1), None, x, tuple(maps), attention)
         return EncoderOutput(
             pooled=x[:, 0],
             cls=x[:, 0],
             tokens=x[:, 1:],
-            pyramid=tuple(pyramid),
+            pyramid=tuple(maps),
             attention=attention,
             cls_of_last=x[:, :1] if last == 1 else norm(jnp.stack(classes, axis=1)),
         )
 
-    def _with_class_token(self, x: jax.Array) -> jax.Array:
-        """Patches [N, rows, columns, D] -> [N, 1 + rows * columns, D], positions added."""
+    def _with_positions(self, x: jax.Array) -> jax.Array:
+        """Patches [N, rows, columns, D] -> [N, 1 + rows * columns, D], the class token first, positions added."""
         count, rows, columns, width = x.shape
         x = x.reshape(count, rows * columns, width)
         if self.fixed_positions:
             # The class token has no position (vits.py:66), so at 1e-6 its first LayerNorm lives on the epsilon.
-            cls = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
+            cls = self._class_token(nn.initializers.normal(1e-6))
             x = x + positions.sincos(rows, columns, width)
         else:
-            cls = self.param("cls_token", layers.normal_02, (1, 1, width))
-            table = self.param("pos_embed", layers.normal_02, (1, 1 + self.grid[0] * self.grid[1], width))
-            cls, table = cls + table[:, :1], table[:, 1:]
+            cls, first = self._class_token(layers.normal_02), int(self.class_token)
+            table = self.param("pos_embed", layers.normal_02, (1, first + self.grid[0] * self.grid[1], width))
+            table, of_class = table[:, first:], table[:, :first]
+            cls = None if cls is None else cls + of_class
             if (rows, columns) != self.grid:
                 table = positions.resize(table.reshape(*self.grid, width), (rows, columns), RESIZE_GUARD[self.variant])
             x = x + table.reshape(1, rows * columns, width)
-        return jnp.concatenate([jnp.broadcast_to(cls, (count, 1, width)), x], axis=1)
+        return x if cls is None else jnp.concatenate([jnp.broadcast_to(cls, (count, 1, width)), x], axis=1)
+
+    def _class_token(self, init: nn.initializers.Initializer) -> jax.Array | None:
+        """[1, 1, D], None for an encoder without one."""
+        return self.param("cls_token", init, (1, 1, self.width)) if self.class_token else None
+
+
+def at_size(encoder: ViT, image_size: tuple[int, int]) -> ViT:
+    """The same encoder, whose learned positions belong to images of another size: resize_positions gives them.
+
+    Raises UserError when the patch does not divide the image.
+    """
+    checks.image_size(image_size, encoder.patch)
+    return encoder.clone(image_size=tuple(image_size))
+
+
+def resize_positions(encoder: ViT, params: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    """The parameters of at_size(encoder, image_size): learned positions are resized once, as the encoder itself
+    resizes them in each pass over such images; fixed ones need nothing."""
+    resized, params = at_size(encoder, image_size), dict(params)
+    if encoder.fixed_positions or resized.grid == encoder.grid:
+        return params
+    first = int(encoder.class_token)
+    table = jnp.asarray(params["pos_embed"])
+    grid = table[0, first:].reshape(*encoder.grid, encoder.width)
+    new = positions.resize(grid, resized.grid, RESIZE_GUARD[encoder.variant]).reshape(1, -1, encoder.width)
+    return params | {"pos_embed": jnp.concatenate([table[:, :first], new], axis=1)}
 
 
 def build(
@@ -146,7 +167,9 @@ def build(
     depth: int,
     heads: int,
     patch: int = 16,
-    pyramid_levels: int = 4,
+    pyramid_levels: int | None = None,
+    pyramid_blocks: Sequence[int] | None = None,
+    class_token: bool = True,
     variant: str = "deit",
     image_size: Sequence[int] = (224, 224),
     channels: int = 3,
@@ -158,13 +181,12 @@ def build(
     """A ViT whose numbers fit together. image_size: height and width that learned positions belong to.
 
     Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of sin-cos positions,
-    when there are more pyramid levels than blocks, for an unknown variant, or where cuDNN's attention cannot be had.
+    when the pyramid does not fit the blocks (models/pyramid.py), for an unknown variant,
+    or where cuDNN's attention cannot be had.
     """
-    checks.at_least_one(
-        width=width, depth=depth, heads=heads, patch=patch, channels=channels, pyramid_levels=pyramid_levels
-    )
+    checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels)
     checks.drop_path(drop_path)
-    checks.flag(remat=remat)
+    checks.flag(remat=remat, class_token=class_token)
     if variant not in VIT_VARIANTS:
         raise UserError(f"Unknown encoder.variant {variant!r}.\n  expected: {', '.join(VIT_VARIANTS)}")
     checks.image_size(image_size, patch)
@@ -174,21 +196,22 @@ def build(
             f"encoder.width {width} must be a multiple of 4 for the positions of {variant}.\n"
             "  change:   --config.encoder.width"
         )
-    pyramid_blocks(depth, pyramid_levels)
+    blocks = pyramid.chosen_blocks(depth, pyramid_blocks, pyramid_levels)
     _check_attention(attention, checks.dtype(dtype), width // heads)
     return ViT(
-        width,
-        depth,
-        heads,
-        patch,
-        pyramid_levels,
-        variant,
-        tuple(image_size),
-        channels,
-        drop_path,
-        remat,
-        checks.dtype(dtype),
-        attention,
+        width=width,
+        depth=depth,
+        heads=heads,
+        patch=patch,
+        pyramid_blocks=blocks,
+        variant=variant,
+        image_size=tuple(image_size),
+        channels=channels,
+        drop_path=drop_path,
+        remat=remat,
+        dtype=checks.dtype(dtype),
+        attention=attention,
+        class_token=class_token,
     )
 
 

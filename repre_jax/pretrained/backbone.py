@@ -1,6 +1,7 @@
 """The trained encoder that an evaluation looks at: of a run's checkpoint, or of a file of weights."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Gone, UserError
+from repre_jax.models import vit
 from repre_jax.models.encoders import Encoder
-from repre_jax.models.vit import VIT_VARIANTS
+from repre_jax.models.vit import VIT_VARIANTS, ViT
 from repre_jax.pretrained import weight_file
 from repre_jax.pretrained.weight_file import AUTHORS, CARD
 from repre_jax.running import resume
@@ -52,19 +54,43 @@ class Backbone:
     untrained: Callable[..., Params]
     trained: ConfigDict | None = None
 
+    def at_size(self, image_size: tuple[int, int]) -> "Backbone":
+        """The same for images of another size, learned positions resized once, when they are loaded; a Swin as it is.
 
-def find(config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: bool = True) -> Backbone:
+        Raises UserError when the patch does not divide the image.
+        """
+        trained = self.encoder
+        if not isinstance(trained, ViT):
+            return self
+
+        def resized(load: Callable[..., Params]) -> Callable[..., Params]:
+            def load_resized(mesh: Mesh, *seed: int | None) -> Params:
+                def resize(params: Params) -> Params:
+                    return vit.resize_positions(trained, params, image_size)
+
+                return jax.jit(resize, out_shardings=sharding.replicated(mesh))(load(mesh, *seed))
+
+            return load_resized
+
+        encoder = vit.at_size(trained, image_size)
+        return dataclasses.replace(self, encoder=encoder, load=resized(self.load), untrained=resized(self.untrained))
+
+
+def find(
+    config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: bool = True, resize_positions: bool = False
+) -> Backbone:
     """What config.init_from names; nothing is written.
 
     Keys that are not set become the run's: network, step, dtype, encoder.* and data.*; network becomes the one that the
     framework's authors evaluate. An evaluation that goes on keeps the step that it began with.
     scratch: let network 'untrained' do without init_from. needs_data: refuse a file when nothing names a data set.
+    resize_positions: learned ones, once, to config.data.image_size; else each pass resizes them.
     Raises Gone when there is no such thing, and UserError when the config contradicts it.
     """
     if config.network not in (None, *NETWORKS):
         raise UserError(f"Unknown network {config.network!r}.\n  expected: {', '.join(NETWORKS)}")
     if not config.init_from and scratch and config.network == "untrained":
-        return _of_nothing(config)
+        return _of_nothing(config)  # its positions are drawn for these images
     if not config.init_from:
         raise UserError(
             "init_from is not set: which encoder?\n"
@@ -74,7 +100,8 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False, needs_data: b
     if source == workdir:
         raise UserError(f"init_from is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
     config.init_from = str(source)
-    return _of_file(config, source, needs_data) if run_files.is_file(source) else _of_run(config, source, workdir)
+    found = _of_file(config, source, needs_data) if run_files.is_file(source) else _of_run(config, source, workdir)
+    return found.at_size(augmentation.image_size(config)) if resize_positions else found
 
 
 @dataclass(frozen=True)
@@ -257,9 +284,9 @@ def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
 
     Raises UserError for an encoder or channels other than the run's.
     """
-    for group, keys in (("encoder", (*methods.ARCHITECTURE, "pyramid_levels")), ("data", ("channels",))):
+    for group, keys in (("encoder", (*methods.ARCHITECTURE, *methods.PYRAMID)), ("data", ("channels",))):
         for key in keys:
-            ours, known = config[group][key], tuples(theirs[group].get(key))
+            ours, known = config[group].get(key), tuples(theirs[group].get(key))
             if ours is not None and ours != known:
                 raise UserError(f"{group}.{key} is {ours!r}, and {source} has {known!r}.\n  change:   leave it out")
             config[group][key] = known

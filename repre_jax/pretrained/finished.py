@@ -32,7 +32,7 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False) -> Backbone:
             raise
         error = gone
     _complete(config, before, ("step", "network", "dtype"))
-    _complete(config.encoder, before["encoder"], (*methods.ARCHITECTURE, "pyramid_levels"))
+    _complete(config.encoder, before["encoder"], (*methods.ARCHITECTURE, *methods.PYRAMID))
     _complete(config.data, before["data"], backbone.OF_RUNS)
 
     def load(mesh: Mesh, seed: int | None = None) -> dict[str, Any]:

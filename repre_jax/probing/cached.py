@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import sharding
 from repre_jax.data import subset
-from repre_jax.data.loader import epoch_order
+from repre_jax.data.order import epoch_order
 from repre_jax.evaluation import store
 from repre_jax.probing import frozen
 from repre_jax.probing.frozen import Job

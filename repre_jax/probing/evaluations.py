@@ -92,7 +92,7 @@ def record(config: ConfigDict, found: Backbone, dataset: DataSet) -> dict[str, A
         "dtype": config.dtype,
         "batch_size": config.batch_size,
         "seed": config.seed,
-        "encoder": {key: settings["encoder"][key] for key in methods.ARCHITECTURE},
+        "encoder": methods.architecture(settings["encoder"]),
         "data_set": dataset.identity(),
         "train_split": config.data.train_split,
         "test_split": dataset.test_split,

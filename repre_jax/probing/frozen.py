@@ -1,6 +1,7 @@
 """What the tasks on a trained encoder share: the workdir and what it holds already, the encoder, its features."""
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -132,24 +133,18 @@ def extract(
     """
     source = job.dataset.split(split)
     records = min(len(source), limit or len(source))
-    view = {
-        "size": augmentation.image_size(config),
-        "fraction": config.data.test_crop,
-        "batch_size": config.batch_size,
-        "channels": config.data.channels,
-        "interpolation": config.data.test_interpolation,
-        "limit": limit,
-    }
+    view = augmentation.build_test_view(config)
+    rows = {"batch_size": config.batch_size, "limit": limit}
     hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
     one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
     settings = resume.plain(config)
     made_from = {
         "weights": job.weights,
-        "encoder": {key: settings["encoder"][key] for key in methods.ARCHITECTURE},
+        "encoder": methods.architecture(settings["encoder"]),
         **{key: settings[key] for key in ("feature", "dtype")},
         "data set": [job.dataset.name, job.dataset.version, config.data[f"{split}_split"], len(source)],
         "part of the labels": [config.data.labels, config.data.draw] if split == "train" else None,
-        "crop": view,
+        "crop": dataclasses.asdict(view) | rows,
         "mean": job.mean,
         "std": job.std,
     }
@@ -158,7 +153,7 @@ def extract(
             workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
-            lambda start: loader.test_batches(source, **view, **hosts, start=start),
+            lambda start: loader.test_batches(source, view, **rows, **hosts, start=start),
             records=records,
             batch_size=config.batch_size,
             width=width(config, job),

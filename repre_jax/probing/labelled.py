@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,11 +11,12 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, config_checks
 from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, UserError
-from repre_jax.core.types import Views
+from repre_jax.core.types import LabelledImages
 from repre_jax.data import loader, subset
 from repre_jax.data.crops import RandomCrops
-from repre_jax.data.loader import NO_LABEL, TrainView
+from repre_jax.data.randaugment import RandAugment
 from repre_jax.data.sources import DataSet
+from repre_jax.data.views import NO_LABEL, LabelledView
 from repre_jax.evaluation.features import EMPTY, all_labels
 from repre_jax.probing import evaluations
 from repre_jax.running.lifecycle import ShouldStop
@@ -45,7 +45,7 @@ def check(config: ConfigDict, dataset: DataSet) -> None:
         )
 
 
-def train_view(config: ConfigDict, randaugment: Any = None) -> TrainView:
+def train_view(config: ConfigDict, randaugment: RandAugment | None = None) -> LabelledView:
     """One random crop of each image."""
     augment = config.augment
     config_checks.span("augment.crop_scale", augment.crop_scale, 1)
@@ -54,8 +54,7 @@ def train_view(config: ConfigDict, randaugment: Any = None) -> TrainView:
     crops = RandomCrops(
         1, augmentation.image_size(config), tuple(augment.crop_scale), tuple(augment.crop_ratio), augment.interpolation
     )
-    more = {} if randaugment is None else {"randaugment": randaugment}
-    return TrainView(config.seed, crops, None, config.data.channels, **more)
+    return LabelledView(crops, config.data.channels, randaugment)
 
 
 def test_images(config: ConfigDict, source: Sequence[Mapping]) -> tuple[int, Iterator[Batch]]:
@@ -63,11 +62,8 @@ def test_images(config: ConfigDict, source: Sequence[Mapping]) -> tuple[int, Ite
     devices encode at once."""
     return len(source), loader.test_batches(
         source,
-        size=augmentation.image_size(config),
-        fraction=config.data.test_crop,
+        augmentation.build_test_view(config),
         batch_size=min(config.batch_size, sharding.CHUNK * jax.device_count()),
-        channels=config.data.channels,
-        interpolation=config.data.test_interpolation,
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
@@ -110,7 +106,7 @@ def accuracy(
     return total / seen, seen
 
 
-def check_batch(batch: Views) -> None:
+def check_batch(batch: LabelledImages) -> None:
     """Raises UserError when one of its records has no label."""
     if missing := int((batch.labels < 0).sum()):
         raise UserError(

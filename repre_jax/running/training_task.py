@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Interrupted, Stopped
-from repre_jax.core.types import TrainState, Views
+from repre_jax.core.types import TrainState
 from repre_jax.data import loader
+from repre_jax.data.views import View
 from repre_jax.report import trackers
 from repre_jax.running import lifecycle, loop, resume
 from repre_jax.running.lifecycle import Session, Summary
@@ -129,16 +130,20 @@ def _start(session: Session, training: Training) -> TrainState:
 def image_batches(
     config: ConfigDict,
     source: Sequence[Mapping],
-    view: loader.TrainView,
+    view: View,
     mesh: Mesh,
     start_step: int,
     on_unreadable: Callable[[int], None],
-    check: Callable[[Views], None] = lambda batch: None,
-) -> Iterator[Views]:
-    """Global batches of images on the devices, of which each host reads its rows. check: sees them first, in NumPy."""
+    check: Callable[[Any], None] = lambda batch: None,
+) -> Iterator[Any]:
+    """Global batches of the view's type on the devices, of which each host reads its rows.
+
+    check: sees them first, in NumPy.
+    """
     batches = loader.train_batches(
         source,
         view,
+        seed=config.seed,
         batch_size=config.batch_size,
         start_step=start_step,
         workers=config.data.workers,

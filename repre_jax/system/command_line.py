@@ -1,5 +1,6 @@
 """From the command line to a config: `--config FILE|NAME[:variant,...] [--workdir W] [--config.key=value ...]`."""
 
+import contextlib
 import difflib
 import errno
 import importlib.util
@@ -8,7 +9,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import FrameType
@@ -74,8 +76,16 @@ def _rename_keys(config: ConfigDict) -> None:
         config.may_change = tuple(renamed(key) if isinstance(key, str) else key for key in config.may_change)
 
 
-def exit_status(run: Callable[[], None], interrupted: str, *, quiet: bool = False) -> int:
-    """Runs a command. Whatever a user can mend ends as one message and a status, without a traceback.
+@dataclass
+class Ending:
+    """How a command has ended. status: its exit status."""
+
+    status: int = 0
+
+
+@contextlib.contextmanager
+def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
+    """Around a command: whatever a user can mend ends it with one message and a status, without a traceback.
 
     interrupted: what to say after Ctrl-C, and after SIGTERM and SIGUSR1 where nobody else waits for them.
     quiet: leave out what system/terminal.py says on the way.
@@ -85,26 +95,33 @@ def exit_status(run: Callable[[], None], interrupted: str, *, quiet: bool = Fals
         raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
 
     before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    this = Ending()
     try:
         with terminal.quiet(quiet):
-            run()
-    except (UserError, Stopped) as ending:
-        print(ending, file=sys.stderr)
-        return ending.status
+            yield this
+    except (UserError, Stopped) as error:
+        print(error, file=sys.stderr)
+        this.status = error.status
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
-        return 1
+        this.status = 1
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
-        return 130
+        this.status = 130
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+
+
+def exit_status(run: Callable[[], None], interrupted: str, *, quiet: bool = False) -> int:
+    """Runs a command as `ending` says, and returns its exit status."""
+    with ending(interrupted, quiet=quiet) as this:
+        run()
+    return this.status
 
 
 def _config_argument(argv: list[str]) -> str | None:

@@ -19,6 +19,7 @@ from repre_jax.data import photometric, randaugment
 from repre_jax.data.mixing import Mixing
 from repre_jax.data.sources import DataSet
 from repre_jax.models.classifier import Classifier
+from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
 from repre_jax.pretrained import finished
 from repre_jax.pretrained.backbone import Backbone
@@ -52,14 +53,26 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     if config.feature is not None:
         raise UserError("feature is for frozen encoders.\n  change:   --config.finetune.mean_then_norm")
     config.feature = "mean, then a norm" if config.finetune.mean_then_norm else "pooled"
-    if config.finetune.mean_then_norm and not isinstance(source.encoder, ViT):
+    if config.finetune.mean_then_norm:
+        _check_last_block(source.encoder)
+    config_checks.microbatches(config.batch_size, config.accumulate)
+    _randaugment(config)
+    return mesh
+
+
+def _check_last_block(encoder: Encoder) -> None:
+    """Raises UserError where the pyramid does not end with a ViT's last block, whose tokens MAE's mean is of."""
+    if not isinstance(encoder, ViT):
         raise UserError(
             "finetune.mean_then_norm is MAE's for ViT, and the encoder is a Swin.\n"
             "  change:   --config configs/finetune.py:swin, or :swin,scratch"
         )
-    config_checks.microbatches(config.batch_size, config.accumulate)
-    _randaugment(config)
-    return mesh
+    if encoder.pyramid_blocks[-1] != encoder.depth:
+        raise UserError(
+            f"finetune.mean_then_norm takes the tokens of the last block, {encoder.depth}, and encoder.pyramid_blocks "
+            f"ends with {encoder.pyramid_blocks[-1]}.\n"
+            "  change:   --config.finetune.mean_then_norm=False, or the blocks"
+        )
 
 
 def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:

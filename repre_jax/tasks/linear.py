@@ -219,7 +219,7 @@ def _knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | 
 
 def _feature(protocol: str, source: Backbone) -> str:
     """What the protocol's authors look at (recipes.md 7.1)."""
-    if not isinstance(source.encoder, ViT):
+    if not isinstance(source.encoder, ViT) or not source.encoder.class_token:
         return "pooled"
     if protocol == "dino":
         return "cls+mean" if source.encoder.width >= encoder_names.VITS["vit_b"]["width"] else "cls4"

@@ -20,8 +20,8 @@ from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import Interrupted
 from repre_jax.core.types import TrainState
 from repre_jax.data import sources
-from repre_jax.data.loader import TrainView
 from repre_jax.data.sources import DataSet
+from repre_jax.data.views import PretrainView
 from repre_jax.models import decoder, encoders
 from repre_jax.pretrained import warm_start
 from repre_jax.report import console
@@ -40,7 +40,7 @@ class Job:
 
     step: Step
     dataset: DataSet
-    train_view: TrainView
+    train_view: PretrainView
     monitor: Monitor
 
 

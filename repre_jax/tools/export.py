@@ -174,6 +174,7 @@ def _card(
         "encoder": {
             "name": saved.config.encoder.name,
             **{name: getattr(encoder, name) for name in fields},
+            **({"pyramid_levels": encoder.pyramid_levels} if isinstance(encoder, vit.ViT) else {}),
             "layer_norm_epsilon": epsilon,
         },
         "preprocessing": {

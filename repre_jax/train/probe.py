@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from repre_jax.core import sharding
 from repre_jax.core.schedules import Schedule
-from repre_jax.core.types import TrainState, Views
+from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.data import photometric
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
@@ -84,12 +84,13 @@ class Probe:
         return self._chunked(rows_of)(encoders, images).swapaxes(0, 1)
 
     def augment_and_encode(self, encoders: Sequence[Params], images: jax.Array, key: jax.Array) -> jax.Array:
-        """images uint8 [B, 1, H, W, C], cropped -> float32 [S, B, F]."""
+        """images uint8 [B, H, W, C], cropped -> float32 [S, B, F]."""
         flip = photometric.flip_only(self.flip_probability)
 
         def rows_of(whole: tuple[Sequence[Params], jax.Array], rows: tuple[jax.Array, jax.Array]) -> jax.Array:
             (encoders, key), (images, places) = whole, rows
-            pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), images, (flip,), rows=places)[:, 0]
+            views = images[:, None]  # one view of each, [B, V, H, W, C]
+            pixels = photometric.augment(jax.random.fold_in(key, AUGMENT), views, (flip,), rows=places)[:, 0]
             drop = jax.random.fold_in(key, DROP_PATH) if self.drop_paths else None
             return self.features(encoders, photometric.normalize(pixels, self.mean, self.std), drop).swapaxes(0, 1)
 
@@ -99,8 +100,8 @@ class Probe:
     def _chunked(self, function: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], jax.Array]:
         return function if self.mesh is None else sharding.in_chunks(function, self.mesh)
 
-    def train_step(self, state: TrainState, batch: Views, *encoders: Params) -> tuple[TrainState, Metrics]:
-        """One step of every head on randomly cropped images, flipped here. batch.images: uint8 [B, 1, H, W, C]."""
+    def train_step(self, state: TrainState, batch: LabelledImages, *encoders: Params) -> tuple[TrainState, Metrics]:
+        """One step of every head on randomly cropped images, flipped here. batch.images: uint8 [B, H, W, C]."""
         key = jax.random.fold_in(state.rng, state.step)
         return self.step(state, self.augment_and_encode(encoders, batch.images, key), batch.labels)
 

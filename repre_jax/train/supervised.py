@@ -10,7 +10,7 @@ import optax
 
 from repre_jax.core import optim
 from repre_jax.core.schedules import Schedule
-from repre_jax.core.types import TrainState, Views
+from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.data import mixing, photometric
 from repre_jax.models.classifier import Classifier
 from repre_jax.models.encoders import Encoder
@@ -57,14 +57,16 @@ class Supervised:
         """images [N, H, W, C], normalised -> [N, classes]. With a key, paths are dropped."""
         return self.classifier.apply({"params": params["head"]}, self._encode(params["encoder"], images, key))
 
-    def train_step(self, state: TrainState, batch: Views) -> tuple[TrainState, Metrics]:
-        """One optimiser step: the new state, and float32 scalars to log. batch.images: uint8 [B, 1, H, W, C]."""
+    def train_step(self, state: TrainState, batch: LabelledImages) -> tuple[TrainState, Metrics]:
+        """One optimiser step: the new state, and float32 scalars to log. batch.images: uint8 [B, H, W, C]."""
         gradients, carried, metrics = microbatches.mean(self.gradients, state, batch, self.accumulate)
         how = {"optimizer": self.optimizer, "rules": self.rules}
         new_state, metrics = update.update(state, gradients, carried, metrics, **how)
         return new_state, metrics | {"lr": jnp.float32(self.lr(state.step))}
 
-    def gradients(self, state: TrainState, batch: Views, rows: jax.Array, key: jax.Array) -> microbatches.Gradients:
+    def gradients(
+        self, state: TrainState, batch: LabelledImages, rows: jax.Array, key: jax.Array
+    ) -> microbatches.Gradients:
         """Of the cross-entropy. The order is timm's: flip, normalise, erase, then mix.
 
         rows: int32 [B], places in the batch. key: the microbatch's base key, state.rng for a whole batch.
@@ -80,10 +82,11 @@ class Supervised:
         (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         return gradients, {}, {"loss": loss, "train_top1": accuracy}
 
-    def augment(self, key: jax.Array, batch: Views, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def augment(self, key: jax.Array, batch: LabelledImages, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(images [B, H, W, C], normalised; targets [B, classes], rows summing to 1). rows: places in the batch."""
         flip = photometric.flip_only(self.flip_probability)
-        pixels = photometric.augment(jax.random.fold_in(key, FLIP), batch.images, (flip,), rows=rows)[:, 0]
+        views = batch.images[:, None]  # one view of each, [B, V, H, W, C]
+        pixels = photometric.augment(jax.random.fold_in(key, FLIP), views, (flip,), rows=rows)[:, 0]
         images = photometric.normalize(pixels, self.mean, self.std)
         images = mixing.erase(jax.random.fold_in(key, ERASE), images, self.erase_probability, rows)
         classes = self.classifier.classes

@@ -20,6 +20,7 @@ from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.run_files import MetricsFile, write_json
 from repre_jax.data import loader
+from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, store
 from repre_jax.running import loop, training_task
 from repre_jax.running.agreement import Agreement
@@ -79,7 +80,7 @@ def keep(encode, job, folder, width):
             {},
             encode,
             lambda start: loader.test_batches(
-                job.dataset.test, size=(32, 32), fraction=1.0, batch_size=16, limit=21, start=start, **hosts
+                job.dataset.test, CentreView((32, 32), 1.0), batch_size=16, limit=21, start=start, **hosts
             ),
             records=21,
             batch_size=16,

@@ -83,6 +83,11 @@ def maps_of(subject: Subject) -> np.ndarray:
     """
     encoder, images = subject.encoder, subject.shown.images
     if isinstance(encoder, ViT):
+        if not encoder.class_token:
+            raise UserError(
+                f"{subject.whose} has no class token, whose attention a ViT's figure shows.\n"
+                "  change:   --config.figures.what to another figure"
+            )
         return subject.run(attention.of_class_token(encoder, _block(subject)), images)
     if subject.config.figures.block is not None:
         raise UserError(

@@ -20,7 +20,9 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     rebuilds. config: of pre-training. name: whose it is, for the title."""
     pretrain.check(config)
     job = pretrain.build(config)
-    batches = loader.train_batches(job.dataset.train, job.train_view, batch_size=records, start_step=0, workers=0)
+    batches = loader.train_batches(
+        job.dataset.train, job.train_view, seed=config.seed, batch_size=records, start_step=0, workers=0
+    )
     pixels = jax.jit(job.step.method.augment)(jax.random.PRNGKey(config.seed), 0, next(batches))
     local = None if pixels.local is None else np.asarray(pixels.local)
     return augmentations.draw(np.asarray(pixels.views), local, title=f"Augmentations\n{name}")

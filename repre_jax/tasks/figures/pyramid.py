@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from repre_jax.core.linen import apply
 from repre_jax.evaluation import pyramid
 from repre_jax.models.encoders import Encoder
-from repre_jax.models.vit import ViT, pyramid_blocks
+from repre_jax.models.vit import ViT
 from repre_jax.report.figures import pyramid as drawing
 from repre_jax.tasks.figures.subject import Subject
 
@@ -30,5 +30,5 @@ def draw(subject: Subject) -> Figure:
 def levels(encoder: Encoder) -> list[str]:
     """For example 'block 3', or of a Swin 'stage 1' and below it 'block 2'."""
     if isinstance(encoder, ViT):
-        return [f"block {number}" for number in pyramid_blocks(encoder.depth, encoder.pyramid_levels)]
+        return [f"block {number}" for number in encoder.pyramid_blocks]
     return [f"stage {stage}\nblock {sum(encoder.depth[:stage])}" for stage in range(1, len(encoder.depth) + 1)]

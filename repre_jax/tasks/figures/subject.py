@@ -17,6 +17,7 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, loader, photometric
 from repre_jax.data.sources import DataSet
+from repre_jax.data.views import NO_LABEL, label_of
 from repre_jax.evaluation import features as extraction
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
@@ -150,10 +151,7 @@ class Subject:
 
     def view(self, encoded: Any) -> np.ndarray:
         """A record's image, or a file's bytes -> uint8 [H, W, C], as a test image. Raises crops.UnreadableImage."""
-        data = self.config.data
-        image = crops.decode(encoded, data.channels)
-        size, fraction = augmentation.image_size(self.config), data.test_crop
-        return crops.center_crop(image, size=size, fraction=fraction, interpolation=data.test_interpolation)
+        return augmentation.build_test_view(self.config).image(encoded)
 
     @functools.cached_property
     def shown(self) -> Shown:
@@ -161,7 +159,7 @@ class Subject:
         those that cannot be read are passed over."""
         if self.given:
             images = np.stack([self._of_file(path) for path in self.given])
-            return Shown(images, np.full(len(images), loader.NO_LABEL, np.int32), None)
+            return Shown(images, np.full(len(images), NO_LABEL, np.int32), None)
         source, _ = self.split
         order = np.random.default_rng(self.config.seed).permutation(len(source))
         return self.records(source, order, self.config.figures.records)
@@ -172,7 +170,7 @@ class Subject:
         for number in numbers:
             try:
                 record = source[int(number)]
-                found.append((self.view(record["image"]), loader.label_of(record), int(number)))
+                found.append((self.view(record["image"]), label_of(record), int(number)))
             except (crops.UnreadableImage, OSError):
                 continue
             if len(found) == count:
@@ -190,11 +188,8 @@ class Subject:
         )
         batches = loader.test_batches(
             Numbered(source, numbers),
-            size=augmentation.image_size(config),
-            fraction=config.data.test_crop,
+            augmentation.build_test_view(config),
             batch_size=rows,
-            channels=config.data.channels,
-            interpolation=config.data.test_interpolation,
         )
         with terminal.bar(len(numbers), what, leave=False) as bar:
 
