@@ -10,7 +10,7 @@ from repre_jax.core import sharding
 from repre_jax.data.order import epoch_order
 from repre_jax.evaluation.store import Split
 from repre_jax.probing.cached import Cache
-from repre_jax.probing.frozen import Job
+from repre_jax.probing.frozen import FrozenEncoder
 
 RECORDS, WIDTH, BATCH = 37, 3, 8
 
@@ -24,7 +24,7 @@ def cache(tmp_path):
         return [Split(numbers + np.float32([0, 0, more]), np.arange(count), 0, 0.0) for more in (0, 100)]
 
     config = ConfigDict({"batch_size": BATCH, "seed": 4, "linear": {"held_out": 0.25}})
-    job = Job(sharding.make_mesh(BATCH), dataset=None, encoder=None, params={}, mean=(), std=(), weights="")
+    job = FrozenEncoder(sharding.make_mesh(BATCH), dataset=None, encoder=None, params={}, mean=(), std=(), weights="")
     cache = Cache(config, [job] * 2, [tmp_path] * 2)
     cache.fill(splits(RECORDS), splits(11))
     return cache

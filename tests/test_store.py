@@ -16,6 +16,7 @@ from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import loader
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, store
+from repre_jax.evaluation.batches import eval_batches
 
 RECORDS, BATCH = 53, 8
 MADE_FROM = {"step": 8, "crop": (4, 6)}
@@ -40,19 +41,19 @@ def encode(images):
     return images.reshape(len(images), -1)[:, :7] / 255
 
 
-def batches_from(source, start=0):
-    return loader.test_batches(source, CentreView((4, 6), 1.0), batch_size=BATCH, start=start)
+def batches_from(source, start=0, should_stop=lambda: False):
+    return eval_batches(source, CentreView((4, 6), 1.0), BATCH, "train images", should_stop, start=start)
 
 
 def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
     def begin(start):
         if starts is not None:
             starts.append(start)
-        return batches_from(source, start)
+        return batches_from(source, start, should_stop)
 
-    settings = {"records": RECORDS, "batch_size": BATCH, "width": 7} | changes
+    settings = {"records": RECORDS, "width": 7} | changes
     made_from = settings.pop("made_from", MADE_FROM)
-    return store.stored(folder, made_from, encode, begin, mesh=mesh, should_stop=should_stop, **settings)
+    return store.stored(folder, made_from, encode, begin, mesh=mesh, **settings)
 
 
 @pytest.fixture(scope="module")

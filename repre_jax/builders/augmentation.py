@@ -1,5 +1,6 @@
 """From a ConfigDict to the two halves of the augmentation: crops on the host, colours on the device."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -73,16 +74,21 @@ def check_interpolation(name: str, given: str) -> None:
 def build_train_view(config: ConfigDict) -> PretrainView:
     """The host's half: decode, random resized crops."""
     augment = config.augment
-    config_checks.span("augment.crop_scale", augment.crop_scale, 1)
-    config_checks.span("augment.crop_ratio", augment.crop_ratio, 100)
-    config_checks.span("augment.local_scale", augment.local_scale, 1)
+    local_scale = config_checks.span("augment.local_scale", augment.local_scale, 1)
+    views = build_crops(config, VIEWS)
+    local = None
+    if augment.local_views:
+        local = dataclasses.replace(views, count=augment.local_views, size=local_size(config), scale=local_scale)
+    return PretrainView(views, local, config.data.channels)
+
+
+def build_crops(config: ConfigDict, count: int) -> RandomCrops:
+    """`count` random crops of each image, of data.image_size."""
+    augment = config.augment
+    scale = config_checks.span("augment.crop_scale", augment.crop_scale, 1)
+    ratio = config_checks.span("augment.crop_ratio", augment.crop_ratio, 100)
     check_interpolation("augment.interpolation", augment.interpolation)
-
-    def crops(count: int, size: tuple[int, int], scale: Sequence[float]) -> RandomCrops:
-        return RandomCrops(count, size, tuple(scale), tuple(augment.crop_ratio), augment.interpolation)
-
-    local = crops(augment.local_views, local_size(config), augment.local_scale) if augment.local_views else None
-    return PretrainView(crops(VIEWS, image_size(config), augment.crop_scale), local, config.data.channels)
+    return RandomCrops(count, image_size(config), scale, ratio, augment.interpolation)
 
 
 def build_test_view(config: ConfigDict) -> CentreView:

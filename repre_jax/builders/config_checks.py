@@ -98,11 +98,12 @@ def numbers(name: str, values: Sequence[float], count: int, low: float, high: fl
         )
 
 
-def span(name: str, values: Sequence[float], high: float) -> None:
-    """Raises UserError unless `values` are two numbers, above 0, at most `high`, the first not the larger one."""
+def span(name: str, values: Sequence[float], high: float) -> tuple[float, float]:
+    """Two numbers above 0, at most `high`, the first not the larger one. Raises UserError for other `values`."""
     fits = len(values) == 2 and all(isinstance(v, int | float) for v in values)
     if not fits or not 0 < values[0] <= values[1] <= high:
         raise UserError(
             f"{name} is {tuple(values)}.\n  expected: two numbers above 0, up to {high:g}, the first not the larger\n"
             f"  change:   --config.{name}='(...)'"
         )
+    return values[0], values[1]

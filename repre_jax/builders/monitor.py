@@ -1,6 +1,6 @@
 """What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -11,15 +11,14 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders.compiled_step import Step
 from repre_jax.core import sharding
-from repre_jax.core.errors import Interrupted
-from repre_jax.core.types import TrainState
-from repre_jax.data import loader, photometric
+from repre_jax.core.types import Records, TrainState
+from repre_jax.data import photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, rank
+from repre_jax.evaluation.batches import Batch, eval_batches, never
 from repre_jax.losses import reconstruction
 from repre_jax.running.lifecycle import ShouldStop
-from repre_jax.system import runtime, terminal
 from repre_jax.train.pretrain import Pretraining
 
 INTERPOLATION = "bilinear"  # of test images; configs/knn.py has DINO's bicubic
@@ -35,11 +34,6 @@ class Reconstructions:
     l1_mean_colour: float
     views: np.ndarray
     rebuilt: np.ndarray
-
-
-def never() -> bool:
-    """Nobody asks for the end."""
-    return False
 
 
 class Monitor:
@@ -130,24 +124,10 @@ class Monitor:
         return top1
 
     def _batches(
-        self, source: Sequence[Mapping], limit: int | None, what: str, should_stop: ShouldStop = never
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """With a bar of that name. Raises Interrupted when it should stop."""
-        batches = loader.test_batches(
-            source,
-            CentreView(self.size, self.crop_fraction, self.channels, INTERPOLATION),
-            batch_size=self.batch_size,
-            limit=limit,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
-        )
-        records = len(source) if limit is None else min(limit, len(source))
-        with terminal.bar(records, what, leave=False, shown=runtime.is_main()) as bar:
-            for batch in batches:
-                if should_stop():
-                    raise Interrupted(what)
-                yield batch
-                bar.update(min(self.batch_size, records - bar.n))
+        self, source: Records, limit: int | None, what: str, should_stop: ShouldStop = never
+    ) -> Iterator[Batch]:
+        view = CentreView(self.size, self.crop_fraction, self.channels, INTERPOLATION)
+        return eval_batches(source, view, self.batch_size, what, should_stop, limit=limit)
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)

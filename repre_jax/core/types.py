@@ -10,11 +10,20 @@ Batch-major means that the views of one record lie side by side ([B, V, ...]): f
 communication when B is sharded.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+
+class Records(Protocol):
+    """Random access to the records of a split: {'image': encoded bytes or an array, 'label': int if any, ...}."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping: ...
 
 
 @struct.dataclass

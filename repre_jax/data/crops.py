@@ -118,7 +118,7 @@ def sample_crop(
     After ten misses the largest central box within the ratios is taken.
     """
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
+        area = height * width * rng.uniform(scale[0], scale[1])
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
         box_width, box_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
@@ -175,7 +175,7 @@ class RandomCrops:
         """uint8 [h, w, C] -> [count, H, W, C]."""
         crops = np.empty((self.count, *self.size, image.shape[2]), np.uint8)
         for number in range(self.count):
-            top, left, height, width = sample_crop(*image.shape[:2], rng, self.scale, self.ratio)
+            top, left, height, width = sample_crop(image.shape[0], image.shape[1], rng, self.scale, self.ratio)
             box = image[top : top + height, left : left + width]
             resize(box, self.size, self.interpolation, out=crops[number])
         return crops

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,7 +17,7 @@ SPLITS = {"train": "train", "val": "validation", "validation": "validation", "te
 
 
 @dataclass(frozen=True)
-class ImageFolder(Sequence):
+class ImageFolder:
     """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int if any}.
 
     A .npy file holds an array, uint8 [h, w, channels].
@@ -124,7 +125,7 @@ def _classes(files: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(names) if len(names) > 1 and all(name and os.sep not in name for name in names) else None
 
 
-class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types
     """A folder of images as a TFDS data set: image, file_name and, with class folders, label."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -133,7 +134,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self,
         found: Folder,
         channels: int,
-        read: Callable[[str, Sequence], Iterator[dict]],
+        read: Callable[[str, Any], Iterator[dict]],
         measured: Callable[[], dict[str, list[float]]],
         **settings,
     ):

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Images(Sequence):
+class Images:
     """Random access to the images of a split: {'image': encoded bytes, 'label', 'file_name'}."""
 
     entries: Sequence[Entry]
@@ -112,13 +112,13 @@ def class_names() -> list[str]:
     return _package_lines("labels.txt")
 
 
-class ImageNet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ImageNet(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types
     """TFDS's imagenet2012, from listed images."""
 
     name = "imagenet2012"
     VERSION = tfds.core.Version("5.1.0")
 
-    def __init__(self, found: Found, read: Callable[[str, Sequence], Iterator[dict]], **settings):
+    def __init__(self, found: Found, read: Callable[[str, Any], Iterator[dict]], **settings):
         """read: a split's name and images -> the records to be written."""
         self._found, self._read = found, read
         super().__init__(**settings)

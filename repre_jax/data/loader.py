@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import Records
 from repre_jax.data import crops
 from repre_jax.data.order import Order, Shuffled
 from repre_jax.data.views import CentreView, Sample, View
@@ -35,7 +36,7 @@ class _Samples:
     else -1.
     """
 
-    source: Sequence[Mapping]
+    source: Records
     view: View
     order: Order
     seed: int
@@ -60,7 +61,7 @@ class _Samples:
 
 
 def train_batches(
-    source: Sequence[Mapping],
+    source: Records,
     view: View,
     *,
     seed: int,
@@ -132,12 +133,13 @@ def _start_worker(index: int, count: int) -> None:
 
 def _end_with_parent() -> None:
     """A parent that was killed cannot end its workers, and they would wait for it for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def test_batches(
-    source: Sequence[Mapping],
+    source: Records,
     view: CentreView,
     *,
     batch_size: int,

@@ -5,7 +5,7 @@ Every worker and host computes the same order for itself, from an index of the r
 
 import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from repre_jax.core.types import Records
 from repre_jax.data import crops
 
 ORDER = 1  # which of an epoch's random streams it is; data/loader.py has the crops'
@@ -111,7 +112,7 @@ def grouped_order(order: Grouped, seed: int, epoch: int) -> np.ndarray:
     return rng.permutation(np.concatenate(batches)).reshape(-1)
 
 
-def by_orientation(source: Sequence[Mapping]) -> np.ndarray:
+def by_orientation(source: Records) -> np.ndarray:
     """LANDSCAPE (or square) or PORTRAIT for each record, int64 [records], by the headers of the images: for Grouped.
 
     Records without a readable header join the larger group, where others replace them.

@@ -6,6 +6,7 @@ solarize. Some flip before these and some after, which is the same, since none o
 operation whose probability or strength is 0 is left out of the program.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,9 +113,11 @@ def blur(image: jax.Array, sigma: jax.Array, largest_sigma: float) -> jax.Array:
     weights = weights / weights.sum()
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((radius, radius), (0, 0), (0, 0)), mode="edge")
-    image = sum(weights[i] * padded[i : i + height] for i in range(2 * radius + 1))
+    rows = (weights[i] * padded[i : i + height] for i in range(2 * radius + 1))
+    image = functools.reduce(jnp.add, rows)
     padded = jnp.pad(image, ((0, 0), (radius, radius), (0, 0)), mode="edge")
-    return sum(weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
+    columns = (weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
+    return functools.reduce(jnp.add, columns)
 
 
 def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours: str = "torchvision") -> jax.Array:
@@ -143,7 +146,7 @@ def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours
     )  # hue, the last operation, is number count
     hues_turn = jnp.argmax(order == count) if turn_hue else count
 
-    def blend(turn: int, image: jax.Array, wanted: jax.Array) -> jax.Array:
+    def blend(turn: int, image: jax.Array, wanted: jax.Array | bool) -> jax.Array:
         return jax.lax.switch(jnp.where(wanted & (order[turn] < count), order[turn] + 1, 0), blends, image)
 
     for turn in range(count):

@@ -137,5 +137,5 @@ def parse(text: str, mean: Sequence[float] = IMAGENET, interpolation: str = "bic
             "  expected: such as 'rand-m9-mstd0.5-inc1': 'rand', then any of m (magnitude, 0 to 10), mstd (its\n"
             "            standard deviation), n (operations an image) and p (probability of each, 0 to 1), and 'inc1'"
         )
-    fill = tuple(min(255, round(255 * value)) for value in mean)
-    return RandAugment(values["m"], values["mstd"], int(values["n"]), values["p"], fill, interpolation)
+    red, green, blue = (min(255, round(255 * value)) for value in mean)
+    return RandAugment(values["m"], values["mstd"], int(values["n"]), values["p"], (red, green, blue), interpolation)

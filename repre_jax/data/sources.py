@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import Records
 from repre_jax.data import crops, digits, folder
 from repre_jax.system import shipped
 
@@ -34,8 +35,8 @@ class DataSet:
     name: str
     version: str
     directory: str
-    train: Sequence[Mapping]
-    test: Sequence[Mapping] | None
+    train: Records
+    test: Records | None
     classes: int | None
     test_split: str | None = None
     mean: tuple[float, ...] | None = None
@@ -43,7 +44,7 @@ class DataSet:
     class_names: tuple[str, ...] | None = None
     lacking: str | None = None
 
-    def split(self, name: str) -> Sequence[Mapping]:
+    def split(self, name: str) -> Records:
         """The records of 'train' or 'test'. Raises UserError where there is no such split."""
         records = {"train": self.train, "test": self.test}[name]
         if records is None:
@@ -149,7 +150,7 @@ def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open
     """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'."""
     usual = [split for split in ("validation", "test") if split in known]
     wanted = wanted | {"test": wanted["test"] or (usual[0] if usual else None)}
-    parts = dict.fromkeys(wanted)
+    parts: dict[str, Any] = dict.fromkeys(wanted)
     for key, split in wanted.items():
         if split is None:
             continue
@@ -166,7 +167,7 @@ def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open
     return parts | {"test_split": wanted["test"]}
 
 
-def _statistics(directory: Path) -> dict[str, tuple[float, ...]]:
+def _statistics(directory: Path) -> dict[str, Any]:
     file = directory / METADATA
     found = json.loads(file.read_text()) if file.exists() else {}
     return {key: tuple(found[key]) for key in ("mean", "std") if key in found}

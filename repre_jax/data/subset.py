@@ -1,23 +1,24 @@
 """A part of the labels: as many records of each class, drawn once."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grain
 import numpy as np
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import Records
 from repre_jax.data.folder import ImageFolder
 from repre_jax.data.views import label_of
 from repre_jax.system import runtime, terminal
 
 
 @dataclass(frozen=True)
-class Subset(Sequence):
+class Subset:
     """Random access to the records of `source` that `numbers`, int64 [records], names, in that order."""
 
-    source: Sequence[Mapping]
+    source: Records
     numbers: np.ndarray
 
     def __len__(self) -> int:
@@ -27,7 +28,7 @@ class Subset(Sequence):
         return self.source[int(self.numbers[index])]
 
 
-def balanced(source: Sequence[Mapping], share: float, draw: int) -> Sequence[Mapping]:
+def balanced(source: Records, share: float, draw: int) -> Records:
     """`share` (above 0, up to 1) of the records of each class, rounded, at least one; in the order of the source.
 
     draw: which of the possible choices; classes are drawn independently of each other. A share of 1 is the source.
@@ -49,12 +50,12 @@ def balanced(source: Sequence[Mapping], share: float, draw: int) -> Sequence[Map
     return Subset(source, np.sort(np.concatenate(chosen)))
 
 
-def labelled(source: Sequence[Mapping]) -> bool:
+def labelled(source: Records) -> bool:
     """Whether its first record has a label: ImageNet's 'test' has none."""
-    return source.labels is not None if isinstance(source, ImageFolder) else label_of(source[0]) >= 0
+    return source.labels is not None if isinstance(source, ImageFolder) else bool(label_of(source[0]) >= 0)
 
 
-def labels_of(source: Sequence[Mapping]) -> np.ndarray:
+def labels_of(source: Records) -> np.ndarray:
     """The classes of all records, int32 [records], -1 without one. Each record is read, but no image decoded."""
     if isinstance(source, ImageFolder):
         return np.asarray(source.labels or np.full(len(source), -1), np.int32)
@@ -69,8 +70,15 @@ def labels_of(source: Sequence[Mapping]) -> np.ndarray:
     return found
 
 
-def hold_out(source: Sequence[Mapping], share: float, seed: int) -> tuple[Subset, Subset]:
-    """(what is trained on, what is held out of it): `share` of the records, drawn at random, at least one of each."""
-    order = np.random.default_rng(seed).permutation(len(source))
-    held = min(max(1, round(share * len(source))), len(source) - 1)
-    return Subset(source, np.sort(order[held:])), Subset(source, np.sort(order[:held]))
+def hold_out(source: Records, fraction: float, seed: int) -> tuple[Subset, Subset]:
+    """(records to train on, records held out of them), as held_out_numbers draws them."""
+    kept, held = held_out_numbers(len(source), fraction, seed)
+    return Subset(source, kept), Subset(source, held)
+
+
+def held_out_numbers(records: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the records to train on, and of those held out: `fraction` of all, drawn at random, at least one of
+    each. int64, rising."""
+    order = np.random.default_rng(seed).permutation(records)
+    held = min(max(1, round(fraction * records)), records - 1)
+    return np.sort(order[held:]), np.sort(order[:held])

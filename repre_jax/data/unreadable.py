@@ -1,8 +1,9 @@
 """Records that could not be read and were replaced: each is named once, and too many end the run."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.types import Records
 from repre_jax.data import crops
 
 SHOWN = 50  # names in the message that ends a run
@@ -13,7 +14,7 @@ class Unreadable:
 
     def __init__(
         self,
-        source: Sequence[Mapping],
+        source: Records,
         channels: int,
         largest_share: float,
         say: Callable[[str], None],

@@ -57,38 +57,32 @@ def stored(
     batches_from: Callable[[int], Batches],
     *,
     records: int,
-    batch_size: int,
     width: int,
     mesh: Mesh,
-    should_stop: Callable[[], bool],
 ) -> Split:
     """As features.extract, by way of files in `folder`, which all processes share and process 0 writes.
 
     made_from:    JSON; files that were made from something else, or are damaged, are made anew.
-    batches_from: the batches from a number on, `batch_size` of `records` records each, the last one perhaps fewer.
+    batches_from: the batches from a number on, of `records` records in all; raises Interrupted when it should stop.
     encode:       uint8 [B, H, W, C], all rows -> [B, width], in every process.
-    should_stop:  asked before each batch; the same in every process.
 
-    Raises Interrupted when it should stop, what was extracted is on the disk then; and UserError when a feature is not
+    Raises Interrupted, with what was extracted on the disk, and UserError when a feature is not
     finite.
     """
     made_from = json.loads(json.dumps(made_from))  # as it is read back
     kept = _Store(folder, _Progress(made_from), records, width) if runtime.is_main() else None
     start = runtime.largest(kept.progress.batches if kept else 0)
-    done = min(start * batch_size, records)
-    with terminal.bar(records, folder.name, done=done, shown=runtime.is_main()) as bar:
+    try:
         for images, known in batches_from(start):
-            if should_stop():
-                if kept:
-                    kept.save()
-                raise Interrupted(f"{done:,} of {records:,} {folder.name} images")
             found, labels = features.of_batch(encode, images, known, mesh)
             if not np.isfinite(found).all():
                 raise UserError(f"The encoder's features of {folder.name} images are not finite numbers.")
             if kept:
                 kept.append(found, labels)
-            bar.update(min(batch_size, records - done))
-            done = min(done + batch_size, records)
+    except Interrupted:
+        if kept:
+            kept.save()
+        raise
     if kept:
         kept.close()
     rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote

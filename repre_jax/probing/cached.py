@@ -15,9 +15,9 @@ from repre_jax.core import sharding
 from repre_jax.data import subset
 from repre_jax.data.order import epoch_order
 from repre_jax.evaluation import store
+from repre_jax.evaluation.batches import Batch, watched
 from repre_jax.probing import frozen
-from repre_jax.probing.frozen import Job
-from repre_jax.probing.labelled import Batch
+from repre_jax.probing.frozen import FrozenEncoder
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.signals import StopRequest
 
@@ -41,7 +41,7 @@ class Cache:
     """train, held_out, test: there after `prepare`. held_out is None unless config.linear.held_out is above 0."""
 
     config: ConfigDict
-    jobs: Sequence[Job]  # one for each encoder, on the same data and devices
+    jobs: Sequence[FrozenEncoder]  # one for each encoder, on the same data and devices
     folders: Sequence[Path]  # whose 'features' hold each one's
     train: Rows = field(init=False)
     held_out: Rows | None = field(init=False, default=None)
@@ -60,9 +60,9 @@ class Cache:
     def fill(self, train: Sequence[store.Split], test: Sequence[store.Split]) -> None:
         """Takes the features of each encoder, and holds out what is to be held out."""
         self.train, self.test = _rows(train), _rows(test)
-        if share := self.config.linear.held_out:
-            kept, held = subset.hold_out(range(len(self.train.labels)), share, self.config.seed)
-            self.train, self.held_out = _rows(train, kept.numbers), _rows(train, held.numbers)
+        if fraction := self.config.linear.held_out:
+            kept, held = subset.held_out_numbers(len(self.train.labels), fraction, self.config.seed)
+            self.train, self.held_out = _rows(train, kept), _rows(train, held)
 
     def batches(self, start_step: int, on_unreadable: Callable[[int], None]) -> Iterator[tuple[jax.Array, jax.Array]]:
         """Endless batches on the devices from that step on, in the order of data/loader.train_batches: features
@@ -79,10 +79,21 @@ class Cache:
             yield sharding.shard_batch(self.train.take(places), mesh)
             begin += batch_size
 
-    def once(self, rows: Rows) -> tuple[int, Iterator[Batch]]:
+    def tested(self, should_stop: ShouldStop) -> tuple[int, Iterator[Batch]]:
+        """One pass over the test images: see `once`."""
+        return self.once(self.test, should_stop)
+
+    def chosen_by(self, should_stop: ShouldStop) -> tuple[int, Iterator[Batch]]:
+        """One pass over the held-out training images, of which there must be some: see `once`."""
+        if self.held_out is None:
+            raise ValueError("No training images are held out.")
+        return self.once(self.held_out, should_stop)
+
+    def once(self, rows: Rows, should_stop: ShouldStop) -> tuple[int, Iterator[Batch]]:
         """How many they are, and one pass, shaped as data/loader.test_batches: this process's features [rows, S, F],
-        labels of the first n."""
-        return len(rows.numbers), self._once(rows)
+        labels of the first n. Raises Interrupted."""
+        records = len(rows.numbers)
+        return records, watched(self._once(rows), records, self.config.batch_size, "evaluating", should_stop)
 
     def _once(self, rows: Rows) -> Iterator[Batch]:
         size = self.config.batch_size // jax.process_count()

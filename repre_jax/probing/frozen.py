@@ -18,9 +18,10 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
-from repre_jax.data import loader, photometric
+from repre_jax.data import photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import store
+from repre_jax.evaluation.batches import eval_batches
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
@@ -37,7 +38,7 @@ RESUME_MARKERS = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.F
 
 
 @dataclass(frozen=True)
-class Job:
+class FrozenEncoder:
     """The encoder with its weights, float32 and whole on each device, and the data that it is judged on.
 
     mean, std: per channel, that pixels in 0..1 are normalised by. weights: SHA-256 of the parameters.
@@ -65,7 +66,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     return History(result=result, changed=changed)
 
 
-def build(config: ConfigDict, found: Backbone) -> Job:
+def build(config: ConfigDict, found: Backbone) -> FrozenEncoder:
     """Opens the data and loads the encoder. Raises UserError as evaluations.open_data does, and for a feature that the
     encoder does not have."""
     features.check(found.encoder, config.feature)
@@ -74,9 +75,9 @@ def build(config: ConfigDict, found: Backbone) -> Job:
     return job_of(config, found.encoder, found.load(mesh), dataset, mesh)
 
 
-def job_of(config: ConfigDict, encoder: Encoder, params: dict[str, Any], dataset: DataSet, mesh: Mesh) -> Job:
+def job_of(config: ConfigDict, encoder: Encoder, params: dict[str, Any], dataset: DataSet, mesh: Mesh) -> FrozenEncoder:
     """Of data that evaluations.open_data has opened."""
-    return Job(mesh, dataset, encoder, params, config.data.mean, config.data.std, digest(params))
+    return FrozenEncoder(mesh, dataset, encoder, params, config.data.mean, config.data.std, digest(params))
 
 
 def digest(params: Any) -> str:
@@ -94,13 +95,13 @@ def weights(found: Backbone) -> str:
     return digest(found.load(sharding.make_mesh(jax.device_count())))
 
 
-def check_frozen(jobs: Sequence[Job]) -> None:
+def check_frozen(jobs: Sequence[FrozenEncoder]) -> None:
     """Raises RuntimeError when one of these encoders is not, to the bit, what it was."""
     if any(digest(job.params) != job.weights for job in jobs):
         raise RuntimeError("A frozen encoder has changed: a fault of this program.")
 
 
-def rows(config: ConfigDict, job: Job, found: Backbone) -> list[console.Row]:
+def rows(config: ConfigDict, job: FrozenEncoder, found: Backbone) -> list[console.Row]:
     """The first lines of the table that an evaluation of it begins with."""
     return [
         ("devices", f"{console.devices()}, {config.batch_size // job.mesh.size:,} images each at once"),
@@ -108,7 +109,7 @@ def rows(config: ConfigDict, job: Job, found: Backbone) -> list[console.Row]:
     ]
 
 
-def encode(config: ConfigDict, job: Job) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+def encode(config: ConfigDict, job: FrozenEncoder) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
     """(params, uint8 [B, H, W, C]) -> the config's feature, float32 [B, D]; to be jitted."""
 
     def feature_of(params: dict[str, Any], images: jax.Array) -> jax.Array:
@@ -118,14 +119,14 @@ def encode(config: ConfigDict, job: Job) -> Callable[[dict[str, Any], jax.Array]
     return feature_of
 
 
-def width(config: ConfigDict, job: Job) -> int:
+def width(config: ConfigDict, job: FrozenEncoder) -> int:
     """Of the config's feature. Raises UserError when the encoder does not take images of the config's size."""
     images = jax.ShapeDtypeStruct((1, *augmentation.image_size(config), config.data.channels), np.uint8)
     return jax.eval_shape(encode(config, job), job.params, images).shape[1]
 
 
 def extract(
-    config: ConfigDict, job: Job, workdir: Path, split: str, should_stop: ShouldStop, limit: int | None = None
+    config: ConfigDict, job: FrozenEncoder, workdir: Path, split: str, should_stop: ShouldStop, limit: int | None = None
 ) -> store.Split:
     """The features of 'train' or 'test', at most `limit` records of it, kept in workdir/features/SPLIT.
 
@@ -135,7 +136,6 @@ def extract(
     records = min(len(source), limit or len(source))
     view = augmentation.build_test_view(config)
     rows = {"batch_size": config.batch_size, "limit": limit}
-    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
     one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
     settings = resume.plain(config)
     made_from = {
@@ -153,12 +153,12 @@ def extract(
             workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
-            lambda start: loader.test_batches(source, view, **rows, **hosts, start=start),
+            lambda start: eval_batches(
+                source, view, config.batch_size, f"{split} images", should_stop, limit=limit, start=start
+            ),
             records=records,
-            batch_size=config.batch_size,
             width=width(config, job),
             mesh=job.mesh,
-            should_stop=should_stop,
         )
     _check_readable(found, records, split, config.data.max_unreadable)
     return found

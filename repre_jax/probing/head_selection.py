@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
+from repre_jax.evaluation.batches import Batch
 from repre_jax.probing import labelled
-from repre_jax.probing.labelled import Batch
 from repre_jax.running.lifecycle import ShouldStop
+from repre_jax.running.loop import Values
 from repre_jax.train.probe import Probe
 
 WHOSE = ("trained", "untrained")
@@ -38,8 +39,8 @@ class HeadSelection:
         probe: Probe,
         mesh: Mesh,
         encoders: Sequence[Any],
-        test: Callable[[], Pass],
-        held_out: Callable[[], Pass | None],
+        test: Callable[[ShouldStop], Pass],
+        held_out: Callable[[ShouldStop], Pass] | None,
         max_unreadable: float,
     ):
         """encoders: what turns images into features; none where batches hold features. test, held_out: one pass each,
@@ -50,14 +51,14 @@ class HeadSelection:
         self._correct = jax.jit(self._count, out_shardings=sharding.replicated(mesh))
         self._last: tuple[int, Accuracies] | None = None
 
-    def evaluate(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+    def evaluate(self, state: TrainState, should_stop: ShouldStop) -> Values:
         """Of the trained encoder's head that the held-out images choose: 'held_out_top1', where there are some, and
         'top1', each 0..1; {} if all have diverged. Raises Interrupted."""
         found = self.accuracies(state, should_stop)
         head = self.chosen(found)[0]
         if head is None:
             return {}
-        held_out = {} if found.held_out is None else {"held_out_top1": float(found.held_out[0, head])}
+        held_out: Values = {} if found.held_out is None else {"held_out_top1": float(found.held_out[0, head])}
         return held_out | {"top1": float(found.test[0, head])}
 
     def heads(self, state: TrainState, lr: float, should_stop: ShouldStop) -> dict[str, Any]:
@@ -97,9 +98,9 @@ class HeadSelection:
             return self._last[1]
         finite = np.isfinite(jax.device_get(state.params["kernel"])).all(axis=(2, 3))
         held_out = None
-        if (one_pass := self._held_out()) is not None:
-            held_out = np.where(finite, self._accuracy(state, one_pass, should_stop)[0], np.nan)
-        test, records = self._accuracy(state, self._test(), should_stop)
+        if self._held_out is not None:
+            held_out = np.where(finite, self._accuracy(state, *self._held_out(should_stop))[0], np.nan)
+        test, records = self._accuracy(state, *self._test(should_stop))
         found = Accuracies(np.where(finite, test, np.nan), held_out, records)
         self._last = step, found
         return found
@@ -115,12 +116,11 @@ class HeadSelection:
             heads.append(best_first[0] if best_first else None)
         return heads
 
-    def _accuracy(self, state: TrainState, one_pass: Pass, should_stop: ShouldStop) -> tuple[np.ndarray, int]:
+    def _accuracy(self, state: TrainState, records: int, batches: Iterator[Batch]) -> tuple[np.ndarray, int]:
         def count(rows: jax.Array, labels: np.ndarray) -> jax.Array:
             return self._correct(state, rows, labels, *self.encoders)
 
-        records, batches = one_pass
-        return labelled.accuracy(batches, records, self.max_unreadable, self.mesh, count, should_stop)
+        return labelled.accuracy(batches, records, self.max_unreadable, self.mesh, count)
 
     def _count(self, state: TrainState, rows: jax.Array, labels: jax.Array, *encoders: Any) -> jax.Array:
         found = self.probe.encode(encoders, rows) if encoders else rows.swapaxes(0, 1)

@@ -5,7 +5,7 @@ running/recorder.py writes down what happens.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Interrupted, Stopped
-from repre_jax.core.types import TrainState
+from repre_jax.core.types import Records, TrainState
 from repre_jax.data import loader
 from repre_jax.data.views import View
 from repre_jax.report import trackers
@@ -129,7 +129,7 @@ def _start(session: Session, training: Training) -> TrainState:
 
 def image_batches(
     config: ConfigDict,
-    source: Sequence[Mapping],
+    source: Records,
     view: View,
     mesh: Mesh,
     start_step: int,

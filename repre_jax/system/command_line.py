@@ -202,14 +202,14 @@ def _check_keys(argv: list[str], config: ConfigDict) -> None:
     """Raises UserError for the first --config.KEY that the config does not have."""
     for argument in argv:
         match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        node = config
-        for part in match[1].split(".") if match else ():
+        key, node = match[1] if match else "", config
+        for part in filter(None, key.split(".")):
             if not isinstance(node, ConfigDict) or part not in node:
                 known = sorted(node) if isinstance(node, ConfigDict) else []
                 close = difflib.get_close_matches(part, known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise UserError(
-                    f"Unknown key {part!r} in --config.{match[1]}.{hint}\n"
+                    f"Unknown key {part!r} in --config.{key}.{hint}\n"
                     f"  expected: {', '.join(known) or 'no key below that'}"
                 )
             node = node[part]

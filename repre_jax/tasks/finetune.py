@@ -78,9 +78,9 @@ def _check_last_block(encoder: Encoder) -> None:
 def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
     """Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
-    labelled.check(config, dataset)
+    classes, test = labelled.check(config, dataset)
     plan = methods.build_plan(config, records=len(dataset.train))
-    method = _method(config, source, dataset, plan)
+    method = _method(config, source, classes, plan)
     key = np.asarray(jax.random.PRNGKey(config.seed))
     weights = source.untrained(mesh, config.seed) if _from_scratch(config) else source.load(mesh)
     sha256 = frozen.digest(weights)
@@ -96,13 +96,13 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
 
     def top1(state: TrainState, should_stop: ShouldStop) -> tuple[np.ndarray, int]:
         if (step := int(state.step)) not in last:
-            records, batches = labelled.test_images(config, dataset.test)
+            records, batches = labelled.test_images(config, test, should_stop)
             correct = functools.partial(count, state.params)
             last.clear()
-            last[step] = labelled.accuracy(batches, records, config.data.max_unreadable, mesh, correct, should_stop)
+            last[step] = labelled.accuracy(batches, records, config.data.max_unreadable, mesh, correct)
         return last[step]
 
-    def evaluate(state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
+    def evaluate(state: TrainState, should_stop: ShouldStop) -> loop.Values:
         return {"top1": float(top1(state, should_stop)[0])}
 
     def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
@@ -146,13 +146,13 @@ def _from_scratch(config: ConfigDict) -> bool:
     return config.network == "untrained"
 
 
-def _method(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan) -> Supervised:
+def _method(config: ConfigDict, source: Backbone, classes: int, plan: Plan) -> Supervised:
     settings = config.finetune
     rules = (*config.optim.rules, *layer_decay(source.encoder, settings.layer_decay))
     chosen = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Supervised(
         encoder=source.encoder,
-        classifier=Classifier(dataset.classes, settings.mean_then_norm, settings.init_std),
+        classifier=Classifier(classes, settings.mean_then_norm, settings.init_std),
         optimizer=optim.build(config.optim.name, plan, **chosen, rules=rules),
         rules=rules,
         lr=plan.lr,

@@ -75,7 +75,7 @@ def _missing(dataset: DataSet) -> str | None:
 
 
 def _measure(
-    config: ConfigDict, job: frozen.Job, workdir: Path, missing: str | None, should_stop: ShouldStop
+    config: ConfigDict, job: frozen.FrozenEncoder, workdir: Path, missing: str | None, should_stop: ShouldStop
 ) -> dict[str, Any]:
     """What result.json says besides evaluations.record: k-NN's accuracies by k, 0..1, or the effective rank."""
     train = frozen.extract(config, job, workdir, "train", should_stop, limit=RANK_RECORDS if missing else None)
@@ -106,7 +106,7 @@ def _measure(
             train.labels,
             test.features,
             test.labels,
-            classes=job.dataset.classes,
+            classes=job.dataset.classes or 0,
             ks=config.knn.k,
             mesh=job.mesh,
             temperature=config.knn.temperature,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from repre_jax.builders import methods
 from repre_jax.core import optim, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
-from repre_jax.core.types import TrainState
+from repre_jax.core.types import Records, TrainState
 from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders as encoder_names
@@ -26,7 +26,7 @@ from repre_jax.pretrained import finished
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations, frozen, labelled
 from repre_jax.probing.cached import Cache
-from repre_jax.probing.frozen import Job
+from repre_jax.probing.frozen import FrozenEncoder
 from repre_jax.probing.head_selection import WHOSE, HeadSelection
 from repre_jax.report import console, evaluated
 from repre_jax.running import loop, resume, training_task
@@ -71,18 +71,18 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
 def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Training:
     """Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
-    labelled.check(config, dataset)
+    classes, _ = labelled.check(config, dataset)
     train, held_out = dataset.train, None
     if config.linear.held_out:
         train, held_out = subset.hold_out(train, config.linear.held_out, config.seed)
-        if len(held_out) < dataset.classes:
+        if len(held_out) < classes:
             raise UserError(
                 f"linear.held_out is {config.linear.held_out:g}: {len(held_out)} of {len(dataset.train):,} training "
-                f"images, to choose a head for {dataset.classes} classes.\n"
+                f"images, to choose a head for {classes} classes.\n"
                 "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
             )
     plan = methods.build_plan(config, records=len(train))
-    probe = _probe(config, source, dataset, plan, mesh)
+    probe = _probe(config, source, classes, plan, mesh)
     encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
@@ -130,7 +130,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
 
 
 def _on_features(
-    config: ConfigDict, probe: Probe, jobs: Sequence[Job], workdir: Path
+    config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], workdir: Path
 ) -> tuple[HeadSelection, dict[str, Any]]:
     """How heads are selected, and what Training reads and steps by."""
     folders = [workdir if whose == "trained" else workdir / whose for whose in WHOSE]
@@ -139,24 +139,28 @@ def _on_features(
         probe,
         jobs[0].mesh,
         encoders=(),
-        test=lambda: cache.once(cache.test),
-        held_out=lambda: None if cache.held_out is None else cache.once(cache.held_out),
+        test=cache.tested,
+        held_out=cache.chosen_by if config.linear.held_out else None,
         max_unreadable=0.0,  # they have no features, and were counted when these were extracted
     )
     return selection, {"batches": cache.batches, "prepare": cache.prepare, "train_step": probe.cached_step}
 
 
 def _on_images(
-    config: ConfigDict, probe: Probe, jobs: Sequence[Job], train: Sequence[Mapping], held_out: Sequence[Mapping] | None
+    config: ConfigDict,
+    probe: Probe,
+    jobs: Sequence[FrozenEncoder],
+    train: Records,
+    held_out: Records | None,
 ) -> tuple[HeadSelection, dict[str, Any]]:
     """The same with augmented images."""
-    mesh, test, encoders = jobs[0].mesh, jobs[0].dataset.test, tuple(job.params for job in jobs)
+    mesh, test, encoders = jobs[0].mesh, jobs[0].dataset.split("test"), tuple(job.params for job in jobs)
     selection = HeadSelection(
         probe,
         mesh,
         encoders,
-        test=lambda: labelled.test_images(config, test),
-        held_out=lambda: None if held_out is None else labelled.test_images(config, held_out),
+        test=functools.partial(labelled.test_images, config, test),
+        held_out=None if held_out is None else functools.partial(labelled.test_images, config, held_out),
         max_unreadable=config.data.max_unreadable,
     )
     view = labelled.train_view(config)
@@ -164,12 +168,12 @@ def _on_images(
     return selection, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
-def _probe(config: ConfigDict, source: Backbone, dataset: DataSet, plan: Plan, mesh: Mesh) -> Probe:
+def _probe(config: ConfigDict, source: Backbone, classes: int, plan: Plan, mesh: Mesh) -> Probe:
     settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Probe(
         encoder=source.encoder,
         feature=config.feature,
-        classes=dataset.classes,
+        classes=classes,
         optimizer=optim.build(config.optim.name, plan, **settings),
         factors=tuple(config.linear.factors),
         lr=plan.lr,

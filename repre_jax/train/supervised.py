@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from repre_jax.core import optim
+from repre_jax.core.linen import apply
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.data import mixing, photometric
@@ -55,7 +56,7 @@ class Supervised:
 
     def logits(self, params: Params, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """images [N, H, W, C], normalised -> [N, classes]. With a key, paths are dropped."""
-        return self.classifier.apply({"params": params["head"]}, self._encode(params["encoder"], images, key))
+        return apply(self.classifier, params["head"], self._encode(params["encoder"], images, key))
 
     def train_step(self, state: TrainState, batch: LabelledImages) -> tuple[TrainState, Metrics]:
         """One optimiser step: the new state, and float32 scalars to log. batch.images: uint8 [B, H, W, C]."""
@@ -94,7 +95,7 @@ class Supervised:
 
     def _encode(self, encoder: Params, images: jax.Array, key: jax.Array | None = None) -> Any:
         rngs = None if key is None else {"drop_path": key}
-        return self.encoder.apply({"params": encoder}, images, train=key is not None, rngs=rngs)
+        return apply(self.encoder, encoder, images, train=key is not None, rngs=rngs)
 
 
 def layer_decay(encoder: Encoder, decay: float) -> tuple[optim.Rule, ...]:

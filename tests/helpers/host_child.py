@@ -19,9 +19,9 @@ import main
 from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.run_files import MetricsFile, write_json
-from repre_jax.data import loader
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, store
+from repre_jax.evaluation.batches import eval_batches
 from repre_jax.running import loop, training_task
 from repre_jax.running.agreement import Agreement
 from repre_jax.running.signals import StopRequest
@@ -72,21 +72,18 @@ def measure(data_dir):
 
 def keep(encode, job, folder, width):
     """The features of the same images from files; they were left off after the first of two batches."""
-    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
 
     def extract(answers):
         return store.stored(
             folder,
             {},
             encode,
-            lambda start: loader.test_batches(
-                job.dataset.test, CentreView((32, 32), 1.0), batch_size=16, limit=21, start=start, **hosts
+            lambda start: eval_batches(
+                job.dataset.test, CentreView((32, 32), 1.0), 16, "images", lambda: next(answers), limit=21, start=start
             ),
             records=21,
-            batch_size=16,
             width=width,
             mesh=job.step.mesh,
-            should_stop=lambda: next(answers),
         )
 
     with contextlib.suppress(Interrupted):

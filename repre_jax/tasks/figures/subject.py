@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, loader, photometric
+from repre_jax.core.types import Records
+from repre_jax.data import crops, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, label_of
 from repre_jax.evaluation import features as extraction
+from repre_jax.evaluation.batches import eval_batches
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained import backbone
@@ -46,11 +48,11 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Numbered(Sequence):
+class Numbered:
     """The records of `source` that `numbers` names, each with its own number for a label: so the features of a pass
     that leaves out what cannot be read say what they are of."""
 
-    source: Sequence[Mapping]
+    source: Records
     numbers: np.ndarray
 
     def __len__(self) -> int:
@@ -127,7 +129,7 @@ class Subject:
         return self._dataset
 
     @property
-    def split(self) -> tuple[Sequence[Mapping], str]:
+    def split(self) -> tuple[Records, str]:
         """The records that images come from, and what they are called: the test images where there are some."""
         train, test = self.dataset.train, self.dataset.test
         return (train, "training") if test is None else (test, "test")
@@ -164,7 +166,7 @@ class Subject:
         order = np.random.default_rng(self.config.seed).permutation(len(source))
         return self.records(source, order, self.config.figures.records)
 
-    def records(self, source: Sequence[Mapping], numbers: Sequence[int], count: int) -> Shown:
+    def records(self, source: Records, numbers: Sequence[int], count: int) -> Shown:
         """The first `count` of these records that can be read. Raises UserError when none can."""
         found = []
         for number in numbers:
@@ -179,26 +181,15 @@ class Subject:
             raise UserError(f"None of {len(numbers):,} records of {self.dataset.name} is a readable image.")
         return Shown(*(np.stack(column) for column in zip(*found, strict=True)))
 
-    def features(self, source: Sequence[Mapping], numbers: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, source: Records, numbers: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
         """The config's feature of those of the records that can be read: float32 [records, D], and their numbers."""
         config, devices = self.config, self.mesh.size
         rows = min(config.batch_size, -(-len(numbers) // devices) * devices)  # few images need no large batch
         encode = jax.jit(
             lambda params, images: features.extract(self.encoder, config.feature, params, self.normalised(images))
         )
-        batches = loader.test_batches(
-            Numbered(source, numbers),
-            augmentation.build_test_view(config),
-            batch_size=rows,
-        )
-        with terminal.bar(len(numbers), what, leave=False) as bar:
-
-            def counted():
-                for batch in batches:
-                    yield batch
-                    bar.update(min(rows, len(numbers) - bar.n))
-
-            found = extraction.extract(lambda images: encode(self.params, images), counted(), self.mesh)
+        batches = eval_batches(Numbered(source, numbers), augmentation.build_test_view(config), rows, what)
+        found = extraction.extract(lambda images: encode(self.params, images), batches, self.mesh)
         if missing := len(numbers) - len(found[1]):
             terminal.warn(f"Warning: {missing:,} of {len(numbers):,} {what} could not be read and are left out.")
         if not len(found[1]):

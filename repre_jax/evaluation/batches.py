@@ -1,0 +1,69 @@
+"""Batches for evaluations: one pass over the records, with a progress bar, that a stop request interrupts."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from repre_jax.core.errors import Interrupted
+from repre_jax.core.types import Records
+from repre_jax.data import loader
+from repre_jax.data.views import CentreView
+from repre_jax.system import runtime, terminal
+
+Batch = tuple[np.ndarray, np.ndarray]  # this process's rows, of which the first n count; labels or the like, [n]
+
+
+def never() -> bool:
+    """Nobody asks for the end."""
+    return False
+
+
+def eval_batches(
+    source: Records,
+    view: CentreView,
+    batch_size: int,
+    what: str,
+    should_stop: Callable[[], bool] = never,
+    *,
+    limit: int | None = None,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """This process's (uint8 [rows, H, W, C], int32 labels [n]) of at most `limit` records, as data/loader.test_batches.
+
+    batch_size: over all processes. start: the batch to begin at. The rest is that of `watched`, which raises
+    Interrupted.
+    """
+    batches = loader.test_batches(
+        source,
+        view,
+        batch_size=batch_size,
+        limit=limit,
+        start=start,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    records = len(source) if limit is None else min(limit, len(source))
+    return watched(batches, records, batch_size, what, should_stop, done=min(start * batch_size, records))
+
+
+def watched(
+    batches: Iterator[Batch],
+    records: int,
+    batch_size: int,
+    what: str,
+    should_stop: Callable[[], bool] = never,
+    *,
+    done: int = 0,
+) -> Iterator[Batch]:
+    """The same batches, with a bar that is called `what`.
+
+    should_stop: asked before each batch is given out; the same in every process. Raises Interrupted when it says so.
+    """
+    with terminal.bar(records, what, done=done, leave=False, shown=runtime.is_main()) as bar:
+        for batch in batches:
+            if should_stop():
+                raise Interrupted(f"{done:,} of {records:,} {what}")
+            yield batch
+            bar.update(min(batch_size, records - done))
+            done = min(done + batch_size, records)
