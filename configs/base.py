@@ -4,12 +4,13 @@ The defaults are those of MoCo v3 + RePre on ImageNet; the other files say only 
 epochs, rates per 256 images, fractions. What follows from them is worked out in repre_jax/core/schedules.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from repre_jax.core.errors import UserError
+from repre_jax.frameworks import FRAMEWORKS
 
 SWIN = ("swin_t", "swin_s", "swin_b")
 FROZEN_PATCHES = ("^encoder/patch_embed/", "lr_scale", 0.0)  # moco-v3 vits.py:49-51, --stop-grad-conv1
@@ -21,7 +22,7 @@ def get_config() -> ConfigDict:
     config.task = "pretrain"  # what main.py runs
     config.seed = 0  # of the parameters, the record order and every random draw
     config.batch_size = 4096  # records a step, over all devices; 0: as many as fit into their memory
-    config.accumulate = 1  # parts that a batch is computed in, one after another: negatives and BatchNorm see one part
+    config.accumulate = 1  # microbatches a step, one after another: negatives and BatchNorm see one at a time
     config.shard_state = False  # True: parameters, target and optimiser state split over the devices (ZeRO), not copied
     config.epochs = 300.0  # passes over the training split
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
@@ -166,7 +167,6 @@ def digits(config: ConfigDict) -> None:
         config.encoder.update(width=32, depth=(1, 2, 1), heads=(2, 4, 8), patch=2, window=4)
     else:
         config.encoder.update(width=64, depth=(4,), heads=(4,), patch=4)
-    shrink(config.framework, hidden=256, out=64, momentum=0.9)  # a short run needs a quick target
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (8, 8)
     config.batch_size = 64
@@ -175,11 +175,7 @@ def digits(config: ConfigDict) -> None:
     config.optim.warmup_epochs = 4.0
     config.log_every = 50
     config.checkpoint.every = 200
-
-
-def shrink(framework: ConfigDict, **values: Any) -> None:
-    """Sets those of the keys that the framework has."""
-    framework.update({key: value for key, value in values.items() if key in framework})
+    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits)
 
 
 def tiny(config: ConfigDict) -> None:
@@ -193,7 +189,6 @@ def tiny(config: ConfigDict) -> None:
         config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
     else:
         config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
-    shrink(config.framework, hidden=64, out=64, queue=64, bottleneck=32, predictor_hidden=32)
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (16, 16)
     config.batch_size = 16
@@ -203,6 +198,7 @@ def tiny(config: ConfigDict) -> None:
     config.knn.times = 2
     config.knn.train_records = 256
     config.knn.test_records = 64
+    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].tiny)
 
 
 def baseline(config: ConfigDict) -> None:
@@ -228,10 +224,10 @@ VARIANTS = {"digits": digits, "baseline": baseline} | DECODERS | {"tiny": tiny}
 NUMBERS = ("epochs", "batch_size", "total_steps", "seed")  # variants of the form epochs=600
 
 
-def with_variants(config: ConfigDict, variants: str, digits: Mapping[str, Any] | None = None) -> ConfigDict:
+def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
     """Applies 'digits,baseline' and the like, in the order of VARIANTS, then 'epochs=600' and the like.
 
-    digits: what a framework needs besides, for that variant; keys such as 'optim.lr'.
+    What digits and tiny set for one framework alone stands in its file in repre_jax/frameworks.
     Raises UserError for unknown ones, and for those that exclude each other.
     """
     names = [name.strip() for name in variants.split(",") if name.strip()]
@@ -256,8 +252,6 @@ def with_variants(config: ConfigDict, variants: str, digits: Mapping[str, Any] |
     for name, change in VARIANTS.items():
         if name in names:
             change(config)
-            if name == "digits":
-                config.update_from_flattened_dict(digits or {})
     if "epochs" in numbers:
         config.total_steps = None
     for name, text in numbers.items():

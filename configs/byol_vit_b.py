@@ -14,4 +14,4 @@ from configs import base, byol_vit_s
 def get_config(variants: str = "") -> ConfigDict:
     config = byol_vit_s.recipe()
     config.encoder.name = "vit_b"
-    return base.with_variants(config, variants, byol_vit_s.DIGITS)
+    return base.with_variants(config, variants)

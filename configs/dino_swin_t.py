@@ -18,4 +18,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config = dino_vit_s.recipe()
     config.encoder.name = "swin_t"
     config.epochs = 100.0
-    return base.with_variants(config, variants, dino_vit_s.DIGITS)
+    return base.with_variants(config, variants)

@@ -17,4 +17,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config = dino_vit_s.recipe()
     config.encoder.name = "vit_b"
     config.epochs = 800.0
-    return base.with_variants(config, variants, dino_vit_s.DIGITS)
+    return base.with_variants(config, variants)

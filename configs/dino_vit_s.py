@@ -17,22 +17,6 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-# A small network's features differ too little from one digit to the next for a head without BatchNorm: it collapses.
-DIGITS = {
-    "epochs": 50.0,
-    "encoder.variant": "moco_v3",
-    "encoder.drop_path": 0.0,
-    "framework.batch_norm": True,
-    "framework.bottleneck": 64,
-    "framework.out": 256,
-    "framework.momentum": 0.97,
-    "framework.teacher_temperature": (0.04, 0.04),
-    "framework.teacher_warmup_epochs": 0.0,
-    "augment.local_scale": (0.5, 1.0),
-    "optim.lr": 4e-3,
-    "optim.weight_decay_end": 0.04,
-}
-
 
 def recipe() -> ConfigDict:
     config = base.get_config()
@@ -70,4 +54,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
     config.framework.train_gain = True
-    return base.with_variants(config, variants, DIGITS)
+    return base.with_variants(config, variants)

@@ -18,4 +18,4 @@ from configs import base, moby_vit_s
 def get_config(variants: str = "") -> ConfigDict:
     config = moby_vit_s.recipe()
     config.encoder.name = "swin_t"
-    return base.with_variants(config, variants, moby_vit_s.DIGITS)
+    return base.with_variants(config, variants)

@@ -16,8 +16,6 @@ from ml_collections import ConfigDict
 
 from configs import base
 
-DIGITS = {"epochs": 50.0, "encoder.drop_path": 0.0, "framework.queue": 512}
-
 
 def recipe() -> ConfigDict:
     config = base.get_config()
@@ -42,4 +40,4 @@ def recipe() -> ConfigDict:
 def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
-    return base.with_variants(config, variants, DIGITS)
+    return base.with_variants(config, variants)

@@ -14,15 +14,6 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import base
 
-# Keys of a target that moves as fast as the other frameworks' can be told apart by their age.
-DIGITS = {
-    "epochs": 50.0,
-    "optim.lr": 6e-3,
-    "framework.queue": 256,
-    "framework.momentum": 0.99,
-    "framework.momentum_end": 0.99,
-}
-
 
 def get_config(variants: str = "") -> ConfigDict:
     config = base.get_config()
@@ -37,4 +28,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config.augment.jitter = (0.4, 0.4, 0.4, 0.1)
     config.augment.blur_probability = (0.5, 0.5)
     config.augment.solarize_probability = (0.0, 0.0)
-    return base.with_variants(config, variants, DIGITS)
+    return base.with_variants(config, variants)

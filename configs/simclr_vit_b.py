@@ -14,4 +14,4 @@ from configs import base, simclr_vit_s
 def get_config(variants: str = "") -> ConfigDict:
     config = simclr_vit_s.recipe()
     config.encoder.name = "vit_b"
-    return base.with_variants(config, variants, simclr_vit_s.DIGITS)
+    return base.with_variants(config, variants)

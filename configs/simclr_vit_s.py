@@ -14,8 +14,6 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import base
 
-DIGITS = {"epochs": 50.0}
-
 
 def recipe() -> ConfigDict:
     config = base.get_config()
@@ -35,4 +33,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config = recipe()
     config.encoder.name = "vit_s"
     config.encoder.variant = "sincos"
-    return base.with_variants(config, variants, DIGITS)
+    return base.with_variants(config, variants)

@@ -14,8 +14,6 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import base
 
-DIGITS = {"epochs": 50.0}
-
 
 def get_config(variants: str = "") -> ConfigDict:
     config = base.get_config()
@@ -28,4 +26,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config.augment.blur_probability = (0.5, 0.5)
     config.augment.solarize_probability = (0.0, 0.0)
     config.optim.rules = (base.FROZEN_PATCHES, ("^predictor/", "constant_lr", 1.0))
-    return base.with_variants(config, variants, DIGITS)
+    return base.with_variants(config, variants)

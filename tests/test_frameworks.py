@@ -1,5 +1,6 @@
 """Each framework's loss and state against slow loops over the sources' formulas."""
 
+import importlib
 import math
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from repre_jax.builders import config_checks
 from repre_jax.core.errors import UserError
-from repre_jax.frameworks import dino
+from repre_jax.frameworks import FRAMEWORKS, dino
+from tests.helpers.expected import BATCH, LOCAL, PROTOTYPES, QUEUE, WIDTH, unit
 from tests.helpers.pretraining import CONFIGS, build
-from tests.helpers.small_frameworks import BATCH, LOCAL, PROTOTYPES, QUEUE, WIDTH, framework
+from tests.helpers.small_frameworks import EXPECTED, framework
 
 
 def shapes(made, batch=BATCH):
@@ -29,59 +32,6 @@ def random_inputs(made, seed=0, scale=3.0):
     return online, target, framework_state
 
 
-def unit(x):
-    return np.asarray(x, np.float64) / np.linalg.norm(x)
-
-
-def cross_entropy(logits, label):
-    return math.log(sum(math.exp(x) for x in logits)) - logits[label]
-
-
-def by_loops(name, online, target, framework_state, step):
-    total, count = 0.0, len(online)
-    if name == "simclr":
-        z = [unit(online[i, v]) for v in range(2) for i in range(count)]
-        for i in range(2 * count):
-            others = [j for j in range(2 * count) if j != i]
-            logits = [z[i] @ z[j] / 0.3 for j in others]
-            total += cross_entropy(logits, others.index((i + count) % (2 * count))) / count
-    elif name in ("byol", "simsiam"):
-        for i in range(count):
-            for a, b in ((0, 1), (1, 0)):
-                cos = unit(online[i, a]) @ unit(target[i, b])
-                total += (2 - 2 * cos if name == "byol" else (1 - cos) / 2) / count
-    elif name == "moco_v3":
-        for a, b in ((0, 1), (1, 0)):
-            for i in range(count):
-                logits = [unit(online[i, a]) @ unit(target[j, b]) / 0.3 for j in range(count)]
-                total += 2 * 0.3 * cross_entropy(logits, i) / count
-    elif name in ("moco_v2", "moby"):
-        pairs = [(0, 0, "queue")] if name == "moco_v2" else [(0, 1, "queue2"), (1, 0, "queue1")]
-        for a, b, queue in pairs:
-            for i in range(count):
-                q = unit(online[i, a])
-                logits = [q @ unit(target[i, b]) / 0.3] + [
-                    q @ np.asarray(k, np.float64) / 0.3 for k in framework_state[queue]
-                ]
-                total += cross_entropy(logits, 0) / count
-    else:
-        epoch = step // 10
-        temperature = 0.05 + (0.09 - 0.05) * min(epoch, 2) / 2  # 3 values over the first 3 epochs
-        centre, pairs = np.asarray(framework_state["centre"], np.float64), 0
-        for g in range(2):
-            for v in range(2 + LOCAL):
-                if v == g:
-                    continue
-                pairs += 1
-                for i in range(count):
-                    t = np.exp((target[i, g] - centre) / temperature - ((target[i, g] - centre) / temperature).max())
-                    s = online[i, v] / 0.13
-                    total -= sum(t / t.sum() * (s - s.max() - np.log(np.exp(s - s.max()).sum()))) / count
-        assert pairs == 2 * (2 + LOCAL) - 2
-        total /= pairs
-    return total
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_loss_equals_the_loop(name, seed):
@@ -91,18 +41,7 @@ def test_the_loss_equals_the_loop(name, seed):
     given = None if target is None else jnp.asarray(target, jnp.float32)
     value, _, _ = made.loss(jnp.asarray(online, jnp.float32), given, framework_state, jnp.int32(step))
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, by_loops(name, online, target, framework_state, step), rtol=3e-5)
-
-
-CLOSED_FORMS = {
-    "simclr": 2 * math.log(2 * BATCH - 1),
-    "byol": 0.0,
-    "simsiam": 0.0,
-    "moco_v2": math.log(1 + QUEUE),
-    "moco_v3": 4 * 0.3 * math.log(BATCH),
-    "moby": 2 * math.log(1 + QUEUE),
-    "dino": math.log(PROTOTYPES),
-}
+    np.testing.assert_allclose(value, EXPECTED[name].loss(online, target, framework_state, step), rtol=3e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -112,8 +51,48 @@ def test_equal_embeddings_give_the_collapse_value_that_is_printed(name):
     framework_state = made.init_framework_state(jax.random.key(0))
     framework_state = {key: jnp.full_like(x, WIDTH**-0.5) if x.ndim == 2 else x for key, x in framework_state.items()}
     value, _, _ = made.loss(online, target, framework_state, jnp.int32(0))
-    np.testing.assert_allclose(value, CLOSED_FORMS[name], rtol=1e-6, atol=1e-7)
-    assert made.collapse.value == pytest.approx(CLOSED_FORMS[name])
+    np.testing.assert_allclose(value, EXPECTED[name].collapse, rtol=1e-6, atol=1e-7)
+    assert made.collapse.value == pytest.approx(EXPECTED[name].collapse)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_are_finite_where_all_embeddings_are_equal(name):
+    """Also where they are all zero: that is where a collapse ends, and a square root has no gradient there."""
+    made = framework(name)
+    online, target = shapes(made)
+    given = None if target is None else jnp.zeros(target)
+    framework_state = made.init_framework_state(jax.random.key(0))
+    for value in (0.0, 1.0):
+        gradient = jax.grad(lambda x: made.loss(x, given, framework_state, jnp.int32(0))[0])(jnp.full(online, value))
+        assert np.isfinite(gradient).all()
+
+
+def test_every_framework_has_its_expectations():
+    assert set(EXPECTED) == set(FRAMEWORKS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_nan_is_refused_in_every_number_of_a_framework(name):
+    """And in a tuple of numbers, and whatever is out of the framework's ranges."""
+    settings = EXPECTED[name].settings
+    for key in [key for key, value in settings.items() if isinstance(value, float)]:
+        config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
+        config.framework[key] = math.nan
+        with pytest.raises(UserError, match=rf"framework.{key} is nan.\n  expected: a number"):
+            config_checks.ranges(config)
+    for key, (low, _) in FRAMEWORKS[name].ranges.items():
+        config = importlib.import_module(f"configs.{CONFIGS[name]}").get_config()
+        config.framework[key] = type(config.framework[key])(low - 1)
+        with pytest.raises(UserError, match=rf"framework.{key} is -?[0-9.e-]+.\n  expected: a number"):
+            config_checks.ranges(config)
+
+
+@pytest.mark.parametrize("key", ["framework.teacher_temperature", "augment.jitter", "data.mean"])
+def test_nan_is_refused_within_tuples(key):
+    config = importlib.import_module(f"configs.{CONFIGS['dino']}").get_config()
+    config.update_from_flattened_dict({key: (0.1, math.nan)})
+    with pytest.raises(UserError, match=f"{key} is nan"):
+        config_checks.ranges(config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -199,10 +178,8 @@ def test_a_queue_that_the_batch_does_not_divide_is_refused(name):
 
 def test_momentum_is_read_one_step_ahead_where_the_target_moves_first():
     """MoCo v2, v3 and MoBY move it before it is used; DINO and BYOL after."""
-    leads = {name: framework(name).ema_lead for name in CONFIGS if framework(name).target == "ema"}
-    assert leads == {"byol": 0, "moco_v2": 1, "moco_v3": 1, "moby": 1, "dino": 0}
-    assert framework("simsiam").target == "self"
-    assert framework("simclr").target == "none"
+    found = {name: (framework(name).target, framework(name).ema_lead) for name in CONFIGS}
+    assert found == {name: (expected.target, expected.ema_lead) for name, expected in EXPECTED.items()}
 
 
 def test_local_views_are_dinos_alone():
@@ -210,4 +187,4 @@ def test_local_views_are_dinos_alone():
         build(**{"augment.local_views": 4})
     with pytest.raises(UserError, match=r"9 x 8 pixels cannot be cut[^-]*--config.augment.local_size='\(8, 8\)'"):
         build("tiny", "dino", **{"augment.local_size": (9, 8)})
-    assert {name: framework(name).local_views for name in CONFIGS} == dict.fromkeys(CONFIGS, False) | {"dino": True}
+    assert {n: framework(n).local_views for n in CONFIGS} == {n: EXPECTED[n].local_views for n in CONFIGS}

@@ -10,8 +10,9 @@ import pytest
 
 from repre_jax.frameworks import dino
 from repre_jax.models import heads
+from tests.helpers.expected import BATCH, WIDTH
 from tests.helpers.pretraining import CONFIGS
-from tests.helpers.small_frameworks import BATCH, DINO, PROTOTYPES, WIDTH, framework, plan
+from tests.helpers.small_frameworks import EXPECTED, framework, plan
 
 
 def test_the_papers_projector_has_its_size():
@@ -26,78 +27,15 @@ def head_params(head, width=10):
     return jax.eval_shape(head.init, jax.random.key(0), jax.ShapeDtypeStruct((BATCH, 2, width), jnp.float32))["params"]
 
 
-# Layer -> its parameters and their shapes, for a feature of width 10, after the sources that the framework files name.
-HEADS = {
-    "simclr": (
-        {
-            "fc1": {"kernel": (10, 10)}, "bn1": {"scale": (10,), "bias": (10,)},
-            "fc2": {"kernel": (10, 10)}, "bn2": {"scale": (10,), "bias": (10,)},
-            "fc3": {"kernel": (10, 5)}, "bn3": {"scale": (5,)},
-        },
-        None,
-    ),
-    "byol": (
-        {
-            "fc1": {"kernel": (10, 8), "bias": (8,)}, "bn1": {"scale": (8,), "bias": (8,)},
-            "fc2": {"kernel": (8, 5), "bias": (5,)},
-        },
-        {
-            "fc1": {"kernel": (5, 8), "bias": (8,)}, "bn1": {"scale": (8,), "bias": (8,)},
-            "fc2": {"kernel": (8, 5), "bias": (5,)},
-        },
-    ),
-    "simsiam": (
-        {
-            "fc1": {"kernel": (10, 10)}, "bn1": {"scale": (10,), "bias": (10,)},
-            "fc2": {"kernel": (10, 10)}, "bn2": {"scale": (10,), "bias": (10,)},
-            "fc3": {"kernel": (10, 5)},
-        },
-        {
-            "fc1": {"kernel": (5, 3)}, "bn1": {"scale": (3,), "bias": (3,)},
-            "fc2": {"kernel": (3, 5), "bias": (5,)},
-        },
-    ),
-    "moco_v2": ({"fc1": {"kernel": (10, 10), "bias": (10,)}, "fc2": {"kernel": (10, 5), "bias": (5,)}}, None),
-    "moco_v3": (
-        {
-            "fc1": {"kernel": (10, 8)}, "bn1": {"scale": (8,), "bias": (8,)},
-            "fc2": {"kernel": (8, 8)}, "bn2": {"scale": (8,), "bias": (8,)},
-            "fc3": {"kernel": (8, 5)},
-        },
-        {"fc1": {"kernel": (5, 8)}, "bn1": {"scale": (8,), "bias": (8,)}, "fc2": {"kernel": (8, 5)}},
-    ),
-    "dino": (
-        {
-            "fc1": {"kernel": (10, 7), "bias": (7,)}, "fc2": {"kernel": (7, 7), "bias": (7,)},
-            "fc3": {"kernel": (7, 4), "bias": (4,)}, "direction": (4, 11), "gain": (1, 11),
-        },
-        None,
-    ),
-}  # fmt: skip
-HEADS["moby"] = HEADS["byol"]
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_heads_have_their_sources_layers(name):
     made = framework(name)
-    projector, predictor = HEADS[name]
+    projector, predictor = EXPECTED[name].projector, EXPECTED[name].predictor
     assert jax.tree.map(lambda leaf: leaf.shape, head_params(made.projector)) == projector
     if predictor is None:
         assert made.predictor is None
     else:
         assert jax.tree.map(lambda leaf: leaf.shape, head_params(made.predictor, WIDTH)) == predictor
-
-
-# Projector and predictor, layer by layer: a Dense layer, then BatchNorm (of each view, or 'joint') or not, then ReLU or
-# not. What the shapes above cannot tell: BatchNorm without parameters, and what its statistics span.
-FORWARD = {
-    "simclr": ([("joint", "relu"), ("joint", "relu"), ("joint", "")], []),
-    "byol": ([("each", "relu"), ("", "")], [("each", "relu"), ("", "")]),
-    "simsiam": ([("each", "relu"), ("each", "relu"), ("each", "")], [("each", "relu"), ("", "")]),
-    "moco_v2": ([("", "relu"), ("", "")], []),
-    "moco_v3": ([("each", "relu"), ("each", "relu"), ("each", "")], [("each", "relu"), ("each", "")]),
-    "moby": ([("each", "relu"), ("", "")], [("each", "relu"), ("", "")]),
-}
 
 
 def by_hand(params, layers, x):
@@ -113,11 +51,11 @@ def by_hand(params, layers, x):
     return x
 
 
-@pytest.mark.parametrize("name", FORWARD)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if EXPECTED[name].forward])
 def test_heads_compute_what_their_sources_do(name):
     """Two views of different scale; every parameter moved away from where it starts."""
     made = framework(name)
-    for head, layers, width in zip((made.projector, made.predictor), FORWARD[name], (10, WIDTH), strict=True):
+    for head, layers, width in zip((made.projector, made.predictor), EXPECTED[name].forward, (10, WIDTH), strict=True):
         if not layers:
             continue
         x = jax.random.normal(jax.random.key(0), (BATCH, 2, width)) * jnp.array([1.0, 4.0])[None, :, None] + 3
@@ -140,13 +78,13 @@ def test_dinos_prototypes_have_length_one_and_see_a_unit_vector():
     np.testing.assert_allclose(made.projector.apply({"params": params}, x), cosines, rtol=1e-4, atol=1e-6)
     longer = params | {"gain": params["gain"] * 3, "direction": params["direction"] * 7}
     np.testing.assert_allclose(made.projector.apply({"params": longer}, x), 3 * cosines, rtol=1e-4, atol=1e-5)
-    fixed = dino.build(plan(), out=PROTOTYPES, **DINO | {"train_gain": False}, dtype=jnp.float32)
+    fixed = dino.build(plan(), **EXPECTED["dino"].small | {"train_gain": False}, dtype=jnp.float32)
     assert "gain" not in head_params(fixed.projector)
 
 
 def test_dinos_head_can_have_batch_norm_over_all_views():
     """Before the GELU, as use_bn_in_head: a shift and a scale of the first layer's output change nothing."""
-    made = dino.build(plan(), out=PROTOTYPES, **DINO | {"batch_norm": True}, dtype=jnp.float32)
+    made = dino.build(plan(), **EXPECTED["dino"].small | {"batch_norm": True}, dtype=jnp.float32)
     x = jax.random.normal(jax.random.key(0), (BATCH, 2, 10)) * jnp.array([1.0, 4.0])[None, :, None]
     params = made.projector.init(jax.random.key(1), x)["params"]
     out = made.projector.apply({"params": params}, x)

@@ -2,13 +2,15 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from repre_jax.core.errors import UserError
+from repre_jax.frameworks import FRAMEWORKS
 
-# Key -> (smallest, largest) value that makes sense.
+# Key -> (smallest, largest) value that makes sense. What one framework alone has stands in its SPEC.
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, math.inf),
     "batch_size": (2, math.inf),  # one record has no negatives and no statistics
@@ -29,10 +31,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.local_views": (0, 64),
     "framework.momentum": (0, 1),
     "framework.momentum_end": (0, 1),
-    "framework.temperature": (1e-6, 1e6),
-    "framework.teacher_warmup_epochs": (0, 1e9),
-    "framework.centre_momentum": (0, 1),
-    "framework.queue": (1, math.inf),
     "repre.weighting_lr_scale": (0, 1e6),
     "optim.lr": (1e-12, 1e6),
     "optim.warmup_epochs": (0, 1e9),
@@ -71,12 +69,34 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def ranges(config: ConfigDict) -> None:
-    """Every key of RANGES that the config has and sets to a number; NaN lies in no range."""
-    for name, (low, high) in RANGES.items():
+    """Raises UserError for a number outside of its range: RANGES, or for framework.* its own. NaN lies in no range,
+    wherever it stands."""
+    for name, value in _leaves(config.to_dict()):
+        if isinstance(value, float) and math.isnan(value):
+            raise UserError(f"{name} is {value}.\n  expected: a number\n  change:   --config.{name}=...")
+    for name, (low, high) in (RANGES | _framework_ranges(config)).items():
         value = functools.reduce(lambda tree, part: None if tree is None else tree.get(part), name.split("."), config)
         if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
+
+
+def _framework_ranges(config: ConfigDict) -> dict[str, tuple[float, float]]:
+    """Those of the config's framework; none for an evaluation, nor for an unknown name, which building refuses."""
+    spec = FRAMEWORKS.get(config.get("framework", {}).get("name"))
+    return {f"framework.{key}": both for key, both in spec.ranges.items()} if spec else {}
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """(key such as 'optim.rules', value) of everything in nested dicts and tuples; a tuple's items have its key."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else key)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _leaves(item, name)
+    else:
+        yield name, value
 
 
 def microbatches(batch_size: int, accumulate: int) -> None:

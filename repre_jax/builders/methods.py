@@ -13,7 +13,7 @@ from repre_jax.builders import augmentation, config_checks
 from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.data.sources import DataSet
-from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
+from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.frameworks.base import Framework
 from repre_jax.models import build_encoder, decoder, encoders
 from repre_jax.train.pretrain import Pretraining
@@ -23,15 +23,6 @@ from repre_jax.train.reconstruction import Reconstruction
 ARCHITECTURE = ("name", "variant", "patch", "width", "depth", "heads", "window", "class_token")
 PYRAMID = ("pyramid_levels", "pyramid_blocks")  # of config.encoder; the features do not depend on them
 DECODER_KEYS = ("preset", "views", "single", "operator", "fusion_layers")
-FRAMEWORKS = {
-    "byol": byol.build,
-    "dino": dino.build,
-    "moby": moby.build,
-    "moco_v2": moco_v2.build,
-    "moco_v3": moco_v3.build,
-    "simclr": simclr.build,
-    "simsiam": simsiam.build,
-}
 SCHEDULE_KEYS = ("momentum", "momentum_end")  # of config.framework; they are in the plan
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}  # of pixels in 0..1
 OPTIMIZER_KEYS = ("b1", "b2", "eps", "momentum", "trust_coefficient", "clip_norm", "clip_each")
@@ -98,7 +89,7 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
 def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
     """The framework that config.framework names, with its other keys. Raises UserError when they do not fit it."""
     settings = config.framework.to_dict()
-    build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)]
+    build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)].build
     given = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
     wanted = set(inspect.signature(build).parameters) - {"plan", "dtype"}
     framework = build(plan, **given, dtype=config.dtype) if wanted == set(given) else None

@@ -1,7 +1,7 @@
 """What a contrastive framework is to the training step: a record of heads and a loss, not a base class."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -16,7 +16,7 @@ LossResult = tuple[
 ]  # float32, at least 0; the next step's framework_state; what to log
 # (online [B, V + L, E], target [B, V, E] without gradient or None, framework_state, finished steps) -> LossResult
 ContrastiveLoss = Callable[[jax.Array, jax.Array | None, FrameworkState, jax.Array], LossResult]
-NARROW = 0.1  # of the spread that embeddings would have if they lay evenly on the sphere: below, they have collapsed
+NARROW = 0.1  # embeddings count as collapsed if their standard deviation falls below this fraction of 1 / sqrt(width)
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Framework:
     loss:         over the global batch; must never be negative (losses/weighting.py says why).
     target:       'ema', a moving average of encoder and projector; 'self', the online projection itself without its
                   gradient; 'none'.
-    ema_lead:     here the target always moves after the optimiser's step. 0: with that step's momentum, as in sources
-                  that do so too. 1: with the next step's, which gives the targets of sources that move it before use.
+    ema_lead:     the target's momentum is read at `step + ema_lead`: 0 if the source moves the target after the
+                  optimiser's step, as is always done here; 1 if before its forward pass, which gives the same targets.
     online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
     local_views:  whether the online branch takes further, smaller views.
     init_framework_state:   key -> what the framework keeps beside the parameters; see `loss`.
-    in_microbatches:     what it means that `loss` sees a part of the batch at a time (config.accumulate), for the log.
+    in_microbatches: what it means that `loss` sees one microbatch at a time (config.accumulate), for the log.
     """
 
     projector: nn.Module
@@ -60,7 +60,27 @@ class Framework:
     target_views: int = 2
     local_views: bool = False
     init_framework_state: Callable[[jax.Array], FrameworkState] = lambda key: {}
-    in_microbatches: str = "the loss sees one part"
+    in_microbatches: str = "the loss sees one microbatch"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that a framework's name stands for: how to build it, and what configs, checks and reports need to know.
+
+    title:     its name as people write it.
+    build:     (plan, settings of config.framework as keywords, dtype) -> Framework.
+    digits, tiny: config keys such as 'framework.out' and their values in the configs' variants of these names.
+    ranges:    key of config.framework -> (smallest, largest) number that makes sense. The momentum's are the same for
+               all (builders/config_checks.py), those of widths and queues are also `build`'s to check.
+    evaluated: which network its authors evaluate, where a run or a file has both.
+    """
+
+    title: str
+    build: Callable[..., Framework]
+    digits: Mapping[str, Any]
+    tiny: Mapping[str, Any]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    evaluated: Literal["online", "target"] = "online"
 
 
 QUEUE_REMEDIES = (
@@ -81,7 +101,7 @@ def check_queue(size: int, plan: Plan) -> None:
     joining = plan.microbatch_size
     if size < joining or size % joining:
         nearest = max(1, round(size / joining)) * joining
-        name = "batch_size" if joining == plan.batch_size else f"a part of batch_size {plan.batch_size}, which is"
+        name = "batch_size" if joining == plan.batch_size else f"a microbatch of batch_size {plan.batch_size}, which is"
         raise UserError(
             f"framework.queue {size} is not a multiple of {name} {joining}.\n"
             f"  change:   --config.framework.queue={nearest}"

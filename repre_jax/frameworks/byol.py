@@ -8,7 +8,7 @@ import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, Spec, check_widths
 from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
@@ -32,5 +32,18 @@ def build(plan: Plan, *, hidden: int, out: int, dtype: Dtype) -> Framework:
         predictor=head(),
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.01, REMEDIES),
-        in_microbatches="BatchNorm sees one part; there are no negatives",
+        in_microbatches="BatchNorm sees one microbatch; there are no negatives",
     )
+
+
+SPEC = Spec(
+    title="BYOL",
+    build=build,
+    digits={
+        "epochs": 50.0,
+        "framework.hidden": 256,
+        "framework.out": 64,
+        "framework.momentum": 0.9,
+    },  # a short run needs a quick target
+    tiny={"framework.hidden": 64, "framework.out": 64},
+)

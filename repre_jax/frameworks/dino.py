@@ -12,7 +12,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan, linear_by_epoch
-from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, Spec, check_widths
 from repre_jax.models.heads import PrototypeHead
 
 
@@ -67,7 +67,8 @@ def build(
         ),
         local_views=True,
         init_framework_state=lambda key: {"centre": jnp.zeros(out)},
-        in_microbatches="the centre moves with each part" + ("; BatchNorm sees one part" if batch_norm else ""),
+        in_microbatches="the centre moves with each microbatch"
+        + ("; BatchNorm sees one microbatch" if batch_norm else ""),
     )
 
 
@@ -79,3 +80,29 @@ def across_views(teacher: jax.Array, log_student: jax.Array) -> jax.Array:
     pairs = -jnp.einsum("bgk,bvk->gv", teacher, log_student, precision="highest") / len(teacher)
     other = 1 - jnp.eye(*pairs.shape)
     return (pairs * other).sum() / other.sum()
+
+
+SPEC = Spec(
+    title="DINO",
+    build=build,
+    evaluated="target",  # the teacher
+    ranges={"temperature": (1e-6, 1e6), "teacher_warmup_epochs": (0, 1e9), "centre_momentum": (0, 1)},
+    digits={
+        "epochs": 50.0,
+        "encoder.variant": "moco_v3",
+        "encoder.drop_path": 0.0,
+        "framework.hidden": 256,
+        # A small network's features differ too little from one digit to the next for a head without BatchNorm: it
+        # collapses.
+        "framework.batch_norm": True,
+        "framework.bottleneck": 64,
+        "framework.out": 256,
+        "framework.momentum": 0.97,
+        "framework.teacher_temperature": (0.04, 0.04),
+        "framework.teacher_warmup_epochs": 0.0,
+        "augment.local_scale": (0.5, 1.0),
+        "optim.lr": 4e-3,
+        "optim.weight_decay_end": 0.04,
+    },
+    tiny={"framework.hidden": 64, "framework.out": 64, "framework.bottleneck": 32},
+)

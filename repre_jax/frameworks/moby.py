@@ -17,6 +17,7 @@ from repre_jax.frameworks.base import (
     Framework,
     FrameworkState,
     LossResult,
+    Spec,
     check_queue,
     check_widths,
 )
@@ -67,3 +68,19 @@ def build(plan: Plan, *, hidden: int, out: int, queue: int, temperature: float, 
         init_framework_state=init_framework_state,
         in_microbatches="BatchNorm sees one microbatch; the queues' keys grow by each before the next",
     )
+
+
+SPEC = Spec(
+    title="MoBY",
+    build=build,
+    ranges={"queue": (1, math.inf), "temperature": (1e-6, 1e6)},
+    digits={
+        "epochs": 50.0,
+        "encoder.drop_path": 0.0,
+        "framework.hidden": 256,
+        "framework.out": 64,
+        "framework.queue": 512,
+        "framework.momentum": 0.9,  # a short run needs a quick target
+    },
+    tiny={"framework.hidden": 64, "framework.out": 64, "framework.queue": 64},
+)

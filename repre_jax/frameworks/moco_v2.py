@@ -19,6 +19,7 @@ from repre_jax.frameworks.base import (
     Framework,
     FrameworkState,
     LossResult,
+    Spec,
     check_queue,
     check_widths,
 )
@@ -57,5 +58,23 @@ def build(plan: Plan, *, hidden: int | None, out: int, queue: int, temperature: 
         online_views=1,
         target_views=1,
         init_framework_state=init_framework_state,
-        in_microbatches="negatives are the queue's as ever, which each part's keys join before the next part",
+        in_microbatches="negatives are the queue's as ever, which each microbatch's keys join before the next",
     )
+
+
+SPEC = Spec(
+    title="MoCo v2",
+    build=build,
+    ranges={"queue": (1, math.inf), "temperature": (1e-6, 1e6)},
+    digits={
+        "epochs": 50.0,
+        "optim.lr": 6e-3,
+        "framework.hidden": 256,
+        "framework.out": 64,
+        "framework.queue": 256,
+        # Keys of a target that moves as fast as the other frameworks' can be told apart by their age.
+        "framework.momentum": 0.99,
+        "framework.momentum_end": 0.99,
+    },
+    tiny={"framework.hidden": 64, "framework.out": 64, "framework.queue": 64},
+)

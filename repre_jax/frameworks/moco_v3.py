@@ -10,7 +10,7 @@ import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, Spec, check_widths
 from repre_jax.losses import contrastive
 from repre_jax.models.heads import MlpHead
 
@@ -33,5 +33,18 @@ def build(plan: Plan, *, hidden: int, out: int, temperature: float, dtype: Dtype
             4 * temperature * math.log(plan.microbatch_size), f"4 * temperature * ln({plan.seen_at_once})", 0.02
         ),
         ema_lead=1,
-        in_microbatches="negatives and BatchNorm see one part",
+        in_microbatches="negatives and BatchNorm see one microbatch",
     )
+
+
+SPEC = Spec(
+    title="MoCo v3",
+    build=build,
+    ranges={"temperature": (1e-6, 1e6)},
+    digits={
+        "framework.hidden": 256,
+        "framework.out": 64,
+        "framework.momentum": 0.9,
+    },  # a short run needs a quick target
+    tiny={"framework.hidden": 64, "framework.out": 64},
+)

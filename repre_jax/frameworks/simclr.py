@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, Spec, check_widths
 from repre_jax.losses import contrastive
 from repre_jax.models.heads import MlpHead
 
@@ -36,5 +36,14 @@ def build(plan: Plan, *, hidden: int | None, out: int, temperature: float, dtype
         loss=loss,
         collapse=Collapse(2 * math.log(2 * plan.microbatch_size - 1), f"2 ln(2 {plan.seen_at_once} - 1)", 0.02),
         target="none",
-        in_microbatches="negatives and BatchNorm see one part",
+        in_microbatches="negatives and BatchNorm see one microbatch",
     )
+
+
+SPEC = Spec(
+    title="SimCLR",
+    build=build,
+    ranges={"temperature": (1e-6, 1e6)},
+    digits={"epochs": 50.0, "framework.hidden": 256, "framework.out": 64},
+    tiny={"framework.hidden": 64, "framework.out": 64},
+)

@@ -8,7 +8,7 @@ import jax
 from flax.typing import Dtype
 
 from repre_jax.core.schedules import Plan
-from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, check_widths
+from repre_jax.frameworks.base import Collapse, Framework, FrameworkState, LossResult, Spec, check_widths
 from repre_jax.losses.contrastive import crossed_cosine_distance
 from repre_jax.models.heads import MlpHead
 
@@ -29,5 +29,13 @@ def build(plan: Plan, *, hidden: int | None, predictor_hidden: int, out: int, dt
         loss=loss,
         collapse=Collapse(0.0, "0: every prediction equals every target", 0.0025),
         target="self",
-        in_microbatches="BatchNorm sees one part; there are no negatives",
+        in_microbatches="BatchNorm sees one microbatch; there are no negatives",
     )
+
+
+SPEC = Spec(
+    title="SimSiam",
+    build=build,
+    digits={"epochs": 50.0, "framework.hidden": 256, "framework.out": 64},
+    tiny={"framework.hidden": 64, "framework.out": 64, "framework.predictor_hidden": 32},
+)

@@ -21,7 +21,7 @@ from repre_jax.models import vit
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import VIT_VARIANTS, ViT
 from repre_jax.pretrained import weight_file
-from repre_jax.pretrained.weight_file import AUTHORS, CARD
+from repre_jax.pretrained.weight_file import CARD, evaluated_network
 from repre_jax.running import resume
 from repre_jax.system import terminal
 
@@ -137,7 +137,7 @@ def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS,
     if "framework" not in theirs:
         raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
     framework = theirs.framework.name
-    network = network or AUTHORS.get(framework, "online")
+    network = network or evaluated_network(framework)
     if network == "target" and not shapes["target"]:
         raise UserError(
             f"The run {run} has no target: {framework} keeps no moving average.\n  change:   {keys}network=online"

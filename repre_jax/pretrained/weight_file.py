@@ -12,11 +12,11 @@ from repre_jax.builders import augmentation
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
+from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.interop import files, state_dicts, timm, timm_names
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
 
-AUTHORS = {"dino": "target"}  # frameworks whose authors evaluate the target (recipes: DINO's teacher); else the online
 CARD = ".json"  # what the name of a card has behind that of its file
 OF_CARD = ("framework", "branch", "step", "sha256", "preprocessing", "config")  # keys that make a JSON file a card
 
@@ -108,12 +108,17 @@ def read(path: Path, network: str | None = None) -> WeightFile:
         return WeightFile(path, arrays, digest, card, card["framework"], card["branch"])
     framework, held = state_dicts.framework_of(arrays)
     if network is None and held:
-        usual = AUTHORS.get(framework or "", "online")
+        usual = evaluated_network(framework)
         network = usual if usual in held else held[0]
     if network is not None and network not in held:
         what = f"a file of {framework} with the {held[0]} encoder alone" if held else "one encoder, and no networks"
         raise UserError(f"network is {network!r}, but {path} holds {what}.\n  change:   leave network out")
     return WeightFile(path, arrays, digest, {}, framework, network)
+
+
+def evaluated_network(framework: str | None) -> str:
+    """'online' or 'target': which network the framework's authors evaluate; of an unknown one the online network."""
+    return FRAMEWORKS[framework].evaluated if framework in FRAMEWORKS else "online"
 
 
 def card_of(path: Path) -> Path:

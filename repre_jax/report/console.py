@@ -40,7 +40,8 @@ def shares(plan: Plan, count: int, in_microbatches: str) -> list[Row]:
         ("devices", f"{text}, {plan.microbatch_size // count:,} at once"),
         (
             "accumulation",
-            f"{plan.batch_size // plan.microbatch_size} parts of {plan.microbatch_size:,} images: {in_microbatches}",
+            f"{plan.batch_size // plan.microbatch_size} microbatches of {plan.microbatch_size:,} images: "
+            f"{in_microbatches}",
         ),
     ]
 

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import metric_names
 from repre_jax.report.console import duration
 from repre_jax.report.metric_names import METRICS, Metric
 from repre_jax.report.run import Run, number
 
-TITLES = {"moco_v3": "MoCo v3", "moco_v2": "MoCo v2", "simclr": "SimCLR", "byol": "BYOL", "simsiam": "SimSiam"}
-TITLES |= {"moby": "MoBY", "dino": "DINO"}
 ENCODERS = {"vit": "ViT", "swin": "Swin"}
 ACCURACIES = ("top1", "knn_top1")  # a run has one of the two
 TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN"}
@@ -31,7 +30,7 @@ def title(run: Run) -> str:
     config = run.config
     origin = run.result.get("origin") or (run.starts[-1].get("origin") if run.starts else None)
     known = config.get("framework.name") or (origin.get("framework") if isinstance(origin, Mapping) else None)
-    name = TITLES.get(str(known), str(known or ""))
+    name = FRAMEWORKS[str(known)].title if str(known) in FRAMEWORKS else str(known or "")
     if config.get("repre.enabled") is True:
         name = f"{name} with RePre" if name else "RePre"
         name += " from the last feature alone" * (config.get("repre.single") is True)

@@ -174,7 +174,7 @@ def test_a_run_with_a_split_state_in_parts(tmp_path, capsys):
     assert 0 < result["knn_top1"] < 1
     assert result["reconstruction_l1"] > 0
     assert "8 x cpu, 2 images a step each, 1 at once" in output
-    assert "accumulation   2 parts of 8 images: negatives and BatchNorm see one part" in output
+    assert "accumulation   2 microbatches of 8 images: negatives and BatchNorm see one microbatch" in output
     assert "4 * temperature * ln(part)" in output
     assert f"loss of {0.8 * math.log(8):.4g} would mean collapse" in output
     assert re.search(r"state +split over the devices: [\d.]+ MB each, [\d.]+ MB if copied", output)

@@ -9,21 +9,14 @@ from repre_jax.builders import methods
 from repre_jax.core import optim
 from repre_jax.core.types import Pixels, Views
 from repre_jax.train import microbatches
+from tests.helpers.small_frameworks import EXPECTED
 
 SIZE = (8, 16)
 LOCAL_SIZE = (4, 8)
 SMALL = {"encoder.depth": (2,), "encoder.pyramid_levels": 1, "encoder.drop_path": 0.3}
 SMALL |= {"augment.jitter": (0.4, 0.0, 0.0, 0.0), "augment.grey_probability": 0.5}  # compiling is what one waits for
 FAST = {"optim.lr": 0.05, "optim.warmup_epochs": 0.0}
-CONFIGS = {
-    "simclr": "simclr_vit_s",
-    "byol": "byol_vit_s",
-    "simsiam": "simsiam_vit_s",
-    "moco_v2": "moco_v2_vit_s",
-    "moco_v3": "moco_vit_s",
-    "moby": "moby_vit_s",
-    "dino": "dino_vit_s",
-}
+CONFIGS = {name: expected.config for name, expected in EXPECTED.items()}
 
 
 def build(variants="tiny", framework="moco_v3", **overrides):

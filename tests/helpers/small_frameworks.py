@@ -3,13 +3,11 @@
 import jax.numpy as jnp
 
 from repre_jax.core import schedules
-from repre_jax.frameworks import byol, dino, moby, moco_v2, moco_v3, simclr, simsiam
+from repre_jax.frameworks import FRAMEWORKS
+from tests.helpers import expected
+from tests.helpers.expected import BATCH
 
-BATCH, WIDTH, QUEUE, PROTOTYPES, LOCAL = 6, 5, 18, 11, 3
-DINO = {
-    "hidden": 7, "bottleneck": 4, "train_gain": True, "batch_norm": False, "temperature": 0.13,
-    "teacher_temperature": (0.05, 0.09), "teacher_warmup_epochs": 3.0, "centre_momentum": 0.8,
-}  # fmt: skip
+EXPECTED = expected.of_all()
 
 
 def plan(batch=BATCH, steps_per_epoch=10):
@@ -24,14 +22,4 @@ def plan(batch=BATCH, steps_per_epoch=10):
 
 
 def framework(name, batch=BATCH):
-    dtype, made = {"dtype": jnp.float32}, plan(batch)
-    builders = {
-        "simclr": lambda: simclr.build(made, hidden=None, out=WIDTH, temperature=0.3, **dtype),
-        "byol": lambda: byol.build(made, hidden=8, out=WIDTH, **dtype),
-        "simsiam": lambda: simsiam.build(made, hidden=None, predictor_hidden=3, out=WIDTH, **dtype),
-        "moco_v2": lambda: moco_v2.build(made, hidden=None, out=WIDTH, queue=QUEUE, temperature=0.3, **dtype),
-        "moco_v3": lambda: moco_v3.build(made, hidden=8, out=WIDTH, temperature=0.3, **dtype),
-        "moby": lambda: moby.build(made, hidden=8, out=WIDTH, queue=QUEUE, temperature=0.3, **dtype),
-        "dino": lambda: dino.build(made, out=PROTOTYPES, **DINO, **dtype),
-    }
-    return builders[name]()
+    return FRAMEWORKS[name].build(plan(batch), **EXPECTED[name].small, dtype=jnp.float32)

@@ -1,0 +1,1 @@
+"""What is expected of each framework, one file each, by hand from its sources; tests/helpers/expected.py reads them."""
