@@ -11,11 +11,11 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
 
 FrameworkState = dict[str, jax.Array]
-LossResult = tuple[
-    jax.Array, FrameworkState, dict[str, jax.Array]
-]  # float32, at least 0; the next step's framework_state; what to log
-# (online [B, V + L, E], target [B, V, E] without gradient or None, framework_state, finished steps) -> LossResult
-ContrastiveLoss = Callable[[jax.Array, jax.Array | None, FrameworkState, jax.Array], LossResult]
+# The loss, float32, at least 0; the next step's framework_state; what to log.
+LossResult = tuple[jax.Array, FrameworkState, dict[str, jax.Array]]
+# (online [B, V + L, E], target [B, V, E] without gradient, or None where there is none, framework_state, finished
+# steps) -> LossResult
+ContrastiveLoss = Callable[[jax.Array, Any, FrameworkState, jax.Array], LossResult]
 NARROW = 0.1  # embeddings count as collapsed if their standard deviation falls below this fraction of 1 / sqrt(width)
 
 

@@ -78,7 +78,7 @@ def across_views(teacher: jax.Array, log_student: jax.Array) -> jax.Array:
     teacher: [B, V, K] probabilities. log_student: [B, V + L, K] log-probabilities, the teacher's views first.
     """
     pairs = -jnp.einsum("bgk,bvk->gv", teacher, log_student, precision="highest") / len(teacher)
-    other = 1 - jnp.eye(*pairs.shape)
+    other = 1 - jnp.eye(pairs.shape[0], pairs.shape[1])
     return (pairs * other).sum() / other.sum()
 
 

@@ -5,6 +5,8 @@ the weight exp(-s) is 1 / L: constants in front of a loss do not matter there. T
 can be negative drives s to minus infinity, so no framework here has one.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +16,8 @@ LOG_VARIANCE_RANGE = (-6.0, 6.0)
 
 def combine(losses: dict[str, jax.Array], log_variances: dict[str, jax.Array]) -> jax.Array:
     """Sum of exp(-s) * L + s over the named losses; scalars with the same names on both sides."""
-    return sum(jnp.exp(-log_variances[name]) * loss + log_variances[name] for name, loss in losses.items())
+    terms = (jnp.exp(-log_variances[name]) * loss + log_variances[name] for name, loss in losses.items())
+    return functools.reduce(jnp.add, terms)
 
 
 def weights(log_variances: dict[str, jax.Array]) -> dict[str, jax.Array]:
