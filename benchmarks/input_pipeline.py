@@ -123,7 +123,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     view, kinds = large_views(config), augmentation.build_augmentation(config)
     encoded = [dataset.train[i]["image"] for i in range(len(dataset.train))]
     images = [crops.decode(data) for data in encoded]
-    samples = [view(image, np.random.default_rng(i)) for i, image in enumerate(images)]
+    samples = [view(dataset.train[i], np.random.default_rng(i)) for i in range(len(dataset.train))]
     batches = [samples[i : i + BATCH] for i in range(0, len(samples) - BATCH + 1, BATCH)]
     arrays = [np.stack([sample["images"] for sample in batch]) for batch in batches]
     count = len(dataset.train)

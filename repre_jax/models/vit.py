@@ -205,7 +205,7 @@ def build(
         patch=patch,
         pyramid_blocks=blocks,
         variant=variant,
-        image_size=tuple(image_size),
+        image_size=(image_size[0], image_size[1]),
         channels=channels,
         drop_path=drop_path,
         remat=remat,
