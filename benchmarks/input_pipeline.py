@@ -136,7 +136,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
         ),
         "decode": seconds_per_image(crops.decode, encoded),
         "crop": seconds_per_image(
-            lambda pair: view(pair[1], np.random.default_rng((0, 1, pair[0]))), enumerate(images)
+            lambda pair: view.views(pair[1], np.random.default_rng((0, 1, pair[0]))), enumerate(images)
         ),
         "batch": seconds_per_image(lambda b: np.stack([s["images"] for s in b]), batches) / BATCH,
         "transfer": seconds_per_image(lambda a: jax.block_until_ready(jax.device_put(a)), arrays) / BATCH,
