@@ -142,5 +142,5 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """Of the file's content, hexadecimal."""
-    with path.open("rb") as content:
+    with run_files.open_file(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
