@@ -123,10 +123,10 @@ def test_a_finished_one_prints_its_summary(finished, judged, monkeypatch, capsys
 def test_stopped_by_a_signal_it_goes_on(finished, judged, tmp_path, monkeypatch, capsys, split, batch):
     batches, starts = loader.test_batches, []
 
-    def signalled(source, *, start, **settings):
+    def signalled(source, view, *, start, **settings):
         name = {328: "train", 72: "test"}[len(source)]
         starts.append((name, start))
-        for number, images in enumerate(batches(source, start=start, **settings)):
+        for number, images in enumerate(batches(source, view, start=start, **settings)):
             if (name, start, number) == (split, 0, batch):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield images

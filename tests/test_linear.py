@@ -123,8 +123,8 @@ def test_it_is_scikit_learns_logistic_regression_of_the_frozen_features(finished
 def test_stopped_while_features_are_extracted_it_goes_on(finished, tmp_path, monkeypatch, capsys, split, batch):
     batches = loader.test_batches
 
-    def signalled(source, **settings):
-        for number, images in enumerate(batches(source, **settings)):
+    def signalled(source, view, **settings):
+        for number, images in enumerate(batches(source, view, **settings)):
             if (len(source), number) == ({"train": 1437, "test": 360}[split], batch):
                 os.kill(os.getpid(), signal.SIGTERM)
             yield images
