@@ -8,6 +8,7 @@ that are finished in the workdir are read, so that an interrupted table goes on.
 
 import argparse
 import datetime
+import importlib
 import json
 import platform
 import subprocess
@@ -16,18 +17,18 @@ from pathlib import Path
 
 import jax
 
+from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import console
 
-CONFIGS = {
-    "SimCLR": "simclr_vit_s",
-    "BYOL": "byol_vit_s",
-    "SimSiam": "simsiam_vit_s",
-    "MoCo v2": "moco_v2_vit_s",
-    "MoCo v3": "moco_vit_s",
-    "MoBY": "moby_vit_s",
-    "DINO": "dino_vit_s",
-}
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 VARIANTS = {"without": "digits,baseline", "with": "digits"}
+
+
+def frameworks() -> dict[str, str]:
+    """Title of each framework -> its config for ViT-S, in the order of the files' names."""
+    names = sorted(path.stem for path in CONFIGS.glob("*_vit_s.py"))
+    configs = {name: importlib.import_module(f"configs.{name}").get_config() for name in names}
+    return {FRAMEWORKS[config.framework.name].title: name for name, config in configs.items()}
 
 
 def result_of(config: str, variants: str, workdir: Path) -> dict:
@@ -61,7 +62,7 @@ def run() -> None:
     arguments = parser.parse_args()
 
     lines = []
-    for name, config in CONFIGS.items():
+    for name, config in frameworks().items():
         for repre, variants in VARIANTS.items():
             result = result_of(config, variants, arguments.workdir)
             lines.append(row(name, repre, result))

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import base
 from repre_jax.core import optim, schedules
 from repre_jax.core.errors import UserError
 from tests.helpers.pretraining import CONFIGS, build, init
@@ -172,7 +173,7 @@ def test_the_configs_decay_what_their_sources_decay(framework):
     excluded = jax.tree.leaves(jax.tree.map(lambda _, value: value == 0.0, params, decay, is_leaf=lambda x: x is None))
     vectors = [leaf.ndim <= 1 for leaf in jax.tree.leaves(params)]
     assert sum(vectors) > 10
-    assert excluded == (vectors if framework in ("moby", "dino") else [False] * len(vectors))
+    assert excluded == (vectors if base.UNDECAYED in method.rules else [False] * len(vectors))
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,6 @@ def test_a_run_that_is_killed_eleven_times_ends_as_if_it_had_not_been(framework,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", ["simclr", "byol", "simsiam", "moco_v2", "moco_v3"])
+@pytest.mark.parametrize("framework", sorted(CONFIGS.keys() - {"moby", "dino"}))
 def test_each_framework_goes_on_exactly(framework, tmp_path):
     survive(framework, tmp_path, [WRITING, ASKED])
