@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.task = "pretrain"  # what main.py runs
     config.seed = 0  # of the parameters, the record order and every random draw
     config.batch_size = 4096  # records a step, over all devices; 0: as many as fit into their memory
-    config.accumulate = 1  # microbatches a step, one after another: negatives and BatchNorm see one at a time
+    config.accumulate = 1  # microbatches of a batch, one after another: negatives and BatchNorm see one of them
     config.shard_state = False  # True: parameters, target and optimiser state split over the devices (ZeRO), not copied
     config.epochs = 300.0  # passes over the training split
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share

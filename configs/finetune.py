@@ -72,7 +72,7 @@ def get_config(variants: str = "") -> ConfigDict:
     config = base_evaluation.get_config()
     base_evaluation.add_training(config)
     config.task = "finetune"
-    config.accumulate = 1  # parts that a batch is computed in, one after another
+    config.accumulate = 1  # microbatches that a batch is computed in, one after another
     config.epochs = 100.0
     config.encoder.drop_path = 0.1
     config.augment.interpolation = "bicubic"

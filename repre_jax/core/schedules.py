@@ -43,7 +43,7 @@ class Plan:
     @property
     def seen_at_once(self) -> str:
         """What microbatch_size is called in formulas."""
-        return "batch" if self.microbatch_size == self.batch_size else "part"
+        return "batch" if self.microbatch_size == self.batch_size else "microbatch"
 
 
 def resolve(
@@ -71,7 +71,7 @@ def resolve(
 
     A step takes batch_size records and epochs flow into each other, so an epoch is records / batch_size steps and
     need not be whole. `total_steps` overrides `epochs`; warm-up then keeps its share of the run. `accumulate` is the
-    number of parts that a batch is computed in; the learning rate and all else go by the whole batch.
+    number of microbatches that a batch is computed in; the learning rate and all else go by the whole batch.
 
     The learning rate grows linearly with the batch; its course over the run is SHAPES[shape], from lr_start over the
     peak to lr_end. These two are absolute, as DINO's floor is (main_dino.py:234-240), but per 256 images for 'moby'

@@ -27,7 +27,7 @@ def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
     """A one-dimensional mesh with the axis 'data' over every device.
 
     Raises UserError when the devices do not divide `batch_size` (records a step, over all devices), or each of the
-    `accumulate` parts that it is computed in.
+    `accumulate` microbatches that it is computed in.
     """
     try:
         count = jax.device_count()
@@ -56,8 +56,8 @@ def _uneven(batch_size: int, devices: int, accumulate: int) -> UserError:
     """Says what each device would get, and what divides evenly."""
     shares = devices * accumulate
     nearest = max(1, round(batch_size / shares)) * shares
-    where, parts = f"{devices} device" + "s" * (devices > 1), f" in {accumulate} parts" * (accumulate > 1)
-    at_once = "a device and part" if accumulate > 1 else "a device"
+    where, parts = f"{devices} device" + "s" * (devices > 1), f" in {accumulate} microbatches" * (accumulate > 1)
+    at_once = "a device and microbatch" if accumulate > 1 else "a device"
     changes = [f"--config.batch_size={nearest} (images {at_once}: {nearest // shares})"]
     fewer = [n for n in range(1, accumulate) if batch_size % (devices * n) == 0]
     if fewer:

@@ -29,7 +29,7 @@ class Supervised:
 
     optimizer: core/optim.py's, by `rules`. lr: what it goes by. mixing: of images and labels within a batch.
     erase_probability: of an image's random erasing. mean, std: per channel, of pixels in 0..1.
-    accumulate: parts that a batch is computed in; images are mixed within one part.
+    accumulate: microbatches that a batch is computed in; images are mixed within one.
     """
 
     encoder: Encoder

@@ -175,7 +175,7 @@ def test_a_run_with_a_split_state_in_parts(tmp_path, capsys):
     assert result["reconstruction_l1"] > 0
     assert "8 x cpu, 2 images a step each, 1 at once" in output
     assert "accumulation   2 microbatches of 8 images: negatives and BatchNorm see one microbatch" in output
-    assert "4 * temperature * ln(part)" in output
+    assert "4 * temperature * ln(microbatch)" in output
     assert f"loss of {0.8 * math.log(8):.4g} would mean collapse" in output
     assert re.search(r"state +split over the devices: [\d.]+ MB each, [\d.]+ MB if copied", output)
 
@@ -188,8 +188,16 @@ def test_a_run_with_a_split_state_in_parts(tmp_path, capsys):
             1,
             ["over 8 devices: 1.5 images each", "a multiple of 8", "batch_size=16 (images a device: 2)", "or 6 of the"],
         ),
-        (24, 2, ["8 devices in 2 parts: 1.5 images", "multiple of 16", "accumulate=1", "or 6 of the devices"]),
-        (48, 4, ["in 4 parts", "batch_size=64 (images a device and part: 2)", "--config.accumulate=3, or 6 of"]),
+        (24, 2, ["8 devices in 2 microbatches: 1.5 images", "multiple of 16", "accumulate=1", "or 6 of the devices"]),
+        (
+            48,
+            4,
+            [
+                "in 4 microbatches",
+                "batch_size=64 (images a device and microbatch: 2)",
+                "--config.accumulate=3, or 6 of",
+            ],
+        ),
     ],
 )
 def test_devices_and_parts_that_do_not_divide_the_batch(size, accumulate, words):
