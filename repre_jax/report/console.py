@@ -31,7 +31,7 @@ def devices() -> str:
 
 
 def shares(plan: Plan, count: int, in_microbatches: str) -> list[Row]:
-    """What each of `count` devices gets of a batch; for one computed in microbatches what that means, as the framework says
+    """What each of `count` devices gets of a batch; of one in microbatches what that means, as the framework says
     in Framework.in_microbatches."""
     text = f"{devices()}, {plan.batch_size // count:,} images a step" + (" each" if count > 1 else "")
     if plan.microbatch_size == plan.batch_size:
