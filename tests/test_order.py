@@ -107,12 +107,19 @@ def test_a_stream_of_two_shapes_is_the_same_from_workers_and_steps(source, group
     for host in (0, 1):
         for part, expected in zip(stream(source, grouped, 5, host=host, hosts=2), whole, strict=False):
             np.testing.assert_array_equal(part["images"], expected["images"][2 * host : 2 * host + 2])
-    step = jax.jit(lambda total, batch: total + batch["images"].astype(np.float32).mean())
+    traced = []
+
+    @jax.jit
+    def step(total, batch):
+        traced.append(batch["images"].shape)
+        return total + batch["images"].astype(np.float32).mean()
+
     total = np.float32(0)
     for batch in whole:
         total = step(total, batch)
     assert total == pytest.approx(sum(batch["images"].mean() for batch in whole), rel=1e-5)
-    assert step._cache_size() == 2
+    assert len(traced) == 2
+    assert set(traced) == shapes
 
 
 def test_unreadable_records_are_replaced_by_the_next_of_their_group(source, grouped):
