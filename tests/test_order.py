@@ -80,7 +80,7 @@ def test_orientations(source):
 def test_each_batch_has_one_group_and_each_record_comes(grouped):
     """8 landscapes and 5 portraits in batches of 4: 2 + 2 batches, and 3 portraits come twice."""
     assert len(grouped) == 16
-    epochs = [order.grouped_order(grouped, 0, epoch) for epoch in range(6)]
+    epochs = [order.grouped_order(grouped, 0, epoch)[0] for epoch in range(6)]
     for numbers in epochs:
         batches = grouped.groups[numbers].reshape(-1, BATCH)
         assert (batches == batches[:, :1]).all()
@@ -90,7 +90,7 @@ def test_each_batch_has_one_group_and_each_record_comes(grouped):
         assert all(times[number] == 1 for number in set(range(13)) - set(PORTRAITS))
     assert len({tuple(grouped.groups[numbers]) for numbers in epochs}) > 1, "batches are shuffled among groups"
     assert len({tuple(numbers) for numbers in epochs}) == 6
-    other = order.grouped_order(grouped, 1, 0)
+    other, _ = order.grouped_order(grouped, 1, 0)
     assert not np.array_equal(other, epochs[0])
 
 
@@ -142,3 +142,23 @@ def test_an_order_of_other_batches_is_refused(source, grouped):
         stream(source, grouped, 1, batch_size=2)
     with pytest.raises(ValueError, match="0 records cannot be put into batches"):
         order.Grouped(np.zeros(0, int), 4)
+
+
+def drawn(seed, epoch):
+    """A group for each of 13 records, drawn anew each epoch; sometimes all are in one."""
+    return np.random.default_rng((seed, epoch)).integers(0, 2 if epoch % 3 else 1, 13)
+
+
+def test_groups_may_be_drawn_anew_each_epoch():
+    """Every epoch has as many places, each batch one group of that epoch, and no record is left out."""
+    anew = order.Grouped(drawn, BATCH, records=13, kinds=2)
+    assert len(anew) == 20
+    for epoch in range(6):
+        numbers, groups = order.grouped_order(anew, 5, epoch)
+        np.testing.assert_array_equal(groups, drawn(5, epoch))
+        assert len(numbers) == 20
+        assert set(numbers) == set(range(13))
+        assert all(len(set(groups[batch])) == 1 for batch in numbers.reshape(-1, BATCH))
+        assert next(anew.from_place(5, epoch, 7)) == numbers[7]
+    with pytest.raises(ValueError, match="0 records"):
+        order.Grouped(drawn, BATCH)

@@ -5,7 +5,7 @@ Every worker and host computes the same order for itself, from an index of the r
 
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -71,45 +71,57 @@ class Shuffled:
 class Grouped:
     """Batches of one group each, so that groups may have samples of different shapes.
 
-    groups: int [records], the group of each record. batch_size: of the global batch, B.
+    groups: int [records], the group of each record; or (seed, epoch) -> such an array, a function that can be pickled,
+    for groups that depend on what an epoch draws, such as the orientation after a random crop. batch_size: of the
+    global batch, B. records, kinds: how many records and groups there are; to be given with a function.
     In an epoch each group's records are shuffled, filled up to a multiple of B by repeating the first of them, and cut
-    into batches; these are shuffled together. A record that cannot be read is replaced by the epoch's next of its
-    group. Raises ValueError without records.
+    into batches; these are shuffled together, and where a function gives fewer than its epochs have, some come twice.
+    A record that cannot be read is replaced by the epoch's next of its group. Raises ValueError without records.
     """
 
-    groups: np.ndarray
+    groups: np.ndarray | Callable[[int, int], np.ndarray]
     batch_size: int
+    records: int = 0
+    kinds: int = 1
     alike: ClassVar[str] = " of one group"
 
     def __post_init__(self) -> None:
-        if not len(self.groups) or self.batch_size < 1:
-            raise ValueError(f"{len(self.groups)} records cannot be put into batches of {self.batch_size}.")
+        count = self.records if callable(self.groups) else len(self.groups)
+        if not count or self.batch_size < 1:
+            raise ValueError(f"{count} records cannot be put into batches of {self.batch_size}.")
 
     @functools.cached_property
     def places(self) -> int:
-        """Of an epoch: each group's records, rounded up to whole batches."""
+        """Of an epoch: each group's records, rounded up to whole batches; with a function as many as that can be."""
+        if callable(self.groups):
+            return (-(-self.records // self.batch_size) + self.kinds - 1) * self.batch_size
         _, counts = np.unique(self.groups, return_counts=True)
         return int((-(-counts // self.batch_size) * self.batch_size).sum())
 
     def __len__(self) -> int:
         return self.places
 
+    def groups_of(self, seed: int, epoch: int) -> np.ndarray:
+        """The group of each record in this epoch, int [records]."""
+        return self.groups(seed, epoch) if callable(self.groups) else self.groups
+
     def from_place(self, seed: int, epoch: int, place: int) -> Iterator[int]:
-        order = grouped_order(self, seed, epoch)
+        order, groups = grouped_order(self, seed, epoch)
         yield (first := int(order[place]))
         following = np.roll(order, -place)
-        yield from map(int, following[self.groups[following] == self.groups[first]])
+        yield from map(int, following[groups[following] == groups[first]])
 
 
 @functools.lru_cache(maxsize=2)
-def grouped_order(order: Grouped, seed: int, epoch: int) -> np.ndarray:
-    """The numbers of the records at all places of this epoch, int64 [places]."""
-    rng, batches = np.random.default_rng((seed, epoch, ORDER)), []
-    for group in np.unique(order.groups):
-        numbers = rng.permutation(np.flatnonzero(order.groups == group))
+def grouped_order(order: Grouped, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the records at all places of this epoch, int64 [places], and the group of each record."""
+    rng, batches, groups = np.random.default_rng((seed, epoch, ORDER)), [], order.groups_of(seed, epoch)
+    for group in np.unique(groups):
+        numbers = rng.permutation(np.flatnonzero(groups == group))
         filled = np.resize(numbers, -(-len(numbers) // order.batch_size) * order.batch_size)  # repeats from the start
         batches.append(filled.reshape(-1, order.batch_size))
-    return rng.permutation(np.concatenate(batches)).reshape(-1)
+    shuffled = rng.permutation(np.concatenate(batches))
+    return np.resize(shuffled, order.places), groups
 
 
 def by_orientation(source: Records) -> np.ndarray:

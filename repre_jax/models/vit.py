@@ -148,6 +148,12 @@ def at_size(encoder: ViT, image_size: tuple[int, int]) -> ViT:
     return encoder.clone(image_size=tuple(image_size))
 
 
+def without_class_token(encoder: ViT, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, of the same encoder with a class token, that this one, which has none, can use."""
+    params = {name: tree for name, tree in params.items() if name != "cls_token"}
+    return params if encoder.fixed_positions else params | {"pos_embed": params["pos_embed"][:, 1:]}
+
+
 def resize_positions(encoder: ViT, params: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
     """The parameters of at_size(encoder, image_size): learned positions are resized once, as the encoder itself
     resizes them in each pass over such images; fixed ones need nothing."""

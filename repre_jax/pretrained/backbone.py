@@ -190,12 +190,24 @@ def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
     def untrained(mesh: Mesh, seed: int | None = None) -> Params:
         return _drawn(encoder, found.config, mesh, seed)
 
-    load = untrained if found.network == "untrained" else found.load
+    load = untrained if found.network == "untrained" else _fitting(encoder, found)
     step = None if found.network == "untrained" else found.step
     origin = {"init_from": str(run), "framework": found.framework, "branch": found.network, "step": step}
     pixels = found.record.get("pixels", {})
     mean, std = tuples(pixels.get("mean")), tuples(pixels.get("std"))
     return Backbone(encoder, origin, mean, std, load, untrained, found.config)
+
+
+def _fitting(encoder: Encoder, found: Saved) -> Callable[..., Params]:
+    """The saved encoder's `load`; without a class token where ours has none and the saved one does."""
+    if not isinstance(encoder, ViT) or encoder.class_token or found.config.encoder.get("class_token") is False:
+        return found.load
+
+    def load(mesh: Mesh, part: str = "encoder") -> Params:
+        params = found.load(mesh, part)
+        return vit.without_class_token(encoder, params) if part == "encoder" else params
+
+    return load
 
 
 def _of_file(config: ConfigDict, path: Path, needs_data: bool) -> Backbone:
@@ -282,11 +294,17 @@ def _named(config: ConfigDict) -> ConfigDict:
 def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
     """Sets what the config leaves open to the run's; returns the encoder, for the size of its own images.
 
-    Raises UserError for an encoder or channels other than the run's.
+    The config may choose other blocks for the pyramid, and leave the class token out. Raises UserError for any other
+    encoder, or channels, than the run's.
     """
+    chosen = any(config.encoder.get(key) is not None for key in methods.PYRAMID)
     for group, keys in (("encoder", (*methods.ARCHITECTURE, *methods.PYRAMID)), ("data", ("channels",))):
         for key in keys:
             ours, known = config[group].get(key), tuples(theirs[group].get(key))
+            if key in methods.PYRAMID and chosen:
+                continue  # which blocks form the pyramid is nothing that was trained
+            if key == "class_token" and ours is not None and known is not False:
+                continue  # it can be left out
             if ours is not None and ours != known:
                 raise UserError(f"{group}.{key} is {ours!r}, and {source} has {known!r}.\n  change:   leave it out")
             config[group][key] = known
