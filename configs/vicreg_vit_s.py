@@ -2,6 +2,9 @@
 
   python main.py --config configs/vicreg_vit_s.py             300 epochs: no figure anywhere
   python main.py --config configs/vicreg_vit_s.py:baseline    without RePre
+  python main.py --config configs/vicreg_vit_s.py:digits      k-NN 96.1 after 1,123 steps on two CPU cores, and 96.7
+                                                              with :digits,baseline (one run each, seed 0: 2 of 360
+                                                              digits apart); untrained encoder 65.8, raw pixels 94.4
 
 Projector, coefficients and augmentation, which is BYOL's: the paper (Bardes, Ponce and LeCun, ICLR 2022), section 4.2
 and appendix. Its recipe (LARS, batch 2048) is for convnets, so that the one here is ours: optimiser, schedule, batch
