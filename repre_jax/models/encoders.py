@@ -67,7 +67,7 @@ def describe(encoder: Encoder) -> str:
         return "-".join(str(number) for number in numbers)
 
     if isinstance(encoder, ViT):
-        kind, depth, heads = f"ViT ({encoder.variant})", encoder.depth, encoder.heads
+        kind, depth, heads = f"ViT ({encoder.variant})", str(encoder.depth), str(encoder.heads)
         own = f"pyramid of blocks {joined(vit.pyramid_blocks(encoder.depth, encoder.pyramid_levels))}"
     else:
         kind, depth, heads = "Swin", joined(encoder.depth), joined(encoder.heads)

@@ -19,7 +19,7 @@ class Metric:
     panel:   title of the panel among the main ones that it is drawn in, perhaps with others; None: it is drawn alone,
              among the further measurements. Metrics of one panel agree in percent and log.
     label:   of its curve in that panel.
-    percent: a share, 0..1, written in percent.
+    percent: a fraction, 0..1, written in percent.
     log:     a logarithmic axis.
     form:    how its value is written in a sentence, as format() takes it; '' where it never is.
     console: what the line of a logging step says of it, {} being the value; '' for nothing.
@@ -189,20 +189,19 @@ def of(name: str) -> Metric:
 
 def panels() -> dict[str, list[str]]:
     """Title of each main panel -> the metrics drawn in it, all in the table's order."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, metric in METRICS.items():
         if metric.panel is not None:
-            found.setdefault(metric.panel, []).append(name)
-    return found
+            names.setdefault(metric.panel, []).append(name)
+    return names
 
 
 def printed(values: Mapping[str, float | None]) -> list[str]:
     """What the console says of one logging step, a part for each metric that it says and that was measured."""
-    said = sorted((metric.place, name) for name, metric in METRICS.items() if metric.console)
+    order = sorted((metric.place, name) for name, metric in METRICS.items() if metric.console)
+    measured = {name: value for name, value in values.items() if value is not None}
     return [
-        METRICS[name].console.format(METRICS[name].written(values[name]))
-        for _, name in said
-        if values.get(name) is not None
+        METRICS[name].console.format(METRICS[name].written(measured[name])) for _, name in order if name in measured
     ]
 
 
@@ -213,7 +212,8 @@ def judges() -> list[str]:
 
 def quality(values: Mapping[str, float | None]) -> float | None:
     """Of how good the state is that `values` were measured of, larger is better; None where no judge was measured."""
-    found = next((name for name in judges() if values.get(name) is not None), None)
-    if found is None:
-        return None
-    return -values[found] if METRICS[found].best == "smaller" else values[found]
+    for name in judges():
+        value = values.get(name)
+        if value is not None:
+            return -value if METRICS[name].best == "smaller" else value
+    return None
