@@ -24,7 +24,7 @@ def with_new_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     new = _copied(settings)
     for old, name in RENAMED.items():
         *groups, last = old.split(".")
-        tree = new
+        tree: Any = new
         for group in groups:
             tree = tree.get(group)
             if not isinstance(tree, dict):

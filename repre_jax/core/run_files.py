@@ -96,6 +96,14 @@ def to_disk(file: IO) -> None:
     os.fsync(file.fileno())
 
 
+@overload
+def open_file(path: Path, mode: Literal["rb"]) -> BufferedReader: ...
+@overload
+def open_file(path: Path, mode: Literal["wb"]) -> BufferedWriter: ...
+@overload
+def open_file(path: Path, mode: Literal["r+b"]) -> BufferedRandom: ...
+@overload
+def open_file(path: Path, mode: Literal["r", "a"]) -> TextIOWrapper: ...
 def open_file(path: Path, mode: str) -> IO:
     """As open() does. A file that is written whole goes by replacing()."""
     return path.open(mode)
@@ -240,7 +248,7 @@ def median(path: Path, name: str) -> float | None:
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries -> one, with keys such as 'optim.lr'."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves

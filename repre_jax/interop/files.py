@@ -1,7 +1,8 @@
 """Files of named arrays: safetensors, npz, and PyTorch's .pth, which is read without PyTorch and runs no code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from safetensors.numpy import load_file, save
@@ -61,8 +62,14 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-READERS = {".safetensors": load_file, ".npz": _read_npz} | dict.fromkeys((".pth", ".pt", ".bin"), pth.read)
-WRITERS = {
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".safetensors": load_file,
+    ".npz": _read_npz,
+    ".pth": pth.read,
+    ".pt": pth.read,
+    ".bin": pth.read,
+}
+WRITERS: dict[str, Callable[[BinaryIO, dict[str, np.ndarray]], object]] = {
     ".safetensors": lambda file, arrays: file.write(save(arrays)),  # save_file's are the owner's alone to read
     ".npz": lambda file, arrays: np.savez(file, **arrays),
 }

@@ -184,7 +184,8 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str):
         super().__init__(file, encoding="utf-8")
-        self.archive, self.folder, self.storages = archive, folder, {}
+        self.archive, self.folder = archive, folder
+        self.storages: dict[tuple[str, _StorageType], _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         tensor = module.startswith("torch") and (name.startswith("_rebuild") or name.endswith("Storage"))

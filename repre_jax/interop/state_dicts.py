@@ -69,9 +69,9 @@ def encoder_tensors(state_dict: Mapping[str, np.ndarray], network: str | None) -
     return kept, left_out
 
 
-def _without_wrappers(state_dict: Arrays) -> Arrays:
+def _without_wrappers(state_dict: Mapping[str, np.ndarray]) -> Arrays:
     """Takes off 'state_dict.', 'model.' and 'module.', which say how a file was saved and nothing of what it holds."""
-    arrays = {}
+    arrays: Arrays = {}
     for name, array in state_dict.items():
         if not isinstance(name, str) or not isinstance(array, np.ndarray | np.generic | jax.Array):
             raise UserError(
@@ -104,7 +104,8 @@ def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[s
             f"This is a file of {layout.title}, and network is {network!r}.\n"
             f"  expected: network={' or network='.join(repr(name) for name in held)}"
         )
-    kept, others = {}, []
+    kept: Arrays = {}
+    others = []
     for key, array in arrays.items():
         if any(key.startswith(prefix) for name, prefix in layout.prefixes.items() if name != network):
             others.append(key)

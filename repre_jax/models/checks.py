@@ -28,7 +28,7 @@ def flag(**settings: Any) -> None:
 
 def drop_path(rate: Any) -> None:
     """The rate must lie in [0, 1)."""
-    if not isinstance(rate, Real) or not 0 <= rate < 1:
+    if not isinstance(rate, Real) or rate < 0 or not rate < 1:
         raise UserError(f"encoder.drop_path is {rate!r}.\n  expected: a probability from 0 up to, not including, 1")
 
 

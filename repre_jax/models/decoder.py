@@ -56,7 +56,8 @@ class Decoder(nn.Module):
         widths = self.widths(tuple(level.shape[-1] for level in pyramid))
         x = self._lateral(pyramid, widths, len(pyramid))
         for block, level in enumerate(range(len(pyramid) - 1, 0, -1), start=1):
-            x = _resize(x, pyramid[level - 1].shape[1:3])
+            _, rows, columns, _ = pyramid[level - 1].shape
+            x = _resize(x, (rows, columns))
             if not self.single:
                 x = jnp.concatenate([x, self._lateral(pyramid, widths, level)], axis=-1)
             fuse = self._convolutions if self.operator == "conv" else self._transformers

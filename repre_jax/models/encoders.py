@@ -80,7 +80,7 @@ def describe(encoder: Encoder) -> str:
         return "-".join(str(number) for number in numbers)
 
     if isinstance(encoder, ViT):
-        kind, depth, heads = f"ViT ({encoder.variant})", encoder.depth, encoder.heads
+        kind, depth, heads = f"ViT ({encoder.variant})", str(encoder.depth), str(encoder.heads)
         own = f"pyramid of blocks {joined(encoder.pyramid_blocks)}"
         own += "" if encoder.class_token else ", no class token"
     else:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.linen import apply
+from repre_jax.core.types import EncoderOutput
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
 
@@ -47,10 +49,13 @@ def extract(
     blocks = _blocks(feature)
     more = {"last": blocks} if blocks > 1 else {}
     rngs = None if key is None else {"drop_path": key}
-    output = encoder.apply({"params": params}, images, train=key is not None, rngs=rngs, **more)
+    output: EncoderOutput = apply(encoder, params, images, train=key is not None, rngs=rngs, **more)
     if blocks > 1:
+        assert output.cls_of_last is not None  # check() lets a ViT alone come here
         return output.cls_of_last.reshape(len(images), -1)
-    parts = {"pooled": output.pooled, "cls": output.cls, "mean": output.tokens.mean(axis=1)}
+    parts = {"pooled": output.pooled, "mean": output.tokens.mean(axis=1)}
+    if output.cls is not None:
+        parts["cls"] = output.cls
     return jnp.concatenate([parts[name] for name in feature.split("+")], axis=-1)
 
 

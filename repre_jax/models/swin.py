@@ -5,6 +5,7 @@ Architecture and initialisation follow MoBY's Swin (models/swin_transformer.py:7
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,13 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
 from repre_jax.models import checks, layers
 
+Array = TypeVar("Array", jax.Array, np.ndarray)
+
 LAYER_NORM_EPSILON = 1e-5
 MASKED = -100.0  # added to the logit of a pair that the shift brought together (swin_transformer.py:233)
 
 
-def partition(x: jax.Array, window: int) -> jax.Array:
+def partition(x: Array, window: int) -> Array:
     """[N, h, w, D] -> [N, h/window * w/window, window * window, D], windows and their tokens row by row."""
     count, rows, columns, width = x.shape
     x = x.reshape(count, rows // window, window, columns // window, window, width).swapaxes(2, 3)

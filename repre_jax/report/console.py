@@ -105,8 +105,8 @@ def progress_line(step: int, total_steps: int, values: Mapping[str, float | None
     """One line of the log; leaves out what was not measured."""
     parts = [f"step {step:>{len(str(total_steps))}}/{total_steps}"]
     parts += metric_names.printed(values)
-    if values.get("images_per_second"):
-        parts.append(f"{duration((total_steps - step) * batch_size / values['images_per_second'])} left")
+    if speed := values.get("images_per_second"):
+        parts.append(f"{duration((total_steps - step) * batch_size / speed)} left")
     return "  ".join(parts)
 
 
@@ -146,12 +146,12 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
             ("", f"{result['effective_rank_untrained']:.1f}  untrained encoder"),
         ]
     if result["reconstruction_l1"] is not None:
-        share = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]
+        fraction = result["reconstruction_l1"] / result["reconstruction_l1_mean_colour"]
         images = result.get("reconstruction_of", "all test images")
         rows += [
             (
                 "reconstruction L1",
-                f"{result['reconstruction_l1']:.4f} over {images}, {share:.0%} of the next line",
+                f"{result['reconstruction_l1']:.4f} over {images}, {fraction:.0%} of the next line",
             ),
             ("", f"{result['reconstruction_l1_mean_colour']:.4f} painting each image in its mean colour"),
             ("figure", str(workdir / result["figure"])),

@@ -18,7 +18,16 @@ from repre_jax.report.document import tag
 WIDTH, HEIGHT = 320, 176  # of the drawing, in its own units: shown at this size on a phone, larger elsewhere
 FONT = 11.5
 LOOKS = 8  # colours, each with dashes of its own; page.css has the colours
-DASHES = ((), (4, 3), (1.4, 1.4), (7, 1.6, 1.4, 1.6), (2.6, 2), (9, 2.6), (5, 1.4, 1.4, 1.4, 1.4, 1.4), (1, 2.6))
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (4, 3),
+    (1.4, 1.4),
+    (7, 1.6, 1.4, 1.6),
+    (2.6, 2),
+    (9, 2.6),
+    (5, 1.4, 1.4, 1.4, 1.4, 1.4),
+    (1, 2.6),
+)
 DASHES += DASHES[1:4]  # of grey lines, from LOOKS on: no run's, but what all are to be compared with
 COLOURS = (*(f"var(--curve-{look + 1})" for look in range(LOOKS)), *["var(--muted)"] * (len(DASHES) - LOOKS))
 STROKE = 1.4
@@ -30,13 +39,6 @@ MARKERS = {  # colours that matplotlib is told, and what becomes of them
 } | {f"#0000a{look:x}": colour for look, colour in enumerate(COLOURS)}
 MUTED, GRID, MARK = list(MARKERS)[:3]
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks
-SETTINGS = {
-    "svg.fonttype": "none",
-    "path.simplify": True,
-    "path.simplify_threshold": 0.4,
-    "font.size": FONT,
-    "axes.axisbelow": True,
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing. marks: where vertical lines stand. percent: y are shares. log: a logarithmic axis, if all of y is
+    """One drawing. marks: where vertical lines stand. percent: y are fractions. log: a logarithmic axis, if all of y is
     above 0 and the largest at least four times the smallest."""
 
     title: str
@@ -73,7 +75,16 @@ def draw(panels: Sequence[Panel]) -> list[Element]:
     drawn = []
     for panel in panels:
         salt = panel.lines[0].id or panel.title
-        with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": salt}):
+        with matplotlib.rc_context(
+            {
+                "svg.fonttype": "none",
+                "svg.hashsalt": salt,
+                "path.simplify": True,
+                "path.simplify_threshold": 0.4,
+                "font.size": FONT,
+                "axes.axisbelow": True,
+            }
+        ):
             axes.clear()
             _draw(axes, panel)
             text = io.StringIO()
@@ -129,8 +140,8 @@ def _line(axes: Axes, line: Line) -> None:
 
 def _marks(axes: Axes, marks: Sequence[float]) -> None:
     x, y = np.repeat(np.array(marks, float), 3), np.tile([0, 1, np.nan], len(marks))
-    over = {"transform": axes.get_xaxis_transform(), "scalex": False, "scaley": False, "zorder": 1}
-    axes.plot(x, y, color=MARK, linewidth=0.8, **over)
+    over = axes.get_xaxis_transform()
+    axes.plot(x, y, color=MARK, linewidth=0.8, transform=over, scalex=False, scaley=False, zorder=1)
 
 
 def _x_axis(axes: Axes, panel: Panel) -> None:

@@ -19,7 +19,7 @@ class Metric:
     panel:   title of the panel among the main ones that it is drawn in, perhaps with others; None: it is drawn alone,
              among the further measurements. Metrics of one panel agree in percent and log.
     label:   of its curve in that panel.
-    percent: a share, 0..1, written in percent.
+    percent: a fraction, 0..1, written in percent.
     log:     a logarithmic axis.
     form:    how its value is written in a sentence, as format() takes it; '' where it never is.
     console: what the line of a logging step says of it, {} being the value; '' for nothing.
@@ -189,11 +189,11 @@ def of(name: str) -> Metric:
 
 def panels() -> dict[str, list[str]]:
     """Title of each main panel -> the metrics drawn in it, all in the table's order."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, metric in METRICS.items():
         if metric.panel is not None:
-            found.setdefault(metric.panel, []).append(name)
-    return found
+            names.setdefault(metric.panel, []).append(name)
+    return names
 
 
 def printed(values: Mapping[str, float | None]) -> list[str]:

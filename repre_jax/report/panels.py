@@ -45,8 +45,9 @@ def of_run(run: Run) -> tuple[list[Panel], list[Panel]]:
 
 
 def of_runs(runs: Sequence[Run], run_names: Sequence[str], images: bool) -> list[Panel]:
-    """A panel a metric, with a line for each run that has it, and in grey what all of these are alike to be compared
-    with. images: x is images seen instead of steps, for which each run's batch size must be known."""
+    """One panel per metric, one line per run; reference values shared by all runs in grey.
+
+    images: x is images seen instead of steps, for which each run's batch size must be known."""
     there = {name for run in runs for name, series in run.series.items() if series.newest}
     known = [name for group in _main() for name in group.labels]
     names = [name for name in known if name in there] + sorted(there - set(known), key=_order)
@@ -67,10 +68,12 @@ def of_runs(runs: Sequence[Run], run_names: Sequence[str], images: bool) -> list
 
 def _agreed(name: str, runs: Sequence[Run]) -> dict[str, float]:
     """What each of the runs is to be compared with by the same value."""
-    found = [_compared((name, EVEN) if name == "embedding_std" else (name,), run) for run in runs]
+    compared: list[Mapping[str, float | None]] = [
+        _compared((name, EVEN) if name == "embedding_std" else (name,), run) for run in runs
+    ]
     if name == "embedding_std":
-        found = [{EVEN_LABEL: run.newest(EVEN)} | of_run for run, of_run in zip(runs, found, strict=True)]
-    first, *others = found
+        compared = [{EVEN_LABEL: run.newest(EVEN), **of_run} for run, of_run in zip(runs, compared, strict=True)]
+    first, *others = compared
     alike = {label: all(of_run.get(label) == value for of_run in others) for label, value in first.items()}
     return {label: value for label, value in first.items() if value is not None and alike[label]}
 
@@ -98,26 +101,27 @@ def _lines(group: Group, run: Run, there: Mapping[str, Series]) -> list[Line]:
 
 def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
     """What a panel's curves are to be compared with."""
-    found: dict[str, float | None] = {}
-    if EVEN in names and run.newest(EVEN) is not None:
-        found["collapse, below"] = NARROW * run.newest(EVEN)
+    references: dict[str, float | None] = {}
+    even = run.newest(EVEN)
+    if EVEN in names and even is not None:
+        references["collapse, below"] = NARROW * even
     if "knn_top1" in names:
-        found["raw pixels"] = number(run.result.get("knn_top1_pixels"))
-        found["untrained encoder"] = run.first("knn_top1")
+        references["raw pixels"] = number(run.result.get("knn_top1_pixels"))
+        references["untrained encoder"] = run.first("knn_top1")
     if "effective_rank" in names:
-        found["untrained encoder"] = run.first("effective_rank")
+        references["untrained encoder"] = run.first("effective_rank")
     if "top1" in names:
-        found["untrained encoder, test"] = number(run.result.get("top1_untrained"))
-    return {label: value for label, value in found.items() if value is not None}
+        references["untrained encoder, test"] = number(run.result.get("top1_untrained"))
+    return {label: value for label, value in references.items() if value is not None}
 
 
 def _main() -> list[Group]:
     """The main panels, in their order."""
-    found = []
+    groups = []
     for title, names in metric_names.panels().items():
         first = METRICS[names[0]]
-        found.append(Group(title, {name: METRICS[name].label for name in names}, first.percent, first.log))
-    return found
+        groups.append(Group(title, {name: METRICS[name].label for name in names}, first.percent, first.log))
+    return groups
 
 
 def _alone(name: str) -> Group:

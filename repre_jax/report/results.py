@@ -70,20 +70,22 @@ def _accuracy(run: Run) -> Figure | None:
     }
     metric = METRICS[name]
     title = metric.result if classifier or result else f"{metric.result} now"
-    return Figure(title, metric.written(value), _listed({key: _as(metric, share) for key, share in compared.items()}))
+    return Figure(
+        title, metric.written(value), _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
+    )
 
 
 def _judged(run: Run) -> list[Figure]:
     """What else tells how good the encoder is, beside what it was before training."""
-    found = []
+    figures = []
     for name in metric_names.judges():
         metric = METRICS[name]
         value = _first(number(run.result.get(name)), run.newest(name))
         if name not in ACCURACIES and value is not None:
             before = _first(number(run.result.get(f"{name}_untrained")), run.first(name))
             beside = _listed({"untrained encoder": _as(metric, before)})
-            found.append(Figure(metric.result, metric.written(value), beside))
-    return found
+            figures.append(Figure(metric.result, metric.written(value), beside))
+    return figures
 
 
 def _reconstruction(run: Run) -> Figure | None:
@@ -98,7 +100,7 @@ def _reconstruction(run: Run) -> Figure | None:
     return None if newest is None else Figure(metric.result, metric.written(newest), "training views")
 
 
-def _course(run: Run) -> list[Figure]:
+def _course(run: Run) -> list[Figure | None]:
     seconds = number(run.result.get("seconds"))
     took = f"in {duration(seconds)}" if seconds is not None else ""
     skipped = _first(number(run.result.get("skipped_steps")), run.newest("skipped"))

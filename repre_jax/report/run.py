@@ -53,8 +53,9 @@ class Run:
         """Steps of the whole run, where anything says so."""
         started = self.starts[-1].get("total_steps") if self.starts else None
         for value in (self.result.get("steps"), started, self.config.get("total_steps")):
-            if number(value):
-                return int(number(value))
+            steps = number(value)
+            if steps:
+                return int(steps)
         return None
 
     @property
@@ -67,8 +68,8 @@ class Run:
 
     def newest(self, name: str) -> float | None:
         """The last finite value of a metric."""
-        found = self.series[name].newest if name in self.series else None
-        return found[0] if found else None
+        newest = self.series[name].newest if name in self.series else None
+        return newest[0] if newest else None
 
     def first(self, name: str) -> float | None:
         """The value before the first step, if it was measured there."""
@@ -107,12 +108,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _series(rows: list[dict[str, Any]]) -> dict[str, Series]:
     names = dict.fromkeys(name for row in rows for name in row if name != "step")
-    found = {}
+    series = {}
     for name in names:
         logged = [(row["step"], row[name]) for row in rows if name in row]
         x, y = zip(*logged, strict=True)
-        found[name] = Series(np.array(x, float), _numbers(y))
-    return found
+        series[name] = Series(np.array(x, float), _numbers(y))
+    return series
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:

@@ -21,7 +21,8 @@ def draw(points: np.ndarray, labels: np.ndarray, names: Sequence[str], *, title:
     axis = figure.subplots()
     size = float(np.clip(9000 / len(points), SMALLEST, LARGEST))
     for number, name in enumerate(names):
-        axis.scatter(*points[labels == number].T, s=size, label=sheet.short(name, 24), **_look(number))
+        x, y = points[labels == number].T
+        axis.scatter(x, y, s=size, label=sheet.short(name, 24), **_look(number))
     axis.set_aspect("equal", adjustable="datalim")
     sheet.framed(axis)
     figure.legend(loc="outside right upper", title="class", markerscale=max(1.0, (30 / size) ** 0.5))

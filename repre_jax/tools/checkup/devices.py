@@ -22,7 +22,7 @@ def probe(environment: Mapping[str, str], root: Path) -> dict[str, Any]:
 
     root: the folder that holds repre_jax.
     """
-    quiet = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | environment  # leaves the memory to a run that goes on here
+    quiet = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}  # leaves the memory to a run that goes on here
     command = [sys.executable, "-m", "repre_jax.tools.checkup.accelerator"]
     with subprocess.Popen(
         command, env=quiet, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -42,15 +42,15 @@ def probe(environment: Mapping[str, str], root: Path) -> dict[str, Any]:
 
 def understood(out: str, ending: str) -> dict[str, Any]:
     """The lines of accelerator.py put together; what is missing is put down to how it ended."""
-    found = {}
+    answers: dict[str, Any] = {}
     for line in out.splitlines():
         with contextlib.suppress(ValueError, TypeError):  # a library's line, or half a line
-            found |= json.loads(line)
-    if "devices" not in found and "error" not in found:
-        found["error"] = ending
-    elif "devices" in found and found["devices"][0]["platform"] == "gpu" and "attention" not in found:
-        found["attention"] = {"error": ending}
-    return found
+            answers |= json.loads(line)
+    if "devices" not in answers and "error" not in answers:
+        answers["error"] = ending
+    elif "devices" in answers and answers["devices"][0]["platform"] == "gpu" and "attention" not in answers:
+        answers["attention"] = {"error": ending}
+    return answers
 
 
 def nvidia_gpus() -> list[str]:

@@ -28,8 +28,10 @@ def requirements(root: Path) -> list[str]:
 
 def installed(name: str, path: Sequence[str]) -> str | None:
     """The version of the distribution that lies in one of the folders of `path`, else None."""
-    found = _distribution(name, path)
-    return found and (found.version or "of unknown version")  # an interrupted installation leaves no METADATA
+    distribution = _distribution(name, path)
+    if distribution is None:
+        return None
+    return distribution.version or "of unknown version"  # an interrupted installation leaves no METADATA
 
 
 def accelerators(path: Sequence[str]) -> set[str]:
@@ -59,11 +61,11 @@ def check(lines: Sequence[str], path: Sequence[str], extras: Collection[str]) ->
     for wanted in map(Requirement, lines):
         if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             continue
-        found = installed(wanted.name, path)
-        fits = found is not None and _fits(found, wanted)
-        rows.append((wanted.name, (found or "missing") + ("" if fits else f", wanted: {wanted.specifier}")))
+        version_there = installed(wanted.name, path)
+        fits = version_there is not None and _fits(version_there, wanted)
+        rows.append((wanted.name, (version_there or "missing") + ("" if fits else f", wanted: {wanted.specifier}")))
         if not fits:
-            wrong[f"{wanted.name}{wanted.specifier}"] = f"{wanted.name} {found or '(missing)'}"
+            wrong[f"{wanted.name}{wanted.specifier}"] = f"{wanted.name} {version_there or '(missing)'}"
     if wrong:
         what = f"Not as repre_jax needs it: {', '.join(wrong.values())}."
         problems.append(Problem(what, pip_install(list(wrong), extras)))
@@ -91,18 +93,19 @@ def _faults_of_jax(path: Sequence[str]) -> Iterator[str]:
 
     extras = ["", "with-cuda", *accelerators(path)]
     for owner in ("jax", *PLUGINS):
-        version = installed(owner, path)
-        if version is None:
+        distribution, version = _distribution(owner, path), installed(owner, path)
+        if distribution is None:
             continue
-        for part in map(Requirement, _distribution(owner, path).requires or []):
-            always = part.marker is None or part.marker.evaluate({"extra": ""})
-            if not always and not any(part.marker.evaluate({"extra": extra}) for extra in extras):
+        for part in map(Requirement, distribution.requires or []):
+            marker = part.marker
+            always = marker is None or marker.evaluate({"extra": ""})
+            if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in extras):
                 continue
-            found = installed(part.name, path)
-            if found is None and always:
+            there = installed(part.name, path)
+            if there is None and always:
                 yield f"{owner} {version} needs {part.name}, which is missing"
-            elif found and not _fits(found, part):
-                yield f"{owner} {version} needs {part.name}{part.specifier}, but {found} is installed"
+            elif there and not _fits(there, part):
+                yield f"{owner} {version} needs {part.name}{part.specifier}, but {there} is installed"
 
 
 def _distribution(name: str, path: Sequence[str]) -> metadata.Distribution | None:
@@ -120,4 +123,5 @@ def _fits(version: str, wanted) -> bool:
 
 
 def _name(line: str) -> str:
-    return re.match(r"[\w.-]+", line)[0]
+    match = re.match(r"[\w.-]+", line)
+    return match[0] if match else line
