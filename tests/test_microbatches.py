@@ -108,8 +108,9 @@ def test_a_part_that_is_not_finite_skips_the_whole_step():
 def test_parts_that_fit_nothing_else_are_refused():
     with pytest.raises(UserError, match=r"(?s)accumulate is 9.*at least 2 images.*accumulate=8"):
         config_checks.microbatches(16, 9)
+    method = mean_over_records(2)
     with pytest.raises(UserError, match="A batch of 15 cannot be computed in 2 microbatches"):
-        jax.eval_shape(mean_over_records(2).step, init(mean_over_records(2)), random_pixels(mean_over_records(2), 15))
+        jax.eval_shape(method.train_step, init(method), random_pixels(method, 15))
     with pytest.raises(
         UserError, match=r"framework.queue 20 is not a multiple of a microbatch of batch_size 16, which is 8"
     ):
