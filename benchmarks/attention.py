@@ -16,6 +16,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +41,11 @@ def ours(qkv: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     return layers.attend(*qkv.transpose(2, 0, 3, 1, 4), bias).swapaxes(1, 2)
 
 
-def by_jax(qkv: jax.Array, bias: jax.Array | None = None, *, kind: str) -> jax.Array:
+def by_jax(qkv: jax.Array, bias: jax.Array | None = None, *, kind: Literal["xla", "cudnn"]) -> jax.Array:
     """Likewise."""
     bias = None if bias is None else bias[None].astype(qkv.dtype)
-    return jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0), bias, implementation=kind)
+    query, key, value = jnp.moveaxis(qkv, 2, 0)
+    return jax.nn.dot_product_attention(query, key, value, bias, implementation=kind)
 
 
 KINDS: dict[str, Callable[..., jax.Array]] = {
@@ -68,7 +70,8 @@ def measure(shape: tuple[int, int, int, int, bool], images: int, dtype: str, tur
     given = (qkv, *((jax.random.normal(keys[2], (heads, tokens, tokens)),) if biased else ()))
     with jax.default_matmul_precision("highest"):
         exact = gradients_of(ours)(*jax.tree.map(lambda x: x.astype(jnp.float32), (cotangent, given)))
-    found, takers = {}, {}
+    found: dict[str, dict[str, Any]] = {}
+    takers = {}
     for name, kind in KINDS.items():
         gradients = gradients_of(kind)
         try:

@@ -29,12 +29,16 @@ def _parts(step: steps.Step) -> dict[str, tuple[Callable, tuple[Any, ...]]]:
     bare = dataclasses.replace(method, reconstruction=None)  # the decoder is a part of its own
     pixels = jax.jit(method.augment)(state.rng, state.step, batch)
     target = jax.jit(method.target)(state, pixels)
-    gradients = jax.jit(jax.grad(method.loss, has_aux=True))(state.params, state, pixels, target)
-    parts = {
+    grad = jax.jit(jax.grad(method.loss, has_aux=True))
+    gradients, (framework_state, metrics) = grad(state.params, state, pixels, target)
+    parts: dict[str, tuple[Callable, tuple[Any, ...]]] = {
         "augmentation": (method.augment, (state.rng, state.step, batch)),
         "forward": (lambda *given: bare.loss(*given)[0], (state.params, state, pixels, target)),
         "gradients": (jax.grad(bare.loss, has_aux=True), (state.params, state, pixels, target)),
-        "optimiser and moving average": (method.update, (state, gradients)),
+        "optimiser and moving average": (
+            method.update,
+            (state, gradients, {"framework_state": framework_state}, metrics),
+        ),
         "whole": (method.train_step, (state, batch)),
     }
     if target is not None:

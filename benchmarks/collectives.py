@@ -27,7 +27,7 @@ DTYPES = {"pred": "bool", "f": "float", "s": "int", "u": "uint", "bf": "bfloat"}
 
 def moved(text: str) -> Counter:
     """Bytes that each kind of collective makes on a device in compiled HLO."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for line in text.splitlines():
         if call := CALL.search(line):
             found[call[2]] += sum(_bytes(*array) for array in ARRAY.findall(call[1]))
@@ -35,7 +35,7 @@ def moved(text: str) -> Counter:
 
 
 def _bytes(dtype: str, shape: str) -> int:
-    letters = re.match(r"[a-z]+", dtype)[0]
+    letters = dtype.rstrip("0123456789")
     width = jnp.dtype(dtype.replace(letters, DTYPES[letters], 1)).itemsize
     return width * math.prod(int(side) for side in shape.split(",") if side)
 
@@ -45,7 +45,7 @@ def run() -> None:
     parser.add_argument("--config", default="configs/moco_vit_s.py")
     arguments, overrides = parser.parse_known_args()
     program, _ = steps.compile_step(steps.parse(arguments.config, overrides))
-    found = moved(program.compiled.as_text())
+    found = moved(program.compiled.as_text() or "")
     kinds = {f"{kind}, MiB": round(found[kind] / 2**20, 2) for kind in ("all-reduce", "all-gather")}
     others = sum(found.values()) - found["all-reduce"] - found["all-gather"]
     total = {SENT: round(sum(found.values()) / 2**20, 2), "memory, MiB": memory.of_program(program.compiled) >> 20}

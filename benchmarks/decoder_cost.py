@@ -9,6 +9,7 @@ decoder runs forward and backward on the views that it reconstructs.
 """
 
 import argparse
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from repre_jax.models import build_encoder, decoder
 from repre_jax.models.encoders import SWINS, VITS, Encoder
 
 PAPERS = ("vit_s", "vit_b", "swin_t")
-DECODERS = {
+DECODERS: dict[str, dict[str, Any]] = {
     "paper": {},
     "paper, both views": {"views": 2},
     "light": {"preset": "light"},
@@ -36,7 +37,8 @@ def xla_macs(module: decoder.Decoder, pyramid: Pyramid) -> float:
     """The same, by XLA's count of the operations, two to a multiply-add."""
     maps = tuple(jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in pyramid)
     variables = jax.eval_shape(module.init, jax.random.key(0), maps)
-    return jax.jit(module.apply).lower(variables, maps).cost_analysis()["flops"] / 2
+    cost: Any = jax.jit(module.apply).lower(variables, maps).cost_analysis()
+    return cost["flops"] / 2
 
 
 def share_of_step(module: decoder.Decoder, encoder: Encoder, views: int) -> float:

@@ -48,7 +48,9 @@ def write_records(folder: Path, count: int) -> None:
     (folder / "jpegs").mkdir()
     for number in range(count):
         photograph = photographs[number % 2]
-        top, left, height, width = crops.sample_crop(*photograph.shape[:2], rng, (0.6, 1.0), (1.3, 1.4))
+        top, left, height, width = crops.sample_crop(
+            photograph.shape[0], photograph.shape[1], rng, (0.6, 1.0), (1.3, 1.4)
+        )
         cut = crops.resize(photograph[top : top + height, left : left + width], SIZE)
         Image.fromarray(cut).save(folder / "jpegs" / f"{number:05}.jpg", quality=97)
     arguments = ["folder", "--from", str(folder / "jpegs"), "--name", "photographs", "--data-dir", str(folder)]
@@ -61,7 +63,7 @@ def pillow_crops(encoded: bytes, rng: random.Random, cut: crops.RandomCrops) -> 
     numpy_rng = np.random.default_rng(rng.randrange(2**32))
     boxes = [crops.sample_crop(image.height, image.width, numpy_rng, cut.scale, cut.ratio) for _ in range(cut.count)]
     return [
-        image.resize(cut.size[::-1], Image.BILINEAR, box=(left, top, left + width, top + height))
+        image.resize(cut.size[::-1], Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
         for top, left, height, width in boxes
     ]
 
@@ -82,7 +84,7 @@ def pillow_view(image: Image.Image, rng: random.Random, kind: Photometric, mean,
     if rng.random() < kind.solarize_probability:
         image = ImageOps.solarize(image)
     if rng.random() < kind.flip_probability:
-        image = image.transpose(Image.FLIP_LEFT_RIGHT)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return (np.asarray(image, np.float32) / 255 - mean) / std
 
 
@@ -161,7 +163,7 @@ def end_to_end(dataset: sources.DataSet, config, workers: int, batches: int) -> 
     for _ in range(batches):
         next(stream)
     rate = batches * BATCH / (time.perf_counter() - started)
-    stream.close()
+    del stream  # ends its workers
     return rate
 
 

@@ -69,7 +69,8 @@ def ready(config: ConfigDict, compiled: Program) -> Step:
 
 def gflop(compiled: Program) -> float:
     """That XLA counts, of all devices together."""
-    return compiled.compiled.cost_analysis()["flops"] * compiled.mesh.size / 1e9
+    cost: Any = compiled.compiled.cost_analysis()
+    return cost["flops"] * compiled.mesh.size / 1e9
 
 
 def synthetic(config: ConfigDict, mesh: Mesh) -> Views:
@@ -98,7 +99,7 @@ def in_turns(takers: Mapping[str, Callable[[int], float]], *, turns: int, warm_u
     A turn is as many steps as take TURN seconds, at least LEAST: its mean. The step before it is not counted, since
     caches and threads are still those of whoever's turn it was.
     """
-    times = {name: [] for name in takers}
+    times: dict[str, list[float]] = {name: [] for name in takers}
     counts = {name: max(LEAST, round(TURN / take(warm_up))) for name, take in takers.items()}
     for name, take in [*takers.items()] * turns:
         take(1)

@@ -22,7 +22,7 @@ from repre_jax.builders import augmentation, methods
 from repre_jax.core import optim
 from repre_jax.core.errors import UserError
 from repre_jax.interop import timm, timm_models, timm_names
-from repre_jax.models.vit import ViT, pyramid_blocks
+from repre_jax.models.vit import ViT
 from repre_jax.system import huge_pages
 from repre_jax.train.pretrain import Pretraining
 
@@ -33,17 +33,24 @@ class Peer:
     """The other process. about: its versions and device."""
 
     def __init__(self, process: subprocess.Popen):
-        self._process = process
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("The process needs pipes.")
+        self._process, self._questions, self._answers = process, process.stdin, process.stdout
         self.about = self._answer()
 
     def ask(self, what: str) -> Any:
         """'loss', 'step 5' (seconds a step of five), or 'memory', as benchmarks/torch_step.py has them."""
-        self._process.stdin.write(f"{what}\n")
-        self._process.stdin.flush()
+        self._questions.write(f"{what}\n")
+        self._questions.flush()
         return self._answer()
 
+    def close(self) -> None:
+        """Ends it, by the end of its questions."""
+        self._questions.close()
+        self._process.wait()
+
     def _answer(self) -> Any:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise UserError(f"The program in PyTorch ended with status {self._process.wait()}; it says why above.")
         return json.loads(line)
@@ -71,9 +78,11 @@ def started(step: Step, python: str, *, compiled: bool, pages: bool) -> Iterator
         except OSError as error:
             raise UserError(f"{python} cannot be started: {error.strerror}.\n  change:   --torch-python") from None
         try:
-            yield Peer(process)
+            peer = Peer(process)
+            yield peer
+            peer.close()
         finally:
-            process.stdin.close()
+            process.kill()
             process.wait()
 
 
@@ -117,7 +126,7 @@ def _write(folder: Path, step: Step, compiled: bool) -> None:
 
 def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
     config, method = step.config, step.program.method
-    encoder, decoder = method.encoder, method.reconstruction and method.reconstruction.decoder
+    encoder, reconstruction = method.encoder, method.reconstruction
     decay, scale = (_by_torch_name(method, step.state.params, name) for name in ("weight_decay", "lr_scale"))
     is_vit = isinstance(encoder, ViT)
     return {
@@ -125,15 +134,15 @@ def _spec(step: Step, size: tuple[int, int], compiled: bool) -> dict[str, Any]:
             "model": timm_models.NAMES[config.encoder.name],
             "arguments": timm_models.arguments(encoder, size),
         },
-        "indices": [n - 1 for n in pyramid_blocks(encoder.depth, encoder.pyramid_levels)]
-        if is_vit
+        "indices": [n - 1 for n in encoder.pyramid_blocks]
+        if isinstance(encoder, ViT)
         else list(range(len(encoder.depth))),
         "drop_path": encoder.drop_path,
-        "decoder": decoder
+        "decoder": reconstruction
         and {
-            "views": method.reconstruction.views,
-            "fusion_layers": decoder.fusion_layers,
-            "patch": decoder.patch,
+            "views": reconstruction.views,
+            "fusion_layers": reconstruction.decoder.fusion_layers,
+            "patch": reconstruction.decoder.patch,
         },
         "out_norm": method.framework.projector.out_norm is not None,
         "temperature": config.framework.temperature,

@@ -25,8 +25,9 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
+from io import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, overload
 
 import numpy as np
 

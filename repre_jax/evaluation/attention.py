@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from repre_jax.core import linen
 from repre_jax.models import swin
 from repre_jax.models.swin import Swin
 from repre_jax.models.vit import ViT
@@ -22,7 +23,7 @@ def of_class_token(encoder: ViT, block: int | None = None) -> Apply:
     """
 
     def apply(params: dict[str, Any], images: jax.Array) -> jax.Array:
-        output = encoder.apply({"params": params}, images, attention_of=block or encoder.depth)
+        output = linen.apply(encoder, params, images, attention_of=block or encoder.depth)
         rows, columns = images.shape[1] // encoder.patch, images.shape[2] // encoder.patch
         weights = output.attention[:, :, 0, 1:]
         return weights.reshape(*weights.shape[:2], rows, columns)
@@ -42,21 +43,19 @@ def rollout(encoder: Swin) -> Apply:
     """
 
     def apply(params: dict[str, Any], images: jax.Array) -> jax.Array:
-        output, kept = encoder.apply(
-            {"params": params},
-            images,
-            mutable=["attention"],
-        )
+        collected: Any = encoder.apply({"params": params}, images, mutable=["attention"])
+        output, kept = collected
         count, rows, columns, _ = output.pyramid[-1].shape
-        share = jnp.full((count, rows, columns), 1 / (rows * columns))
+        flow = jnp.full((count, rows, columns), 1 / (rows * columns))
         for stage in range(len(encoder.depth), 0, -1):
             for number in range(encoder.depth[stage - 1], 0, -1):
                 (weights,) = kept["attention"][f"stage_{stage}_block_{number}"]["attn"]["weights"]
                 weights = weights.mean(axis=2)
-                share = through_block(share, weights, swin.shift_of(encoder.window, share.shape[1:], number % 2 == 0))
+                shift = swin.shift_of(encoder.window, (flow.shape[1], flow.shape[2]), number % 2 == 0)
+                flow = through_block(flow, weights, shift)
             if stage > 1:
-                share = through_merging(share, output.pyramid[stage - 2].shape[1:3])
-        return share
+                flow = through_merging(flow, output.pyramid[stage - 2].shape[1:3])
+        return flow
 
     return apply
 

@@ -86,8 +86,8 @@ def stored(
     if kept:
         kept.close()
     rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote
-    arrays = (run_files.read_array(folder / name)[:rows] for name in FILES)
-    return Split(*arrays, records - rows, kept.seconds_before if kept else 0.0)
+    arrays, labels = (run_files.read_array(folder / name)[:rows] for name in FILES)
+    return Split(arrays, labels, records - rows, kept.seconds_before if kept else 0.0)
 
 
 class _Store:
@@ -115,13 +115,14 @@ class _Store:
         file.seek(array.offset + self.progress.rows * array[:1].nbytes)
         return file
 
-    def append(self, *rows: np.ndarray) -> None:
+    def append(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Features and labels of one more batch."""
-        arrays = [np.ascontiguousarray(some) for some in rows]
-        for file, array in zip(self._files, arrays, strict=True):
+        first, second = (np.ascontiguousarray(some) for some in (features, labels))
+        for file, array in zip(self._files, (first, second), strict=True):
             file.write(array.data)
-        self.progress.checksums = tuple(map(zlib.crc32, arrays, self.progress.checksums))
-        self.progress.rows += len(arrays[0])
+        before = self.progress.checksums
+        self.progress.checksums = (zlib.crc32(first.data, before[0]), zlib.crc32(second.data, before[1]))
+        self.progress.rows += len(first)
         self.progress.batches += 1
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
@@ -161,7 +162,7 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _P
 
 
 def _checksum(rows: np.ndarray) -> int:
-    found = 0
+    checksum = 0
     for start in range(0, len(rows), BLOCK):
-        found = zlib.crc32(np.ascontiguousarray(rows[start : start + BLOCK]), found)
-    return found
+        checksum = zlib.crc32(np.ascontiguousarray(rows[start : start + BLOCK]).data, checksum)
+    return checksum

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors.numpy import load_file, save
@@ -62,6 +62,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
+def _write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
+    named: dict[str, Any] = {**arrays}
+    np.savez(file, **named)
+
+
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
     ".npz": _read_npz,
@@ -71,5 +76,5 @@ READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
 }
 WRITERS: dict[str, Callable[[BinaryIO, dict[str, np.ndarray]], object]] = {
     ".safetensors": lambda file, arrays: file.write(save(arrays)),  # save_file's are the owner's alone to read
-    ".npz": lambda file, arrays: np.savez(file, **arrays),
+    ".npz": _write_npz,
 }

@@ -178,7 +178,7 @@ def _resized(name: str, array: np.ndarray, encoder: Encoder) -> np.ndarray:
         size, guard = encoder.grid, RESIZE_GUARD[encoder.variant]
     else:
         size, guard = (2 * encoder.window - 1,) * 2, 0.0
-    grid = np.asarray(positions.resize(table[first:].reshape(side, side, -1), size, guard))
+    grid = np.asarray(positions.resize(jnp.asarray(table[first:].reshape(side, side, -1)), size, guard))
     return np.concatenate([table[:first], grid.reshape(-1, table.shape[-1])])
 
 

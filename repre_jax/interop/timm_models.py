@@ -36,7 +36,7 @@ def arguments(encoder: Encoder, image_size: tuple[int, int]) -> dict[str, Any]:
         "embed_dim": encoder.width,
     }
     if isinstance(encoder, ViT):
-        own = {"depth": encoder.depth, "num_heads": encoder.heads, "class_token": encoder.class_token}
+        own: dict[str, Any] = {"depth": encoder.depth, "num_heads": encoder.heads, "class_token": encoder.class_token}
         # Without a class token timm would normalise after the mean, and call that norm fc_norm.
         pool = {"global_pool": "token"} if encoder.class_token else {"global_pool": "avg", "fc_norm": False}
         return common | own | pool

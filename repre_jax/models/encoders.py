@@ -13,13 +13,13 @@ from repre_jax.system import terminal
 Encoder = ViT | Swin
 
 # timm's vit_{tiny,small,base,large}_patch16_224 and swin_{tiny,small,base}_patch4_window7_224.
-VITS = {
+VITS: dict[str, dict[str, Any]] = {
     "vit_ti": {"width": 192, "depth": 12, "heads": 3},
     "vit_s": {"width": 384, "depth": 12, "heads": 6},
     "vit_b": {"width": 768, "depth": 12, "heads": 12},
     "vit_l": {"width": 1024, "depth": 24, "heads": 16},
 }
-SWINS = {
+SWINS: dict[str, dict[str, Any]] = {
     "swin_t": {"width": 96, "depth": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
     "swin_s": {"width": 96, "depth": (2, 2, 18, 2), "heads": (3, 6, 12, 24)},
     "swin_b": {"width": 128, "depth": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},

@@ -22,8 +22,8 @@ def html(runs: Sequence[Run]) -> str:
         section("Results", table(("", *_heads(names)), _results(runs))),
     ]
     if shown:
-        about = tag("p", f"{about} Under each curve stands its newest value.", class_="about")
-        body.append(section("Curves", about, *page.folded(shown)))
+        note = tag("p", f"{about} Under each curve stands its newest value.", class_="about")
+        body.append(section("Curves", note, *page.folded(shown)))
     body.append(section("Differences of the configs", _differences(runs, names)))
     return document.page(title, body)
 

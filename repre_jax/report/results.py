@@ -70,9 +70,8 @@ def _accuracy(run: Run) -> Figure | None:
     }
     metric = METRICS[name]
     title = metric.result if classifier or result else f"{metric.result} now"
-    return Figure(
-        title, metric.written(value), _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
-    )
+    beside = _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
+    return Figure(title, metric.written(value), beside)
 
 
 def _judged(run: Run) -> list[Figure]:

@@ -80,11 +80,11 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
         _save(request.one(arguments.kind), _paths(arguments, arguments.kind))
         return
     drawn = 0
-    for kind, figure in request.every():
-        if isinstance(figure, UserError):
-            print(f"Left out, {kind}: {figure}")
+    for kind, outcome in request.every():
+        if isinstance(outcome, UserError):
+            print(f"Left out, {kind}: {outcome}")
         else:
-            _save(figure, _paths(arguments, kind))
+            _save(outcome, _paths(arguments, kind))
             drawn += 1
     if not drawn:
         raise UserError("Nothing could be drawn.")

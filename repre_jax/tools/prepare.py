@@ -153,7 +153,7 @@ class _Reader:
         self.convert, self.skip = convert, skip
         self.unreadable: list[str] = []
 
-    def __call__(self, split: str, images: Sequence[dict]) -> Iterator[dict]:
+    def __call__(self, split: str, images: imagenet.Images | folder.ImageFolder) -> Iterator[dict]:
         """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
         waiting: deque = deque()
         before = len(self.unreadable)
@@ -179,7 +179,7 @@ class _Reader:
                 + "  change:   fetch these files again, or --skip-unreadable, to leave them out"
             )
 
-    def _read(self, split: str, images: Sequence[dict], index: int) -> dict | str:
+    def _read(self, split: str, images: imagenet.Images | folder.ImageFolder, index: int) -> dict | str:
         """The record, or the name of its file and what is wrong with it."""
         name = images.name(index)
         try:

@@ -110,6 +110,8 @@ def described(subject: Subject) -> str:
 
 
 def _block(subject: Subject) -> int:
+    if not isinstance(subject.encoder, ViT):
+        raise ValueError("Only a ViT has a class token in each block.")
     depth, block = subject.encoder.depth, subject.config.figures.block
     if block is not None and not 1 <= block <= depth:
         raise UserError(

@@ -12,7 +12,7 @@ from repre_jax.tasks.figures.subject import Shown, Subject
 def draw(subject: Subject) -> Figure:
     """Raises NotPossible when the data set cannot be opened."""
     (queries, similarity, found), config = nearest(subject), subject.config
-    names = np.reshape(subject.names(found.labels), similarity.shape)
+    names = np.array(subject.names(found.labels), object).reshape(similarity.shape)
     bank = min(config.figures.bank, len(subject.dataset.train))
     caption = f"Cosine similarity of the {config.feature} feature, among {bank:,} training images of "
     caption += f"{subject.dataset.name}."
@@ -44,10 +44,10 @@ def nearest(subject: Subject) -> tuple[Shown, np.ndarray, Shown]:
     of_queries = subject.run(encode, queries.images)
     numbers = np.linspace(0, len(train) - 1, min(config.figures.bank, len(train))).astype(int)
     of_bank, numbers = subject.features(train, numbers, "training images")
-    among_them = queries.numbers is not None and subject.split[0] is train
-    similarity, places = knn.nearest(of_bank, of_queries, k=config.figures.k + among_them, mesh=subject.mesh)
-    if among_them:
-        similarity, places = _without(numbers[places] == queries.numbers[:, None], similarity, places)
+    own = queries.numbers if subject.split[0] is train else None
+    similarity, places = knn.nearest(of_bank, of_queries, k=config.figures.k + (own is not None), mesh=subject.mesh)
+    if own is not None:
+        similarity, places = _without(numbers[places] == own[:, None], similarity, places)
     found = numbers[places]
     shown = subject.records(train, found.ravel(), found.size)
     return queries, similarity, shown

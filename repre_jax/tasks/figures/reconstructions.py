@@ -24,14 +24,14 @@ def draw(subject: Subject, network: str | None) -> Figure:
             "  expected: the workdir of a pre-training run, whose checkpoints have it"
         )
     trained = subject.found.trained
-    if not trained.repre.enabled:
+    if trained is None or not trained.repre.enabled:
         raise NotPossible(
             f"The run {subject.source} has no decoder: repre.enabled was False, as in the variant baseline.\n"
             "  expected: a run with RePre"
         )
     if network not in (None, "online"):
         raise NotPossible(
-            f"branch is {network!r}, and the decoder was trained on the features of the online encoder.\n"
+            f"network is {network!r}, and the decoder was trained on the features of the online encoder.\n"
             "  change:   leave network out"
         )
     saved = backbone.saved(subject.source, "online", subject.config.step)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ class Request:
             raise UserError(f"figures.records is {wanted.records}.\n  expected: at most {MOST}\n  change:   --records")
         if len(set(self.of)) < len(self.of):
             raise UserError("A run or file is given twice.\n  change:   leave one of the two out")
-        if not isinstance(wanted.mass, Real) or not 0 < wanted.mass <= 1:
+        if not isinstance(wanted.mass, int | float) or not 0 < wanted.mass <= 1:
             raise UserError(
                 f"figures.mass is {wanted.mass}.\n  expected: above 0, up to 1\n  change:   --config.figures.mass"
             )

@@ -166,7 +166,7 @@ class Subject:
         order = np.random.default_rng(self.config.seed).permutation(len(source))
         return self.records(source, order, self.config.figures.records)
 
-    def records(self, source: Records, numbers: Sequence[int], count: int) -> Shown:
+    def records(self, source: Records, numbers: np.ndarray, count: int) -> Shown:
         """The first `count` of these records that can be read. Raises UserError when none can."""
         found = []
         for number in numbers:

@@ -17,13 +17,13 @@ def requirements(root: Path) -> list[str]:
     """The lines of root/requirements.txt, which a clone has, else what the installed repre_jax asks for."""
     file = root / "requirements.txt"
     if file.is_file():
-        lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
-        return [line for line in lines if line and not line.startswith("-")]
+        written = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+        return [line for line in written if line and not line.startswith("-")]
     try:
-        lines = metadata.requires("repre_jax") or []
+        needed = metadata.requires("repre_jax") or []
     except metadata.PackageNotFoundError:
         return []
-    return [line for line in lines if not re.search(r";.*\bextra\b", line)]  # what its extras add is not needed
+    return [line for line in needed if not re.search(r";.*\bextra\b", line)]  # what its extras add is not needed
 
 
 def installed(name: str, path: Sequence[str]) -> str | None:
