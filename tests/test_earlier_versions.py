@@ -19,7 +19,7 @@ from repre_jax.core.renamed_keys import RENAMED, with_new_names
 from repre_jax.core.types import TrainState
 from repre_jax.interop import files
 from repre_jax.models import build_encoder
-from repre_jax.pretrained import backbone, weight_file
+from repre_jax.pretrained import saved_run, weight_file
 from repre_jax.report import evaluated
 from tests.helpers.runs import ROOT
 
@@ -90,7 +90,7 @@ def test_an_export_and_a_checkpoint_hold_the_same_encoder(earlier):
     """The export's card and the checkpoint's record have the config's old keys."""
     (file,) = (earlier / "pretrain" / "export").glob("*.safetensors")
     card = weight_file.read(file).card
-    saved = backbone.saved(earlier / "pretrain", None, None)
+    saved = saved_run.saved(earlier / "pretrain", None, None)
     assert (saved.network, saved.step, saved.config.encoder.variant) == ("online", 4, "moco_v3")
     assert card["config"]["encoder"]["pyramid_levels"] == saved.config.encoder.pyramid_levels == 2
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from repre_jax.core.errors import UserError
 from repre_jax.core.linen import apply
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models.encoders import Encoder
+from repre_jax.models.encoders import VITS, Encoder
 from repre_jax.models.vit import ViT
 
 NAMES = ("pooled", "cls", "cls2", "cls3", "cls4", "...", "mean", "cls+mean")
@@ -63,3 +63,12 @@ def _blocks(feature: str) -> int:
     """Of how many last blocks it wants class tokens."""
     match = re.fullmatch(r"cls([1-9]\d*)", feature)
     return int(match[1]) if match else 1
+
+
+def of_protocol(protocol: str, encoder: Encoder) -> str:
+    """The feature that a linear probe's authors look at: 'mocov3', 'dino', 'moby' or 'mae' (recipes.md 7.1)."""
+    if not isinstance(encoder, ViT) or not encoder.class_token:
+        return "pooled"
+    if protocol == "dino":
+        return "cls+mean" if encoder.width >= VITS["vit_b"]["width"] else "cls4"
+    return "cls"

@@ -1,6 +1,5 @@
 """The trained encoder that an evaluation looks at: of a run's checkpoint, or of a file of weights."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,23 +14,20 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
-from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Gone, UserError
 from repre_jax.models import vit
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import VIT_VARIANTS, ViT
-from repre_jax.pretrained import weight_file
-from repre_jax.pretrained.weight_file import CARD, evaluated_network
-from repre_jax.running import resume
+from repre_jax.pretrained import saved_run, weight_file
+from repre_jax.pretrained.saved_run import Params, Saved
+from repre_jax.pretrained.weight_file import CARD
 from repre_jax.system import terminal
 
 NETWORKS = ("online", "target", "untrained")
 # Keys of config.data that a run brings, and what a file without a card beside it stands for.
 DATA = {"image_size": (224, 224), "test_crop": 0.875, "channels": 3}
 OF_RUNS = (*DATA, "name", "dir", "train_split", "test_split", "mean", "std")
-KEYS = "--config."  # how the keys begin that messages name; a tool has flags of its own
 
-Params = dict[str, Any]
 Values = tuple[float, ...]
 
 
@@ -104,76 +100,6 @@ def find(
     return found.at_size(augmentation.image_size(config)) if resize_positions else found
 
 
-@dataclass(frozen=True)
-class Saved:
-    """One encoder of a run's checkpoint.
-
-    network: 'online' or 'target'. config, record: the run's, as they stand in the checkpoint.
-    load(mesh): the parameters, float32, whole on each device, whatever devices they were saved from; of another part
-    than the encoder with its name, such as 'decoder', which no target has.
-    """
-
-    framework: str
-    network: str
-    step: int
-    config: ConfigDict
-    record: dict[str, Any]
-    load: Callable[..., Params]
-
-
-def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS, hint: str = "") -> Saved:
-    """The encoder of a run that `network` and `step` name: else what the framework's authors evaluate, and the newest.
-
-    keys, hint: how a user names them, and what else may help where there is no such step, for messages.
-    Raises UserError when there is none, or it is damaged.
-    """
-    if not run_files.has_checkpoints(run):
-        raise UserError(f"{run} is no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
-    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:
-        step = _step(checkpoints, run, step, keys, hint)
-        record, shapes = checkpoints.record(step), checkpoints.shapes(step)
-    theirs = ConfigDict(record["config"])
-    theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
-    if "framework" not in theirs:
-        raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
-    framework = theirs.framework.name
-    network = network or evaluated_network(framework)
-    if network == "target" and not shapes["target"]:
-        raise UserError(
-            f"The run {run} has no target: {framework} keeps no moving average.\n  change:   {keys}network=online"
-        )
-    tree = "target" if network == "target" else "params"
-
-    def load(mesh: Mesh, part: str = "encoder") -> Params:
-        wanted = {tree: {part: shapes[tree][part]}}
-        places = jax.tree.map(lambda _: sharding.replicated(mesh), wanted)
-        with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(run, step):
-            return checkpoints.restore_part(step, wanted, places)[tree][part]
-
-    return Saved(framework, network, step, theirs, record, load)
-
-
-def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint: str) -> int:
-    """The step asked for, else the newest whole checkpoint's."""
-    if step is None:
-        step, ignored = checkpoints.newest_whole()
-        if step is None:
-            faults = "".join(f"  {item.folder.name}: {item.why}\n" for item in ignored)
-            raise UserError(f"There is no whole checkpoint in {checkpoints.directory}.\n{faults}".rstrip())
-        for item in ignored:
-            terminal.warn(f"Ignored: checkpoint {item} of {run}.")
-        return step
-    if step not in checkpoints.measures():
-        known = ", ".join(map(str, sorted(checkpoints.measures()))) or "none"
-        raise Gone(
-            f"The run {run} has no checkpoint {step}, or not any more.\n  expected: one of {known}\n"
-            f"  change:   {keys}step=...{hint}"
-        )
-    if fault := checkpoints.fault(step):
-        raise UserError(f"Checkpoint {step} of {run} is damaged: {fault}.\n  change:   {keys}step to another one")
-    return step
-
-
 def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
     if not run_files.has_checkpoints(run):
         raise Gone(
@@ -183,7 +109,9 @@ def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
     step, before = config.step, run_files.read_config(workdir, ("init_from", "step")) or {}
     if step is None and before.get("init_from") == str(run):
         step = before["step"]
-    found = saved(run, config.network, step, hint=", and --workdir if this evaluation has begun with another one")
+    found = saved_run.saved(
+        run, config.network, step, hint=", and --workdir if this evaluation has begun with another one"
+    )
     config.step, config.network = found.step, found.network
     encoder = _fill(config, found.config, run)
 

@@ -1,6 +1,7 @@
 """What all evaluations of an encoder share: their config's faults, the data, what is said and recorded of both."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from jax.sharding import Mesh
@@ -134,3 +135,18 @@ def check_name(config: ConfigDict, key: str, file: str) -> None:
             f"{key} is {config[group][name]!r}, and the settings are those of {theirs!r}.\n"
             f"  change:   --config {file}:NAME, with NAME a variant that its first lines list"
         )
+
+
+def knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
+    """What the run itself measured of its online encoder after its last step; None where that is another step, network,
+    data set, part of it or image size."""
+    run = Path(origin["init_from"])
+    result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
+    theirs = run_files.read_config(run, ("data", "knn"))
+    if not result or not theirs or result["knn_top1"] is None:
+        return None
+    ours = resume.plain(config)["data"]
+    same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
+    if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
+        return None
+    return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}

@@ -13,15 +13,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
-from repre_jax.core import optim, run_files, sharding
+from repre_jax.core import optim, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
 from repre_jax.core.types import Records, TrainState
 from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
-from repre_jax.models import encoders as encoder_names
 from repre_jax.models import features
-from repre_jax.models.vit import ViT
 from repre_jax.pretrained import finished
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations, frozen, labelled
@@ -29,7 +27,7 @@ from repre_jax.probing.cached import Cache
 from repre_jax.probing.frozen import FrozenEncoder
 from repre_jax.probing.head_selection import WHOSE, HeadSelection
 from repre_jax.report import console, evaluated
-from repre_jax.running import loop, resume, training_task
+from repre_jax.running import loop, training_task
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.train.probe import Probe
@@ -57,7 +55,7 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     set."""
     mesh = evaluations.check(config)
     evaluations.check_name(config, "linear.protocol", "configs/linear.py")
-    config.feature = config.feature or _feature(config.linear.protocol, source)
+    config.feature = config.feature or features.of_protocol(config.linear.protocol, source.encoder)
     features.check(source.encoder, config.feature)
     factors = config.linear.factors
     numbers = all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in factors)
@@ -108,7 +106,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
             "steps": plan.total_steps,
             "seconds": seconds,
             **selection.heads(state, plan.peak_lr, should_stop),
-            "run": _knn_of_run(config, source.origin),
+            "run": evaluations.knn_of_run(config, source.origin),
         }
 
     return Training(
@@ -204,27 +202,3 @@ def _describe(
         ),
         ("", f"times {', '.join(f'{factor:g}' for factor in linear.factors)}, a head each"),
     ]
-
-
-def _knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
-    """What the run itself measured of its online encoder after its last step; None where that is another step, network,
-    data set, part of it or image size."""
-    run = Path(origin["init_from"])
-    result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
-    theirs = run_files.read_config(run, ("data", "knn"))
-    if not result or not theirs or result["knn_top1"] is None:
-        return None
-    ours = resume.plain(config)["data"]
-    same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
-    if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
-        return None
-    return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}
-
-
-def _feature(protocol: str, source: Backbone) -> str:
-    """What the protocol's authors look at (recipes.md 7.1)."""
-    if not isinstance(source.encoder, ViT) or not source.encoder.class_token:
-        return "pooled"
-    if protocol == "dino":
-        return "cls+mean" if source.encoder.width >= encoder_names.VITS["vit_b"]["width"] else "cls4"
-    return "cls"

@@ -27,7 +27,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import encoders, swin, vit
 from repre_jax.models.encoders import Encoder
-from repre_jax.pretrained import backbone, weight_file
+from repre_jax.pretrained import saved_run, weight_file
 from repre_jax.report import console
 from repre_jax.system import command_line, environment
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _export(arguments: argparse.Namespace) -> None:
     run = arguments.run.expanduser().absolute()
-    saved = backbone.saved(run, arguments.network, arguments.step, keys="--")
+    saved = saved_run.saved(run, arguments.network, arguments.step, keys="--")
     saved.config.dtype = "float32"
     saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
     encoder, size = methods.encoder_of(saved.config), augmentation.image_size(saved.config)
@@ -100,7 +100,7 @@ def _read_back(file: Path, encoder: Encoder, size: tuple[int, int]) -> Any:
         return weight_file.parameters(files.read(file), encoder, size)
 
 
-def _path(arguments: argparse.Namespace, run: Path, saved: backbone.Saved) -> Path:
+def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> Path:
     """Where the file goes. Raises UserError when it cannot, or something is there."""
     ending = FORMATS[arguments.format]
     if arguments.output is None:
@@ -159,7 +159,7 @@ def _difference(ours: Any, read_back: Any, encoder: Encoder, size: tuple[int, in
 
 
 def _card(
-    file: Path, saved: backbone.Saved, encoder: Encoder, size: tuple[int, int], difference: float
+    file: Path, saved: saved_run.Saved, encoder: Encoder, size: tuple[int, int], difference: float
 ) -> dict[str, Any]:
     """What a user of the file needs to know, as JSON holds it; weight_file.OF_CARD is what we read again."""
     fields = [field.name for field in dataclasses.fields(encoder) if field.name not in NOT_SHAPE]
@@ -192,7 +192,7 @@ def _card(
     }
 
 
-def _pixels(saved: backbone.Saved) -> dict[str, Any]:
+def _pixels(saved: saved_run.Saved) -> dict[str, Any]:
     """Mean and deviation that the run trained with; of one before they were recorded, what its config says."""
     usual = methods.IMAGENET if saved.config.data.channels == augmentation.RGB else {}
     stated = {key: saved.config.data[key] or usual.get(key) for key in methods.IMAGENET}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from repre_jax.builders import methods
 from repre_jax.core.linen import apply
 from repre_jax.models import decoder
-from repre_jax.pretrained import backbone
+from repre_jax.pretrained import saved_run
 from repre_jax.report.figures import reconstructions
 from repre_jax.tasks.figures.subject import NotPossible, Subject
 
@@ -34,7 +34,7 @@ def draw(subject: Subject, network: str | None) -> Figure:
             f"network is {network!r}, and the decoder was trained on the features of the online encoder.\n"
             "  change:   leave network out"
         )
-    saved = backbone.saved(subject.source, "online", subject.config.step)
+    saved = saved_run.saved(subject.source, "online", subject.config.step)
     module = decoder.build(subject.encoder, **{key: trained.repre[key] for key in methods.DECODER_KEYS})
     params = {"encoder": saved.load(subject.mesh), "decoder": saved.load(subject.mesh, "decoder")}
 
