@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import sharding
 from repre_jax.data.order import epoch_order
+from repre_jax.evaluation.batches import never
 from repre_jax.evaluation.store import Split
 from repre_jax.probing.cached import Cache
 from repre_jax.probing.frozen import FrozenEncoder
@@ -41,7 +42,7 @@ def test_held_out_records_are_not_trained_on(cache):
     assert not train & held_out
     trained = np.concatenate([labels for _, labels in read(itertools.islice(cache.batches(0, None), 20))])
     assert set(trained) == train
-    count, batches = cache.once(cache.held_out)
+    count, batches = cache.once(cache.held_out, never)
     judged = np.concatenate([labels for _, labels in batches])
     assert count == 9
     assert sorted(judged) == sorted(held_out)
@@ -63,7 +64,7 @@ def test_batches_are_in_the_loaders_order_from_any_step(cache):
 
 
 def test_one_pass_sees_each_record_once(cache):
-    batches = list(cache.once(cache.test)[1])
+    batches = list(cache.once(cache.test, never)[1])
     assert [found.shape for found, _ in batches] == [(BATCH, 2, WIDTH)] * 2
     assert [len(labels) for _, labels in batches] == [8, 3]
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), np.arange(11))
