@@ -71,14 +71,14 @@ RANGES: dict[str, tuple[float, float]] = {
 def ranges(config: ConfigDict) -> None:
     """Raises UserError for a number outside of its range: RANGES, or for framework.* its own. NaN lies in no range,
     wherever it stands."""
-    for name, value in _leaves(config.to_dict()):
-        if isinstance(value, float) and math.isnan(value):
-            raise UserError(f"{name} is {value}.\n  expected: a number\n  change:   --config.{name}=...")
     for name, (low, high) in (RANGES | _framework_ranges(config)).items():
         value = functools.reduce(lambda tree, part: None if tree is None else tree.get(part), name.split("."), config)
         if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
             raise UserError(f"{name} is {value}.\n  expected: a number {wanted}\n  change:   --config.{name}=...")
+    for name, value in _leaves(config.to_dict()):
+        if isinstance(value, float) and math.isnan(value):
+            raise UserError(f"{name} is {value}.\n  expected: a number\n  change:   --config.{name}=...")
 
 
 def _framework_ranges(config: ConfigDict) -> dict[str, tuple[float, float]]:
