@@ -107,6 +107,10 @@ def get_config() -> ConfigDict:
     config.optim.lr_start = 0.0  # where warm-up begins; absolute, but per 256 images with schedule 'moby'
     config.optim.lr_end = 0.0  # likewise
     config.optim.warmup_epochs = 40.0
+    config.optim.warmup_steps = config_dict.placeholder(int)  # instead of warmup_epochs
+    config.optim.power = config_dict.placeholder(float)  # of schedule 'poly'; else 0.9
+    config.optim.decay_epochs = config_dict.placeholder(tuple)  # of schedule 'step': where the rate falls
+    config.optim.decay_factor = config_dict.placeholder(float)  # of schedule 'step': to which fraction; else 0.1
     config.optim.weight_decay = 0.1
     config.optim.weight_decay_end = config_dict.placeholder(float)  # at the end, along a half cosine; else the same
     config.optim.b1 = 0.9  # b1, b2, eps: AdamW's

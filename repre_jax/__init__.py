@@ -1,4 +1,4 @@
-"""RePre (Wang et al., 2022) in JAX and Flax: contrastive pre-training of vision transformers with a pixel branch.
+"""RePre (Wang et al., 2022) in JAX and Flax: contrastive pre-training of vision transformers with pixel reconstruction.
 
 `repre_jax.load_encoder(path)` loads an exported encoder. Everything else is imported from its room, and
 `import repre_jax` itself loads neither JAX nor Flax.
@@ -12,7 +12,7 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   frameworks  one file per contrastive framework
   evaluation  features, k-NN, and the numbers that figures show
   interop     files of weights, under timm's names and those of the frameworks' authors
-  train       the training steps: pre-training with the reconstruction branch, supervised, probe
+  train       the training steps: pre-training with reconstruction, supervised, probe
   report      the terminal's lines, a run's page, figures, TensorBoard's and W&B's logs
   running     the life of a run: loop, resume, recorder, signals
   builders    from a config to the objects that a run is made of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from repre_jax.models.encoders import Encoder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load_encoder(path: "str | Path") -> "tuple[Encoder, dict[str, Any], dict[str, Any]]":

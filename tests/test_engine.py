@@ -1,4 +1,4 @@
-"""The step of all seven frameworks, with and without RePre, driven from outside: views and weights as arrays."""
+"""The step of all frameworks, with and without RePre, driven from outside: views and weights as arrays."""
 
 import dataclasses
 import functools

@@ -84,7 +84,7 @@ def test_encoders_side_by_side_have_a_row_of_maps_and_one_of_patches():
 def test_nothing_is_cut_off_and_no_titles_overlap(heads, size):
     """Of 12 heads as of one, of tall images as of wide ones, with long names and a caption wider than the images."""
     images, maps = np.zeros((1, *size, 3)), np.random.default_rng(0).random((1, heads, size[0] // 8, size[1] // 8))
-    names = [f"multi-hierarchy features\na-long-name-{head + 1}" for head in range(heads)]
+    names = [f"multi-level features\na-long-name-{head + 1}" for head in range(heads)]
     name = "a-name-" * 8
     figure = attention_drawing.draw(
         images, maps, maps > 0.5, names, below="60% of\nthe sum", title=f"Attention\n{name}", caption="word " * 60

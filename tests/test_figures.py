@@ -127,7 +127,7 @@ def test_reconstructions_are_the_online_encoders(runs, tmp_path, monkeypatch):
     drawn = captured(monkeypatch, reconstructions_drawing, "draw")
     assert draw("reconstructions", root / "multi", *FEW, f"--out={tmp_path / 'r.png'}") == 0
     ((views, rebuilt), settings) = drawn[0]
-    assert settings["title"] == "Reconstructions from all hierarchies\nmulti: dino, online, step 3"
+    assert settings["title"] == "Reconstructions from all pyramid levels\nmulti: dino, online, step 3"
     shown = looked_at(root / "multi", **{"figures.records": 2}).shown
     np.testing.assert_array_equal(views, shown.images / np.float32(255))
     job = pretrain.build(command_line.parse(["main.py", "--config=configs/dino_vit_s.py:tiny"])[0])
@@ -163,7 +163,7 @@ def test_several_runs_stand_side_by_side_on_the_same_images(runs, tmp_path, monk
     ((images, maps, kept, names), _) = drawn[0]
     assert names == [
         "last layer's features\nsingle\ntarget, step 3",
-        "multi-hierarchy features\nmulti\ntarget, step 3",
+        "multi-level features\nmulti\ntarget, step 3",
         "no decoder\nbaseline\ntarget, step 3",
     ]
     for of_one, patches in zip(maps, kept, strict=True):

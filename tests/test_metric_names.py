@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import metric_names, panels, results
 from repre_jax.report.console import progress_line
 from repre_jax.report.metric_names import METRICS, Metric
 from repre_jax.report.run import read
-from tests.helpers import small_frameworks
+from tests.helpers import expected, small_frameworks
 from tests.helpers.logged import write
 from tests.helpers.named import unnamed
 
@@ -22,12 +23,12 @@ def test_a_run_with_a_metric_beyond_the_table_is_found(tmp_path):
     assert unnamed(write(tmp_path, [{"step": 1, "loss": 1.0, "zebra": 2.0}])) == {"zebra"}
 
 
-@pytest.mark.parametrize("name", ["simclr", "byol", "simsiam", "moco_v2", "moco_v3", "moby", "dino"])
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_all_that_a_framework_logs_is_in_the_table(name):
     framework = small_frameworks.framework(name)
     state = framework.init_framework_state(jax.random.PRNGKey(0))
-    width = small_frameworks.PROTOTYPES if name == "dino" else small_frameworks.WIDTH
-    online, target = (jnp.ones((small_frameworks.BATCH, views, width)) for views in (framework.online_views, 2))
+    width = expected.PROTOTYPES if name == "dino" else expected.WIDTH
+    online, target = (jnp.ones((expected.BATCH, views, width)) for views in (framework.online_views, 2))
     _, _, logged = jax.eval_shape(framework.loss, online, target, state, 0)
     assert logged.keys() <= METRICS.keys()
 

@@ -1,4 +1,4 @@
-"""A batch computed in parts: together they are the whole, what passes from one to the next, what they must fit."""
+"""A batch computed in microbatches: together they are the whole, what passes between them, what they must fit."""
 
 import math
 

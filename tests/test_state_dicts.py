@@ -34,21 +34,21 @@ def test_published_files_of_frameworks(layout, network, capsys):
     accounted = [int(number) for number in re.findall(r"(?:left out: |Loaded )(\d+)", printed)]
     assert sum(accounted) == len(arrays), "every tensor of the file is loaded or named as left out"
     other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
-    assert f"left out: {other} of the other branch" in printed
+    assert f"left out: {other} of the other network" in printed
     with pytest.raises(
         UserError, match=f"a file of {layout}, and network is None.\n  expected: network='online' or network='target'"
     ):
         timm.load(arrays, encoder)
 
 
-def test_a_file_with_one_branch_offers_that_one():
+def test_a_file_with_one_network_offers_that_one():
     arrays = {f"teacher.backbone.{name}": array for name, array in state_dict("dino").items()}
-    with pytest.raises(UserError, match=r"branch is 'online'.\n  expected: network='target'$"):
+    with pytest.raises(UserError, match=r"network is 'online'.\n  expected: network='target'$"):
         timm.load(arrays, vit("dino"), network="online")
     timm.load(arrays, vit("dino"), network="target")
 
 
-def test_a_plain_file_has_no_branch():
+def test_a_plain_file_has_no_network():
     with pytest.raises(UserError, match=r"holds one encoder.*\n.*leave network out"):
         timm.load(state_dict("deit"), vit(), network="online")
 

@@ -13,7 +13,7 @@ from repre_jax.system import terminal
 from tests.helpers.runs import ROOT, TINY
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-BAR = "from repre_jax.core import terminal\nwith terminal.bar(2000, 'reading') as bar:\n    bar.update(500)"
+BAR = "from repre_jax.system import terminal\nwith terminal.bar(2000, 'reading') as bar:\n    bar.update(500)"
 
 
 @pytest.fixture

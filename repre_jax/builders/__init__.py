@@ -1,1 +1,1 @@
-"""From a config to the objects that a run is made of. Below this room nobody sees a config."""
+"""From a config to the objects that a run is made of. Nothing below builds from a config."""

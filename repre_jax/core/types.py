@@ -4,7 +4,7 @@
   V  global views of one record (2)                        T  patch tokens of one image, without the class token
   L  local views of one record, smaller (DINO; else 0)     Q  keys in a queue
   N  images through the encoder, B * V, batch-major        D  width of the encoder
-  K  pyramid levels that the decoder fuses                    E  width of the embedding that the contrastive loss sees
+  K  pyramid levels that the decoder fuses                 E  width of the embedding that the contrastive loss sees
 
 Batch-major means that the views of one record lie side by side ([B, V, ...]): flattening to N then costs no
 communication when B is sharded.

@@ -69,22 +69,22 @@ def accuracy(
     temperature: float = TEMPERATURE,
     before_chunk: Callable[[float], None] = lambda done: None,
 ) -> dict[int, float]:
-    """For each k the share of test records that the vote of the train records names rightly, 0..1.
+    """Accuracy of the vote of the train records on the test records, for each k, 0..1.
 
     features: [records, D], of any length above 0. labels: int [records]. They may lie in files (np.memmap), and are the
     same in every process. Where k is beyond the number of train records, all of them vote.
     before_chunk: called before each chunk of comparisons, with the number of test records that are done, a fraction
-    where some are compared with a part of the train records; may raise, to leave off.
+    where some are compared with a part of the train records; may raise, to stop.
     """
     asked = {k: min(k, len(train_features)) for k in ks}
     ks = tuple(sorted(set(asked.values())))
-    decide, right, start = _decide(mesh, classes, ks, temperature), np.zeros(len(ks), np.int64), 0
+    decide, correct, start = _decide(mesh, classes, ks, temperature), np.zeros(len(ks), np.int64), 0
     for count, found in _passes(train_features, train_labels, test_features, ks[-1], mesh, before_chunk):
         answers = np.asarray(test_labels[start : start + count])
-        right += [(np.asarray(winners)[:count] == answers).sum() for winners in decide(found)]
+        correct += [(np.asarray(winners)[:count] == answers).sum() for winners in decide(found)]
         start += count
-    shares = {k: float(count / len(test_features)) for k, count in zip(ks, right, strict=True)}
-    return {k: shares[cut] for k, cut in sorted(asked.items())}
+    accuracies = {k: float(count / len(test_features)) for k, count in zip(ks, correct, strict=True)}
+    return {k: accuracies[cut] for k, cut in sorted(asked.items())}
 
 
 def nearest(
@@ -107,8 +107,8 @@ def _passes(
     mesh: Mesh,
     before_chunk: Callable[[float], None],
 ) -> Iterator[tuple[int, Neighbours]]:
-    """For one group of test records after another: how many they are, and the neighbours of these and of the rows
-    behind them, which are none, split over the devices."""
+    """Yields (number of valid queries, neighbours split over the devices) for one group of test records after another;
+    trailing padding rows are meaningless."""
     rows = _even(min(QUERIES * mesh.size, len(test_features)), mesh.size)
     compare = _on_each(mesh)
     for start in range(0, len(test_features), rows):

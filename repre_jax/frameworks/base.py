@@ -37,16 +37,16 @@ class Collapse:
 class Framework:
     """A contrastive framework.
 
-    projector:    maps pooled features [B, V, D] to [B, V, E], in the online and the target branch.
+    projector:    maps pooled features [B, V, D] to [B, V, E], in the online and the target network.
     predictor:    maps the online projection on, [B, V, E] -> [B, V, E]; the target never has one.
     loss:         over the global batch; must never be negative (losses/weighting.py says why).
     target:       'ema', a moving average of encoder and projector; 'self', the online projection itself without its
                   gradient; 'none'.
     ema_lead:     the target's momentum is read at `step + ema_lead`: 0 if the source moves the target after the
                   optimiser's step, as is always done here; 1 if before its forward pass, which gives the same targets.
-    online_views, target_views: the online branch sees the first so many of the V views, the target the last so many.
-    local_views:  whether the online branch takes further, smaller views.
-    init_framework_state:   key -> what the framework keeps beside the parameters; see `loss`.
+    online_views, target_views: the online network sees the first so many of the V views, the target the last so many.
+    local_views:  whether the online network takes further, smaller views.
+    init_framework_state: key -> what the framework keeps beside the parameters; see `loss`.
     in_microbatches: what it means that `loss` sees one microbatch at a time (config.accumulate), for the log.
     """
 
@@ -73,6 +73,7 @@ class Spec:
     ranges:    key of config.framework -> (smallest, largest) number that makes sense. The momentum's are the same for
                all (builders/config_checks.py), those of widths and queues are also `build`'s to check.
     evaluated: which network its authors evaluate, where a run or a file has both.
+    metrics:   what its loss logs beside the loss itself: name -> title of the curve.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Spec:
     tiny: Mapping[str, Any]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     evaluated: Literal["online", "target"] = "online"
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 QUEUE_REMEDIES = (

@@ -1,7 +1,7 @@
 """MoCo v2 (Chen, Fan, Girshick and He, 2020): tell the momentum encoder's key from a queue of earlier ones.
 
 Head: moco moco/builder.py:34-41 (two layers, no BatchNorm). Loss: moco/builder.py:137-173, one direction: view 1 asks,
-view 2 is the key, so the online branch sees view 1 only and the target view 2 only. Target: moved before it is used.
+view 2 is the key, so the online network sees view 1 only and the target view 2 only. Target: moved before it is used.
 The shuffling of the key batch over GPUs is there for a BatchNorm per GPU, which neither the encoders nor this head
 have.
 """

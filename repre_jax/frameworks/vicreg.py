@@ -55,4 +55,9 @@ SPEC = Spec(
     ranges={"invariance": (0, 1e6), "variance": (0, 1e6), "covariance": (0, 1e6)},
     digits={"epochs": 50.0, "framework.hidden": 256, "framework.out": 256},
     tiny={"framework.hidden": 64, "framework.out": 64},
+    metrics={
+        "invariance": "VICReg's invariance term",
+        "variance": "VICReg's variance term",
+        "covariance": "VICReg's covariance term",
+    },
 )

@@ -14,7 +14,7 @@ LeftOut = dict[str, list[str]]  # what it is -> names
 
 
 @dataclass(frozen=True)
-class TwoBranches:
+class TwoNetworks:
     """Where a framework's files keep its encoders. framework: as the config names it; title: for messages."""
 
     framework: str
@@ -31,9 +31,9 @@ class TwoBranches:
 # After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
 # and 243-257, MoBY models/moby.py:45-59).
 FRAMEWORKS = (
-    TwoBranches("moco_v3", "MoCo v3", "base_encoder.", "momentum_encoder."),
-    TwoBranches("dino", "DINO", "student.backbone.", "teacher.backbone."),
-    TwoBranches("moby", "MoBY", "encoder.", "encoder_k."),
+    TwoNetworks("moco_v3", "MoCo v3", "base_encoder.", "momentum_encoder."),
+    TwoNetworks("dino", "DINO", "student.backbone.", "teacher.backbone."),
+    TwoNetworks("moby", "MoBY", "encoder.", "encoder_k."),
 )
 
 # What a file may hold that no encoder has: (pattern from the start of the name, what it is).
@@ -47,7 +47,7 @@ LEFT_OUT = (
 
 def framework_of(state_dict: Mapping[str, np.ndarray]) -> tuple[str | None, tuple[str, ...]]:
     """'moco_v3', 'dino' or 'moby', and which of 'online' and 'target' the file holds; (None, ()) for one encoder."""
-    layout, held = _branches(_without_wrappers(state_dict))
+    layout, held = _networks(_without_wrappers(state_dict))
     return (layout.framework, tuple(held)) if layout else (None, ())
 
 
@@ -58,7 +58,7 @@ def encoder_tensors(state_dict: Mapping[str, np.ndarray], network: str | None) -
     file, when a value is not an array, or when two names are the same but for their prefixes.
     """
     arrays, others = _select_network(_without_wrappers(state_dict), network)
-    left_out = {"the other branch": others} if others else {}
+    left_out = {"the other network": others} if others else {}
     kept = {}
     for name, array in arrays.items():
         kinds = [kind for pattern, kind in LEFT_OUT if re.match(pattern, name)]
@@ -91,12 +91,12 @@ def _put(arrays: Arrays, name: str, array: np.ndarray) -> None:
 
 def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[str]]:
     """The arrays without those of the other network, prefixes taken off, and the names of the other network's."""
-    layout, held = _branches(arrays)
+    layout, held = _networks(arrays)
     if layout is None and network is None:
         return arrays, []
     if layout is None:
         raise UserError(
-            f"branch is {network!r}, but this file holds one encoder, not the two networks of a framework.\n"
+            f"network is {network!r}, but this file holds one encoder, not the two networks of a framework.\n"
             "  change:   leave network out"
         )
     if network not in held:
@@ -114,7 +114,7 @@ def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[s
     return kept, others
 
 
-def _branches(arrays: Arrays) -> tuple[TwoBranches | None, list[str]]:
+def _networks(arrays: Arrays) -> tuple[TwoNetworks | None, list[str]]:
     """The framework whose file this is, and the networks that it holds."""
     for layout in FRAMEWORKS:
         held = [name for name, prefix in layout.prefixes.items() if any(key.startswith(prefix) for key in arrays)]

@@ -90,7 +90,7 @@ def parameters(
 
 
 def read(path: Path, network: str | None = None) -> WeightFile:
-    """branch: 'online' or 'target'; else the card's, or of a published file with two the one that its authors evaluate.
+    """network: 'online' or 'target'; else the card's, or of a published file with both the one its authors evaluate.
 
     Raises UserError when the file cannot be read, is not the one that its card describes, or has no such network.
     """

@@ -1,14 +1,17 @@
 """Every metric that a run logs: what it is called, where it is drawn and printed, and which value is best.
 
 The one table that the console, the page, the comparison of runs and the recorder read; a metric of a new task is one
-entry more. The page follows the table's order, the line on the console `place`. A name that is not in the table, as of
-somebody's own framework, is still drawn, in a panel titled by the name; it is not printed.
+entry more, and a framework's own stand in its SPEC. The page follows the table's order, the line on the console
+`place`. A name that is not in the table, as of somebody's own framework, is still drawn, in a panel titled by the name;
+it is not printed.
 The trackers (TensorBoard, W&B) get the names themselves, as they stand in metrics.jsonl.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from repre_jax.frameworks import FRAMEWORKS
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Metric:
 WEIGHTS, TOP1 = "Weights of the two losses", "Top-1"  # panels of several metrics
 SPREAD = "Standard deviation of the embeddings"
 
-METRICS: Mapping[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "loss": Metric("Loss", "Loss", "total", form=".4f", console="loss {}", place=10, best="smaller"),
     "contrastive": Metric(
         "Contrastive loss",
@@ -180,6 +183,7 @@ METRICS: Mapping[str, Metric] = {
     "first_bad_step": Metric("First step of the last skipped row"),
     "unreadable": Metric("Unreadable records", best="smaller"),
 }
+METRICS |= {name: Metric(title) for spec in FRAMEWORKS.values() for name, title in spec.metrics.items()}
 
 
 def of(name: str) -> Metric:

@@ -19,8 +19,8 @@ from repre_jax.system import runtime, terminal
 
 
 class Recorder:
-    """`log` and `after` are what train/loop.fit calls. Lines are logged before the checkpoint of their step is written,
-    so that a run which goes on from a checkpoint has all lines up to it."""
+    """`log` and `after` are what running/loop.fit calls. Lines are logged before the checkpoint of their step is
+    written, so that a run which goes on from a checkpoint has all lines up to it."""
 
     def __init__(self, session: Session, training: Training, stop: StopRequest, skipped: int):
         """skipped: steps that were skipped before this start."""

@@ -18,6 +18,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import Interrupted, Stopped
 from repre_jax.core.types import Records, TrainState
 from repre_jax.data import loader
+from repre_jax.data.order import Order
 from repre_jax.data.views import View
 from repre_jax.report import trackers
 from repre_jax.running import lifecycle, loop, resume
@@ -134,6 +135,7 @@ def image_batches(
     mesh: Mesh,
     start_step: int,
     on_unreadable: Callable[[int], None],
+    order: Order | None = None,
     check: Callable[[Any], None] = lambda batch: None,
 ) -> Iterator[Any]:
     """Global batches of the view's type on the devices, of which each host reads its rows.
@@ -144,6 +146,7 @@ def image_batches(
         source,
         view,
         seed=config.seed,
+        order=order,
         batch_size=config.batch_size,
         start_step=start_step,
         workers=config.data.workers,

@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, help="the workdir of a pre-training run")
     parser.add_argument(
         "--network",
-        "--branch",  # its name until 0.1
+        "--branch",  # its name until 0.1.0
         choices=("online", "target"),
         help="else what the framework's authors evaluate",
     )

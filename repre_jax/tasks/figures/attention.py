@@ -10,7 +10,7 @@ from repre_jax.evaluation import attention
 from repre_jax.models.vit import ViT
 from repre_jax.report.comparison import short_names
 from repre_jax.report.figures import attention as drawing
-from repre_jax.tasks.figures.subject import Subject
+from repre_jax.tasks.figures.subject import NotPossible, Subject
 
 ROLLOUT = (
     "A Swin's map is attention rollout, begun at the pooled feature with 1 / T for each of the last stage's T tokens: "
@@ -84,10 +84,7 @@ def maps_of(subject: Subject) -> np.ndarray:
     encoder, images = subject.encoder, subject.shown.images
     if isinstance(encoder, ViT):
         if not encoder.class_token:
-            raise UserError(
-                f"{subject.whose} has no class token, whose attention a ViT's figure shows.\n"
-                "  change:   --config.figures.what to another figure"
-            )
+            raise NotPossible(f"{subject.whose} has no class token, whose attention a ViT's figure shows.")
         return subject.run(attention.of_class_token(encoder, _block(subject)), images)
     if subject.config.figures.block is not None:
         raise UserError(
@@ -106,7 +103,7 @@ def described(subject: Subject) -> str:
         return "a file of weights"
     if not trained.repre.enabled:
         return "no decoder"
-    return "last layer's features" if trained.repre.single else "multi-hierarchy features"
+    return "last layer's features" if trained.repre.single else "multi-level features"
 
 
 def _block(subject: Subject) -> int:

@@ -45,6 +45,6 @@ def draw(subject: Subject, network: str | None) -> Figure:
 
     shown = subject.shown
     rebuilt = subject.finite(jax.device_get(rebuild(params, shown.images)))
-    features = "the last feature alone" if trained.repre.single else "all hierarchies"
+    features = "the last feature alone" if trained.repre.single else "all pyramid levels"
     whose = f"{subject.name}: {saved.framework}, online, step {saved.step:,}"
     return reconstructions.draw(shown.pixels, rebuilt, title=f"Reconstructions from {features}\n{whose}")
