@@ -74,7 +74,7 @@ def test_ones_own_configs_import_each_other_and_the_shipped_ones(elsewhere):
 def test_what_else_is_called_configs_is_in_nobodys_way(elsewhere, monkeypatch):
     """As in the folder of another project, where a tool is run by python -m."""
     write(elsewhere / "configs" / "__init__.py", "raise AssertionError('imported')")
-    monkeypatch.syspath_prepend(elsewhere)
+    monkeypatch.setattr(sys, "path", [str(elsewhere), *sys.path])
     assert command_line.parse(["repre-jax", "--config=moco_vit_s:tiny"])[0].batch_size == 16
     assert figures.main(["attention"]) == 1  # reads configs/figures.py
 

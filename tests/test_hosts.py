@@ -316,7 +316,7 @@ def test_alone_one_agrees_with_oneself_at_once():
 
 def test_deterministic_keeps_the_users_flags():
     code = (
-        "import os, main; from repre_jax.core import runtime; import jax\n"
+        "import os, main; from repre_jax.system import runtime; import jax\n"
         "with runtime.started(deterministic=True): print(os.environ['XLA_FLAGS'], jax.device_count())"
     )
     with started(["-c", code], devices=3) as children:
