@@ -114,10 +114,10 @@ def blur(image: jax.Array, sigma: jax.Array, largest_sigma: float) -> jax.Array:
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((radius, radius), (0, 0), (0, 0)), mode="edge")
     rows = (weights[i] * padded[i : i + height] for i in range(2 * radius + 1))
-    image = functools.reduce(jnp.add, rows)
+    image = functools.reduce(jnp.add, rows, jnp.float32(0))
     padded = jnp.pad(image, ((0, 0), (radius, radius), (0, 0)), mode="edge")
     columns = (weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
-    return functools.reduce(jnp.add, columns)
+    return functools.reduce(jnp.add, columns, jnp.float32(0))
 
 
 def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours: str = "torchvision") -> jax.Array:

@@ -17,7 +17,7 @@ LOG_VARIANCE_RANGE = (-6.0, 6.0)
 def combine(losses: dict[str, jax.Array], log_variances: dict[str, jax.Array]) -> jax.Array:
     """Sum of exp(-s) * L + s over the named losses; scalars with the same names on both sides."""
     terms = (jnp.exp(-log_variances[name]) * loss + log_variances[name] for name, loss in losses.items())
-    return functools.reduce(jnp.add, terms)
+    return functools.reduce(jnp.add, terms, jnp.float32(0))
 
 
 def weights(log_variances: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -1,1 +1,1 @@
-"""Tests of what only more than two devices show; `make test` starts them with eight."""
+"""Tests of what only more than two devices show, or recorded with eight; `make test` starts them with eight."""

@@ -1,4 +1,8 @@
-"""Speed never changes results: the losses of a few steps are those of the code before it was made faster."""
+"""Speed never changes results: the losses of a few steps are those of the code before it was made faster.
+
+With eight fake devices, as they were recorded: with two, XLA rounds otherwise, and that alone moves the third step's
+gradient norm of moco_vit_s by 5 %, in this code and in the code before it alike.
+"""
 
 import json
 
