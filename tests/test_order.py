@@ -162,3 +162,5 @@ def test_groups_may_be_drawn_anew_each_epoch():
         assert next(anew.from_place(5, epoch, 7)) == numbers[7]
     with pytest.raises(ValueError, match="0 records"):
         order.Grouped(drawn, BATCH)
+    with pytest.raises(ValueError, match="2 groups, but Grouped was given kinds=1"):
+        order.grouped_order(order.Grouped(drawn, BATCH, records=13), 5, 1)

@@ -76,7 +76,8 @@ class Grouped:
     global batch, B. records, kinds: how many records and groups there are; to be given with a function.
     In an epoch each group's records are shuffled, filled up to a multiple of B by repeating the first of them, and cut
     into batches; these are shuffled together, and where a function gives fewer than its epochs have, some come twice.
-    A record that cannot be read is replaced by the epoch's next of its group. Raises ValueError without records.
+    A record that cannot be read is replaced by the epoch's next of its group. Raises ValueError without records, and
+    when a function gives more groups than `kinds`, which an epoch would have no places for.
     """
 
     groups: np.ndarray | Callable[[int, int], np.ndarray]
@@ -116,7 +117,10 @@ class Grouped:
 def grouped_order(order: Grouped, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of the records at all places of this epoch, int64 [places], and the group of each record."""
     rng, batches, groups = np.random.default_rng((seed, epoch, ORDER)), [], order.groups_of(seed, epoch)
-    for group in np.unique(groups):
+    kinds = np.unique(groups)
+    if callable(order.groups) and len(kinds) > order.kinds:
+        raise ValueError(f"Epoch {epoch} has {len(kinds)} groups, but Grouped was given kinds={order.kinds}.")
+    for group in kinds:
         numbers = rng.permutation(np.flatnonzero(groups == group))
         filled = np.resize(numbers, -(-len(numbers) // order.batch_size) * order.batch_size)  # repeats from the start
         batches.append(filled.reshape(-1, order.batch_size))
