@@ -190,3 +190,27 @@ def test_chunks_hold_down_the_memory(monkeypatch, two_devices):
         for probe in (plain, dataclasses.replace(plain, mesh=mesh))
     ]
     assert needs[1] < needs[0] / 4
+
+
+def test_a_step_with_features_that_are_not_finite_is_skipped():
+    """Heads, their optimiser and the running statistics stay; the next good step goes on from them."""
+    features, labels = digits()
+    probe = build(factors=(0.1, 1.0), batch_norm=True)
+    state, _ = trained(probe, 3, features, labels)
+    found, step = jnp.asarray(features[None, :32, :WIDTH]), jax.jit(probe.step)
+    after, metrics = step(state, found.at[0, 5, 7].set(jnp.nan), labels[:32])
+    assert (int(after.step), metrics["skipped"], metrics["skipped_in_a_row"], metrics["first_bad_step"]) == (4, 1, 1, 4)
+    for field in ("params", "opt_state", "batch_stats"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, field), getattr(state, field))
+    good, metrics = step(after, found, labels[:32])
+    assert (int(good.step), metrics["skipped"], metrics["skipped_in_a_row"]) == (5, 1, 0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good))
+
+
+def test_a_head_that_diverges_leaves_the_others_alone():
+    features, labels = digits()
+    state, _ = trained(build(factors=(1.0, 1e38), batch_norm=True), 20, features, labels)
+    alone, _ = trained(build(factors=(1.0,), batch_norm=True), 20, features, labels)
+    assert not np.isfinite(state.params["kernel"][0, 1]).all()
+    assert int(state.skipped) == 0
+    np.testing.assert_allclose(state.params["kernel"][0, 0], alone.params["kernel"][0, 0], rtol=1e-5, atol=1e-6)

@@ -4,7 +4,6 @@ A head never reaches the encoder, and heads never reach each other: they share t
 draw, so that each ends as it would if it were trained alone.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.data import photometric
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
+from repre_jax.train.update import advance, counters
 
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
@@ -110,7 +110,12 @@ class Probe:
         return self.step(state, batch[0].swapaxes(0, 1), batch[1])
 
     def step(self, state: TrainState, found: jax.Array, labels: jax.Array) -> tuple[TrainState, Metrics]:
-        """found: features [S, B, F]; labels: int32 [B]."""
+        """found: features [S, B, F]; labels: int32 [B].
+
+        A step with features that are not finite is skipped, as in train/update.py: the heads and the running statistics
+        stay. A head that diverges at its own learning rate does not concern the others.
+        """
+        finite = jnp.isfinite(found).all()
         targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes), self.label_smoothing)
         found, batch_stats = self._normalised(found, state.batch_stats, train=True)
 
@@ -125,10 +130,9 @@ class Probe:
 
         each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)), in_axes=(0, 0, None, 0))
         heads, opt_state, losses = each(state.params, state.opt_state, jnp.asarray(self.factors), found)
-        state = dataclasses.replace(
-            state, step=state.step + 1, params=heads, opt_state=opt_state, batch_stats=batch_stats
-        )
-        return state, {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step - 1))}
+        new_state = advance(state, {"params": heads, "opt_state": opt_state, "batch_stats": batch_stats}, finite)
+        metrics = {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step))}
+        return new_state, metrics | counters(new_state)
 
     def correct(self, state: TrainState, found: jax.Array, labels: jax.Array) -> jax.Array:
         """Whether each head's class of each image is correct: bool [S, G, B]. found: [S, B, F]; labels: int32 [B]."""

@@ -45,7 +45,12 @@ def update(
     metrics = metrics | {"gradient_norm": optax.tree.norm(gradients)}
     finite = jnp.isfinite(jnp.stack([metrics["loss"], metrics["gradient_norm"], optax.tree.norm(updates)])).all()
     new_state = advance(state, moved, finite)
-    return new_state, metrics | {name: jnp.float32(getattr(new_state, name)) for name in COUNTERS}
+    return new_state, metrics | counters(new_state)
+
+
+def counters(state: TrainState) -> Metrics:
+    """Those of skipped steps, as they are logged."""
+    return {name: jnp.float32(getattr(state, name)) for name in COUNTERS}
 
 
 def advance(state: TrainState, moved: dict[str, Any], finite: jax.Array) -> TrainState:
