@@ -62,7 +62,7 @@ minutes: $(READY_DEV)
 
 lint: $(READY_DEV)
 	$(PY) -m ruff check --no-cache .
-	$(PY) -m ruff format --check .
+	$(PY) -m ruff format --no-cache --check .
 	$(PY) -m mypy
 
 bench: $(READY)

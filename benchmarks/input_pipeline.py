@@ -21,12 +21,13 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_images
 
@@ -38,6 +39,7 @@ from repre_jax.system import command_line
 from repre_jax.tools import prepare
 
 SIZE = (375, 500)
+Mean = Sequence[float] | np.ndarray  # one number a channel
 BATCH = 32
 
 
@@ -68,13 +70,15 @@ def pillow_crops(encoded: bytes, rng: random.Random, cut: crops.RandomCrops) -> 
     ]
 
 
-def pillow_views(encoded: bytes, rng: random.Random, cut: crops.RandomCrops, kinds, mean, std) -> np.ndarray:
+def pillow_views(
+    encoded: bytes, rng: random.Random, cut: crops.RandomCrops, kinds: Sequence[Photometric], mean: Mean, std: Mean
+) -> np.ndarray:
     """The views of one record as torchvision's transforms on Pillow images make them: float32 [V, H, W, 3]."""
     cuts = pillow_crops(encoded, rng, cut)
     return np.stack([pillow_view(image, rng, kind, mean, std) for image, kind in zip(cuts, kinds, strict=True)])
 
 
-def pillow_view(image: Image.Image, rng: random.Random, kind: Photometric, mean, std) -> np.ndarray:
+def pillow_view(image: Image.Image, rng: random.Random, kind: Photometric, mean: Mean, std: Mean) -> np.ndarray:
     if rng.random() < kind.jitter_probability:
         image = pillow_jitter(image, rng, kind.jitter)
     if rng.random() < kind.grey_probability:
@@ -88,7 +92,7 @@ def pillow_view(image: Image.Image, rng: random.Random, kind: Photometric, mean,
     return (np.asarray(image, np.float32) / 255 - mean) / std
 
 
-def pillow_jitter(image: Image.Image, rng: random.Random, strengths) -> Image.Image:
+def pillow_jitter(image: Image.Image, rng: random.Random, strengths: Sequence[float]) -> Image.Image:
     order = list(range(4))
     rng.shuffle(order)
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
@@ -104,7 +108,7 @@ def pillow_jitter(image: Image.Image, rng: random.Random, strengths) -> Image.Im
     return image
 
 
-def large_views(config) -> views.PretrainView:
+def large_views(config: ConfigDict) -> views.PretrainView:
     """Without DINO's local views, which the Pillow side does not make."""
     return dataclasses.replace(augmentation.build_train_view(config), local=None)
 
@@ -120,7 +124,7 @@ def seconds_per_image(do: Callable, items: Iterable) -> float:
     return (time.perf_counter() - started) / (len(items) - len(items) // 2)
 
 
-def stages(dataset: sources.DataSet, config) -> dict[str, float]:
+def stages(dataset: sources.DataSet, config: ConfigDict) -> dict[str, float]:
     """Seconds an image of each stage, one after the other on this core."""
     view, kinds = large_views(config), augmentation.build_augmentation(config)
     encoded = [dataset.train[i]["image"] for i in range(len(dataset.train))]
@@ -153,7 +157,7 @@ def stages(dataset: sources.DataSet, config) -> dict[str, float]:
     }
 
 
-def end_to_end(dataset: sources.DataSet, config, workers: int, batches: int) -> float:
+def end_to_end(dataset: sources.DataSet, config: ConfigDict, workers: int, batches: int) -> float:
     """Images a second of the loader with worker processes, over all cores."""
     view = large_views(config)
     stream = loader.train_batches(dataset.train, view, seed=0, batch_size=BATCH, start_step=0, workers=workers)

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, loader, sources, views
+from repre_jax.evaluation.batches import eval_batches, images_and_labels
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,8 @@ def test_crops_differ_between_epochs_and_seeds():
 
 
 def test_test_batches_are_evenly_spaced_and_fill_up_the_last(dataset):
-    batches = list(loader.test_batches(dataset.test, views.CentreView((8, 8), 1.0), batch_size=50, limit=130))
+    passed = loader.test_batches(dataset.test, views.CentreView((8, 8), 1.0), batch_size=50, limit=130)
+    batches = list(images_and_labels(passed))
     assert [len(labels) for _, labels in batches] == [50, 50, 30]
     assert {images.shape for images, _ in batches} == {(50, 8, 8, 3)}
     np.testing.assert_array_equal(batches[1][0][4], crops.decode(dataset.test[54 * 359 // 129]["image"]))
@@ -160,12 +162,35 @@ def test_a_crop_is_never_empty():
 
 def test_test_records_that_cannot_be_read_are_left_out():
     source = [{"image": png(np.full((9, 9), i, np.uint8)) if i != 3 else b"no", "label": i} for i in range(7)]
-    batches = list(loader.test_batches(source, views.CentreView((8, 8), 1.0), batch_size=5))
+    batches = list(images_and_labels(loader.test_batches(source, views.CentreView((8, 8), 1.0), batch_size=5)))
     assert [labels.tolist() for _, labels in batches] == [[0, 1, 2, 4], [5, 6]]
     for images, labels in batches:
         assert images.shape == (5, 8, 8, 3)
         np.testing.assert_array_equal(images[: len(labels), 0, 0, 0], labels)
         assert not images[len(labels) :].any()
+
+
+class Maps:
+    """A view of dense labels: an image, and a class for each pixel."""
+
+    batch = dict
+    filler = {"images": np.zeros((8, 8, 3), np.uint8), "map": np.full((8, 8), 255, np.uint8)}  # noqa: RUF012
+
+    def __call__(self, record, rng):
+        image = crops.decode(record["image"])
+        return {"images": image, "map": image[:, :, 0] + rng.integers(2, dtype=np.uint8)}
+
+
+def test_an_evaluation_of_dense_labels_takes_a_view_of_its_own():
+    """What fills up the last batch is the view's, not the loader's; what a view draws depends on the record alone."""
+    source = [{"image": png(np.full((8, 8), 2 * i, np.uint8)) if i != 3 else b"no"} for i in range(7)]
+    (first, three), (last, two) = eval_batches(source, Maps(), 4, "images")
+    assert (three, two) == (3, 3)
+    np.testing.assert_array_equal(first["images"][:3, 0, 0, 0], [0, 2, 4])
+    np.testing.assert_array_equal(last["map"][:3, 7, 7] // 2, [4, 5, 6])
+    assert (last["map"][3] == 255).all()
+    ((resumed, _),) = eval_batches(source, Maps(), 4, "images", start=1)
+    np.testing.assert_array_equal(resumed["map"], last["map"])
 
 
 def test_center_crop_takes_the_middle_in_the_targets_shape():

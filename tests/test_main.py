@@ -215,7 +215,8 @@ def test_the_pyramid_and_the_class_token_from_the_command_line():
     plain, _ = main.parse(["main.py", TINY])
     assert methods.encoder_of(plain).class_token
     old = {"name": "vit_s", "variant": "deit", "patch": 8, "width": None, "depth": (4,), "heads": (4,), "window": None}
-    assert methods.architecture(old) == methods.architecture(old | {"class_token": None}) == old
+    for there in ({}, {"class_token": None}, {"class_token": True}):
+        assert methods.architecture(old | there) == old
     config.encoder.name = "swin_t"
     with pytest.raises(UserError, match="swin_t has no setting"):
         methods.encoder_of(config)

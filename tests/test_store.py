@@ -16,7 +16,7 @@ from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import loader
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, store
-from repre_jax.evaluation.batches import eval_batches
+from repre_jax.evaluation.batches import eval_batches, images_and_labels
 
 RECORDS, BATCH = 53, 8
 MADE_FROM = {"step": 8, "crop": (4, 6)}
@@ -42,7 +42,8 @@ def encode(images):
 
 
 def batches_from(source, start=0, should_stop=lambda: False):
-    return eval_batches(source, CentreView((4, 6), 1.0), BATCH, "train images", should_stop, start=start)
+    batches = eval_batches(source, CentreView((4, 6), 1.0), BATCH, "train images", should_stop, start=start)
+    return images_and_labels(batches)
 
 
 def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
@@ -107,7 +108,8 @@ def test_batches_begin_anywhere(source, start):
         np.testing.assert_array_equal(batch[1], same[1])
     halves = [list(loader.test_batches(source, CentreView((4, 6), 1.0), batch_size=BATCH, start=start, host=host,
                                        hosts=2)) for host in (0, 1)]  # fmt: skip
-    assert [np.concatenate([a, b]).tolist() for (_, a), (_, b) in zip(*halves, strict=True)] == [
+    labels_of = [[labels for _, labels in images_and_labels(half)] for half in halves]
+    assert [np.concatenate([a, b]).tolist() for a, b in zip(*labels_of, strict=True)] == [
         labels.tolist() for _, labels in ours
     ]
 

@@ -36,9 +36,9 @@ def choose(kind: str, name: str, known: Collection[str]) -> str:
 
 
 def architecture(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a config's encoder settings that ARCHITECTURE names. A key that an earlier version did not have is left
-    out where it is not set."""
-    return {key: settings.get(key) for key in ARCHITECTURE if settings.get(key) is not None or key != "class_token"}
+    """Those of a config's encoder settings that ARCHITECTURE names. Without class_token where there is one, as in
+    earlier versions, which did not have the key."""
+    return {key: settings.get(key) for key in ARCHITECTURE if key != "class_token" or settings.get(key) is False}
 
 
 def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encoders.Encoder:

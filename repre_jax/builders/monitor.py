@@ -1,7 +1,8 @@
 """What a pre-training run measures of itself: k-NN or effective rank on the way, and reconstruction at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from repre_jax.data import photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, rank
-from repre_jax.evaluation.batches import Batch, eval_batches, never
+from repre_jax.evaluation.batches import Batch, eval_batches, images_and_labels, never
 from repre_jax.losses import reconstruction
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.train.pretrain import Pretraining
@@ -110,7 +111,7 @@ class Monitor:
             rebuilt=rebuilt[0],
         )
 
-    def _vote(self, encode, should_stop: ShouldStop = never) -> float | None:
+    def _vote(self, encode: Callable[[jax.Array], jax.Array], should_stop: ShouldStop = never) -> float | None:
         if not self.dataset.classes or self.dataset.test is None:
             return None
         splits = ((self.dataset.train, self.train_records, "training"), (self.dataset.test, self.test_records, "test"))
@@ -127,15 +128,15 @@ class Monitor:
         self, source: Records, limit: int | None, what: str, should_stop: ShouldStop = never
     ) -> Iterator[Batch]:
         view = CentreView(self.size, self.crop_fraction, self.channels, INTERPOLATION)
-        return eval_batches(source, view, self.batch_size, what, should_stop, limit=limit)
+        return images_and_labels(eval_batches(source, view, self.batch_size, what, should_stop, limit=limit))
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         return photometric.normalize(images.astype(jnp.float32) / 255, self.method.mean, self.method.std)
 
-    def _pooled(self, encoder_params, images: jax.Array) -> jax.Array:
+    def _pooled(self, encoder_params: dict[str, Any], images: jax.Array) -> jax.Array:
         return self.method.encode(self.method.gather(encoder_params), self._normalized(images)).pooled
 
-    def _reconstruct(self, params, images: jax.Array) -> tuple[jax.Array, ...]:
+    def _reconstruct(self, params: dict[str, Any], images: jax.Array) -> tuple[jax.Array, ...]:
         pixels, params = images.astype(jnp.float32) / 255, self.method.gather(params)
         output = self.method.encode(params["encoder"], self._normalized(images))
         if self.method.reconstruction is None:

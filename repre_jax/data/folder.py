@@ -136,7 +136,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         channels: int,
         read: Callable[[str, Any], Iterator[dict]],
         measured: Callable[[], dict[str, list[float]]],
-        **settings,
+        **settings: Any,
     ):
         """read: a split's name and files -> the records to be written. measured: what to keep of them beside, asked
         when all have been read (metadata.json)."""

@@ -118,7 +118,7 @@ class ImageNet(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     name = "imagenet2012"
     VERSION = tfds.core.Version("5.1.0")
 
-    def __init__(self, found: Found, read: Callable[[str, Any], Iterator[dict]], **settings):
+    def __init__(self, found: Found, read: Callable[[str, Any], Iterator[dict]], **settings: Any):
         """read: a split's name and images -> the records to be written."""
         self._found, self._read = found, read
         super().__init__(**settings)

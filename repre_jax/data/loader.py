@@ -21,7 +21,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops
 from repre_jax.data.order import Order, Shuffled
-from repre_jax.data.views import CentreView, Sample, View
+from repre_jax.data.views import EvalView, Sample, View
 
 NO_RECORD = -1
 CROPS = 2  # which of an epoch's random streams it is; data/order.py has the order's
@@ -140,19 +140,19 @@ def _end_with_parent() -> None:
 
 def test_batches(
     source: Records,
-    view: CentreView,
+    view: EvalView,
     *,
     batch_size: int,
     limit: int | None = None,
     start: int = 0,
     host: int = 0,
     hosts: int = 1,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One pass over at most `limit` records, evenly spaced: (uint8 [rows, H, W, C], int32 labels [n]).
+) -> Iterator[tuple[Any, int]]:
+    """One pass over at most `limit` records, evenly spaced: (what view.batch makes of `rows` samples, stacked; n).
 
     Each host gets its rows = batch_size / hosts of every batch, as in training, and as many batches as the others. Only
-    the first n rows are records; the rest is black, so that shapes never change. Records that cannot be read are left
-    out. Labels are -1 where there are none. The pass begins at batch `start`.
+    the first n rows are records; the rest is view.filler, so that shapes never change. Records that cannot be read are
+    left out. The pass begins at batch `start`. What a view draws is f(record).
     """
     rows = batch_size // hosts
     count = len(source) if limit is None else min(limit, len(source))
@@ -163,7 +163,7 @@ def test_batches(
     def sample_of(number: int) -> tuple[Sample | None]:
         """In a tuple, since Grain leaves None out."""
         try:
-            return (view(source[number]),)
+            return (view(source[number], np.random.default_rng(number)),)
         except (crops.UnreadableImage, OSError):
             return (None,)
 
@@ -175,7 +175,5 @@ def test_batches(
     for _ in range(start * batch_size, count, batch_size):
         # None is left where the last batch ends with another host's rows.
         samples = [sample for (sample,) in next(read, ()) if sample is not None]
-        filled = np.zeros((rows, *view.shape), np.uint8)
-        for row, sample in enumerate(samples):
-            filled[row] = sample["images"]
-        yield filled, np.array([sample["labels"] for sample in samples], np.int32)
+        filled = samples + [view.filler] * (rows - len(samples))
+        yield view.batch(**{name: np.stack([sample[name] for sample in filled]) for name in view.filler}), len(samples)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,9 @@ def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
     return None
 
 
-def _open_splits(name: str, known: set[str], wanted: dict[str, str | None], open_split) -> dict[str, Any]:
+def _open_splits(
+    name: str, known: set[str], wanted: dict[str, str | None], open_split: Callable[[str], Any]
+) -> dict[str, Any]:
     """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'."""
     usual = [split for split in ("validation", "test") if split in known]
     wanted = wanted | {"test": wanted["test"] or (usual[0] if usual else None)}

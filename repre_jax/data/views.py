@@ -35,6 +35,15 @@ class View(Protocol):
         ...
 
 
+class EvalView(View, Protocol):
+    """What data/loader.test_batches asks of a view: one more thing."""
+
+    @property
+    def filler(self) -> Sample:
+        """What stands in a batch where there is no record, in the shapes of a sample."""
+        ...
+
+
 @dataclass(frozen=True)
 class PretrainView:
     """Global random crops, 'images' uint8 [V, H, W, C]; with local ones 'local', uint8 [L, h, w, C]; 'labels' int32,
@@ -87,18 +96,20 @@ class CentreView:
     fraction: float
     channels: int = 3
     interpolation: str = "bilinear"
+    batch: ClassVar[Callable[..., LabelledImages]] = LabelledImages
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of an image: (H, W, C)."""
-        return (*self.size, self.channels)
+    def filler(self) -> Sample:
+        """A black image without a label."""
+        return {"images": np.zeros((*self.size, self.channels), np.uint8), "labels": np.int32(NO_LABEL)}
 
     def image(self, encoded: Any) -> np.ndarray:
         """A record's image, or a file's bytes -> uint8 [H, W, C]. Raises UnreadableImage."""
         image = crops.decode(encoded, self.channels)
         return crops.center_crop(image, size=self.size, fraction=self.fraction, interpolation=self.interpolation)
 
-    def __call__(self, record: Mapping) -> Sample:
+    def __call__(self, record: Mapping, rng: np.random.Generator) -> Sample:
+        del rng
         return {"images": self.image(record["image"]), "labels": label_of(record)}
 
 

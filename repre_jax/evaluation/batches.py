@@ -1,16 +1,18 @@
 """Batches for evaluations: one pass over the records, with a progress bar, that a stop request interrupts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from repre_jax.core.errors import Interrupted
-from repre_jax.core.types import Records
+from repre_jax.core.types import LabelledImages, Records
 from repre_jax.data import loader
-from repre_jax.data.views import CentreView
+from repre_jax.data.views import EvalView
 from repre_jax.system import runtime, terminal
 
+Item = TypeVar("Item")
 Batch = tuple[np.ndarray, np.ndarray]  # this process's rows, of which the first n count; labels or the like, [n]
 
 
@@ -21,15 +23,15 @@ def never() -> bool:
 
 def eval_batches(
     source: Records,
-    view: CentreView,
+    view: EvalView,
     batch_size: int,
     what: str,
     should_stop: Callable[[], bool] = never,
     *,
     limit: int | None = None,
     start: int = 0,
-) -> Iterator[Batch]:
-    """This process's (uint8 [rows, H, W, C], int32 labels [n]) of at most `limit` records, as data/loader.test_batches.
+) -> Iterator[tuple[Any, int]]:
+    """This process's (batch, n) of at most `limit` records, as data/loader.test_batches.
 
     batch_size: over all processes. start: the batch to begin at. The rest is that of `watched`, which raises
     Interrupted.
@@ -47,15 +49,21 @@ def eval_batches(
     return watched(batches, records, batch_size, what, should_stop, done=min(start * batch_size, records))
 
 
+def images_and_labels(batches: Iterable[tuple[LabelledImages, int]]) -> Iterator[Batch]:
+    """Of eval_batches with a view of labelled images: (uint8 [rows, H, W, C], int32 labels [n], -1 without one)."""
+    for batch, count in batches:
+        yield np.asarray(batch.images), np.asarray(batch.labels)[:count]
+
+
 def watched(
-    batches: Iterator[Batch],
+    batches: Iterator[Item],
     records: int,
     batch_size: int,
     what: str,
     should_stop: Callable[[], bool] = never,
     *,
     done: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[Item]:
     """The same batches, with a bar that is called `what`.
 
     should_stop: asked before each batch is given out; the same in every process. Raises Interrupted when it says so.

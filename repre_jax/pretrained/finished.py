@@ -17,12 +17,13 @@ from repre_jax.pretrained.backbone import Backbone, tuples
 OF_DATA = ("train_split", "mean", "std")  # keys of config.data that nobody need set: the data set may bring them
 
 
-def find(config: ConfigDict, workdir: Path, scratch: bool = False) -> Backbone:
-    """backbone.find's. Where that is gone and an evaluation of it is finished in the workdir, the encoder that
-    config.json describes, with which the config is completed: without weights, since `load` raises Gone."""
+def find(config: ConfigDict, workdir: Path, scratch: bool = False, resize_positions: bool = False) -> Backbone:
+    """The encoder to evaluate: backbone.find's. Where that is gone and an evaluation of it is finished in the workdir,
+    the encoder that config.json describes, with which the config is completed: without weights, since `load` raises
+    Gone."""
     before = run_files.read_config(workdir, ("init_from", "step", "network", "encoder", "data"))
     try:
-        found = backbone.find(config, workdir, scratch)
+        found = backbone.find(config, workdir, scratch, resize_positions=resize_positions)
         if before and (before["init_from"], before["data"]["name"]) == (config.init_from, config.data.name):
             _complete(config.data, before["data"], OF_DATA)
         return found

@@ -106,11 +106,11 @@ def _of_run(step: Step, state: TrainState, run: Path, number: int) -> Taken:
 
 
 def _check_encoder(theirs: dict[str, Any], config: ConfigDict, source: str) -> None:
-    ours = resume.plain(config)
+    before, ours = (methods.architecture(settings["encoder"]) for settings in (theirs, resume.plain(config)))
     lines = [
-        f"  encoder.{key}: {theirs['encoder'].get(key)!r} -> {ours['encoder'].get(key)!r}\n"
+        f"  encoder.{key}: {before.get(key)!r} -> {ours.get(key)!r}\n"
         for key in methods.ARCHITECTURE
-        if theirs["encoder"].get(key) != ours["encoder"].get(key)
+        if before.get(key) != ours.get(key)
     ]
     if lines:
         raise UserError(f"The {source} has another encoder:\n{''.join(lines)}  change:   --config.encoder.KEY=...")

@@ -21,7 +21,7 @@ from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.data import photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.evaluation import store
-from repre_jax.evaluation.batches import eval_batches
+from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
@@ -153,8 +153,8 @@ def extract(
             workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
-            lambda start: eval_batches(
-                source, view, config.batch_size, f"{split} images", should_stop, limit=limit, start=start
+            lambda start: images_and_labels(
+                eval_batches(source, view, config.batch_size, f"{split} images", should_stop, limit=limit, start=start)
             ),
             records=records,
             width=width(config, job),

@@ -16,7 +16,7 @@ from repre_jax.data import subset
 from repre_jax.data.randaugment import RandAugment
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, LabelledView
-from repre_jax.evaluation.batches import Batch, eval_batches
+from repre_jax.evaluation.batches import Batch, eval_batches, images_and_labels
 from repre_jax.evaluation.features import EMPTY, all_labels
 from repre_jax.probing import evaluations
 from repre_jax.running.lifecycle import ShouldStop
@@ -53,7 +53,8 @@ def test_images(config: ConfigDict, source: Records, should_stop: ShouldStop) ->
     """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C], no more at once than
     devices encode at once. Raises Interrupted."""
     view, batch_size = augmentation.build_test_view(config), min(config.batch_size, sharding.CHUNK * jax.device_count())
-    return len(source), eval_batches(source, view, batch_size, "evaluating", should_stop)
+    batches = eval_batches(source, view, batch_size, "evaluating", should_stop)
+    return len(source), images_and_labels(batches)
 
 
 def accuracy(

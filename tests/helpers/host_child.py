@@ -21,7 +21,7 @@ from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.run_files import MetricsFile, write_json
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, store
-from repre_jax.evaluation.batches import eval_batches
+from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.running import loop, training_task
 from repre_jax.running.agreement import Agreement
 from repre_jax.running.signals import StopRequest
@@ -78,8 +78,16 @@ def keep(encode, job, folder, width):
             folder,
             {},
             encode,
-            lambda start: eval_batches(
-                job.dataset.test, CentreView((32, 32), 1.0), 16, "images", lambda: next(answers), limit=21, start=start
+            lambda start: images_and_labels(
+                eval_batches(
+                    job.dataset.test,
+                    CentreView((32, 32), 1.0),
+                    16,
+                    "images",
+                    lambda: next(answers),
+                    limit=21,
+                    start=start,
+                )
             ),
             records=21,
             width=width,

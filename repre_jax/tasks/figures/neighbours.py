@@ -1,5 +1,8 @@
 """Images and the training images that lie nearest to them by the pooled feature."""
 
+from typing import Any
+
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -38,7 +41,7 @@ def nearest(subject: Subject) -> tuple[Shown, np.ndarray, Shown]:
     config, train = subject.config, subject.dataset.train
     queries = subject.shown
 
-    def encode(params, images):
+    def encode(params: dict[str, Any], images: jax.Array) -> jax.Array:
         return features.extract(subject.encoder, config.feature, params, images)
 
     of_queries = subject.run(encode, queries.images)

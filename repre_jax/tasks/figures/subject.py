@@ -20,7 +20,7 @@ from repre_jax.data import crops, photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, label_of
 from repre_jax.evaluation import features as extraction
-from repre_jax.evaluation.batches import eval_batches
+from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained import backbone
@@ -189,7 +189,8 @@ class Subject:
             lambda params, images: features.extract(self.encoder, config.feature, params, self.normalised(images))
         )
         batches = eval_batches(Numbered(source, numbers), augmentation.build_test_view(config), rows, what)
-        found = extraction.extract(lambda images: encode(self.params, images), batches, self.mesh)
+        labelled = images_and_labels(batches)
+        found = extraction.extract(lambda images: encode(self.params, images), labelled, self.mesh)
         if missing := len(numbers) - len(found[1]):
             terminal.warn(f"Warning: {missing:,} of {len(numbers):,} {what} could not be read and are left out.")
         if not len(found[1]):

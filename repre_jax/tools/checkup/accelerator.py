@@ -5,7 +5,7 @@ A process of its own, because a backend that fails may hang or end the process. 
 
 import json
 import sys
-from typing import Any
+from typing import Any, Literal
 
 SHAPE = (2, 197, 6, 64)  # [N, T, heads, channels a head]: ViT-S/16 at 224 x 224 pixels
 
@@ -37,7 +37,7 @@ def devices() -> list[dict[str, Any]]:
     return found
 
 
-def attention(implementation: str) -> dict[str, Any]:
+def attention(implementation: Literal["cudnn", "xla"]) -> dict[str, Any]:
     """Forward and backward of jax.nn.dot_product_attention in bfloat16, compiled, run and compared with XLA's.
 
     {'output': largest absolute difference, 'gradients': likewise, of q, k and v drawn from N(0, 1)} or {'error': why
@@ -48,8 +48,8 @@ def attention(implementation: str) -> dict[str, Any]:
 
     q, k, v, weights = jax.random.normal(jax.random.PRNGKey(0), (4, *SHAPE), "bfloat16")
 
-    def run(implementation: str) -> tuple:
-        def loss(q, k, v):
+    def run(implementation: Literal["cudnn", "xla"]) -> tuple:
+        def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
             output = jax.nn.dot_product_attention(q, k, v, implementation=implementation)
             return (output * weights).astype("float32").sum(), output
 

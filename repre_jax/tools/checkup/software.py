@@ -6,8 +6,12 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repre_jax.tools.checkup import Problem, Section
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PYTHON = (3, 11)  # pyproject.toml's requires-python
 PLUGINS = {"jax-cuda12-plugin": "cuda12", "jax-cuda13-plugin": "cuda13", "libtpu": "tpu"}  # and jax's extra
@@ -112,8 +116,7 @@ def _distribution(name: str, path: Sequence[str]) -> metadata.Distribution | Non
     return next(iter(metadata.distributions(name=name, path=list(path))), None)
 
 
-def _fits(version: str, wanted) -> bool:
-    """wanted: a packaging Requirement."""
+def _fits(version: str, wanted: "Requirement") -> bool:
     from packaging.version import InvalidVersion
 
     try:
