@@ -140,7 +140,7 @@ def test_a_framework_s_file_starts_a_run_with_what_its_authors_evaluate(tmp_path
     job = pretrain.build(small := dino_config(f"--config.init_from={tmp_path / 'dino.safetensors'}"))
     found = warm_start.find(small, tmp_path / "new")
     assert (found.path, found.network) == (tmp_path / "dino.safetensors", "target")
-    state = warm_start.start_from(job, found)
+    state = warm_start.start_from(job.step, found)
     assert "the target encoder of dino, in" in (output := capsys.readouterr().out)
     assert "resized:  1: pos_embed" in output
     expected = timm.load(target, job.step.method.encoder, resize=True)
