@@ -13,9 +13,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import safetensors.torch
-import timm
-import torch
 from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
@@ -27,8 +24,15 @@ TOLERANCE = 1e-4
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
+    files = parser.parse_args().files
+    try:
+        import safetensors.torch
+        import timm
+        import torch
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"{error.name} is not installed.\n  change:   pip install timm") from None
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("timm", "torch", "jax")))
-    for path in parser.parse_args().files:
+    for path in files:
         card = weight_file.read_card(path)
         if "timm" not in card:
             raise SystemExit(f"{path} is no file that python -m repre_jax.tools.export RUN has written for timm.")

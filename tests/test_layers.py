@@ -1,7 +1,7 @@
-"""Imports point down: core < system < losses, models, data < frameworks, evaluation, interop < train, report < running
-< builders < pretrained < probing < tasks < tools."""
+"""Imports point down: each room of the package imports from the floors below it."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +64,11 @@ def test_importing_the_package_costs_nothing(module):
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded - sys.stdlib_module_names == {"repre_jax"}
+
+
+def test_the_page_lists_the_same_floors():
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "docs" / "house.md").read_text(), re.MULTILINE)
+    assert [(int(floor), tuple(re.findall(r"`(\w+)`", named))) for floor, named in rows] == list(enumerate(FLOORS, 1))
 
 
 def test_the_rule_catches_what_it_forbids():

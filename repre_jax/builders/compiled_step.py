@@ -79,8 +79,7 @@ def compile_step(config: ConfigDict) -> Program:
     step = build(config)
     layout = step.state_sharding
     state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), step.shapes, layout)
-    outputs = (layout, sharding.replicated(step.mesh))
-    jitted = jax.jit(step.method.train_step, donate_argnums=0, out_shardings=outputs)
+    jitted = sharding.jit_step(step.method.train_step, layout, step.mesh)
     return Program(**vars(step), compiled=jitted.lower(state, batch_of(config, step.mesh)).compile())
 
 

@@ -106,6 +106,12 @@ def of_state(shapes: TrainState, mesh: Mesh, *, split: bool) -> TrainState:
     return dataclasses.replace(everywhere, **parts)
 
 
+def jit_step(train_step: Callable, state_sharding: TrainState, mesh: Mesh) -> jax.stages.Wrapped:
+    """(state, batch) -> (state, metrics), compiled when it is first called: the state is donated, and laid out as
+    before; the metrics are on each device."""
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(state_sharding, replicated(mesh)))
+
+
 def describe_split(shapes: TrainState, mesh: Mesh) -> str:
     """For example 'split over the devices: 120.3 MB each, 954.2 MB if copied to each'."""
     split, copied = (bytes_per_device(shapes, of_state(shapes, mesh, split=split)) / 1e6 for split in (True, False))

@@ -27,7 +27,7 @@ def extract(
 def of_batch(
     encode: Callable[[jax.Array], jax.Array], images: np.ndarray, known: np.ndarray, mesh: Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of one batch: float32 [records, D], int32 [records]."""
+    """Features and labels of one batch's records, without what fills it up: float32 [records, D], int32 [records]."""
     labels = all_labels(known, len(images), mesh)
     counts = labels != EMPTY
     return np.asarray(encode(shard_batch(images, mesh)), np.float32)[counts], labels[counts]

@@ -67,7 +67,7 @@ def check_classes(dataset: DataSet) -> None:
 
 
 def rows(config: ConfigDict, found: Backbone, dataset: DataSet, width: int | None = None) -> list[console.Row]:
-    """Of the table at the start: what is judged, by a feature of `width` numbers, and on what."""
+    """Rows of an evaluation's first table: what is judged, by a feature of `width` numbers, and on what."""
     origin = ", ".join(f"{name} {value}" for name, value in found.origin.items() if value is not None)
     numbers = f", {width:,} numbers" if width else ""
     train = len(dataset.train)

@@ -50,8 +50,8 @@ def train_view(config: ConfigDict, randaugment: RandAugment | None = None) -> La
 
 
 def test_images(config: ConfigDict, source: Records, should_stop: ShouldStop) -> tuple[int, Iterator[Batch]]:
-    """Their number, and the images of `source`, each cut from its centre: uint8 [rows, H, W, C], no more at once than
-    devices encode at once. Raises Interrupted."""
+    """The images to be judged: how many `source` has, and batches of them, each image cut from its centre: uint8 [rows,
+    H, W, C], no more at once than the devices encode at once. Raises Interrupted."""
     view, batch_size = augmentation.build_test_view(config), min(config.batch_size, sharding.CHUNK * jax.device_count())
     batches = eval_batches(source, view, batch_size, "evaluating", should_stop)
     return len(source), images_and_labels(batches)

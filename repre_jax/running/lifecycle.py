@@ -152,7 +152,7 @@ def asking(stop: StopRequest, watchdog: Watchdog, what: str) -> ShouldStop:
 
 
 def to_the_end(watchdog: Watchdog, what: str) -> ShouldStop:
-    """The same where nothing can be saved half done: never, but the watchdog hears that it goes on."""
+    """A should_stop that is always False, for work that cannot be saved half done. It tells the watchdog to wait on."""
 
     def should_stop() -> bool:
         watchdog.doing(what)

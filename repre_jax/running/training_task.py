@@ -85,10 +85,8 @@ def _train(session: Session, training: Training, watchdog: Watchdog) -> TrainSta
                 values = evaluate(past.step, state)
                 recorder.log(past.step, values)
                 recorder.after(past.step, state, values)
-            layouts = (training.state_sharding, sharding.replicated(training.mesh))
-            step_fn = jax.jit(training.train_step, donate_argnums=0, out_shardings=layouts)
             state, step = loop.fit(
-                step_fn,
+                sharding.jit_step(training.train_step, training.state_sharding, training.mesh),
                 state,
                 training.batches(past.step, recorder.unreadable),
                 frozen=training.frozen,

@@ -147,7 +147,7 @@ def _on_features(
 def _on_images(
     config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], train: Records, held_out: Records | None
 ) -> tuple[HeadSelection, dict[str, Any]]:
-    """The same with augmented images."""
+    """The heads' selection and the run's source, where each step encodes augmented images."""
     mesh, test, encoders = jobs[0].mesh, jobs[0].dataset.split("test"), tuple(job.params for job in jobs)
     selection = HeadSelection(
         probe,

@@ -45,7 +45,7 @@ class Job:
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """running/training_task.run's; the workdir gets figures/reconstructions.png and .pdf, too."""
+    """Pre-trains as running/training_task.run says; the workdir gets figures/reconstructions.png and .pdf, too."""
     config = batch_size.settle(config, workdir)
     check(config)
     return training_task.run(
@@ -57,7 +57,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises UserError for whatever can be seen to be wrong without the data."""
+    """Raises UserError for whatever can be seen to be wrong without the data.
+
+    What it builds is thrown away: the real plan and method need the number of records and the mean of the pixels.
+    """
     config_checks.ranges(config)
     config_checks.microbatches(config.batch_size, config.accumulate)
     sharding.make_mesh(config.batch_size, config.accumulate)
