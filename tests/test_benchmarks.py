@@ -11,6 +11,7 @@ import pytest
 from benchmarks import collectives, flops, scaling, steps, train_step
 from repre_jax.builders import methods
 from repre_jax.models import build_encoder
+from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = os.environ.get("REPRE_TORCH_PYTHON")  # an interpreter with torch, timm and safetensors
@@ -20,7 +21,7 @@ ONE_DEVICE = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
 def start(module, *arguments):
     command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | ONE_DEVICE, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=ROOT, env=os.environ | ONE_DEVICE, capture_output=True, text=True, timeout=HANGS, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

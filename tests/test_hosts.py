@@ -23,6 +23,7 @@ from repre_jax.running import watchdog as watchdog_module
 from repre_jax.running.agreement import Agreement
 from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime
+from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
@@ -72,14 +73,14 @@ def child_pair(what, path):
     return [["tests/helpers/host_child.py", coordinator, str(process), what, str(path)] for process in (0, 1)]
 
 
-def finish(children, timeout=240):
+def finish(children, timeout=HANGS):
     """(exit status, stdout, stderr) of each."""
     outputs = [child.communicate(timeout=timeout) for child in children]
     return [(child.returncode, *output) for child, output in zip(children, outputs, strict=True)]
 
 
 def wait_for_rows(workdir, count, children):
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + HANGS
     while len(run_files.read_metrics(workdir / "metrics.jsonl")) < count:
         assert all(child.poll() is None for child in children), finish(children)
         assert time.monotonic() < deadline
@@ -129,7 +130,7 @@ def test_two_processes_judge_as_one(finished, tmp_path):
     port = free_port()
     two = [[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]
     with started(*two) as children:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + HANGS
         while not first_features_are_written(tmp_path / "two" / "features" / "train"):
             assert all(child.poll() is None for child in children), finish(children)
             assert time.monotonic() < deadline
@@ -242,7 +243,7 @@ def test_a_process_that_hangs_ends_the_other_with_a_message(tmp_path, victim):
         wait_for_rows(tmp_path, 5, children)
         children[victim].send_signal(signal.SIGSTOP)
         begun = time.monotonic()
-        children[1 - victim].wait(timeout=60)
+        children[1 - victim].wait(timeout=HANGS)
         seconds = time.monotonic() - begun
         children[victim].send_signal(signal.SIGCONT)
         ends = finish(children)
@@ -264,7 +265,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path, victim):
     with started(*child_pair("loop", tmp_path)) as children:
         wait_for_rows(tmp_path, 5, children)
         children[victim].kill()
-        ends = finish(children, timeout=60)
+        ends = finish(children)
     status, _, error = ends[1 - victim]
     assert status == 1, error
     assert re.search(rf"Process {victim} of 2 on \S+ ended without a word; look at its output", error), error
@@ -298,14 +299,14 @@ def test_a_suspended_process_has_not_waited():
         "    os.kill(os.getpid(), signal.SIGSTOP); time.sleep(1.5)\n"
     )
     with started(["-c", code]) as (child,):
-        process, deadline = psutil.Process(child.pid), time.monotonic() + 60
+        process, deadline = psutil.Process(child.pid), time.monotonic() + HANGS
         while process.status() != psutil.STATUS_STOPPED:
             assert child.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(7)
         child.send_signal(signal.SIGCONT)
-        assert child.wait(timeout=60) == 0
+        assert child.wait(timeout=HANGS) == 0
 
 
 def test_alone_one_agrees_with_oneself_at_once():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from repre_jax.system import huge_pages
+from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 # A program in main.py's manner, on a machine whose kernel and C library are told.
@@ -54,7 +55,7 @@ def start(tmp_path, *arguments, program=PROGRAM, **variables):
     environment = variables_without_ours() | variables
     command = [sys.executable, "-u", str(path), *arguments]
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, timeout=120
+        command, env=environment, capture_output=True, text=True, check=True, timeout=HANGS
     ).stdout.splitlines()
 
 
@@ -122,7 +123,7 @@ def test_who_runs_the_program_for_another_is_left_alone(how, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANGS,
     )
     said = [line.split()[-2] for line in done.stdout.splitlines() if line.startswith(("started", "None"))]
     assert said == ["started", "None"]
@@ -136,7 +137,7 @@ def test_a_module_starts_once_more(file, tmp_path):
     arguments = [kernel(tmp_path, "always [madvise] never\n"), "2.36"]
     command = [sys.executable, "-m", "program", *arguments]
     done = subprocess.run(
-        command, env=variables_without_ours(), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        command, env=variables_without_ours(), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=HANGS
     )
     assert done.stdout.count("started") == 2
 
@@ -164,7 +165,7 @@ def test_main_starts_anew_before_it_imports_jax(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("import sys; print('started', *sys.orig_argv[1:], file=sys.stderr)")
     command = [sys.executable, "-v", "main.py", "--help"]
     variables = variables_without_ours() | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=HANGS)
     said = [line for line in done.stderr.splitlines() if line.startswith(("started", "import 'jax'"))]
     starts = 2 if huge_pages._lacking() else 1
     assert said[:starts] == ["started -v main.py --help"] * starts

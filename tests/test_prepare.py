@@ -23,6 +23,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops, imagenet, sources
 from repre_jax.system import command_line
 from repre_jax.tools import prepare
+from tests.helpers.patience import HANGS
 from tests.test_folder import fill
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,7 +269,7 @@ def test_a_killed_start_leaves_nothing_that_the_next_would_take(tmp_path):
     command += ["--data-dir", tmp_path / "data"]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     place = tmp_path / "data" / "mine"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while not list(place.glob("incomplete.*")):
         assert child.poll() is None
         assert time.monotonic() < deadline

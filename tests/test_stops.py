@@ -24,6 +24,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.running import loop
 from repre_jax.tasks import pretrain
+from tests.helpers.patience import HANGS
 from tests.helpers.runs import ROOT, TINY, final_state
 
 
@@ -35,13 +36,13 @@ def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + HANGS
     while len(run_files.read_metrics(tmp_path / "metrics.jsonl")) < 3:
         assert child.poll() is None, child.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(child.pid, number)
-    _, error = child.communicate(timeout=120)
+    _, error = child.communicate(timeout=HANGS)
     assert child.returncode == 128 + number, error
     assert "Traceback" not in error
     assert "The same command goes on from there:\n  python main.py --config configs/moco_vit_s.py:tiny" in error

@@ -17,6 +17,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, loader
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.data.views import PretrainView
+from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 BAD = (3, 4, 17)
@@ -177,7 +178,7 @@ if __name__ == "__main__":
     for process in psutil.Process(child.pid).children():
         if any("spawn_main" in word for word in process.cmdline()):  # not multiprocessing's resource tracker
             process.kill()
-    output, _ = child.communicate(timeout=60)
+    output, _ = child.communicate(timeout=HANGS)
     assert time.monotonic() - started < 30
     assert "killed (signal 9): most likely the machine ran out of memory" in output
     assert "--config.data.workers" in output

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from repre_jax.core import run_files
+from tests.helpers.patience import HANGS
 from tests.helpers.pretraining import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,11 +68,11 @@ class Run:
     def kill(self, number):
         if self.child.poll() is None:
             os.killpg(self.child.pid, number)
-        self.child.wait(timeout=60)
+        self.child.wait(timeout=HANGS)
 
     def until(self, reached):
         """Waits until `reached()`; False when the run has ended before."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + HANGS
         while not reached():
             if self.child.poll() is not None:
                 assert self.child.returncode == 0, self.log.read_text()
@@ -147,7 +148,7 @@ def survive(framework, tmp_path, kills):
     dice, kills = random.Random(seed), list(kills)
     with Run(framework, tmp_path / "whole") as whole:
         whole.start()
-        assert whole.child.wait(timeout=300) == 0, whole.log.read_text()
+        assert whole.child.wait(timeout=HANGS) == 0, whole.log.read_text()
     trained, ignored = 0, 0
     with Run(framework, tmp_path / "struck") as run:
         to_come = [*kills, None]
@@ -156,7 +157,7 @@ def survive(framework, tmp_path, kills):
             expected, begun = last_whole(run.workdir), len(run.starts())
             run.start()
             if how is None:
-                assert run.child.wait(timeout=300) == 0, run.log.read_text()
+                assert run.child.wait(timeout=HANGS) == 0, run.log.read_text()
             else:
                 assert strike(run, how, dice), f"ended before it was struck {how}"
             assert "Traceback" not in run.log.read_text()
