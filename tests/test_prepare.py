@@ -20,7 +20,7 @@ import main
 from configs import moco_vit_s
 from repre_jax.builders import methods
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, imagenet, sources
+from repre_jax.data import crops, imagenet, sources, writing
 from repre_jax.system import command_line
 from repre_jax.tools import prepare
 from tests.test_folder import fill
@@ -255,7 +255,7 @@ def test_two_at_once_do_not_disturb_each_other(folders, tmp_path, capsys):
     place = tmp_path / "data" / "imagenet2012" / "5.1.0"
     place.parent.mkdir(parents=True)
     command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
-    with prepare._alone(place):
+    with writing.alone(place):
         assert run(*command) == 1
         assert "Another process is writing" in capsys.readouterr().err
     assert run(*command) == 0
