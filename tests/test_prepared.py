@@ -113,8 +113,7 @@ def test_a_record_that_is_damaged_inside_its_file_is_replaced_and_named(root, pl
     """By the next that the order names in training, and left out in a test pass; read straight, it is an error."""
     file = files_of(place)[2]
     data = bytearray(file.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 64] = bytes(64)
+    data[15_000:15_064] = bytes(64)
     file.write_bytes(data)
     train = opened(root).train
     bad = []
@@ -175,25 +174,18 @@ def test_statistics_that_are_not_whole_are_named(root, place, text):
 def test_class_names_that_are_cut_short(root, place):
     """Where the file of names is gone, the numbers stand for them."""
     (place / "label.labels.txt").write_text("cat\n")
-    assert f"{place} cannot be opened by TFDS" in refused(root)
+    assert f"{place / 'label.labels.txt'} has 1 of 2 names" in refused(root)
     (place / "label.labels.txt").unlink()
     assert opened(root).classes == 2
     is_whole(opened(root))
 
 
-class Heights(Pets):
-    """Images of float32, which TFDS stores as four bytes a pixel."""
-
-    name = "heights"
-    IMAGE = tfds.features.Image(shape=(None, None, 1), dtype=np.float32)
-
-
-class Sixteen(Pets):
+class Sixteen(Pets, skip_registration=True):
     name = "sixteen"
     IMAGE = tfds.features.Image(shape=(None, None, 1), dtype=np.uint16)
 
 
-class Arrays(Pets):
+class Arrays(Pets, skip_registration=True):
     name = "arrays"
     IMAGE = tfds.features.Tensor(shape=(4, 4, 3), dtype=np.float32)
 
@@ -201,12 +193,19 @@ class Arrays(Pets):
         return np.full((4, 4, 3), number, np.float32)
 
 
-@pytest.mark.parametrize("kind", [Heights, Arrays])
-def test_images_of_floats_are_refused(tmp_path, kind):
-    prepare(tmp_path, kind)
-    message = refused(tmp_path, kind.name)
-    assert f"Data set {kind.name} has images of float32, whose range is not known" in message
-    assert "expected: images of uint8, or uint16" in message
+class Resized(Pets, skip_registration=True):
+    name = "resized"
+
+
+def test_images_of_floats_are_refused(tmp_path, root, place):
+    """TFDS stores an Image of float32 as a PNG of its four bytes a pixel."""
+    prepare(tmp_path, Arrays)
+    features = place / "features.json"
+    features.write_text(features.read_text().replace('"dtype": "uint8"', '"dtype": "float32"').replace('"3"', '"1"'))
+    for folder, name in ((tmp_path, "arrays"), (root, "pets")):
+        message = refused(folder, name)
+        assert f"Data set {name} has images of float32, whose range is not known" in message
+        assert "expected: images of uint8, or uint16" in message
 
 
 def test_images_of_sixteen_bits_are_read(tmp_path):
@@ -222,7 +221,7 @@ def test_a_data_directory_that_is_too_deep_or_too_high(root, inside):
         assert "Data set pets was not found" in refused(given)
         return
     message = refused(given)
-    assert f"It lies in {root.resolve() / 'pets'}" in message.replace(f"{root}/pets/..", str(root / "pets"))
+    assert f"It lies in {root / 'pets'}.\n" in message
     is_whole(sources.open_dataset("pets", change(message)["dir"]))
 
 
@@ -233,9 +232,6 @@ def test_a_folder_whose_name_wants_quotes(root):
 
 @pytest.mark.parametrize("inside", ["", "resized", "resized/64x64", "resized/64x64/2.0.1"])
 def test_a_configuration_that_is_not_named(tmp_path, inside):
-    class Resized(Pets):
-        name = "resized"
-
     prepare(tmp_path, Resized, "2.0.1", "64x64")
     message = refused(tmp_path / inside, "resized")
     assert "one of resized/64x64\n" in message
@@ -258,7 +254,13 @@ def test_a_version_that_is_named_as_a_folder(root, place):
 def test_versions_and_their_wildcards(root):
     prepare(root, version="1.2.0")
     prepare(root, version="2.0.0")
-    for wanted, version in ((":1.*.*", "1.2.0"), ("", "2.0.0"), (":1.0.*", "1.0.0"), (":*.*.*", "2.0.0"), (":1.2.0", "1.2.0")):
+    for wanted, version in (
+        (":1.*.*", "1.2.0"),
+        ("", "2.0.0"),
+        (":1.0.*", "1.0.0"),
+        (":*.*.*", "2.0.0"),
+        (":1.2.0", "1.2.0"),
+    ):
         assert opened(root, f"pets{wanted}").version == version
     for wanted in ("3.0.0", "3.*.*", "1.0", "newest"):
         message = refused(root, f"pets:{wanted}")

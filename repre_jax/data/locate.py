@@ -138,7 +138,8 @@ def _elsewhere(name: str, root: Path) -> str | None:
     """The message on a data set that lies near by: above `root`, below it, or in configurations."""
     if (root / name / INFO).exists():
         return _a_place_for_a_name(root / name)
-    above = list(root.parents)[: len(Path(name).parts) + 1]
+    root = Path(os.path.normpath(root))
+    above = list(root.parents)[: len(Path(name).parts) + 2]  # its parts, a configuration and a version
     for place in (root, *above, *_folders(root)):
         if place != root and versions(place / name):
             return (

@@ -52,6 +52,10 @@ def open_version(place: Path, name: str) -> tfds.core.DatasetBuilder:
         raise NotReadable(_other_format(builder, place, name))
     _read_array_record(builder)
     _check_features(dict(builder.info.features), name)
+    label = dict(builder.info.features).get("label")
+    if isinstance(label, tfds.features.ClassLabel) and label.num_classes and len(label.names) != label.num_classes:
+        what = f"{place / 'label.labels.txt'} has {len(label.names):,} of {label.num_classes:,} names"
+        raise NotReadable(_damaged(place, what))
     return builder
 
 
@@ -105,8 +109,8 @@ def statistics(place: Path) -> dict[str, Any]:
     file = place / METADATA
     found = _read_json(file) if file.exists() else {}
     try:
-        return {key: tuple(map(float, found[key])) for key in ("mean", "std") if key in found}
-    except (TypeError, ValueError):
+        return {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
+    except (TypeError, ValueError, AttributeError):
         raise NotReadable(_damaged(place, f"{file} has no numbers for mean and std")) from None
 
 

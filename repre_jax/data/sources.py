@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, digits, folder, prepared, record_files
+from repre_jax.data import crops, digits, folder, folder_splits, prepared, record_files
 
 FOLDER = "folder:"
 NAMED = 5  # classes, at most, in a message
@@ -116,11 +116,12 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
     root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
     found = folder.scan(root)
 
-    def open_split(spec: str) -> folder.ImageFolder:
-        split = spec.partition("[")[0]
-        return found.splits[split].part(spec, split)
-
-    parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
+    parts = _open_splits(
+        name,
+        set(found.splits),
+        {"train": train_split, "test": test_split},
+        lambda spec: folder_splits.take(found.splits, spec),
+    )
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
     return DataSet(
         name=name,
@@ -134,7 +135,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
 
 
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
-    for split in (spec.partition("[")[0] for spec in specs if spec):
+    for split in (split for spec in specs if spec for split in folder_splits.named(found.splits, spec)):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             return f"{split} has classes that train lacks: {', '.join(names[:NAMED])}{more}"

@@ -47,7 +47,9 @@ class Pets(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def prepare(root: Path, kind=Pets, version="1.0.0", config=None) -> Path:
     """The version's folder, as ArrayRecord below root."""
-    made = type(kind.__name__, (kind,), {"VERSION": tfds.core.Version(version), "name": kind.name}, skip_registration=True)
+    made = type(
+        kind.__name__, (kind,), {"VERSION": tfds.core.Version(version), "name": kind.name}, skip_registration=True
+    )
     settings = {"config": tfds.core.BuilderConfig(name=config, version=version)} if config else {}
     builder = made(data_dir=str(root), file_format="array_record", **settings)
     tfds.disable_progress_bar()
