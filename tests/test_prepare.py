@@ -20,7 +20,7 @@ import main
 from configs import moco_vit_s
 from repre_jax.builders import methods
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, imagenet, sources
+from repre_jax.data import crops, imagenet, sources, writing
 from repre_jax.system import command_line
 from repre_jax.tools import prepare
 from tests.helpers.patience import HANGS
@@ -252,11 +252,74 @@ def test_a_place_that_cannot_be_written_is_named(folders, tmp_path, capsys):
     assert "could not be written" in capsys.readouterr().err
 
 
+LEFT = {
+    "nothing": (lambda place: None, None),
+    "a file of records": (lambda place: (place / "x.array_record-00000-of-00001").write_bytes(b"1"), "x.array_record"),
+    "hidden files": (lambda place: (place / ".DS_Store").write_bytes(b"1"), ".DS_Store"),
+    "a broken info file": (lambda place: (place / "dataset_info.json").write_text("{"), "is there already"),
+    "a file": (lambda place: (place.rmdir(), place.write_text("")), "is no folder"),
+    "a link to nothing": (lambda place: (place.rmdir(), place.symlink_to("gone")), "is no folder"),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+@pytest.mark.parametrize(
+    ("what", "name", "version"), [("imagenet2012", "imagenet2012", "5.1.0"), ("folder", "pets", "1.0.0")]
+)
+def test_where_something_lies_already(what, name, version, left, folders, tmp_path, capsys):
+    """TFDS takes any folder there for the data set. An empty one is filled; all else is named, and stays as it is; the
+    advice has --name only where there is one."""
+    place = tmp_path / "data" / name / version
+    place.mkdir(parents=True)
+    apply, words = LEFT[left]
+    apply(place)
+    before = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    own = ["--partial"] if what == "imagenet2012" else [f"--name={name}"]
+    status = run(what, "--from", folders, "--data-dir", tmp_path / "data", *own)
+    output, error = capsys.readouterr()
+    if words is None:
+        assert status == 0
+        dataset = sources.open_dataset(name, str(tmp_path / "data"))
+        assert (len(dataset.train), len(dataset.test)) == (12, 3)
+        assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [name], "no folder of downloads"
+        return
+    assert status == 1
+    assert "Written" not in output
+    assert error.startswith(str(place))
+    assert words in error
+    assert ("--name" in error) == (what == "folder")
+    assert (sorted(path.name for path in place.iterdir()) if place.is_dir() else []) == before
+
+
+def test_a_prepared_copy_that_cannot_be_written_to_is_there_already(folders, tmp_path, capsys):
+    """Not a lock that cannot be made: as on a cluster's shared data. Root may write anywhere, hence a file in its way."""
+    command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
+    assert run(*command) == 0
+    (tmp_path / "data" / "imagenet2012" / ".5.1.0.lock").mkdir()
+    assert run(*command) == 1
+    error = capsys.readouterr().err
+    assert "imagenet2012/5.1.0 is there already" in error
+    assert "lock" not in error
+
+
+def test_what_was_written_is_looked_at_before_that_is_said(folders, tmp_path, capsys, monkeypatch):
+    """As when TFDS reuses what another program has put there in the meantime."""
+
+    def reuses(builder, **_):
+        Path(builder.data_dir).mkdir(parents=True)
+
+    monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", reuses)
+    assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
+    output, error = capsys.readouterr()
+    assert "dataset_info.json is missing" in error
+    assert "Written" not in output
+
+
 def test_two_at_once_do_not_disturb_each_other(folders, tmp_path, capsys):
     place = tmp_path / "data" / "imagenet2012" / "5.1.0"
     place.parent.mkdir(parents=True)
     command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
-    with prepare._alone(place):
+    with writing.alone(place):
         assert run(*command) == 1
         assert "Another process is writing" in capsys.readouterr().err
     assert run(*command) == 0

@@ -11,10 +11,15 @@ PACKAGE = Path(run_files.__file__).resolve().parents[1]
 DOOR = "core/run_files.py"
 # What has nothing to do with runs; all else goes through the door.
 NOT_OF_RUNS = {
+    "data/conversion.py": "what TFDS has prepared, and what it becomes",
     "data/digits.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
     "data/imagenet.py": "ImageNet's archives and folders",
-    "data/sources.py": "what TFDS has prepared",
+    "data/locate.py": "what TFDS has prepared",
+    "data/prepared.py": "what TFDS has prepared",
+    "data/record_files.py": "what TFDS has prepared",
+    "data/tfrecord.py": "what TFDS has prepared",
+    "data/writing.py": "a place for a data set, and a lock beside it",
     "interop/pth.py": "opens members of an archive",
     "report/console.py": "/proc/cpuinfo",
     "report/document.py": "page.css, which lies in this package",

@@ -7,7 +7,6 @@ They are written as ArrayRecord and read back like ImageNet, so that the demo go
 
 import contextlib
 import fcntl
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from repre_jax.data import locate, writing
 from repre_jax.system import terminal
 
 TRAIN_RECORDS = 1437
@@ -60,25 +60,32 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: str) -> None:
-    """Writes the data set as ArrayRecord below `data_dir`, unless it is there already; one process at a time."""
+    """Writes the data set as ArrayRecord below `data_dir`, unless it is there already; one process at a time.
+
+    Raises UserError where something else lies in its place, and OSError where nothing can be written.
+    """
     tfds.disable_progress_bar()
-    if _is_prepared(data_dir):
-        return
     folder = Path(data_dir)
+    place = folder / "digits" / str(Digits.VERSION)
+    if (place / locate.INFO).exists():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".digits.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)  # also between hosts, where the file system knows locks
-        builder = Digits(data_dir=data_dir, file_format="array_record")
-        terminal.say(f"Writing the digits that ship with scikit-learn to {builder.data_dir}.")
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of a download of unknown size
-            builder.download_and_prepare()
+        if (place / locate.INFO).exists():  # another process was faster
+            return
+        writing.refuse_taken(place, "--config.data.dir=DIR to another folder")
+        terminal.say(f"Writing the digits that ship with scikit-learn to {place}.")
+        with _hushed():
+            writing.write(Digits(data_dir=data_dir, file_format="array_record"))
 
 
-def _is_prepared(data_dir: str) -> bool:
-    """Without TFDS's warning when it is not."""
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without TFDS's warnings, which would be of a data set that is not there yet."""
     before = absl.logging.get_verbosity()
     absl.logging.set_verbosity(min(before, absl.logging.ERROR))  # the lower, the less is said
     try:
-        return Digits(data_dir=data_dir, file_format="array_record").is_prepared()
+        yield
     finally:
         absl.logging.set_verbosity(before)

@@ -1,24 +1,19 @@
 """Finds a prepared TFDS data set, or a folder of images, and gives random access to its records, without TensorFlow."""
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import logging
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, digits, folder
-from repre_jax.system import shipped
+from repre_jax.data import crops, digits, folder, folder_splits, prepared, record_files
 
-DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
 NAMED = 5  # classes, at most, in a message
-METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def open_dataset(
               one (ImageNet's 'test' has no labels), else 'test', else none.
 
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
-    Raises UserError when it is missing, is stored in another format, or lacks the split or an image.
+    Raises UserError when it is missing, not whole, stored in another format, or lacks the split or an image.
     """
     crops.set_up_process()
     if not name:
@@ -88,12 +83,12 @@ def open_dataset(
                 f"The digits could not be written to {root}: {error}.\n"
                 "  change:   --config.data.dir=DIR or the variable TFDS_DATA_DIR, to a folder that you can write to"
             ) from None
-    builder = _find(name, root)
-    _check_format(builder, name)
-    features = dict(builder.info.features)
-    _check_features(features, name)
-    decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(features["image"], tfds.features.Image) else None
-    label = features.get("label")
+    return prepared.newest_readable(name, root, lambda place: _open_version(place, name, train_split, test_split))
+
+
+def _open_version(place: Path, name: str, train_split: str, test_split: str | None) -> DataSet:
+    builder = prepared.open_version(place, name)
+    label = dict(builder.info.features).get("label")
     label = label if isinstance(label, tfds.features.ClassLabel) else None
     return DataSet(
         name=name,
@@ -105,9 +100,9 @@ def open_dataset(
             name,
             set(builder.info.splits),
             {"train": train_split, "test": test_split},
-            lambda split: builder.as_data_source(split=split, decoders=decoders),
+            lambda split: prepared.open_split(builder, split),
         ),
-        **_statistics(Path(builder.data_dir)),
+        **prepared.statistics(place),
     )
 
 
@@ -121,11 +116,12 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
     root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
     found = folder.scan(root)
 
-    def open_split(spec: str) -> folder.ImageFolder:
-        split = spec.partition("[")[0]
-        return found.splits[split].part(spec, split)
-
-    parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
+    parts = _open_splits(
+        name,
+        set(found.splits),
+        {"train": train_split, "test": test_split},
+        lambda spec: folder_splits.take(found.splits, spec),
+    )
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
     return DataSet(
         name=name,
@@ -139,7 +135,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
 
 
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
-    for split in (spec.partition("[")[0] for spec in specs if spec):
+    for split in (split for spec in specs if spec for split in folder_splits.named(found.splits, spec)):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             return f"{split} has classes that train lacks: {', '.join(names[:NAMED])}{more}"
@@ -160,89 +156,10 @@ def _open_splits(
             parts[key] = open_split(split)
         except (KeyError, ValueError, AssertionError) as error:
             raise UserError(
-                f"Data set {name} has no split {split!r} ({_first_line(error)}).\n"
+                f"Data set {name} has no split {split!r} ({record_files.first_line(error)}).\n"
                 f"  expected: one of {', '.join(sorted(known))}, or a part such as 'train[:90%]'\n"
                 f"  change:   --config.data.{key}_split=..."
             ) from None
         if not len(parts[key]):
             raise UserError(f"Split {split!r} of data set {name} is empty.\n  change:   --config.data.{key}_split=...")
     return parts | {"test_split": wanted["test"]}
-
-
-def _statistics(directory: Path) -> dict[str, Any]:
-    file = directory / METADATA
-    found = json.loads(file.read_text()) if file.exists() else {}
-    return {key: tuple(found[key]) for key in ("mean", "std") if key in found}
-
-
-def _find(name: str, root: Path) -> tfds.core.DatasetBuilder:
-    """The newest prepared version below root/name. `builder_from_directory` also opens copies made elsewhere."""
-    name, _, wanted = name.partition(":")
-    folders = sorted((root / name).glob("*/dataset_info.json")) if (root / name).is_dir() else []
-    versions = {tfds.core.Version(file.parent.name): file.parent for file in folders if _is_version(file.parent.name)}
-    if wanted and versions:
-        found = ", ".join(str(version) for version in sorted(versions))
-        versions = {version: folder for version, folder in versions.items() if str(version) == wanted}
-        if not versions:
-            raise UserError(
-                f"Data set {name} is not there in version {wanted}: {root / name}.\n"
-                f"  expected: one of {found}\n  change:   --config.data.name={name}, for the newest"
-            )
-    if not versions:
-        raise UserError(_how_to_prepare(name, root))
-    logging.set_verbosity(logging.ERROR)  # TFDS logs each opening as a warning-like line
-    return tfds.builder_from_directory(versions[max(versions)])
-
-
-def _is_version(text: str) -> bool:
-    return tfds.core.Version.is_valid(text)
-
-
-def _how_to_prepare(name: str, root: Path) -> str:
-    if name == "imagenet2012":
-        prepare = (
-            "  fetch:    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (free, but\n"
-            "            with an account; 138 GB and 6.3 GB) into a folder DIR\n"
-            f"  prepare:  python -m repre_jax.tools.prepare imagenet2012 --from=DIR --data-dir={root}\n"
-        )
-    else:
-        prepare = (
-            "  prepare:  pip install tensorflow   (preparing needs it, training does not)\n"
-            f"            tfds build {name} --file_format=array_record --data_dir={root}\n"
-            "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"
-        )
-    return (
-        f"Data set {name} was not found: no prepared version in {root / name}.\n"
-        f"{prepare}"
-        f"  change:   --config.data.dir=... or the variable TFDS_DATA_DIR, if it lies elsewhere\n"
-        f"  meanwhile, without any download:  {shipped.program()} {DEMO}"
-    )
-
-
-def _check_format(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    file_format = getattr(builder.info.file_format, "value", "an unknown format")
-    if file_format != "array_record":
-        root = Path(builder.data_dir).parents[len(Path(name.partition(":")[0]).parts)]
-        place = Path(builder.data_dir).relative_to(root)
-        raise UserError(
-            f"Data set {name} in {builder.data_dir} is stored as {file_format}.\n"
-            "  expected: array_record, which allows random access\n"
-            "  convert:  pip install tensorflow   (converting needs it, training does not)\n"
-            f"            tfds convert_format --out_file_format=array_record \\\n"
-            f"                --dataset_version_dir={builder.data_dir} --out_dir={root}-array_record/{place}\n"
-            f"  change:   --config.data.dir={root}-array_record"
-        )
-
-
-def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str) -> None:
-    image = features.get("image")
-    array = isinstance(image, tfds.features.Tensor) and len(image.shape) == 3
-    if not isinstance(image, tfds.features.Image) and not array:
-        raise UserError(
-            f"Data set {name} has the features {', '.join(features)}.\n"
-            "  expected: one called 'image', an Image or a Tensor of three axes; 'label', if there is one, a ClassLabel"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

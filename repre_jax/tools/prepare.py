@@ -2,13 +2,13 @@
 
   python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, or train/ and val/ folders
   python -m repre_jax.tools.prepare folder --from DIR --name N  any folder of images; also measures mean and std
+  python -m repre_jax.tools.prepare convert DIR                 DIR: TFDS's own in TFRecord, its version's folder
 
-What is written appears under its name only when it is whole. An interrupted start is begun anew by the next.
+What is written appears under its name only when it is whole. An interrupted start is begun anew by the next, which
+keeps the files that were converted.
 """
 
 import argparse
-import contextlib
-import fcntl
 import io
 import os
 import shlex
@@ -32,7 +32,7 @@ from tensorflow_datasets.core import shuffle
 
 from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, folder, imagenet, sources
+from repre_jax.data import conversion, crops, folder, imagenet, sources, writing
 from repre_jax.system import command_line, shipped, terminal
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -44,8 +44,9 @@ SPARE = 0.05  # of what is written: keys and the records' frame
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("imagenet2012", "folder"))
-    parser.add_argument("--from", dest="origin", type=Path, required=True, metavar="DIR", help="where the images lie")
+    parser.add_argument("what", choices=("imagenet2012", "folder", "convert"))
+    parser.add_argument("place", type=Path, nargs="?", metavar="DIR", help="convert: .../imagenet2012/5.1.0, or alike")
+    parser.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="where the images lie")
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     parser.add_argument("--name", help="of the data set made from a folder, as --config.data.name will have it")
     parser.add_argument(
@@ -54,23 +55,43 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong, and the result")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    converts = arguments.what == "convert"
+    if (arguments.place if converts else arguments.origin) is None:
+        parser.error("convert is given a folder: convert DIR" if converts else "--from=DIR is missing")
     crops.set_up_process()
     return command_line.exit_status(
         lambda: _run(arguments),
-        "Interrupted; nothing was written. The same command begins anew.",
+        "Interrupted. The same command goes on, with the files that are not converted yet."
+        if converts
+        else "Interrupted; nothing was written. The same command begins anew.",
         quiet=arguments.quiet,
     )
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.what == "convert":
+        print(_convert(arguments), flush=True)
+        return
     if not arguments.origin.is_dir():
         raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
     prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
     print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
 
 
+def _convert(arguments: argparse.Namespace) -> str:
+    job = conversion.plan(arguments.place, arguments.data_dir)
+    terminal.say(f"{len(job.shards):,} files in {job.place}, to be converted and written to {job.target}.")
+    with writing.at(job.target):
+        writing.check_disk(job.target, job.size(), job.size())
+        job.run()
+    name = {} if job.name == "imagenet2012" else {"data.name": job.name}
+    return f"Written. To train on it:  {_command(job.root, **name)}"
+
+
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
+    place = root / imagenet.ImageNet.name / str(imagenet.ImageNet.VERSION)
+    writing.refuse_taken(place, "--data-dir=DIR to another folder")
     terminal.say(f"Listing the images in {arguments.origin}; in an archive that takes a while.")
     found = imagenet.find(arguments.origin)
     missing = found.missing()
@@ -94,6 +115,8 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
         raise UserError(f"--name is {name!r}.\n  expected: small letters, digits and _, as in --name=my_photos")
     if name == "digits" or name in tfds.list_builders(with_community_datasets=False):
         raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
+    place = root / name / str(folder.FolderBuilder.VERSION)
+    writing.refuse_taken(place, "--data-dir=DIR to another folder, or another --name")
     found = folder.scan(arguments.origin)
     labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
@@ -194,61 +217,23 @@ def _place(root: Path) -> dict[str, Any]:
 
 
 def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> None:
-    """Raises UserError when the place is taken, the disk too small or another process is writing there."""
     place = Path(builder.data_dir)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(place):
-            _write_alone(builder, place, size)
-    except (OSError, RuntimeError) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        free = _gigabytes(shutil.disk_usage(place.parent).free) if place.parent.exists() else "nothing"
-        raise UserError(
-            f"{place} could not be written: {first}\n"
-            f"  given:    {free} free\n"
-            "  change:   --data-dir=DIR to another place"
-        ) from None
+    with writing.at(place):
+        _write_alone(builder, place, size)
     for line in reader.unreadable:
         print(f"  left out    {line}")
 
 
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Holds a lock beside `place` that dies with the process."""
-    lock = place.with_name(f".{place.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is writing {place} at this moment.") from None
-        try:
-            yield
-        finally:
-            lock.unlink()
-
-
 def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
-    if (place / "dataset_info.json").exists():
-        raise UserError(f"{place} is there already.\n  change:   delete it first, or --data-dir or --name")
     for left in place.parent.glob(f"incomplete.*_{place.name}"):
         terminal.say(f"  Removing what an interrupted start left: {left}")
         shutil.rmtree(left)
     written = int(size * (1 + SPARE))
-    needed = written + (written if size > IN_MEMORY else 0)
-    free = shutil.disk_usage(place.parent).free
-    terminal.say(
-        f"  disk        {_gigabytes(written)} to be written to {place}; {_gigabytes(needed)} while it is shuffled,\n"
-        f"              {_gigabytes(free)} are free"
-    )
-    if needed > free:
-        raise UserError(
-            f"The disk is too small: {_gigabytes(needed)} are needed.\n  change:   --data-dir=DIR on another"
-        )
+    writing.check_disk(place, written, written + (written if size > IN_MEMORY else 0))
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()  # the reader has its own
     _shuffle_without_tensorflow()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download
-        builder.download_and_prepare()
+    writing.write(builder)
 
 
 def _shuffle_without_tensorflow() -> None:
@@ -265,10 +250,6 @@ def _command(root: Path, **settings: Any) -> str:
     keys = {"data.dir": root, **settings}
     flags = [f"--config.{key}={value}" for key, value in keys.items()]
     return shlex.join([*shipped.program().split(), "--config", "configs/moco_vit_s.py", *flags])
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 if __name__ == "__main__":

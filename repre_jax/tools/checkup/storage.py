@@ -14,6 +14,7 @@ from repre_jax.tools.checkup import Problem, Section, gigabytes
 
 FREE = 10e9  # bytes of disk; one checkpoint of ViT-B with MoCo v3 and RePre takes 2.3 GB, and the newest two are kept
 SHARED = 1e9  # bytes of /dev/shm; Docker gives 64 MB
+READ = "array_record"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's own
 SPARE_FILES = 100  # open files beside a data set's
 
@@ -25,10 +26,13 @@ class DataSet(NamedTuple):
     format: str
     shards: dict[str, list[int]]
     missing: int  # files
+    fault: str | None  # what else is wrong with its files
 
 
 def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
     """The data sets prepared below `root`, and those whose dataset_info.json is not readable."""
+    from repre_jax.data import prepared  # not before tools/doctor.py has seen that it can be imported
+
     found, problems = [], []
     for file in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
         folder = file.parent
@@ -37,13 +41,14 @@ def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
         try:
             info = json.loads(file.read_text())
             shards = {split["name"]: [int(n) for n in split.get("shardLengths", ())] for split in info["splits"]}
-            form = info.get("fileFormat", "tfrecord")
+            stored = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", ())]
+            form = READ if READ in stored else stored[0]
             missing = sum(_missing(folder, split, form) for split in info["splits"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(Problem(f"{file} cannot be read: {error}", f"delete {folder} and prepare it again"))
         else:
             name = f"{folder.parent.relative_to(root)} {folder.name}"
-            found.append(DataSet(name, form, shards, missing))
+            found.append(DataSet(name, form, shards, missing, None if missing else prepared.problem(folder)))
     return found, problems
 
 
@@ -64,12 +69,14 @@ def data(root: Path, origin: str, open_files: int) -> Section:
     rows = [("folder", f"{root}, from {origin}")]
     for each in found:
         sizes = ", ".join(f"{sum(counts):,} {split}" for split, counts in each.shards.items())
-        unreadable = "" if each.format == "array_record" else ", which is not read here; main.py says how to convert it"
+        unreadable = "" if each.format == READ else ", which is not read here; main.py says how to convert it"
         rows.append((each.name, f"{sizes}; {each.format}{unreadable}"))
         if each.missing:
             files = sum(map(len, each.shards.values()))
             what = f"{each.missing:,} of the {files:,} files of {each.name} are missing in {root}."
             problems.append(Problem(what, "copy or prepare this data set again"))
+        if each.fault:
+            problems.append(Problem(f"{each.name} in {root}: {each.fault}", "copy or prepare this data set again"))
         most = max(map(len, each.shards.values()), default=0)
         if not unreadable and most + SPARE_FILES > open_files >= 0:
             what = f"A split of {each.name} has {most:,} files, and each stays open once it was read from; this shell"
@@ -79,7 +86,7 @@ def data(root: Path, origin: str, open_files: int) -> Section:
     if not found:
         rows.append(("prepared", "nothing; the first run on the digits prepares them"))
     space = disk(root, "TFDS_DATA_DIR, or main.py's --config.data.dir, to another folder")
-    readable = any(each.format == "array_record" and not each.missing for each in found)
+    readable = any(each.format == READ and not each.missing and not each.fault for each in found)
     return Section([*rows, *space.rows], problems + ([] if readable else space.problems))
 
 

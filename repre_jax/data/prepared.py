@@ -1,0 +1,179 @@
+"""Opens one prepared version of a TFDS data set, and says by name what of it cannot be read."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import locate, record_files
+from repre_jax.data.record_files import RecordFiles
+
+METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
+FORMAT, CONVERTIBLE = "array_record", "tfrecord"
+SHOWN = 5  # files in a message
+DTYPES = (np.uint8, np.uint16)  # of images; TFDS stores floats as their bytes, which would pass for colours
+
+
+class NotReadable(UserError):
+    """A version of a data set that is there, but not whole, or not in a form that is read here."""
+
+
+def newest_readable(name: str, root: Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of the newest version of `name` below `root`.
+
+    Raises its NotReadable, with the newest version that can be read instead, if there is one.
+    """
+    newest, *older = locate.version_folders(name, root)
+    try:
+        return read(newest)
+    except NotReadable as error:
+        for folder in older:
+            try:
+                read(folder)
+            except UserError:
+                continue
+            named = locate.flag("data.name", f"{name.partition(':')[0]}:{folder.name}")
+            raise NotReadable(f"{error}\n  or:       {named}, an older version, which can be read") from None
+        raise
+
+
+def open_version(place: Path, name: str) -> tfds.core.DatasetBuilder:
+    """The builder of the version in `place`, whose images and labels are in a form that is read here.
+
+    name: what the data set is called in messages. Raises NotReadable.
+    """
+    builder = open_any(place)
+    if FORMAT not in formats(builder):
+        raise NotReadable(_other_format(builder, place, name))
+    _read_array_record(builder)
+    _check_features(dict(builder.info.features), name)
+    label = dict(builder.info.features).get("label")
+    if isinstance(label, tfds.features.ClassLabel) and label.num_classes and len(label.names) != label.num_classes:
+        what = f"{place / 'label.labels.txt'} has {len(label.names):,} of {label.num_classes:,} names"
+        raise NotReadable(_damaged(place, what))
+    return builder
+
+
+def open_any(place: Path) -> tfds.core.DatasetBuilder:
+    """The same for any format and features. Raises NotReadable where a file that tells of them is not whole."""
+    for name in (locate.INFO, locate.FEATURES):
+        if not isinstance(_read_json(place / name), dict):
+            raise NotReadable(_damaged(place, f"{place / name} is not TFDS's"))
+    logging.set_verbosity(logging.ERROR)  # TFDS logs each opening as a warning-like line
+    try:
+        builder = tfds.builder_from_directory(place)
+        dict(builder.info.features)
+    except Exception as error:  # whatever TFDS raises where a key is missing or has another type
+        text = f"{place} cannot be opened by TFDS: {record_files.first_line(error)}"
+        raise NotReadable(_damaged(place, text)) from None
+    return builder
+
+
+def formats(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """In which formats a version's records are stored, its main one first."""
+    main = getattr(builder.info.file_format, "value", "an unknown format")
+    return [main, *(each.value for each in builder.info.alternative_file_formats)]
+
+
+def _read_array_record(builder: tfds.core.DatasetBuilder) -> None:
+    """Makes it name the ArrayRecord files that `tfds convert_format` has put beside others."""
+    if formats(builder)[0] != FORMAT:
+        builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str) -> RecordFiles:
+    """The records of `split`, in TFDS's syntax, images as encoded bytes; each file was opened once, to see it is whole.
+
+    Raises NotReadable, and what TFDS raises for a split that is not there.
+    """
+    instructions = builder.info.splits[split].file_instructions
+    if wrong := record_files.faults(instructions):
+        place = Path(builder.data_dir)
+        lines = "".join(f"\n  {line}" for line in wrong[:SHOWN])
+        more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        files = "1 file" if len(wrong) == 1 else f"{len(wrong):,} files"
+        raise NotReadable(_damaged(place, f"{files} of records in {place} cannot be read:{lines}{more}", end=""))
+    image = builder.info.features["image"]
+    decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(image, tfds.features.Image) else None
+    taken = tuple((Path(each.filename).name, each.take) for each in instructions)
+    return RecordFiles(builder.as_data_source(split=split, decoders=decoders), taken)
+
+
+def statistics(place: Path) -> dict[str, Any]:
+    """'mean' and 'std', a tuple of floats per channel, where `prepare folder` has measured them. Raises NotReadable."""
+    file = place / METADATA
+    found = _read_json(file) if file.exists() else {}
+    try:
+        return {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
+    except (TypeError, ValueError, AttributeError):
+        raise NotReadable(_damaged(place, f"{file} has no numbers for mean and std")) from None
+
+
+def problem(place: Path) -> str | None:
+    """Why the version in `place` cannot be read, as one line; None where it can, as far as a start looks."""
+    try:
+        builder = open_any(place)
+        if FORMAT in formats(builder):
+            _read_array_record(builder)
+            files = [each for split in builder.info.splits.values() for each in split.file_instructions]
+            return "; ".join(record_files.faults(files)[:SHOWN]) or None
+    except NotReadable as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        text = file.read_text()
+        if text.strip():
+            return json.loads(text)
+        what = f"{file} is empty"
+    except FileNotFoundError:
+        what = f"{file} is missing"
+    except OSError as error:
+        what = f"{file} cannot be read: {error.strerror}"
+    except ValueError as error:  # what is no JSON, and what is no text
+        what = f"{file} is damaged, or half a file: {error}"
+    raise NotReadable(_damaged(file.parent, what))
+
+
+def _damaged(place: Path, what: str, end: str = ".") -> str:
+    return f"{what}{end}\n  change:   copy it again, or delete {place} and prepare the data set again"
+
+
+def _other_format(builder: tfds.core.DatasetBuilder, place: Path, name: str) -> str:
+    """The message on records that cannot be read one by one."""
+    root = place.parents[len(Path(name.partition(":")[0]).parts)]
+    out = root.with_name(root.name + locate.CONVERTED)
+    text = (
+        f"Data set {name} in {place} is stored as {formats(builder)[0]}.\n"
+        f"  expected: {FORMAT}, which allows random access\n"
+    )
+    if formats(builder)[0] != CONVERTIBLE:
+        text += locate.by_tfds(name, out)
+    elif not (out / place.relative_to(root) / locate.INFO).exists():  # else it was converted before
+        text += f"  convert:  {locate.convert_command(place, out)}\n"
+    return f"{text}  change:   {locate.flag('data.dir', out)}"
+
+
+def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str) -> None:
+    image = features.get("image")
+    array = isinstance(image, tfds.features.Tensor) and len(image.shape) == 3
+    if image is None or not (isinstance(image, tfds.features.Image) or array):
+        raise NotReadable(
+            f"Data set {name} has the features {', '.join(features)}.\n"
+            "  expected: one called 'image', an Image or a Tensor of three axes; 'label', if there is one, a ClassLabel"
+        )
+    dtype = np.dtype(image.np_dtype)
+    if dtype not in DTYPES:
+        raise NotReadable(
+            f"Data set {name} has images of {dtype}, whose range is not known.\n"
+            "  expected: images of uint8, or uint16\n"
+            "  change:   prepare the data set with images of uint8, or save them as a folder of images and give that\n"
+            "            as --config.data.name=folder:PATH"
+        )

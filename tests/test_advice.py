@@ -1,0 +1,145 @@
+"""Every command that a page or a message on data sets advises is typed here, or stands in NOT_HERE with the reason."""
+
+import importlib
+import re
+import shlex
+
+import pytest
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import locate, sources
+from repre_jax.system import command_line
+from repre_jax.tools import prepare as tool
+from tests.helpers.prepared import Pets, change_info, prepare
+from tests.test_docs import ROOT, pages
+from tests.test_prepare import CLASSES, picture
+
+COMMAND = re.compile(r"(?:python|repre-jax|make|pip|tfds|srun|docker) \S.*")
+# Begins with -> why it is not typed here.
+NOT_HERE = {
+    "pip ": "needs a network",
+    "python -m venv": "is followed by pip, which needs a network",
+    "srun ": "needs a cluster",
+    "make ": "tests/test_docs.py looks for the target; the targets are this suite, the demo and the benchmark",
+    "python -m pytest": "is this suite",
+    "python -m benchmarks": "tests/test_benchmarks.py runs what measures; tests/test_docs.py looks for the program",
+    "python -m repre_jax.tools.figures augmentations": "tests/test_figures.py draws them, of a smaller batch",
+    "python -m repre_jax.tools.NAME": "stands for several",
+    "python -m repre_jax.tools.doctor": "tests/test_doctor.py starts it",
+}
+PROGRAMS = ("python main.py", "python -m repre_jax.tools.export", "repre-jax --help")  # as sentences name them
+PLACES = {
+    "DIR": "pictures",
+    "PATH": "pictures",
+    "NAME": "mine",
+    "photos": "pictures",
+    "folder:photos": "folder:pictures",
+}
+
+
+def commands(text):
+    """Those in fenced blocks and between backticks, continued lines joined, remarks left out."""
+    found = []
+    for block in re.findall(r"^```.*?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        lines = re.sub(r"\\\n\s*", "", block).splitlines()
+        found += [line for line in lines if COMMAND.fullmatch(line)]
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    found += [inner for inner in re.findall(r"`([^`]+)`", plain) if COMMAND.fullmatch(inner)]
+    return [re.split(r"\s{2,}#|\s#\s|;", each)[0].strip() for each in found]
+
+
+ADVISED = sorted(
+    {
+        command
+        for page in pages(ROOT)
+        for command in commands(page.read_text())
+        if not command.startswith(tuple(NOT_HERE)) and command not in PROGRAMS and "..." not in command
+    }
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with what pages speak of: pictures, in the folders of ImageNet's classes."""
+    for split in ("train", "val"):
+        for name in CLASSES[:2]:
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                (folder / f"{name}_{number}.JPEG").write_bytes(picture(number))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    return tmp_path
+
+
+def test_there_are_commands_of_every_kind():
+    assert {shlex.split(command)[2] for command in ADVISED if command.startswith("python -m")} >= {
+        f"repre_jax.tools.{name}" for name in ("prepare", "figures", "export", "inspect")
+    }
+    assert any(command.startswith("python main.py") for command in ADVISED)
+
+
+@pytest.mark.parametrize("command", ADVISED)
+def test_a_command_of_a_page_is_understood(command, here, capsys):
+    """Config, keys and values of main.py; the tools are started, and at most miss a run that the page has trained."""
+    words = [PLACES.get(word, word) for word in shlex.split(command)]
+    words = [re.sub(r"=folder:photos$", "=folder:pictures", word) for word in words]
+    if words[0] == "repre-jax" or words[1] == "main.py":
+        command_line.parse(["main.py", *words[1 if words[0] == "repre-jax" else 2 :]])
+        return
+    assert words[:2] == ["python", "-m"], command
+    status = importlib.import_module(words[2]).main(words[3:])  # argparse would end it by SystemExit
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert status == 0 or (status == 1 and error)
+
+
+def test_the_imagenet_that_a_message_advises_is_prepared(here, capsys):
+    """All but --partial, since these are twelve images."""
+    root = here / "my data's"
+    with pytest.raises(UserError) as error:
+        sources.open_dataset("imagenet2012", str(root))
+    command = shlex.split(re.search(r"prepare: +(.*)", str(error.value))[1])
+    assert command[:3] == ["python", "-m", "repre_jax.tools.prepare"]
+    assert tool.main([*(word.replace("DIR", "pictures") for word in command[3:]), "--partial"]) == 0
+    assert len(sources.open_dataset("imagenet2012", str(root)).train) == 4
+    trains = shlex.split(capsys.readouterr().out.splitlines()[-1].split("train on it:")[1])
+    assert command_line.parse(trains[1:])[0].data.dir == str(root)
+
+
+class AdvisedPets(Pets):
+    """Registered, as TFDS's own are; its records need neither TensorFlow nor a network."""
+
+    name = "advised_pets"
+
+
+def test_the_way_through_tfds_that_a_message_advises_prepares(here):
+    """tfds.builder, as typed, with a data set whose records lie here; it writes what is then read."""
+    root = here / "my data's"
+    for name, place in (("advised_pets", root), ("advised_pets:1.0.0", here / "other")):
+        with pytest.raises(UserError) as error:
+            sources.open_dataset(name, str(place))
+        lines = str(error.value).splitlines()
+        assert "needs it and a network" in lines[1], "marked"
+        python, flag, code = shlex.split(lines[2])
+        assert (python, flag) == ("python", "-c")
+        exec(code, {})
+        dataset = sources.open_dataset(name, str(place))
+        assert (len(dataset.train), len(dataset.test), dataset.classes) == (20, 6, 2)
+
+
+def test_what_is_neither_tfrecord_nor_array_record_goes_elsewhere(here):
+    """TFDS would take the folder that is there for what it is to write."""
+    place = prepare(here / "tfds", AdvisedPets)
+    change_info(place, fileFormat="riegeli")
+    with pytest.raises(UserError, match="is stored as riegeli") as error:
+        sources.open_dataset("advised_pets", str(here / "tfds"))
+    exec(shlex.split(str(error.value).splitlines()[3])[2], {})
+    out = re.search(r"change: +--config.data.dir=(.*)", str(error.value))[1]
+    assert len(sources.open_dataset("advised_pets", out).train) == 20
+
+
+def test_no_page_or_message_advises_what_needs_apache_beam():
+    texts = [page.read_text() for page in pages(ROOT)]
+    texts += [locate.how_to_prepare("cifar10", ROOT), locate.tfds_command("cifar10", ROOT)]
+    assert not [text for text in texts if re.search(r"^\s*tfds (build|convert_format)", text, re.MULTILINE)]
