@@ -98,6 +98,21 @@ def test_published_files_with_two_branches(tmp_path, framework, asked):
     assert channels or (found.mean, found.std) == IMAGENET
 
 
+def test_simsiams_own_file_and_a_wrapped_encoder(tmp_path):
+    """Neither is called MoBY's; the second one is nobody's, and "online" is still accepted for it."""
+    weights = state_dict("dino")
+    wrapped = {f"encoder.{name}": array for name, array in weights.items()}
+    for arrays, framework in ((as_framework("SimSiam", weights, {}), "simsiam"), (wrapped, None)):
+        file = written(tmp_path, arrays)
+        found, params = find(tmp_path, evaluation(file, VIT, network="online"))
+        assert (found.origin["framework"], found.origin["branch"]) == (framework, "online")
+        np.testing.assert_array_equal(timm.dump(params, found.encoder)["cls_token"], weights["cls_token"])
+        assert find(tmp_path, evaluation(file, VIT))[0].origin["branch"] == "online"
+        whose = "a file of simsiam with the online encoder alone" if framework else "one encoder, and no networks"
+        with pytest.raises(UserError, match=f"holds {whose}"):
+            find(tmp_path, evaluation(file, VIT, network="target"))
+
+
 def test_a_file_with_one_of_its_branches(tmp_path):
     arrays, networks = published("moco_v3")
     alone = {name: array for name, array in arrays.items() if "momentum_encoder" in name}

@@ -15,10 +15,10 @@ from tests.golden.weights import state_dict
 
 
 @pytest.mark.parametrize("network", ["online", "target"])
-@pytest.mark.parametrize("layout", ["MoCo v3", "DINO", "MoBY"])
+@pytest.mark.parametrize("layout", ["MoCo v3", "DINO", "MoBY", "MoCo v2"])
 def test_published_files_of_frameworks(layout, network, capsys):
     """The asked network is loaded and the other one left out, in each framework's own names."""
-    encoder = {"MoCo v3": vit("moco_v3"), "DINO": vit("dino"), "MoBY": swin()}[layout]
+    encoder = {"MoCo v3": vit("moco_v3"), "MoBY": swin()}.get(layout, vit("dino"))
     online = state_dict("swin" if layout == "MoBY" else "dino")
     if layout == "MoCo v3":
         table = positions.sincos(4, 4, 24)
@@ -33,7 +33,7 @@ def test_published_files_of_frameworks(layout, network, capsys):
     printed = capsys.readouterr().out
     accounted = [int(number) for number in re.findall(r"(?:left out: |Loaded )(\d+)", printed)]
     assert sum(accounted) == len(arrays), "every tensor of the file is loaded or named as left out"
-    other = len(rename(online)) + (2 if layout == "MoCo v3" else 0)
+    other = len(rename(online)) + {"MoCo v3": 2, "MoCo v2": 2}.get(layout, 0)
     assert f"left out: {other} of the other network" in printed
     with pytest.raises(
         UserError, match=f"a file of {layout}, and network is None.\n  expected: network='online' or network='target'"
@@ -46,6 +46,43 @@ def test_a_file_with_one_network_offers_that_one():
     with pytest.raises(UserError, match=r"network is 'online'.\n  expected: network='target'$"):
         timm.load(arrays, vit("dino"), network="online")
     timm.load(arrays, vit("dino"), network="target")
+
+
+def test_simsiams_file_is_called_its_own():
+    """It has MoBY's name for the one encoder, and no target."""
+    weights = state_dict("dino")
+    arrays = as_framework("SimSiam", weights, {})
+    assert state_dicts.framework_of(arrays) == ("simsiam", ("online",))
+    back = timm.dump(timm.load(arrays, vit("dino"), network="online"), vit("dino"))
+    for name, array in weights.items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+    with pytest.raises(UserError, match=r"a file of SimSiam, and network is 'target'.\n  expected: network='online'$"):
+        timm.load(arrays, vit("dino"), network="target")
+
+
+@pytest.mark.parametrize("layout", ["MoBY", "MoCo v2"])
+@pytest.mark.parametrize("kept", ["online", "target"])
+def test_a_file_with_one_network_still_says_whose_it_is(layout, kept):
+    """The heads and queues beside it tell MoBY's names from those of others."""
+    weights = moby_swin(state_dict("swin")) if layout == "MoBY" else state_dict("dino")
+    whole = as_framework(layout, weights if kept == "online" else {}, weights if kept == "target" else {})
+    if layout == "MoCo v2":
+        whole = {name: array for name, array in whole.items() if ("encoder_q" in name) == (kept == "online")}
+    expected = layout.lower().replace(" ", "_")
+    assert state_dicts.framework_of(whole) == (expected, (kept,))
+
+
+def test_a_wrapped_encoder_is_nobodys():
+    """SimMIM's file, for example: nothing but a prefix that MoBY has, too."""
+    weights = {f"model.encoder.{name}": array for name, array in moby_swin(state_dict("swin")).items()}
+    assert state_dicts.framework_of(weights) == (None, ("online",))
+    plain = timm.load(weights, swin())
+    np.testing.assert_array_equal(plain["norm"]["scale"], state_dict("swin")["norm.weight"])
+    assert timm.load(weights, swin(), network="online")["norm"]["scale"].shape == plain["norm"]["scale"].shape
+    with pytest.raises(UserError, match=r"one encoder, and network is 'target'"):
+        timm.load(weights, swin(), network="target")
+    of_torchvision = {"conv_proj.weight": np.zeros(1), "encoder.layers.encoder_layer_0.ln_1.weight": np.zeros(1)}
+    assert state_dicts.framework_of(of_torchvision) == (None, ())
 
 
 def test_a_plain_file_has_no_network():

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from repre_jax.core.errors import UserError
+from repre_jax.core.numerics import single
 from repre_jax.core.schedules import Plan, Schedule
 
 # What a rule can set, and what holds without one.
@@ -145,7 +146,7 @@ def _decay(schedule: Schedule, rules: Sequence[Rule], *, smallest_axes: int) -> 
     """Adds decay * parameter; without a rule, tensors of fewer than `smallest_axes` axes do not decay."""
 
     def add(updates: Any, params: Any, step: jax.Array) -> Any:
-        now = schedule(step)
+        now = single(schedule(step))
         decay = values_by_path(params, rules, "weight_decay", lambda leaf: now if leaf.ndim >= smallest_axes else 0.0)
         return jax.tree.map(lambda update, param, amount: update + amount * param, updates, params, decay)
 
@@ -157,7 +158,7 @@ def _learning_rate(plan: Plan, rules: Sequence[Rule]) -> optax.GradientTransform
 
     def scale(updates: Any, params: Any, step: jax.Array) -> Any:
         del params
-        now = plan.lr(step)
+        now = single(plan.lr(step))
         scales, constant = (values_by_path(updates, rules, name) for name in ("lr_scale", "constant_lr"))
         return jax.tree.map(lambda u, factor, c: -(plan.peak_lr if c else now) * factor * u, updates, scales, constant)
 

@@ -15,6 +15,7 @@ import optax
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.lr_shapes import SHAPES, Schedule, half_cosine
+from repre_jax.core.numerics import single
 
 POWER, DECAY_FACTOR = 0.9, 0.1  # what optim.power and optim.decay_factor are unless they are set
 OF_SHAPES = {"power": "poly", "decay_epochs": "step", "decay_factor": "step"}  # whose settings these are
@@ -185,4 +186,4 @@ def linear_by_epoch(start: float, end: float, epochs: float, planned_epoch: floa
     """DINO's warm-up of the teacher's temperature (main_dino.py:374-378): `epochs` values from start to end, one an
     epoch, both ends among them; then `end`."""
     course = optax.linear_schedule(start, end, max(1, round(epochs) - 1)) if epochs else optax.constant_schedule(end)
-    return lambda step: course(jnp.floor(step / planned_epoch))
+    return lambda step: single(course(jnp.floor(step / planned_epoch)))

@@ -66,7 +66,7 @@ def mix(
     sums to 1. The batch must be the whole one: a part of it would make other pairs. timm draws once per process; for
     that, vmap over keys [G], pixels [G, B / G, ...] and labels [G, B / G].
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, classes), settings.smoothing)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, classes, dtype=jnp.float32), settings.smoothing)
     if settings.probability <= 0 or max(settings.mixup_alpha, settings.cutmix_alpha) <= 0:
         return pixels, targets
     height, width = pixels.shape[1:3]
@@ -78,13 +78,13 @@ def draw(key: jax.Array, height: int, width: int, settings: Mixing) -> Draw:
     """For images [height, width]; at least one alpha of the settings is above 0."""
     gate_key, switch_key, share_key, y_key, x_key = jax.random.split(key, 5)
     if settings.mixup_alpha > 0 and settings.cutmix_alpha > 0:
-        cutmix = jax.random.bernoulli(switch_key, settings.switch_probability)
+        cutmix = jax.random.bernoulli(switch_key, jnp.float32(settings.switch_probability))
     else:
         cutmix = jnp.asarray(settings.cutmix_alpha > 0)
-    alpha = jnp.where(cutmix, settings.cutmix_alpha, settings.mixup_alpha)
-    share = jax.random.beta(share_key, alpha, alpha)
-    share = jnp.where(jax.random.bernoulli(gate_key, settings.probability), share, 1.0)
-    centre = jnp.stack([jax.random.randint(k, (), 0, n) for k, n in ((y_key, height), (x_key, width))])
+    alpha = jnp.where(cutmix, jnp.float32(settings.cutmix_alpha), jnp.float32(settings.mixup_alpha))
+    share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+    share = jnp.where(jax.random.bernoulli(gate_key, jnp.float32(settings.probability)), share, 1.0)
+    centre = jnp.stack([jax.random.randint(k, (), 0, n, jnp.int32) for k, n in ((y_key, height), (x_key, width))])
     return Draw(share, cutmix, centre)
 
 
@@ -95,7 +95,7 @@ def own_weights(drawn: Draw, height: int, width: int) -> tuple[jax.Array, jax.Ar
     """
     in_box = inside(cut_box(drawn.share, drawn.centre, height, width), height, width)
     weights = jnp.where(drawn.cutmix, 1.0 - in_box, drawn.share)
-    return weights, jnp.where(drawn.cutmix, 1 - in_box.sum() / (height * width), drawn.share)
+    return weights, jnp.where(drawn.cutmix, 1 - in_box.sum(dtype=jnp.int32) / (height * width), drawn.share)
 
 
 def cut_box(share: jax.Array, centre: jax.Array, height: int, width: int) -> Box:
@@ -131,7 +131,7 @@ def _erase_one(key: jax.Array, image: jax.Array, probability: float) -> jax.Arra
     gate_key, numbers_key, noise_key = jax.random.split(key, 3)
     height, width = image.shape[:2]
     box = erased_box(erasing_numbers(numbers_key), height, width)
-    erased = inside(box, height, width) & jax.random.bernoulli(gate_key, probability)
+    erased = inside(box, height, width) & jax.random.bernoulli(gate_key, jnp.float32(probability))
     return jnp.where(erased[..., None], jax.random.normal(noise_key, image.shape, image.dtype), image)
 
 
@@ -149,9 +149,9 @@ def erasing_numbers(key: jax.Array) -> ErasingNumbers:
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     low, high = (math.log(ratio) for ratio in ERASED_RATIO)
     return ErasingNumbers(
-        jax.random.uniform(area_key, (TRIES,), minval=ERASED_AREA[0], maxval=ERASED_AREA[1]),
-        jnp.exp(jax.random.uniform(ratio_key, (TRIES,), minval=low, maxval=high)),
-        jax.random.uniform(place_key, (2,)),
+        jax.random.uniform(area_key, (TRIES,), jnp.float32, minval=ERASED_AREA[0], maxval=ERASED_AREA[1]),
+        jnp.exp(jax.random.uniform(ratio_key, (TRIES,), jnp.float32, minval=low, maxval=high)),
+        jax.random.uniform(place_key, (2,), jnp.float32),
     )
 
 

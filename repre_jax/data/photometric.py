@@ -76,7 +76,9 @@ def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.
     jitter_key, blur_key, *gates = jax.random.split(key, 7)
 
     def sometimes(gate: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
-        return changed if probability >= 1 else jnp.where(jax.random.bernoulli(gate, probability), changed, image)
+        if probability >= 1:
+            return changed
+        return jnp.where(jax.random.bernoulli(gate, jnp.float32(probability)), changed, image)
 
     if settings.jitter_probability > 0 and any(settings.jitter):
         image = sometimes(
@@ -86,7 +88,7 @@ def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.
         image = sometimes(gates[1], settings.grey_probability, grey(image), image)
     if settings.blur_probability > 0:
         low, high = settings.blur_sigma
-        sigma = jax.random.uniform(blur_key, minval=low, maxval=high)
+        sigma = jax.random.uniform(blur_key, dtype=jnp.float32, minval=low, maxval=high)
         image = sometimes(gates[2], settings.blur_probability, blur(image, sigma, high), image)
     if settings.solarize_probability > 0:
         image = sometimes(gates[3], settings.solarize_probability, solarize(image), image)
@@ -134,7 +136,7 @@ def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours
         if strength > 0:
             centre = 0.0 if operation is hue else 1.0
             low = -strength if operation is hue else max(0.0, centre - strength)
-            amount = jax.random.uniform(op_key, minval=low, maxval=centre + strength)
+            amount = jax.random.uniform(op_key, dtype=jnp.float32, minval=low, maxval=centre + strength)
             chosen = lambda x, operation=operation, amount=amount: operation(x, amount)  # noqa: E731
             if operation is hue:
                 turn_hue = chosen
@@ -199,7 +201,7 @@ def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
     )
     turned = (jnp.where(chroma > 0, sixth, 0) + 6 * turns) % 6
     # HSV -> RGB in closed form: channel n is value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6.
-    steps = (jnp.asarray((5.0, 3.0, 1.0)) + turned[..., None]) % 6
+    steps = (jnp.asarray((5.0, 3.0, 1.0), jnp.float32) + turned[..., None]) % 6
     return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(steps, 4 - steps), 0, 1)
 
 

@@ -46,7 +46,7 @@ def rollout(encoder: Swin) -> Apply:
         collected: Any = encoder.apply({"params": params}, images, mutable=["attention"])
         output, kept = collected
         count, rows, columns, _ = output.pyramid[-1].shape
-        flow = jnp.full((count, rows, columns), 1 / (rows * columns))
+        flow = jnp.full((count, rows, columns), 1 / (rows * columns), jnp.float32)
         for stage in range(len(encoder.depth), 0, -1):
             for number in range(encoder.depth[stage - 1], 0, -1):
                 (weights,) = kept["attention"][f"stage_{stage}_block_{number}"]["attn"]["weights"]
@@ -71,7 +71,7 @@ def through_block(share: jax.Array, weights: jax.Array, shift: int) -> jax.Array
         rolled = jnp.roll(jnp.pad(maps, padding), (-shift, -shift), axis=(1, 2))
         return swin.partition(rolled[..., None], window)[..., 0]
 
-    weights = weights * windows(jnp.ones((1, rows, columns)))[:, :, None]
+    weights = weights * windows(jnp.ones((1, rows, columns), jnp.float32))[:, :, None]
     weights /= jnp.maximum(weights.sum(axis=-1, keepdims=True), 1e-30)  # queries that are padding have no share
     given = jnp.einsum("nwq,nwqk->nwk", windows(share), weights, precision="highest")
     given = swin.merge(given[..., None], rows + padding[1][1], columns + padding[2][1])[..., 0]

@@ -48,12 +48,12 @@ def vote(found: Neighbours, *, classes: int, ks: Sequence[int], temperature: flo
     weights = jnp.exp((similarity - similarity[:, :1]) / temperature)
 
     def count(place: jax.Array, votes: jax.Array) -> jax.Array:
-        return votes + jax.nn.one_hot(labels[:, place], classes) * weights[:, place, None]
+        return votes + jax.nn.one_hot(labels[:, place], classes, dtype=weights.dtype) * weights[:, place, None]
 
-    votes, winners = jnp.zeros((len(labels), classes)), []
+    votes, winners = jnp.zeros((len(labels), classes), weights.dtype), []
     for before, k in zip([0, *ks], ks, strict=False):
         votes = jax.lax.fori_loop(before, k, count, votes)
-        winners.append(votes.argmax(axis=-1))
+        winners.append(votes.argmax(axis=-1).astype(jnp.int32))
     return winners
 
 

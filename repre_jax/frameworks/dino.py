@@ -66,7 +66,7 @@ def build(
             ),
         ),
         local_views=True,
-        init_framework_state=lambda key: {"centre": jnp.zeros(out)},
+        init_framework_state=lambda key: {"centre": jnp.zeros(out, jnp.float32)},
         in_microbatches="the centre moves with each microbatch"
         + ("; BatchNorm sees one microbatch" if batch_norm else ""),
     )
@@ -78,7 +78,7 @@ def across_views(teacher: jax.Array, log_student: jax.Array) -> jax.Array:
     teacher: [B, V, K] probabilities. log_student: [B, V + L, K] log-probabilities, the teacher's views first.
     """
     pairs = -jnp.einsum("bgk,bvk->gv", teacher, log_student, precision="highest") / len(teacher)
-    other = 1 - jnp.eye(pairs.shape[0], pairs.shape[1])
+    other = 1 - jnp.eye(pairs.shape[0], pairs.shape[1], dtype=pairs.dtype)
     return (pairs * other).sum() / other.sum()
 
 

@@ -14,26 +14,37 @@ LeftOut = dict[str, list[str]]  # what it is -> names
 
 
 @dataclass(frozen=True)
-class TwoNetworks:
-    """Where a framework's files keep its encoders. framework: as the config names it; title: for messages."""
+class Layout:
+    """Where a framework's files keep their encoders.
 
-    framework: str
+    framework: as the config names it, None where the names do not say whose file it is; title: for messages.
+    online, target: how the names of a network's tensors begin; None for a network that such files do not have.
+    told_by: a pattern that the start of one of the names must fit; several layouts have 'encoder.' or 'encoder_k.'.
+    """
+
+    framework: str | None
     title: str
-    online: str
-    target: str
+    online: str | None
+    target: str | None
+    told_by: str = ""
 
     @property
     def prefixes(self) -> dict[str, str]:
-        """Branch -> how the names of its tensors begin."""
-        return {"online": self.online, "target": self.target}
+        """Network -> how the names of its tensors begin."""
+        both = {"online": self.online, "target": self.target}
+        return {network: prefix for network, prefix in both.items() if prefix is not None}
 
 
 # After 'state_dict.', 'model.' and every 'module.' are taken off (moco-v3 main_lincls.py:177-185, dino main_dino.py:208
-# and 243-257, MoBY models/moby.py:45-59).
-FRAMEWORKS = (
-    TwoNetworks("moco_v3", "MoCo v3", "base_encoder.", "momentum_encoder."),
-    TwoNetworks("dino", "DINO", "student.backbone.", "teacher.backbone."),
-    TwoNetworks("moby", "MoBY", "encoder.", "encoder_k."),
+# and 243-257, MoBY models/moby.py:45-59, moco moco/builder.py:27-46, simsiam simsiam/builder.py:21-41). The first one
+# that fits is taken. MoCo v2's and SimSiam's projectors are their encoder's last layers, MoBY's lies beside it.
+LAYOUTS = (
+    Layout("moco_v3", "MoCo v3", "base_encoder.", "momentum_encoder."),
+    Layout("dino", "DINO", "student.backbone.", "teacher.backbone."),
+    Layout("moco_v2", "MoCo v2", "encoder_q.", "encoder_k.", r"encoder_q\.|encoder_k\.(fc|head)\.|queue$"),
+    Layout("moby", "MoBY", "encoder.", "encoder_k.", r"encoder_k\.|projector(_k)?\.|queue[12]$"),
+    Layout("simsiam", "SimSiam", "encoder.", None, r"predictor\.[0-9]|encoder\.(fc|head)\.[0-9]"),
+    Layout(None, "one encoder", "encoder.", None, r"encoder\.(patch_embed|layers\.0\.blocks)\."),
 )
 
 # What a file may hold that no encoder has: (pattern from the start of the name, what it is).
@@ -46,7 +57,10 @@ LEFT_OUT = (
 
 
 def framework_of(state_dict: Mapping[str, np.ndarray]) -> tuple[str | None, tuple[str, ...]]:
-    """'moco_v3', 'dino' or 'moby', and which of 'online' and 'target' the file holds; (None, ()) for one encoder."""
+    """'moco_v3', 'dino', 'moco_v2', 'moby' or 'simsiam', and which of 'online' and 'target' the file holds.
+
+    (None, ()) for one encoder; (None, ('online',)) where 'encoder.' stands before its names and nothing says whose.
+    """
     layout, held = _networks(_without_wrappers(state_dict))
     return (layout.framework, tuple(held)) if layout else (None, ())
 
@@ -54,8 +68,9 @@ def framework_of(state_dict: Mapping[str, np.ndarray]) -> tuple[str | None, tupl
 def encoder_tensors(state_dict: Mapping[str, np.ndarray], network: str | None) -> tuple[Arrays, LeftOut]:
     """What may belong to the encoder, without prefixes, and the names of everything else.
 
-    network: 'online' or 'target' for files of a framework, None for others. Raises UserError when it does not fit the
-    file, when a value is not an array, or when two names are the same but for their prefixes.
+    network: 'online' or 'target' for files of a framework; for others None, or what framework_of offers. Raises
+    UserError when it does not fit the file, when a value is not an array, or when two names are the same but for their
+    prefixes.
     """
     arrays, others = _select_network(_without_wrappers(state_dict), network)
     left_out = {"the other network": others} if others else {}
@@ -94,6 +109,8 @@ def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[s
     layout, held = _networks(arrays)
     if layout is None and network is None:
         return arrays, []
+    if layout is not None and layout.framework is None and network is None:
+        (network,) = held
     if layout is None:
         raise UserError(
             f"network is {network!r}, but this file holds one encoder, not the two networks of a framework.\n"
@@ -114,10 +131,10 @@ def _select_network(arrays: Arrays, network: str | None) -> tuple[Arrays, list[s
     return kept, others
 
 
-def _networks(arrays: Arrays) -> tuple[TwoNetworks | None, list[str]]:
-    """The framework whose file this is, and the networks that it holds."""
-    for layout in FRAMEWORKS:
+def _networks(arrays: Arrays) -> tuple[Layout | None, list[str]]:
+    """The layout that this file has, and the networks that it holds."""
+    for layout in LAYOUTS:
         held = [name for name, prefix in layout.prefixes.items() if any(key.startswith(prefix) for key in arrays)]
-        if held:
+        if held and any(re.match(layout.told_by, key) for key in arrays):
             return layout, held
     return None, []

@@ -1,4 +1,4 @@
-"""Our parameters <-> timm's state dicts, which DeiT, Swin, MoCo v3, DINO and MoBY share but for prefixes.
+"""Our parameters <-> timm's state dicts, which DeiT, Swin, MoCo, DINO, MoBY and SimSiam share but for prefixes.
 
 Only arrays and names pass here; repre_jax/interop/files.py has the files.
 
@@ -39,9 +39,9 @@ def load(
 ) -> dict[str, Any]:
     """The encoder's parameters, float32, from timm's names and layouts.
 
-    state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's and MoBY's
-        published files, prefixes and all.
-    network: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for files that hold both, and only there.
+    state_dict: NumPy arrays by name, of timm's vit_*, deit_* and swin_* models or of MoCo v3's, DINO's, MoBY's,
+        MoCo v2's and SimSiam's files, prefixes and all.
+    network: 'online' (DINO: student) or 'target' (momentum encoder, teacher); for a framework's files, and only there.
     resize: let learned positions and window biases of another square grid be resized, bicubic, as the encoder resizes
         its own positions.
     image_size: of the images that timm's Swin was built for. Where their map is smaller than the window, timm's bias

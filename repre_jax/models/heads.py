@@ -79,10 +79,11 @@ class PrototypeHead(nn.Module):
                 x = batch_norm(f"bn{number}", joint=True)(x) if self.batch_norm else x
                 x = gelu(x)
         x = l2_normalize(x)
-        direction = self.param("direction", torch_uniform, (self.bottleneck, self.prototypes))
+        direction = self.param("direction", torch_uniform, (self.bottleneck, self.prototypes), jnp.float32)
         x = x.astype(self.dtype) @ l2_normalize(direction, axis=0).astype(self.dtype)
         if self.train_gain:
-            x = x * self.param("gain", nn.initializers.ones, (1, self.prototypes)).astype(self.dtype)
+            gain = self.param("gain", nn.initializers.ones, (1, self.prototypes), jnp.float32)
+            x = x * gain.astype(self.dtype)
         return x
 
 

@@ -89,7 +89,7 @@ class WindowAttention(nn.Module):
         qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x.reshape(-1, width))
         qkv = qkv.reshape(count, windows, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.transpose(3, 0, 1, 4, 2, 5)
-        table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads))
+        table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads), jnp.float32)
         bias = table[relative_index(round(tokens**0.5), self.table_window)].transpose(2, 0, 1)
         bias = bias if mask is None else bias + mask[:, None]
         kept = self.is_mutable_collection("attention") and not self.is_initializing()

@@ -126,7 +126,8 @@ class ViT(nn.Module):
             x = x + positions.sincos(rows, columns, width)
         else:
             cls, first = self._class_token(layers.normal_02), int(self.class_token)
-            table = self.param("pos_embed", layers.normal_02, (1, first + self.grid[0] * self.grid[1], width))
+            shape = (1, first + self.grid[0] * self.grid[1], width)
+            table = self.param("pos_embed", layers.normal_02, shape, jnp.float32)
             table, of_class = table[:, first:], table[:, :first]
             cls = None if cls is None else cls + of_class
             if (rows, columns) != self.grid:
@@ -136,7 +137,7 @@ class ViT(nn.Module):
 
     def _class_token(self, init: nn.initializers.Initializer) -> jax.Array | None:
         """[1, 1, D], None for an encoder without one."""
-        return self.param("cls_token", init, (1, 1, self.width)) if self.class_token else None
+        return self.param("cls_token", init, (1, 1, self.width), jnp.float32) if self.class_token else None
 
 
 def at_size(encoder: ViT, image_size: tuple[int, int]) -> ViT:

@@ -245,7 +245,7 @@ def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
 
 def _drawn(encoder: Encoder, theirs: ConfigDict, mesh: Mesh, seed: int | None) -> Params:
     """As train/pretrain.py draws a run's first encoder."""
-    images = jnp.zeros((2, *augmentation.image_size(theirs), theirs.data.channels))
+    images = jnp.zeros((2, *augmentation.image_size(theirs), theirs.data.channels), jnp.float32)
 
     def init(key: jax.Array) -> Params:
         return encoder.init(jax.random.split(key, 4)[0], images)["params"]

@@ -47,8 +47,7 @@ class WeightFile:
 
     def __str__(self) -> str:
         """For example 'the target of dino, step 800, in FILE'."""
-        whose = f"the {self.network} encoder" if self.network else "the encoder"
-        whose += f" of {self.framework}" if self.framework else ""
+        whose = f"the {self.network} encoder of {self.framework}" if self.framework else "the encoder"
         return f"{whose}{f', step {self.step}' if self.step is not None else ''}, in {self.path}"
 
     def load(self, encoder: Encoder, image_size: tuple[int, int]) -> dict[str, Any]:
@@ -57,9 +56,9 @@ class WeightFile:
         Positions of another size are resized. Prints what was loaded. Raises UserError when they do not fit.
         """
         self._check_grid(encoder)
-        alone = self.card or self.framework is None
+        network = None if self.card else self.network  # of a file with a card it is the card that says whose it is
         try:
-            return parameters(self.arrays, encoder, image_size, None if alone else self.network, sure=bool(self.card))
+            return parameters(self.arrays, encoder, image_size, network, sure=bool(self.card))
         except UserError as error:
             hint = "\n  change:   --config.encoder.name, variant, width, depth ... to those of the file"
             raise UserError(f"{error}\n  given:    {self.path}{'' if 'change:' in str(error) else hint}") from None
@@ -111,7 +110,9 @@ def read(path: Path, network: str | None = None) -> WeightFile:
         usual = evaluated_network(framework)
         network = usual if usual in held else held[0]
     if network is not None and network not in held:
-        what = f"a file of {framework} with the {held[0]} encoder alone" if held else "one encoder, and no networks"
+        what = "one encoder, and no networks"
+        if framework:
+            what = f"a file of {framework} with the {held[0]} encoder alone"
         raise UserError(f"network is {network!r}, but {path} holds {what}.\n  change:   leave network out")
     return WeightFile(path, arrays, digest, {}, framework, network)
 

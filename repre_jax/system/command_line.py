@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from repre_jax.core import run_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import RENAMED, renamed
-from repre_jax.system import shipped, terminal
+from repre_jax.system import jax_defaults, shipped, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
@@ -97,7 +97,7 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
     before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
     this = Ending()
     try:
-        with terminal.quiet(quiet):
+        with terminal.quiet(quiet), jax_defaults.kept():
             yield this
     except (UserError, Stopped) as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,7 @@ import optax
 
 from repre_jax.core import optim
 from repre_jax.core.linen import apply
-from repre_jax.core.numerics import l2_normalize
+from repre_jax.core.numerics import l2_normalize, single
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import EncoderOutput, Pixels, TrainState, Views
 from repre_jax.data import photometric
@@ -148,7 +148,7 @@ class Pretraining:
         self, state: TrainState, gradients: Params, carried: microbatches.Carried, metrics: Metrics
     ) -> tuple[TrainState, Metrics]:
         """What train_step returns: the optimiser's step, the target's, or neither where something is not finite."""
-        momentum = self.momentum(state.step + self.framework.ema_lead)
+        momentum = single(self.momentum(state.step + self.framework.ema_lead))
         how = {"optimizer": self.optimizer, "rules": self.rules, "momentum": momentum}
         new_state, metrics = update.update(state, gradients, carried, metrics, **how)
         if self.reconstruction is not None:
@@ -170,7 +170,7 @@ class Pretraining:
     def init_params(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
         """Fresh parameters for views of `image_shape` (H, W, C)."""
         keys = jax.random.split(key, 4)
-        images = jnp.zeros((2, *image_shape))
+        images = jnp.zeros((2, *image_shape), jnp.float32)
         params = {"encoder": self.encoder.init(keys[0], images)["params"]}
         output = self.encode(params["encoder"], images)
         pooled = output.pooled[None]

@@ -60,13 +60,14 @@ class Probe:
 
     def init_state(self, key: jax.Array, encoders: int, width: int) -> TrainState:
         """Fresh heads for `encoders` encoders whose features are `width` wide. key: uint32 [2]. To be jitted."""
-        kernel = self.init_std * jax.random.normal(jax.random.fold_in(key, 0), (width, self.classes))
-        head = {"kernel": kernel, "bias": jnp.zeros(self.classes)}
+        kernel = self.init_std * jax.random.normal(jax.random.fold_in(key, 0), (width, self.classes), jnp.float32)
+        head = {"kernel": kernel, "bias": jnp.zeros(self.classes, jnp.float32)}
         grid = (encoders, len(self.factors))
         heads = jax.tree.map(lambda x: jnp.broadcast_to(x, (*grid, *x.shape)), head)
         batch_stats = {}
         if self.batch_norm:
-            batch_stats = {"mean": jnp.zeros((encoders, width)), "var": jnp.ones((encoders, width))}
+            shape = (encoders, width)
+            batch_stats = {"mean": jnp.zeros(shape, jnp.float32), "var": jnp.ones(shape, jnp.float32)}
         return TrainState.begin(key, heads, jax.vmap(jax.vmap(self.optimizer.init))(heads), batch_stats=batch_stats)
 
     def features(self, encoders: Sequence[Params], images: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -116,7 +117,7 @@ class Probe:
         stay. A head that diverges at its own learning rate does not concern the others.
         """
         finite = jnp.isfinite(found).all()
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes), self.label_smoothing)
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, self.classes, dtype=jnp.float32), self.label_smoothing)
         found, batch_stats = self._normalised(found, state.batch_stats, train=True)
 
         def loss_of(head: Params, found: jax.Array) -> jax.Array:
@@ -129,7 +130,7 @@ class Probe:
             return optax.apply_updates(head, jax.tree.map(lambda u: factor * u, updates)), opt_state, loss
 
         each = jax.vmap(jax.vmap(one, in_axes=(0, 0, 0, None)), in_axes=(0, 0, None, 0))
-        heads, opt_state, losses = each(state.params, state.opt_state, jnp.asarray(self.factors), found)
+        heads, opt_state, losses = each(state.params, state.opt_state, jnp.asarray(self.factors, jnp.float32), found)
         new_state = advance(state, {"params": heads, "opt_state": opt_state, "batch_stats": batch_stats}, finite)
         metrics = {"loss": losses[0, self.factors.index(1.0)], "lr": jnp.float32(self.lr(state.step))}
         return new_state, metrics | counters(new_state)

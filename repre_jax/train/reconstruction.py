@@ -28,7 +28,7 @@ class Reconstruction:
         """Parameters 'decoder' and 'balance'. Log-variances start at 0, that is at weights of 1."""
         return {
             "decoder": self.decoder.init(key, pyramid)["params"],
-            "balance": {"contrastive": jnp.zeros(()), "reconstruction": jnp.zeros(())},
+            "balance": {name: jnp.zeros((), jnp.float32) for name in ("contrastive", "reconstruction")},
         }
 
     def rules(self) -> tuple[Rule, ...]:

@@ -47,7 +47,7 @@ class Supervised:
     def new_state(self, encoder: Params, key: jax.Array) -> TrainState:
         """Step 0 with these weights of the encoder and a fresh head. key: uint32 [2]. To be jitted."""
         channels, side = self.encoder.channels, self.encoder.patch * 2
-        output = jax.eval_shape(self._encode, encoder, jnp.zeros((1, side, side, channels)))
+        output = jax.eval_shape(self._encode, encoder, jnp.zeros((1, side, side, channels), jnp.float32))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), output)
         head = self.classifier.init(jax.random.fold_in(key, 0), zeros)["params"]
         params = {"encoder": encoder, "head": head}
@@ -78,7 +78,7 @@ class Supervised:
         def loss_of(params: Params) -> tuple[jax.Array, jax.Array]:
             logits = self.logits(params, images, jax.random.fold_in(key, DROP_PATH))
             loss = optax.softmax_cross_entropy(logits, targets).mean()
-            return loss, (logits.argmax(-1) == targets.argmax(-1)).mean()
+            return loss, (logits.argmax(-1) == targets.argmax(-1)).mean(dtype=jnp.float32)
 
         (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         return gradients, {}, {"loss": loss, "train_top1": accuracy}

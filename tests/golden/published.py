@@ -17,6 +17,15 @@ def as_framework(layout, online, target):
         arrays |= {f"teacher.backbone.{k}": v for k, v in target.items()}
         arrays |= {"student.module.head.mlp.0.weight": head, "teacher.head.last_layer.weight_g": head}
         return arrays | {"dino_loss.center": head, "optimizer.state.0.step": number}
+    if layout == "MoCo v2":  # the projector is the encoder's last layers
+        arrays = {f"state_dict.module.encoder_q.{k}": v for k, v in online.items()}
+        arrays |= {f"state_dict.module.encoder_k.{k}": v for k, v in target.items()}
+        arrays |= {f"state_dict.module.encoder_{e}.fc.{n}.weight": head for e in "qk" for n in (0, 2)}
+        return arrays | {"state_dict.module.queue": head, "state_dict.module.queue_ptr": number}
+    if layout == "SimSiam":  # one network
+        arrays = {f"state_dict.module.encoder.{k}": v for k, v in online.items()}
+        arrays |= {f"state_dict.module.{part}.0.weight": head for part in ("encoder.fc", "predictor")}
+        return arrays | {"optimizer.state.0.momentum_buffer": head}
     arrays = {f"model.encoder.{k}": v for k, v in online.items()} | {
         f"model.encoder_k.{k}": v for k, v in target.items()
     }
