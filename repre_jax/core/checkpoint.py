@@ -95,8 +95,8 @@ class Checkpoints:
             path, unlink = run_files.plainly_named(self.directory)
         except OSError as error:
             raise UserError(
-                f"Checkpoints cannot be kept below a path with one of {' '.join(sorted(run_files.UNFIT))} or bytes that\n"
-                f"are no UTF-8, since no link to it can be made: {error}.\n"
+                f"Checkpoints cannot be kept below a path with one of {' '.join(sorted(run_files.UNFIT))} or bytes\n"
+                f"that are no UTF-8, since no link to it can be made: {error}.\n"
                 f"  given:    {str(self.directory)!r}\n"
                 "  change:   --workdir to a path without these; or the variable TMPDIR, to a folder for the link"
             ) from None

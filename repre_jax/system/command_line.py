@@ -18,7 +18,7 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import RENAMED, renamed
 from repre_jax.system import shipped, terminal
@@ -50,7 +50,8 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
         raise UserError(f"Unexpected argument {rest[0]!r}.\n{EXPECTED}")
     _rename_keys(values.config)
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
-    return values.config, Path(values.workdir or Path("runs") / name).absolute()
+    config_paths.settle(values.config)
+    return values.config, config_paths.absolute(values.workdir or Path("runs") / name)
 
 
 def _with_new_name(argument: str) -> str:
@@ -150,6 +151,8 @@ def _config_file(given: str) -> Path:
     'moco_vit_s', 'moco_vit_s.py' and 'configs/moco_vit_s.py' name the same config. Raises UserError if there is none.
     """
     path = Path(given)
+    if not path.is_file() and given.startswith("~"):  # which shells leave alone in --config=~/my.py
+        path = config_paths.absolute(given)
     if path.is_file():
         return path
     if path.parent in (Path(), Path(CONFIGS)):
