@@ -126,8 +126,10 @@ def _survived(batches: Iterator) -> Iterator:
 def _start_worker(index: int, count: int) -> None:
     del index, count
     crops.set_up_process()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and schedulers reach the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # Ctrl-C, schedulers, terminals reach the whole process group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -112,7 +112,7 @@ class Session:
         if self.kind == "run":
             LivePage(self.workdir, write=runtime.is_main()).write()
             text = f"{text}\nReport: {self.workdir / run_files.PAGE}"
-        print(text, flush=True)
+        terminal.warn(text)
 
 
 @contextlib.contextmanager

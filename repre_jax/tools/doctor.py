@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from repre_jax.system import shipped
+from repre_jax.system import shipped, streams
 from repre_jax.tools.checkup import NEW, Problem, Section, devices, software, storage
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
+    streams.open_closed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     parser.add_argument("--workdir", type=Path, default=Path("runs"), help="where runs will be written; else ./runs")
