@@ -17,8 +17,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
-    """While entered, SIGINT, SIGTERM, SIGUSR1 and, unless nohup has it ignored, SIGHUP ask for the end after the step at
-    hand; a second SIGINT ends at once.
+    """While entered, SIGINT, SIGTERM, SIGUSR1 and, unless nohup has it ignored, SIGHUP ask for the end after the step
+    at hand; a second SIGINT ends at once.
 
     signal: the number of the signal that came, None as long as none did.
     error:  why this process cannot go on; to be raised once the state is saved.
