@@ -21,11 +21,13 @@ def absolute(path: str | os.PathLike) -> Path:
         return Path(path).expanduser().absolute()
     except RuntimeError:
         name = Path(path).parts[0]
-        whose = f"there is no user {name[1:]!r}" if name != "~" else "nobody knows the home folder of this user"
+        if name == "~":
+            whose, other = "nobody knows the home folder of this user", "set the variable HOME to a folder"
+        else:
+            whose, other = f"there is no user {name[1:]!r}", f"./{os.fspath(path)}, for a folder of that name"
         raise UserError(
             f"{os.fspath(path)!r} cannot be followed: {whose}.\n"
-            "  change:   write the path in full, as in /data/photos"
-            + (", or set the variable HOME to a folder" if name == "~" else f"; or ./{name}, for a folder of that name")
+            f"  change:   write the path in full, as in /data/photos; or {other}"
         ) from None
 
 
