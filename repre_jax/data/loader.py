@@ -24,11 +24,13 @@ from repre_jax.data import crops, shared_memory
 from repre_jax.data.order import Order, Shuffled
 from repre_jax.data.views import EvalView, Sample, View
 
+Batch = dict[str, np.ndarray]  # a view's samples, stacked
+
 NO_RECORD = -1
 CROPS = 2  # which of an epoch's random streams it is; data/order.py has the order's
 UNREADABLE = "unreadable"  # a sample's key beside the view's
 # Signals that end a worker -> why, and what helps.
-KILLED = {
+KILLED: dict[int, tuple[str, str]] = {
     signal.SIGKILL: (
         "most likely the machine ran out of memory",
         "--config.data.workers to a smaller number; each takes 0.2 GB and the batches that it holds",
@@ -124,7 +126,7 @@ def train_batches(
     return _told(batches, view, on_unreadable)
 
 
-def _told(batches: Iterable[Sample], view: View, on_unreadable: Callable[[int], None]) -> Iterator[Any]:
+def _told(batches: Iterable[Batch], view: View, on_unreadable: Callable[[int], None]) -> Iterator[Any]:
     """The view's batches; the numbers of records that were replaced are told."""
     for batch in _survived(batches):
         for number in batch.pop(UNREADABLE):
@@ -133,7 +135,7 @@ def _told(batches: Iterable[Sample], view: View, on_unreadable: Callable[[int], 
         yield view.batch(**batch)
 
 
-def _survived(batches: Iterable[Sample]) -> Iterator[Sample]:
+def _survived(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same; a worker that a signal killed becomes a message."""
     try:
         yield from batches
