@@ -5,9 +5,10 @@ Reads the command line and runs the config's task. With --quiet it prints only w
 
 import sys
 
-from repre_jax.system import huge_pages
+from repre_jax.system import huge_pages, streams
 
 if __name__ == "__main__":
+    streams.open_closed()
     huge_pages.restart()  # before the imports that take a second
 
 from repre_jax.core.errors import UserError

@@ -29,6 +29,7 @@ NOT_OF_RUNS = {
     "system/huge_pages.py": "a setting of the kernel, and the script that was started",
     "system/runtime.py": "/dev/null",
     "system/shipped.py": "where configs/ lie",
+    "system/streams.py": "/dev/null",
     "tools/checkup/devices.py": "devices of the machine",
     "tools/checkup/software.py": "requirements.txt of a clone",
     "tools/checkup/storage.py": "data sets, and whether a folder that may not be there yet can be written",

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -152,8 +153,15 @@ def test_data_of_which_nothing_can_be_read_is_an_error():
         stream([{"image": b"no"}] * 3, 1)
 
 
-def test_a_worker_that_is_killed_is_told_not_waited_for(images, tmp_path):
-    """As the kernel kills it when memory runs out."""
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (signal.SIGKILL, "killed (signal 9): most likely the machine ran out of memory"),
+        (signal.SIGBUS, "killed (signal 7): shared memory, /dev/shm, is full"),
+    ],
+)
+def test_a_worker_that_is_killed_is_told_not_waited_for(images, tmp_path, number, why):
+    """As the kernel kills it when memory runs out, or shared memory."""
     code = f"""
 import os, sys
 from repre_jax.core.errors import UserError
@@ -177,10 +185,10 @@ if __name__ == "__main__":
     started = time.monotonic()
     for process in psutil.Process(child.pid).children():
         if any("spawn_main" in word for word in process.cmdline()):  # not multiprocessing's resource tracker
-            process.kill()
+            process.send_signal(number)
     output, _ = child.communicate(timeout=HANGS)
     assert time.monotonic() - started < 30
-    assert "killed (signal 9): most likely the machine ran out of memory" in output
+    assert why in output
     assert "--config.data.workers" in output
 
 

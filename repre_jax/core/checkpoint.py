@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ DAMAGED = ".damaged"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
 OLD_FIELD = "extra"  # of states saved by version 0.1.0, for what is now framework_state or batch_stats
 SHOWN = 8  # tensors that a message names
+SAID = 80  # letters of what a library says that a message quotes
 SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
 
@@ -80,6 +82,30 @@ class Checkpoints:
         self.error: UserError | None = None
         self._background: threading.Thread | None = None
         self._last: int | None = None  # saved by this process, which may not see what process 0 has written yet
+        self._unlink: weakref.finalize | None = None
+
+    @functools.cached_property
+    def _plain(self) -> Path:
+        """The directory by the path that orbax is given. It globs below a path without escaping it, so that in
+        'lr=[0.1]' it finds nothing to merge, and says nothing; tensorstore turns a backslash into a slash.
+
+        Raises UserError where there is no such path.
+        """
+        try:
+            path, unlink = run_files.plainly_named(self.directory)
+        except OSError as error:
+            raise UserError(
+                f"Checkpoints cannot be kept below a path with one of {' '.join(sorted(run_files.UNFIT))} or bytes\n"
+                f"that are no UTF-8, since no link to it can be made: {error}.\n"
+                f"  given:    {str(self.directory)!r}\n"
+                "  change:   --workdir to a path without these; or the variable TMPDIR, to a folder for the link"
+            ) from None
+        self._unlink = weakref.finalize(self, unlink)  # at the end of Python, too, where nobody calls close()
+        return path
+
+    def _at(self, step: int) -> Path:
+        """The folder of a checkpoint as orbax is to be told of it."""
+        return self._plain / str(step)
 
     @functools.cached_property
     def _orbax(self) -> ocp.AsyncCheckpointer:
@@ -114,15 +140,22 @@ class Checkpoints:
         return None, ignored
 
     def fault(self, step: int) -> str | None:
-        """What is wrong with a finished checkpoint, None when it is whole."""
+        """What is wrong with a finished checkpoint, None when it is whole: its files are those of the manifest, and all
+        of its arrays are found in them. Versions before 0.2 wrote manifests of what orbax had not merged."""
         folder = self.directory / str(step)
         written = (manifest.read(folder) or {}).get("step", step)
-        return manifest.fault(folder) or (None if written == step else f"it was written as checkpoint {written}")
+        if fault := manifest.fault(folder) or (None if written == step else f"it was written as checkpoint {written}"):
+            return fault
+        try:
+            self._saved_shapes(step)
+        except Exception as error:  # orbax's and tensorstore's are of many kinds
+            return f"its arrays cannot be found, though its files are as they were written ({_reason(error)[:SAID]})"
+        return None
 
     def make_room(self, ignored: Sequence[Ignored]) -> None:
         """Removes drafts and sets aside what is damaged, in the place of what an earlier start has set aside.
 
-        Raises UserError when the folder cannot be made or written.
+        Raises UserError when the folder cannot be made or written, or orbax cannot be led to it.
         """
         try:
             run_files.make_folder(self.directory, parents=True)
@@ -131,6 +164,7 @@ class Checkpoints:
             raise UserError(
                 f"{self.directory} cannot be written: {error.strerror}.\n  change:   mend that, or --workdir=..."
             ) from None
+        self._at(0)
         if any(item.aside for item in ignored):
             for old in run_files.matching(self.directory, f"*{DAMAGED}"):
                 run_files.remove_folder(old)
@@ -151,7 +185,6 @@ class Checkpoints:
         self.wait()
         if self.error:
             return
-        folder = self.directory / str(step)
         if step == self._last or step in self.measures():
             if measure is not None and jax.process_index() == 0:
                 self._amend(step, measure)
@@ -159,11 +192,11 @@ class Checkpoints:
         self._last = step
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
         try:
-            self._orbax.save(folder, args=items)
+            self._orbax.save(self._at(step), args=items)
         except Exception as error:
             self._failed(step, error)
             return
-        self._background = threading.Thread(target=self._finish, args=(step, measure))
+        self._background = threading.Thread(target=self._finish, args=(step, measure, _flat_shapes(state)))
         self._background.start()
 
     def _amend(self, step: int, measure: float) -> None:
@@ -201,7 +234,7 @@ class Checkpoints:
         return {name: tree for name, tree in saved.items() if name != OLD_FIELD} | fields
 
     def _saved_shapes(self, step: int) -> dict[str, Any]:
-        return ocp.PyTreeCheckpointHandler().metadata(self.directory / str(step) / "state").tree
+        return ocp.PyTreeCheckpointHandler().metadata(self._at(step) / "state").tree
 
     def _restore_old(self, step: int, shapes: TrainState, shardings: TrainState) -> TrainState:
         """A state that was saved before framework_state and batch_stats had fields of their own."""
@@ -221,7 +254,7 @@ class Checkpoints:
         arguments = ocp.args.PyTreeRestore(
             item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
         )
-        return ocp.PyTreeCheckpointHandler().restore(self.directory / str(step) / "state", args=arguments)
+        return ocp.PyTreeCheckpointHandler().restore(self._at(step) / "state", args=arguments)
 
     def wait(self) -> None:
         """Until the checkpoint that is being written is on disk, or has failed."""
@@ -234,21 +267,28 @@ class Checkpoints:
         self.wait()
         if self.error is not None:
             time.sleep(SETTLING)
-        if "_orbax" in vars(self):
-            try:
+        try:
+            if "_orbax" in vars(self):
                 self._orbax.close()
-            except Exception:
-                if self.error is None:
-                    raise  # else it is what `error` says, from another of its threads
+        except Exception:
+            if self.error is None:
+                raise  # else it is what `error` says, from another of its threads
+        finally:
+            vars(self).pop("_plain", None)
+            if self._unlink is not None:
+                self._unlink()
 
     def _restore(self, step: int, **items: Any) -> Any:
-        return self._orbax.restore(self.directory / str(step), args=ocp.args.Composite(**items))
+        return self._orbax.restore(self._at(step), args=ocp.args.Composite(**items))
 
-    def _finish(self, step: int, measure: float | None) -> None:
-        """In the background: waits for orbax, writes the manifest, removes what need not stay."""
+    def _finish(self, step: int, measure: float | None, shapes: dict[str, tuple[int, ...]]) -> None:
+        """In the background: waits for orbax, writes the manifest if all arrays, of these shapes, can be found again,
+        and removes what need not stay."""
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
+                if _flat_shapes(self._saved_shapes(step)) != shapes:
+                    raise ValueError("it holds other arrays than were saved")
                 manifest.write(self.directory / str(step), step=step, measure=measure)
                 measures = self.measures()
                 for old in measures.keys() - self.keep.of(measures):

@@ -18,13 +18,15 @@ Errors are the system's, OSError, for the callers to explain.
 """
 
 import contextlib
+import errno
+import functools
 import json
 import math
 import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, overload
@@ -38,6 +40,8 @@ RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
 DRAFT = ".draft"  # how the name of a file ends that is being written
+UNFIT = frozenset("[]*?{}\\")  # what some libraries read in a path as a pattern, or as another separator
+TEMPORARY = ("/tmp", "/var/tmp")  # folders that are tried after the one that Python names
 
 
 def has_checkpoints(run: Path) -> bool:
@@ -174,6 +178,28 @@ def check_writable(folder: Path) -> None:
 def new_draft_folder(folder: Path) -> Path:
     """An empty one within `folder`, of which nobody else knows."""
     return Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+
+
+def plainly_named(folder: Path) -> tuple[Path, Callable[[], None]]:
+    """A path that leads to `folder` and that any library takes as it stands, and what to call when it is not needed any
+    more: the folder's own path where it has none of UNFIT and is UTF-8, else that of a link.
+
+    The link lies in a folder of its own among the temporary files. Raises OSError where it cannot be made.
+    """
+    if _fit(str(folder)):
+        return folder, lambda: None
+    places = (tempfile.gettempdir(), *TEMPORARY)
+    usable = [place for place in places if _fit(place) and os.access(place, os.W_OK | os.X_OK)]
+    if not usable:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), ", ".join(places))
+    place = Path(tempfile.mkdtemp(prefix="repre_jax-", dir=usable[0]))
+    link = place / "to"
+    link.symlink_to(folder, target_is_directory=True)
+    return link, functools.partial(shutil.rmtree, place, ignore_errors=True)  # which follows no link
+
+
+def _fit(path: str) -> bool:
+    return not UNFIT & set(path) and not any("\ud800" <= letter <= "\udfff" for letter in path)
 
 
 def move(path: Path, to: Path) -> Path:

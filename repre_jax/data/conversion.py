@@ -16,6 +16,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
+from repre_jax.core import config_paths
 from repre_jax.core.errors import UserError
 from repre_jax.data import locate, prepared, record_files, tfrecord, writing
 from repre_jax.system import terminal
@@ -104,7 +105,7 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     data_dir: the folder for converted data sets; None: beside the one that this lies in, CONVERTED behind its name.
     Raises UserError where it is not whole, not TFRecord, or would be written over something.
     """
-    place = _version_folder(place.expanduser().resolve())
+    place = _version_folder(config_paths.absolute(place).resolve())
     builder = prepared.open_any(place)
     root, name, version = locate.home(place)
     known = place == root / name / version
@@ -114,7 +115,7 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
         raise UserError(
             f"{place} does not lie as TFDS has it, in .../{name}/{version}.\n  change:   --data-dir=DIR, to write there"
         )
-    out = Path(data_dir).expanduser().absolute() if data_dir else root.with_name(root.name + locate.CONVERTED)
+    out = config_paths.absolute(data_dir) if data_dir else root.with_name(root.name + locate.CONVERTED)
     target = out / name / version
     if target.resolve() == place.resolve():
         raise UserError(f"{target} is what is to be converted.\n  change:   {ELSEWHERE}")

@@ -7,9 +7,10 @@ the same batches come from any number of workers and hosts. What is taken of a r
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +20,28 @@ from absl import flags
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops
+from repre_jax.data import crops, shared_memory
 from repre_jax.data.order import Order, Shuffled
 from repre_jax.data.views import EvalView, Sample, View
+
+Batch = dict[str, np.ndarray]  # a view's samples, stacked
 
 NO_RECORD = -1
 CROPS = 2  # which of an epoch's random streams it is; data/order.py has the order's
 UNREADABLE = "unreadable"  # a sample's key beside the view's
+# Signals that end a worker -> why, and what helps.
+KILLED: dict[int, tuple[str, str]] = {
+    signal.SIGKILL: (
+        "most likely the machine ran out of memory",
+        "--config.data.workers to a smaller number; each takes 0.2 GB and the batches that it holds",
+    ),
+    signal.SIGBUS: (
+        f"shared memory, {shared_memory.PLACE}, is full, or a file became shorter while it was read",
+        "docker run --shm-size=8g, or elsewhere a larger /dev/shm; or --config.data.workers to a smaller number;\n"
+        "            0 needs none, and reads by threads of this process",
+    ),
+}
+OTHERWISE = "most likely a library that decodes images failed"
 
 
 @dataclass(frozen=True)
@@ -81,14 +97,20 @@ def train_batches(
     workers:       processes that decode and crop; 0 uses two threads of this process.
     on_unreadable: called with the number of each record that had to be replaced, each time.
 
-    Raises UserError when a worker was killed, no record can be read or the hosts do not divide the batch, and
-    ValueError for an order of batches of another size.
+    Raises UserError, at once, when the hosts do not divide the batch or shared memory has no room for the workers'
+    batches, and ValueError for an order of batches of another size; later, UserError when a worker was killed or no
+    record can be read.
     """
     if batch_size % hosts:
         raise UserError(f"batch_size {batch_size} cannot be split evenly over {hosts} hosts.")
     if order is not None and order.batch_size not in (None, batch_size):
         raise ValueError(f"These records are grouped into batches of {order.batch_size}, not {batch_size}.")
     samples = _Samples(source, view, order or Shuffled(len(source)), seed, batch_size, host, hosts)
+    crops.set_up_process()
+    if workers:
+        rows = batch_size // hosts
+        first = samples(start_step * rows, None)
+        shared_memory.check(rows * sum(value.nbytes for value in first.values()), workers)
     dataset = (
         grain.MapDataset.range(1)
         .repeat()
@@ -101,7 +123,11 @@ def train_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, which a plain script never parses
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
-    crops.set_up_process()
+    return _told(batches, view, on_unreadable)
+
+
+def _told(batches: Iterable[Batch], view: View, on_unreadable: Callable[[int], None]) -> Iterator[Any]:
+    """The view's batches; the numbers of records that were replaced are told."""
     for batch in _survived(batches):
         for number in batch.pop(UNREADABLE):
             if number != NO_RECORD:
@@ -109,16 +135,19 @@ def train_batches(
         yield view.batch(**batch)
 
 
-def _survived(batches: Iterator) -> Iterator:
-    """The same; a worker that the kernel killed becomes a message."""
+def _survived(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same; a worker that a signal killed becomes a message."""
     try:
         yield from batches
     except RuntimeError as error:
-        if "exit code -9" not in str(error):
+        killed = re.search(r"exit code -(\d+)", str(error))
+        if killed is None:
             raise
+        number = int(killed[1])
+        why, change = KILLED.get(number, (OTHERWISE, "--config.data.workers=0, to see where it happens"))
         raise UserError(
-            "A process that reads data was killed (signal 9): most likely the machine ran out of memory.\n"
-            "  change:   --config.data.workers to a smaller number; each takes 0.2 GB and the batches that it holds\n"
+            f"A process that reads data was killed (signal {number}): {why}.\n"
+            f"  change:   {change}\n"
             "  The same command goes on from the last checkpoint."
         ) from error
 
@@ -126,8 +155,10 @@ def _survived(batches: Iterator) -> Iterator:
 def _start_worker(index: int, count: int) -> None:
     del index, count
     crops.set_up_process()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and schedulers reach the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # Ctrl-C, schedulers, terminals reach the whole process group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

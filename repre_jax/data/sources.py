@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from repre_jax.core import config_paths
+from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, digits, folder, folder_splits, prepared, record_files
 
-FOLDER = "folder:"
 NAMED = 5  # classes, at most, in a message
 
 
@@ -107,13 +108,28 @@ def _open_version(place: Path, name: str, train_split: str, test_split: str | No
 
 
 def data_root(data_dir: str | None) -> Path:
-    """The folder that holds data sets, absolute."""
-    default = tfds.core.constants.DATA_DIR or "~/tensorflow_datasets"  # TFDS takes an empty variable for a path
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
+    """The folder that holds data sets, absolute. Raises UserError where that is nobody's home."""
+    named = data_dir or os.environ.get("TFDS_DATA_DIR")
+    if named:
+        return config_paths.absolute(named)
+    try:
+        # TFDS takes an empty variable for a path
+        return config_paths.absolute(tfds.core.constants.DATA_DIR or "~/tensorflow_datasets")
+    except UserError:
+        raise UserError(
+            "Data sets lie in the home folder where nobody says otherwise, and nobody knows that of this user.\n"
+            "  change:   the variable TFDS_DATA_DIR to a folder; or --config.data.dir=DIR, of the tools --data-dir=DIR"
+        ) from None
 
 
 def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
-    root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
+    root = config_paths.absolute(name.removeprefix(FOLDER))
+    if not root.is_dir():
+        raise UserError(
+            f"{root}, the folder of images, is not there.\n"
+            "  expected: a folder; a path that a run has stored leads to where its images lay then\n"
+            "  change:   --config.data.name=folder:PATH, to where they lie now"
+        )
     found = folder.scan(root)
 
     parts = _open_splits(

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import run_files, sharding
+from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import Gone, UserError
 from repre_jax.models import vit
 from repre_jax.models.encoders import Encoder
@@ -92,7 +92,7 @@ def find(
             "init_from is not set: which encoder?\n"
             "  change:   --config.init_from=RUN, the workdir of a run, or a file of weights"
         )
-    source = Path(config.init_from).expanduser().absolute()
+    source = config_paths.absolute(config.init_from)
     if source == workdir:
         raise UserError(f"init_from is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
     config.init_from = str(source)
@@ -238,9 +238,20 @@ def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
             config[group][key] = known
     for key in OF_RUNS:
         if config.data[key] is None:
-            config.data[key] = tuples(theirs.data.get(key))
+            config.data[key] = _read(f"data.{key}", tuples(theirs.data.get(key)), source)
     config.dtype = config.dtype or theirs.get("dtype", "float32")
     return methods.encoder_of(config, augmentation.image_size(theirs))
+
+
+def _read(key: str, value: Any, source: Path) -> Any:
+    """A key's value as `source` has it, paths made absolute."""
+    place = config_paths.stored(key, value)
+    if config_paths.is_relative(key, value):
+        terminal.warn(
+            f"Note: {source} says {key}={value}, a path from the folder in which it was started; here it is {place}.\n"
+            f"  change:   --config.{key}=..., if that is another place"
+        )
+    return place
 
 
 def _drawn(encoder: Encoder, theirs: ConfigDict, mesh: Mesh, seed: int | None) -> Params:

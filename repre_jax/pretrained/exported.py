@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
+from repre_jax.core import config_paths
 from repre_jax.core.errors import UserError
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained import weight_file
@@ -19,7 +20,7 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any], dict[str, A
     The module computes in float32, without drop path and rematerialisation: as it is used, not trained.
     Raises UserError when the file or its card is missing, damaged, or one does not belong to the other.
     """
-    path = Path(path).expanduser()
+    path = config_paths.absolute(path)
     source = weight_file.read(path)
     if not source.card:
         raise UserError(

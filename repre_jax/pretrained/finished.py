@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import Gone
 from repre_jax.pretrained import backbone
 from repre_jax.pretrained.backbone import Backbone, tuples
@@ -24,12 +24,12 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False, resize_positi
     before = run_files.read_config(workdir, ("init_from", "step", "network", "encoder", "data"))
     try:
         found = backbone.find(config, workdir, scratch, resize_positions=resize_positions)
-        if before and (before["init_from"], before["data"]["name"]) == (config.init_from, config.data.name):
+        if before and _begun_with(config, before):
             _complete(config.data, before["data"], OF_DATA)
         return found
     except Gone as gone:
         there = run_files.read_json(workdir / run_files.RESULT, ("origin",)) is not None
-        if not there or before is None or before["init_from"] != config.init_from:
+        if not there or before is None or not config_paths.same("init_from", before["init_from"], config.init_from):
             raise
         error = gone
     _complete(config, before, ("step", "network", "dtype"))
@@ -40,6 +40,15 @@ def find(config: ConfigDict, workdir: Path, scratch: bool = False, resize_positi
         raise error
 
     return Backbone(methods.encoder_of(config, augmentation.image_size(config)), {}, None, None, load, load)
+
+
+def _begun_with(config: ConfigDict, before: Mapping[str, Any]) -> bool:
+    """Whether an evaluation that was begun is of the encoder and the data set that the config names."""
+    pairs = (
+        ("init_from", before["init_from"], config.init_from),
+        ("data.name", before["data"]["name"], config.data.name),
+    )
+    return all(config_paths.same(key, theirs, ours) for key, theirs, ours in pairs)
 
 
 def _complete(config: ConfigDict, before: Mapping[str, Any], keys: Sequence[str]) -> None:

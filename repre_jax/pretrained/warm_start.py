@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import Step
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.checkpoint import Checkpoints, differences
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
@@ -29,7 +29,7 @@ def find(config: ConfigDict, workdir: Path) -> Source:
 
     Raises UserError when there is none, or its encoder is another one by its config or card.
     """
-    source = Path(config.init_from).expanduser().absolute()
+    source = config_paths.absolute(config.init_from)
     if source == workdir:
         raise UserError(
             f"init_from is the run's own workdir, {workdir}.\n"

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, config_checks, methods
-from repre_jax.core import run_files, sharding
+from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.data import sources, subset
 from repre_jax.data.crops import ENLARGE
@@ -146,7 +146,8 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | N
     if not result or not theirs or result["knn_top1"] is None:
         return None
     ours = resume.plain(config)["data"]
-    same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
+    compared = ("name", "train_split", "test_split", "image_size")
+    same = all(config_paths.same(f"data.{key}", theirs["data"][key], ours[key]) for key in compared)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
     return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}

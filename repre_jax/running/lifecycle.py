@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.data.sources import DataSet
 from repre_jax.report import console
 from repre_jax.report.live import LivePage
@@ -112,7 +112,7 @@ class Session:
         if self.kind == "run":
             LivePage(self.workdir, write=runtime.is_main()).write()
             text = f"{text}\nReport: {self.workdir / run_files.PAGE}"
-        print(text, flush=True)
+        terminal.warn(text)
 
 
 @contextlib.contextmanager
@@ -130,6 +130,7 @@ def begun(
     Raises UserError, in every process, when that is something else, or the processes differ.
     """
     began = time.perf_counter()
+    config_paths.settle(config)
     resume.check_names(config.may_change, resume.plain(config))
     with locked(workdir) if runtime.is_main() else contextlib.nullcontext():
         complete()

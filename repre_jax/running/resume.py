@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.checkpoint import Checkpoints, Ignored
 from repre_jax.core.errors import Gone, UserError
 from repre_jax.system import runtime
@@ -210,7 +210,7 @@ def check_unchanged(
     lines = {
         key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted(old | new)
-        if old.get(key) != new.get(key) and key not in FREE_KEYS
+        if key not in FREE_KEYS and not config_paths.same(key, old.get(key), new.get(key))
     }
     if "task" in lines:
         raise UserError(

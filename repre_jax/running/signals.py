@@ -1,5 +1,6 @@
 """Stopping a run politely."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,15 @@ from typing import Any
 from jax.sharding import Mesh
 
 from repre_jax.running.agreement import Agreement
+from repre_jax.system import streams
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what SLURM's --signal=USR1@120 sends
+# What SLURM's --signal=USR1@120 sends is among them, and what a terminal sends that closes.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
-    """While entered, SIGINT, SIGTERM and SIGUSR1 ask for the end after the step at hand; a second SIGINT ends at once.
+    """While entered, SIGINT, SIGTERM, SIGUSR1 and, unless nohup has it ignored, SIGHUP ask for the end after the step
+    at hand; a second SIGINT ends at once.
 
     signal: the number of the signal that came, None as long as none did.
     error:  why this process cannot go on; to be raised once the state is saved.
@@ -47,6 +51,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
+            if streams.outlives_terminal(number):
+                continue
             self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -55,6 +61,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            streams.leave_terminal()  # the lines to come would end the run before it has saved
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             _end_at_once()
@@ -74,4 +82,5 @@ def _end_at_once() -> None:
 
 
 def _tell(text: str) -> None:
-    os.write(2, f"\n{text}\n".encode())  # print() must not be entered twice, and a handler may interrupt it
+    with contextlib.suppress(OSError):  # nobody reads it
+        os.write(2, f"\n{text}\n".encode())  # print() must not be entered twice, and a handler may interrupt it

@@ -81,6 +81,7 @@ def _train(session: Session, training: Training, watchdog: Watchdog) -> TrainSta
         state = _start(session, training)
         recorder = Recorder(session, training, stop, skipped=int(state.skipped))
         with contextlib.closing(recorder):
+            batches = training.batches(past.step, recorder.unreadable)  # before all that takes long: it may be refused
             if recorder.to_be_evaluated(past.step):
                 values = evaluate(past.step, state)
                 recorder.log(past.step, values)
@@ -88,7 +89,7 @@ def _train(session: Session, training: Training, watchdog: Watchdog) -> TrainSta
             state, step = loop.fit(
                 sharding.jit_step(training.train_step, training.state_sharding, training.mesh),
                 state,
-                training.batches(past.step, recorder.unreadable),
+                batches,
                 frozen=training.frozen,
                 start_step=past.step,
                 total_steps=total,
@@ -138,7 +139,7 @@ def image_batches(
 ) -> Iterator[Any]:
     """Global batches of the view's type on the devices, of which each host reads its rows.
 
-    check: sees them first, in NumPy.
+    check: sees them first, in NumPy. Raises UserError, at once, where they cannot be read so.
     """
     batches = loader.train_batches(
         source,
@@ -152,6 +153,10 @@ def image_batches(
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
+    return _on_devices(batches, mesh, check)
+
+
+def _on_devices(batches: Iterator[Any], mesh: Mesh, check: Callable[[Any], None]) -> Iterator[Any]:
     for batch in batches:
         check(batch)
         yield sharding.shard_batch(batch, mesh)

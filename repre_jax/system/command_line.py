@@ -18,12 +18,13 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import RENAMED, renamed
-from repre_jax.system import jax_defaults, shipped, terminal
+from repre_jax.system import jax_defaults, shipped, streams, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
+ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
 FLAGS = ("config", "workdir", "quiet", "help")
 EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
@@ -50,7 +51,8 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
         raise UserError(f"Unexpected argument {rest[0]!r}.\n{EXPECTED}")
     _rename_keys(values.config)
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
-    return values.config, Path(values.workdir or Path("runs") / name).absolute()
+    config_paths.settle(values.config)
+    return values.config, config_paths.absolute(values.workdir or Path("runs") / name)
 
 
 def _with_new_name(argument: str) -> str:
@@ -87,14 +89,18 @@ class Ending:
 def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
     """Around a command: whatever a user can mend ends it with one message and a status, without a traceback.
 
-    interrupted: what to say after Ctrl-C, and after SIGTERM and SIGUSR1 where nobody else waits for them.
+    interrupted: what to say after Ctrl-C, and after SIGTERM, SIGUSR1 and SIGHUP where nobody else waits for them.
     quiet: leave out what system/terminal.py says on the way.
     """
 
+    streams.open_closed()
+
     def ended(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            streams.leave_terminal()
         raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
 
-    before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, ended) for number in ENDING if not streams.outlives_terminal(number)}
     this = Ending()
     try:
         with terminal.quiet(quiet), jax_defaults.kept():
@@ -150,6 +156,8 @@ def _config_file(given: str) -> Path:
     'moco_vit_s', 'moco_vit_s.py' and 'configs/moco_vit_s.py' name the same config. Raises UserError if there is none.
     """
     path = Path(given)
+    if not path.is_file() and given.startswith("~"):  # which shells leave alone in --config=~/my.py
+        path = config_paths.absolute(given)
     if path.is_file():
         return path
     if path.parent in (Path(), Path(CONFIGS)):

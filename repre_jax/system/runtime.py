@@ -49,7 +49,8 @@ def end_process(text: str, status: int = 1) -> NoReturn:
     """Prints `text`, tells the other processes and ends this one, from any thread, whatever the others wait for."""
     if not _ENDING.acquire(blocking=False):
         time.sleep(A_DAY)
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # its terminal may have closed
+        print(text, file=sys.stderr, flush=True)
     for peers in _PEERS:
         peers.failed(text)
         if peers.process == 0:

@@ -4,12 +4,15 @@ Results, warnings and errors are shown always, what is said here is left out by 
 """
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Iterator
 from typing import Self
 
 from tqdm import tqdm
+
+from repre_jax.system import streams
 
 LOG_EVERY = 30.0  # seconds between two lines of a bar in a log file
 _hushed: list[bool] = []  # as global as the terminal is
@@ -37,9 +40,17 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Prints a line always; at once, for whoever follows a log file."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    """Prints a line always; at once, for whoever follows a log file. Where there is no output, or its terminal has
+    closed, nobody reads it."""
+    if sys.stdout is None:
+        return
+    try:
+        tqdm.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        streams.leave_terminal()
 
 
 def bar(
@@ -56,8 +67,8 @@ def bar(
 
     shown: False for a bar that another process shows. in_log: False where lines of other origin tell as much.
     """
-    on_terminal = sys.stderr.isatty()
-    if hushed() or not shown or not (on_terminal or in_log):
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if sys.stderr is None or hushed() or not shown or not (on_terminal or in_log):
         return tqdm(disable=True)
     if on_terminal:
         return tqdm(total=total, initial=done, desc=what, unit=unit, unit_scale=True, dynamic_ncols=True, leave=leave)

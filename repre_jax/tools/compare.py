@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.report import comparison
 from repre_jax.report.curves import LOOKS
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _compare(runs: Sequence[Path], out: Path) -> None:
-    folders = [folder.expanduser().resolve() for folder in runs]
+    folders = [config_paths.absolute(folder).resolve() for folder in runs]
     if not 2 <= len(folders) <= LOOKS:
         raise UserError(f"{len(folders)} run{'' if len(folders) == 1 else 's'} given.\n  expected: 2 to {LOOKS}")
     for folder in folders:
@@ -38,7 +38,7 @@ def _compare(runs: Sequence[Path], out: Path) -> None:
             raise UserError(f"{folder} holds no run: it has no config.json.\n  expected: the --workdir of a run")
         if folders.count(folder) > 1:
             raise UserError(f"{folder} is given twice.\n  change:   leave one of the two out")
-    out = out.expanduser()
+    out = config_paths.absolute(out) if str(out).startswith("~") else out
     if out.suffix != ".html" or not run_files.is_folder(out.absolute().parent):
         raise UserError(f"--out is {out}.\n  expected: a .html in a folder that exists")
     text = comparison.html([read(folder) for folder in folders])

@@ -13,13 +13,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-from repre_jax.system import shipped
+from repre_jax.system import shipped, streams
 from repre_jax.tools.checkup import NEW, Problem, Section, devices, software, storage
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
+    streams.open_closed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     parser.add_argument("--workdir", type=Path, default=Path("runs"), help="where runs will be written; else ./runs")
@@ -41,22 +43,30 @@ def _run(arguments: argparse.Namespace) -> int:
     problems += _show("Devices", devices.check(found, gpus, tpu, os.environ, plugins))
     try:
         from repre_jax.data import sources  # not before software.check has said what is missing
-
-        root = sources.data_root(arguments.data_dir)
     except Exception as error:  # whatever a broken package raises
         text = f"repre_jax.data.sources cannot be imported: {type(error).__name__}: {error}"
         known = isinstance(error, ModuleNotFoundError) and problems
         problems += _show("Data", Section([("not looked at", text)], [] if known else [Problem(text, NEW)]))
     else:
-        variable = "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else "TFDS's default"
-        origin = "--data-dir" if arguments.data_dir else variable
-        problems += _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        problems += _data(sources, arguments.data_dir)
     change = "main.py's --workdir=DIR, to another folder"
     problems += _show("Runs", storage.disk(arguments.workdir.absolute(), change))
     shared = Path("/dev/shm")
     problems += _show("Host", storage.host(shutil.disk_usage(shared).total if shared.is_dir() else None))
     print(verdict(problems))
     return 1 if problems else 0
+
+
+def _data(sources: ModuleType, data_dir: str | None) -> list[Problem]:
+    """sources: repre_jax.data.sources, which cannot be imported everywhere."""
+    try:
+        root = sources.data_root(data_dir)
+    except sources.UserError as error:
+        what, _, change = str(error).partition("\n  change:   ")
+        return _show("Data", Section([("folder", "unknown")], [Problem(what, change)]))
+    variable = "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else "TFDS's default"
+    origin = "--data-dir" if data_dir else variable
+    return _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def verdict(problems: Sequence[Problem]) -> str:

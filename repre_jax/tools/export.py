@@ -22,7 +22,7 @@ import numpy as np
 from flax import traverse_util
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import run_files, sharding
+from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import encoders, swin, vit
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    run = arguments.run.expanduser().absolute()
+    run = config_paths.absolute(arguments.run)
     saved = saved_run.saved(run, arguments.network, arguments.step, keys="--")
     saved.config.dtype = "float32"
     saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
@@ -107,7 +107,7 @@ def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> P
         names = (saved.framework, saved.config.encoder.name, saved.network, str(saved.step))
         path = run / run_files.EXPORT / f"{'-'.join(names)}{ending}"
     else:
-        path = arguments.output.expanduser().absolute()
+        path = config_paths.absolute(arguments.output)
         if path.suffix != ending:
             raise UserError(
                 f"--output is {path}, and --format is {arguments.format}.\n"

@@ -28,7 +28,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.report import page
 from repre_jax.report.figures import sheet
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     def run() -> None:
         _run(arguments, rest)
         if arguments.of and arguments.out is None:
-            _renew_page(arguments.of[0].expanduser().absolute())
+            _renew_page(config_paths.absolute(arguments.of[0]))
 
     return command_line.exit_status(run, "Interrupted; what was not named was not drawn.", quiet=arguments.quiet)
 
@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
         figure = augmentations.draw(config, records, f"{config.framework.name}, {config.data.name}")
         _save(figure, _paths(arguments, "augmentations"))
         return
-    request = Request(config, [path.expanduser() for path in arguments.of], arguments.images, arguments.seed)
+    request = Request(config, [config_paths.absolute(path) for path in arguments.of], arguments.images, arguments.seed)
     if arguments.kind != "all":
         _save(request.one(arguments.kind), _paths(arguments, arguments.kind))
         return
@@ -125,7 +125,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
     if out is not None and arguments.kind == "all":
         raise UserError("--out names one file, and all is several.\n  change:   leave it out, or name one kind")
     for source in arguments.of:
-        if not run_files.exists(source.expanduser()):
+        if not run_files.exists(config_paths.absolute(source)):
             raise UserError(f"{source} does not exist.\n  expected: the workdir of a run, or a file of weights")
 
 
@@ -135,7 +135,7 @@ def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
         return [arguments.out]
     if not arguments.of:
         return [Path(kind + suffix) for suffix in SUFFIXES]
-    first, *others = (path.expanduser().absolute() for path in arguments.of)
+    first, *others = (config_paths.absolute(path) for path in arguments.of)
     beside = first.with_name(f"{first.stem}-{run_files.FIGURES}")
     folder = beside if run_files.is_file(first) else first / run_files.FIGURES
     names = (path.stem if run_files.is_file(path) else path.name for path in others)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from repre_jax.core import manifest, run_files
+from repre_jax.core import config_paths, manifest, run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    run = arguments.run.expanduser().absolute()
+    run = config_paths.absolute(arguments.run)
     if not run_files.has_checkpoints(run):
         raise UserError(f"{run} holds no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
     with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, photometric
@@ -70,7 +70,7 @@ class Subject:
         """Raises UserError when the encoder, the data, unless images are given, or one of these cannot be had."""
         self.config = ConfigDict(config.to_dict())
         self.config.init_from = str(source)
-        self.source, self.mesh, self.given = source.expanduser().absolute(), mesh, given
+        self.source, self.mesh, self.given = config_paths.absolute(source), mesh, given
         if self.is_run and not run_files.has_checkpoints(self.source):
             raise UserError(
                 f"{self.source} is no run: it has no folder checkpoints.\n"

@@ -1,0 +1,75 @@
+"""Paths that users give, made absolute: what a run stores leads to the same place wherever it is read from."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from repre_jax.core.errors import UserError
+
+FOLDER = "folder:"  # how data.name begins where a path follows
+KEYS = ("data.name", "data.dir", "init_from")  # of configs, whose values are or hold a path
+
+
+def absolute(path: str | os.PathLike) -> Path:
+    """The path from the root, '~' taken for the home folder of whoever it names.
+
+    Raises UserError where nobody knows that folder: of an unknown user, or of this one in many containers.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        name = Path(path).parts[0]
+        if name == "~":
+            whose, other = "nobody knows the home folder of this user", "set the variable HOME to a folder"
+        else:
+            whose, other = f"there is no user {name[1:]!r}", f"./{os.fspath(path)}, for a folder of that name"
+        raise UserError(
+            f"{os.fspath(path)!r} cannot be followed: {whose}.\n"
+            f"  change:   write the path in full, as in /data/photos; or {other}"
+        ) from None
+
+
+def stored(key: str, value: Any) -> Any:
+    """The value of a config's key with its path made absolute; any other value as it is."""
+    if key not in KEYS or not isinstance(value, str) or not value:
+        return value
+    if key != "data.name":
+        return str(absolute(value))
+    return f"{FOLDER}{absolute(value.removeprefix(FOLDER))}" if value.startswith(FOLDER) else value
+
+
+def is_relative(key: str, value: Any) -> bool:
+    """Whether a stored value is a path that the current folder decides on: versions up to 0.1.0 stored such ones."""
+    if key not in KEYS or not isinstance(value, str) or (key == "data.name" and not value.startswith(FOLDER)):
+        return False
+    path = value.removeprefix(FOLDER)
+    return not path.startswith(("/", "~"))
+
+
+def same(key: str, before: Any, now: Any) -> bool:
+    """Whether two values of a key are equal or lead to the same place, of which the one before may be relative."""
+    if before == now:
+        return True
+    values = (before, now)
+    if key not in KEYS or not all(isinstance(value, str) for value in values):
+        return False
+    if key == "data.name" and not all(value.startswith(FOLDER) for value in values):
+        return False
+    try:
+        places = [stored(key, value).removeprefix(FOLDER) for value in values]
+    except UserError:  # one of them cannot be followed here
+        return False
+    return os.path.realpath(places[0]) == os.path.realpath(places[1])
+
+
+def settle(config: ConfigDict) -> None:
+    """Makes every path in a config absolute. Raises UserError for one that cannot be followed."""
+    for key in KEYS:
+        *groups, last = key.split(".")
+        node = config
+        for group in groups:
+            node = node.get(group) or ConfigDict()
+        if last in node:
+            node[last] = stored(key, node[last])
