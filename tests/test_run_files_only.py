@@ -18,6 +18,7 @@ NOT_OF_RUNS = {
     "data/locate.py": "what TFDS has prepared",
     "data/prepared.py": "what TFDS has prepared",
     "data/record_files.py": "what TFDS has prepared",
+    "data/sources.py": "whether a folder of images is there",
     "data/tfrecord.py": "what TFDS has prepared",
     "data/writing.py": "a place for a data set, and a lock beside it",
     "interop/pth.py": "opens members of an archive",
