@@ -13,7 +13,9 @@ DOOR = "core/run_files.py"
 NOT_OF_RUNS = {
     "data/digits.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
+    "data/listing.py": "what lies below a folder of images",
     "data/imagenet.py": "ImageNet's archives and folders",
+    "data/splits.py": "what lies below a folder of images",
     "data/sources.py": "what TFDS has prepared",
     "interop/pth.py": "opens members of an archive",
     "report/console.py": "/proc/cpuinfo",

@@ -13,7 +13,7 @@ from absl import logging
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, digits, folder
-from repre_jax.system import shipped
+from repre_jax.system import shipped, terminal
 
 DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
@@ -120,6 +120,8 @@ def data_root(data_dir: str | None) -> Path:
 def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
     root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
     found = folder.scan(root)
+    for note in found.notes:
+        terminal.warn(f"  {note}")
 
     def open_split(spec: str) -> folder.ImageFolder:
         split = spec.partition("[")[0]

@@ -95,6 +95,8 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     if name == "digits" or name in tfds.list_builders(with_community_datasets=False):
         raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
     found = folder.scan(arguments.origin)
+    for note in found.notes:
+        terminal.warn(f"  {note}")
     labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
         terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
