@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import listing, splits
+from repre_jax.data import deep, listing, splits
 from repre_jax.data.listing import shown
 
 ENCODED = (1, 3, 4)  # channels of images that are stored as they are; others become arrays
@@ -21,20 +21,22 @@ class ImageFolder:
     """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int if any}.
 
     A .npy file holds an array, uint8 [h, w, channels]. In a file's name bytes that are not UTF-8 are escaped.
+    value_range: what each record has under this name, unless None; see data/deep.py.
     """
 
     root: str
     files: tuple[str, ...]
     labels: tuple[int, ...] | None = None
+    value_range: deep.Ranges | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict:
         name = self.files[index]
-        return {"image": Path(self.root, name).read_bytes(), "file_name": shown(name)} | (
-            {"label": self.labels[index]} if self.labels else {}
-        )
+        record = {"image": Path(self.root, name).read_bytes(), "file_name": shown(name)}
+        record |= {"value_range": self.value_range} if self.value_range else {}
+        return record | ({"label": self.labels[index]} if self.labels else {})
 
     def name(self, index: int) -> str:
         """What to call a file in a message."""

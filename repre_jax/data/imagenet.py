@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from repre_jax.core.errors import UserError
+from repre_jax.data import crops
 
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
@@ -166,7 +167,7 @@ def as_rgb_jpeg(encoded: bytes) -> bytes:
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             return encoded
         converted = io.BytesIO()
-        image.convert("RGB").save(converted, "JPEG", quality=100)
+        crops.plain_cmyk(image).convert("RGB").save(converted, "JPEG", quality=100)
         return converted.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Finds a prepared TFDS data set, or a folder of images, and gives random access to its records, without TensorFlow."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from absl import logging
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, digits, folder
+from repre_jax.data import crops, deep, digits, folder
 from repre_jax.system import shipped, terminal
 
 DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
@@ -28,6 +29,7 @@ class DataSet:
     test: None where there is no such split. test_split: its name, in TFDS's syntax.
     classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
+    value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     """
@@ -42,6 +44,7 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    value_range: deep.Ranges | None = None
     lacking: str | None = None
 
     def split(self, name: str) -> Records:
@@ -62,7 +65,11 @@ class DataSet:
 
 
 def open_dataset(
-    name: str, data_dir: str | None = None, train_split: str = "train", test_split: str | None = None
+    name: str,
+    data_dir: str | None = None,
+    train_split: str = "train",
+    test_split: str | None = None,
+    value_range: deep.Ranges | None = None,
 ) -> DataSet:
     """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...), or,
     as 'folder:PATH', a folder of images (data/folder.py).
@@ -70,6 +77,7 @@ def open_dataset(
     data_dir: the folder that holds data sets; None means $TFDS_DATA_DIR, else TFDS's own default.
     splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'; test_split None means 'validation' where there is
               one (ImageNet's 'test' has no labels), else 'test', else none.
+    value_range: of images of more than 8 bits; None: as `prepare` measured it, else the upper 8 of 16 bits are kept.
 
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, is stored in another format, or lacks the split or an image.
@@ -78,7 +86,7 @@ def open_dataset(
     if not name:
         raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, folder:PATH, or digits")
     if name.startswith(FOLDER):
-        return _open_folder(name, train_split, test_split)
+        return _open_folder(name, train_split, test_split, value_range)
     root = data_root(data_dir)
     if name == "digits":
         try:
@@ -95,6 +103,8 @@ def open_dataset(
     decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(features["image"], tfds.features.Image) else None
     label = features.get("label")
     label = label if isinstance(label, tfds.features.ClassLabel) else None
+    measured = _statistics(Path(builder.data_dir))
+    ranges = value_range or measured.pop("value_range", None)
     return DataSet(
         name=name,
         version=str(builder.version),
@@ -105,9 +115,10 @@ def open_dataset(
             name,
             set(builder.info.splits),
             {"train": train_split, "test": test_split},
-            lambda split: builder.as_data_source(split=split, decoders=decoders),
+            lambda split: deep.ranged(builder.as_data_source(split=split, decoders=decoders), ranges),
         ),
-        **_statistics(Path(builder.data_dir)),
+        value_range=ranges,
+        **measured,
     )
 
 
@@ -117,7 +128,7 @@ def data_root(data_dir: str | None) -> Path:
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or default).expanduser().absolute()
 
 
-def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
+def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
     root = Path(name.removeprefix(FOLDER)).expanduser().absolute()
     found = folder.scan(root)
     for note in found.notes:
@@ -125,7 +136,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
 
     def open_split(spec: str) -> folder.ImageFolder:
         split = spec.partition("[")[0]
-        return found.splits[split].part(spec, split)
+        return dataclasses.replace(found.splits[split].part(spec, split), value_range=deep.carried(value_range))
 
     parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
@@ -135,6 +146,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
         directory=os.fspath(root),
         classes=len(found.classes) if found.classes and labelled else None,
         class_names=found.classes if found.classes and labelled else None,
+        value_range=value_range,
         lacking=_lacking(found, (train_split, parts["test_split"])),
         **parts,
     )
@@ -174,7 +186,8 @@ def _open_splits(
 def _statistics(directory: Path) -> dict[str, Any]:
     file = directory / METADATA
     found = json.loads(file.read_text()) if file.exists() else {}
-    return {key: tuple(found[key]) for key in ("mean", "std") if key in found}
+    ranges = {"value_range": tuple(map(tuple, found["value_range"]))} if "value_range" in found else {}
+    return {key: tuple(found[key]) for key in ("mean", "std") if key in found} | ranges
 
 
 def _find(name: str, root: Path) -> tfds.core.DatasetBuilder:

@@ -94,6 +94,7 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
     def ended(number: int, _: FrameType | None) -> None:
         raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
 
+    terminal.escape_unprintable()
     before = {number: signal.signal(number, ended) for number in (signal.SIGTERM, signal.SIGUSR1)}
     this = Ending()
     try:
