@@ -358,3 +358,21 @@ def test_names_that_are_not_utf_8_are_stored_escaped_and_named(tmp_path, capsys)
     assert set(found) == {"caf\\xe9/1.jpg", "caf\\xe9/caf\\xe9.jpg", "tea/1.jpg"}
     assert builder.info.features["label"].names == ["caf\\xe9", "tea"]
     assert [found[name]["label"] for name in sorted(found)] == [0, 0, 1]
+
+
+def test_imagenets_classes_that_cannot_be_entered_and_pipes(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # whose parents are closed to others, too
+    tmp_path.chmod(0o755)
+    os.mkfifo(f"extracted/train/{CLASSES[0]}/x.JPEG")
+    whole = imagenet.find(Path("extracted"))
+    assert len(whole.entries["train"]) == sum(map(len, TRAIN.values())), "a pipe is no image"
+    place = Path("extracted/train") / CLASSES[1]
+    place.chmod(0)
+    me = os.geteuid()
+    os.seteuid(me or 54321)
+    try:
+        with pytest.raises(UserError, match=f"{CLASSES[1]} cannot be read: Permission denied"):
+            imagenet.find(Path("extracted"))
+    finally:
+        os.seteuid(me)
+        place.chmod(0o755)

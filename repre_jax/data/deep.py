@@ -109,7 +109,7 @@ def look(source: Records, channels: int, given: bool) -> str | None:
             if not is_deep(image):
                 continue
             found = values(image, channels)
-        except (OSError, ValueError, SyntaxError, KeyError):
+        except (OSError, ValueError, SyntaxError, LookupError, RuntimeError, cv2.error, Image.DecompressionBombError):
             continue  # whoever trains on it says so
         if np.issubdtype(found.dtype, np.integer):
             count, lowest, highest = count + 1, min(lowest, float(found.min())), max(highest, float(found.max()))

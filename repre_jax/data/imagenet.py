@@ -210,13 +210,18 @@ def _from_archive(archive: Path, split: str) -> list[Entry]:
 
 def _from_folder(folder: Path, split: str) -> list[Entry]:
     """Class folders; of the validation set also one flat folder, as its archive extracts."""
-    labelled = [
-        Entry(file.name, place.name, os.fspath(file))
-        for place in sorted(folder.iterdir())
-        if place.is_dir()
-        for file in sorted(place.iterdir())
-        if _is_image(file)
-    ]
+    try:
+        labelled = [
+            Entry(file.name, place.name, os.fspath(file))
+            for place in sorted(folder.iterdir())
+            if place.is_dir()
+            for file in sorted(place.iterdir())
+            if _is_image(file) and not file.is_fifo()  # which would be read for ever
+        ]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read: {error.strerror}.\n  change:   its permissions, for it and what is in it"
+        ) from None
     flat = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_image(file)]
     if split == "train" or not flat:
         return labelled
