@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageChops
 from sklearn.datasets import load_sample_images
 
-from repre_jax.data import crops
+from repre_jax.data import crops, imagenet, order
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,35 @@ def test_cmyk_becomes_rgb(photograph):
     jpeg = encoded(cmyk, "JPEG", quality=95)
     assert simplejpeg.decode_jpeg_header(jpeg)[2] in ("CMYK", "YCCK")
     assert np.abs(crops.decode(jpeg).astype(int) - photograph).mean() < 4
+
+
+def without_adobes_marker(jpeg):
+    start = jpeg.index(b"\xff\xee")
+    assert jpeg[start + 4 : start + 9] == b"Adobe"
+    return jpeg[:start] + jpeg[start + 2 + struct.unpack(">H", jpeg[start + 2 : start + 4])[0] :]
+
+
+def test_cmyk_without_adobes_marker_is_no_negative(photograph):
+    """TensorFlow, and so TFDS, takes such values as they are: red is (255 - k)(255 - c) / 255."""
+    inverted = ImageChops.invert(Image.fromarray(photograph).convert("CMYK"))  # Pillow inverts what it writes
+    jpeg = without_adobes_marker(encoded(inverted, "JPEG", quality=95))
+    assert np.abs(crops.decode(jpeg).astype(int) - photograph).mean() < 4
+    with Image.open(io.BytesIO(imagenet.as_rgb_jpeg(jpeg))) as image:
+        assert (image.mode, np.abs(np.asarray(image).astype(int) - photograph).mean() < 4) == ("RGB", True)
+    with_marker = encoded(Image.fromarray(photograph).convert("CMYK"), "JPEG", quality=95)
+    with Image.open(io.BytesIO(imagenet.as_rgb_jpeg(with_marker))) as image:
+        assert np.abs(np.asarray(image).astype(int) - photograph).mean() < 4
+
+
+@pytest.mark.parametrize("value_range", [None, ((0, 9),)])
+def test_a_tile_that_is_too_large_is_told_the_limit(value_range):
+    for image, pixels in ((bomb(), "400,000,000"), (large_jpeg(), "4,225,000,000"), (bomb(16), "400,000,000")):
+        with pytest.raises(
+            crops.UnreadableImage, match=f"has {pixels} pixels, more than the 178,956,970 .* into tiles"
+        ):
+            crops.decode(image, 3, value_range)
+    with pytest.raises(crops.UnreadableImage, match="400,000,000 pixels, more than the 178,956,970"):
+        order.image_size(bomb())
 
 
 def test_sixteen_bits_keep_the_upper_eight():
@@ -102,13 +131,13 @@ def test_a_harmless_fault_is_no_reason_to_lose_an_image(photograph):
     assert crops.decode(faulty).shape == (375, 500, 3)
 
 
-def bomb():
+def bomb(bits=8):
     """A PNG header that promises 20,000 x 20,000 pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, bits, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
 
 

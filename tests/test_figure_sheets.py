@@ -107,3 +107,10 @@ def test_nothing_is_cut_off_and_no_titles_overlap(heads, size):
 )
 def test_similarities_are_told_apart(similarity, expected):
     assert neighbours_drawing.decimals(np.array(similarity)) == expected
+
+
+def test_a_title_that_is_no_text_can_be_drawn(tmp_path):
+    """A data set's path may have bytes that are not UTF-8, which matplotlib refuses."""
+    figure, _ = sheet.images(1, ["a"], (8, 8), title="folder:caf\udce9", caption="c")
+    assert figure.get_suptitle() == "folder:caf\\xe9"
+    sheet.save(figure, tmp_path / "r.png")

@@ -404,3 +404,39 @@ def test_a_name_that_would_be_no_name_is_refused(tmp_path, capsys):
                         ("digits", "another data set's"), ("cifar10", "another data set's")):  # fmt: skip
         assert run("folder", "--from", tmp_path / "images", f"--name={name}", "--data-dir", tmp_path) == 1
         assert words in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf_8_are_stored_escaped_and_named(tmp_path, capsys):
+    """Also a class's; the one that cannot be read is named in the same way."""
+    odd = os.fsdecode(b"caf\xe9")
+    fill(tmp_path / "images", [f"{odd}/1.jpg", f"{odd}/{odd}.jpg", "tea/1.jpg"])
+    (tmp_path / "images" / odd / f"2{odd}.jpg").write_bytes(b"no image")
+    command = ("folder", "--from", tmp_path / "images", "--name=mine", "--data-dir", tmp_path)
+    assert run(*command) == 1
+    assert "caf\\xe9/2caf\\xe9.jpg: 8 bytes are no image" in capsys.readouterr().err
+    assert run(*command, "--skip-unreadable") == 0
+    output = capsys.readouterr().out
+    assert "Names: 3 file names, which are not UTF-8 (" in output
+    assert "left out    caf\\xe9/2caf\\xe9.jpg" in output
+    found, builder = records(tmp_path / "mine" / "1.0.0", "train")
+    assert set(found) == {"caf\\xe9/1.jpg", "caf\\xe9/caf\\xe9.jpg", "tea/1.jpg"}
+    assert builder.info.features["label"].names == ["caf\\xe9", "tea"]
+    assert [found[name]["label"] for name in sorted(found)] == [0, 0, 1]
+
+
+def test_imagenets_classes_that_cannot_be_entered_and_pipes(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # whose parents are closed to others, too
+    tmp_path.chmod(0o755)
+    os.mkfifo(f"extracted/train/{CLASSES[0]}/x.JPEG")
+    whole = imagenet.find(Path("extracted"))
+    assert len(whole.entries["train"]) == sum(map(len, TRAIN.values())), "a pipe is no image"
+    place = Path("extracted/train") / CLASSES[1]
+    place.chmod(0)
+    me = os.geteuid()
+    os.seteuid(me or 54321)
+    try:
+        with pytest.raises(UserError, match=f"{CLASSES[1]} cannot be read: Permission denied"):
+            imagenet.find(Path("extracted"))
+    finally:
+        os.seteuid(me)
+        place.chmod(0o755)

@@ -70,3 +70,22 @@ def test_a_quiet_run_prints_its_summary_alone(tmp_path):
     assert done.stdout.startswith("Summary:\n  steps")
     assert "step 2" not in done.stdout
     assert not CONTROL.search(done.stdout + done.stderr)
+
+
+def test_a_name_that_is_no_text_can_be_printed():
+    """A message that names a file must not end in an error of its own, whatever the terminal's encoding."""
+    code = (
+        "import sys\nfrom repre_jax.core.errors import UserError\nfrom repre_jax.system import command_line, terminal\n"
+        "def run():\n    terminal.warn('caf\\udce9 \\u2192')\n    raise UserError('caf\\udce9 \\u2192')\n"
+        "sys.exit(command_line.exit_status(run, ''))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert (child.returncode, child.stdout, child.stderr.splitlines()[-1]) == (
+        1, b"caf\\udce9 \\u2192\n", b"caf\\udce9 \\u2192"
+    )  # fmt: skip

@@ -1,16 +1,19 @@
 """From a ConfigDict to the two halves of the augmentation: crops on the host, colours on the device."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
 from repre_jax.core.errors import UserError
-from repre_jax.data import photometric
+from repre_jax.data import deep, photometric, sources
 from repre_jax.data.crops import ENLARGE, RandomCrops
 from repre_jax.data.photometric import Photometric
+from repre_jax.data.sources import DataSet
 from repre_jax.data.views import CentreView, PretrainView
+from repre_jax.system import terminal
 
 VIEWS = 2
 RGB = 3
@@ -34,6 +37,41 @@ def _size(name: str, given: Sequence[int]) -> tuple[int, int]:
             f"{name} is {given}.\n  expected: height and width in pixels, such as --config.{name}='(224, 224)'"
         )
     return size
+
+
+def value_range(config: ConfigDict) -> deep.Ranges | None:
+    """data.value_range, one (low, high) for all channels or one for each; None where it is not set.
+
+    Raises UserError for anything else.
+    """
+    given = config.data.get("value_range")
+    if given is None:
+        return None
+    pairs = (given,) if len(given) == 2 and all(isinstance(value, int | float) for value in given) else given
+    fits = all(
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(isinstance(value, int | float) and math.isfinite(value) for value in pair)
+        and pair[0] < pair[1]
+        for pair in pairs
+    )
+    channels = config.data.channels
+    if not fits or len(pairs) not in (1, channels or len(pairs)) or not pairs:
+        raise UserError(
+            f"data.value_range is {given}.\n"
+            f"  expected: the values that become black and white, or such a pair for each of {channels} channels\n"
+            "  change:   --config.data.value_range='(0, 4095)'"
+        )
+    return tuple((low, high) for low, high in pairs)
+
+
+def open_dataset(config: ConfigDict) -> DataSet:
+    """The data set that config.data names; warns of images whose values fill a small part of 16 bits."""
+    data = config.data
+    dataset = sources.open_dataset(data.name, data.dir, data.train_split, data.test_split, value_range(config))
+    if warning := deep.look(dataset.train, data.channels or RGB, given=dataset.value_range is not None):
+        terminal.warn(warning)
+    return dataset
 
 
 def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:

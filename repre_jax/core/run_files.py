@@ -26,7 +26,7 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, overload
@@ -47,6 +47,11 @@ TEMPORARY = ("/tmp", "/var/tmp")  # folders that are tried after the one that Py
 def has_checkpoints(run: Path) -> bool:
     """Whether training has begun there: what makes a folder a run."""
     return (run / CHECKPOINTS).is_dir()
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether a folder that holds files and folders of these names is that of a run or an evaluation."""
+    return CONFIG in names and any(name in names for name in (STARTS, METRICS, RESULT, CHECKPOINTS))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Flip, colours and blur happen on the device, see photometric.py; RandAugment sta
 
 import io
 import math
+import re
 import resource
 import warnings
 from collections.abc import Sequence
@@ -13,17 +14,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from repre_jax.core.errors import UserError
+from repre_jax.data import deep
 
 OPEN_FILES = 4096  # ImageNet has 1,024, each open once it was read from, and TFDS shuffles through 1,000
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
 LARGEST_GROUP = 4  # channels that OpenCV averages at once
-NUMPY = b"\x93NUMPY"  # how a .npy file begins
 AVERAGED = 2.0  # beyond this factor bilinear interpolation would leave pixels out
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow's other ones may start programs
 ENLARGE = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+RANGE = ": their range must be given, by data.value_range='(LOW, HIGH)', in `prepare` by --value-range LOW HIGH"
 MODES = {1: "L", 3: "RGB"}  # what Pillow converts to, by the number of channels
 
 
@@ -42,7 +44,7 @@ def set_up_process() -> None:
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
+def decode(encoded: bytes | np.ndarray, channels: int = 3, value_range: deep.Ranges | None = None) -> np.ndarray:
     """An image of one of FORMATS -> uint8 [h, w, channels].
 
     1 channel is luminance, 3 are RGB: grey is repeated, alpha dropped, palettes and CMYK are converted, of 16 bits the
@@ -50,11 +52,14 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
     as torchvision's loader does. An array, uint8 [h, w, channels], as TFDS's Tensor features give it, or the bytes of a
     .npy file with one, is taken as it is.
 
+    value_range: of images and arrays of other types than uint8, the values that become 0..255; see deep.to_levels.
     Raises UnreadableImage.
     """
+    if value_range and deep.is_deep(encoded):
+        return _from_deep(encoded, channels, value_range)
     if isinstance(encoded, np.ndarray):
         return _checked(encoded, channels)
-    if encoded.startswith(NUMPY):
+    if encoded.startswith(deep.NUMPY):
         return _checked(_from_numpy(encoded), channels)
     if encoded[:2] == b"\xff\xd8" and channels in MODES:
         try:
@@ -67,7 +72,26 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3) -> np.ndarray:
     except UnidentifiedImageError:
         raise UnreadableImage(f"{len(encoded):,} bytes are no image: none of {', '.join(FORMATS)}.") from None
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{len(encoded):,} bytes are not a readable image: {error}") from None
+        raise UnreadableImage(f"{len(encoded):,} bytes are not a readable image: {reason(error)}") from None
+
+
+def _from_deep(encoded: bytes | np.ndarray, channels: int, value_range: deep.Ranges) -> np.ndarray:
+    try:
+        return deep.to_levels(deep.values(encoded, channels), value_range)
+    except (OSError, ValueError, EOFError, SyntaxError, RuntimeError, cv2.error, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"An image of 16 bits is not readable: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with an image, of an error of Pillow's: of one that is too large, what to do; Pillow calls a
+    satellite's tile an attack."""
+    if not isinstance(error, Image.DecompressionBombError):
+        return str(error)
+    size = re.search(r"\((\d+) pixels\)", str(error))
+    return (
+        f"it has {f'{int(size[1]):,} pixels, ' if size else ''}more than the {MAX_PIXELS:,} that are read at once; "
+        "cut it into tiles, of 1,024 x 1,024 pixels for example"
+    )
 
 
 def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
@@ -90,21 +114,35 @@ def _from_pillow(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode.startswith("I"):  # 16 bits
         values = np.asarray(image)
         if values.min() < 0 or values.max() >= 1 << 16:
-            raise UnreadableImage("An image of more than 16 bits.")
+            what = "negative values" if values.min() < 0 else "more than 16 bits"
+            raise UnreadableImage(f"An image of {what}, {values.min():,} to {values.max():,}{RANGE}")
         image = Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode == "F":
-        raise UnreadableImage("An image of floating-point numbers, whose range is not known.")
+        raise UnreadableImage(f"An image of floating-point numbers{RANGE}")
     if channels in MODES:
+        image = plain_cmyk(image)
         return _checked(
             np.asarray(image.convert(MODES[channels])).reshape(image.height, image.width, channels), channels
         )
     return _checked(np.asarray(image), channels)
 
 
+def plain_cmyk(image: Image.Image) -> Image.Image:
+    """An open image whose CMYK, if it is that, counts ink: 0 is white.
+
+    JPEGs hold it inverted if Adobe's marker is there, and upright if not, as TensorFlow reads them and so TFDS; Pillow
+    inverts both.
+    """
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        return ImageChops.invert(image)
+    return image
+
+
 def _checked(image: np.ndarray, channels: int) -> np.ndarray:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels or not image.size:
+        what = f"An image of shape {image.shape} and type {image.dtype}"
         raise UnreadableImage(
-            f"An image of shape {image.shape} and type {image.dtype}.\n  expected: uint8 [height, width, {channels}]"
+            f"{what}{'.' if image.dtype == np.uint8 else RANGE}\n  expected: uint8 [height, width, {channels}]"
         )
     return image
 

@@ -10,35 +10,37 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
+from repre_jax.data import deep, listing, splits
+from repre_jax.data.listing import shown
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".npy")
 ENCODED = (1, 3, 4)  # channels of images that are stored as they are; others become arrays
-SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}  # folder -> split
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """Random access to files below `root`: {'image': encoded bytes, 'file_name': path below root, 'label': int if any}.
 
-    A .npy file holds an array, uint8 [h, w, channels].
+    A .npy file holds an array, uint8 [h, w, channels]. In a file's name bytes that are not UTF-8 are escaped.
+    value_range: what each record has under this name, unless None; see data/deep.py.
     """
 
     root: str
     files: tuple[str, ...]
     labels: tuple[int, ...] | None = None
+    value_range: deep.Ranges | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict:
         name = self.files[index]
-        return {"image": Path(self.root, name).read_bytes(), "file_name": name} | (
-            {"label": self.labels[index]} if self.labels else {}
-        )
+        record = {"image": Path(self.root, name).read_bytes(), "file_name": shown(name)}
+        record |= {"value_range": self.value_range} if self.value_range else {}
+        return record | ({"label": self.labels[index]} if self.labels else {})
 
     def name(self, index: int) -> str:
         """What to call a file in a message."""
-        return self.files[index]
+        return shown(self.files[index])
 
     def size(self) -> int:
         """Bytes of all files, but for those that are gone."""
@@ -64,56 +66,51 @@ class Folder:
     """The splits of a folder by name ('train' always), and the names of train's classes, None without any.
 
     unknown: of a split with some of these classes, those that it has beside them; it has no labels then.
+    notes: a line each, of what was passed over and why, and which file cost the labels.
     """
 
     splits: dict[str, ImageFolder]
     classes: tuple[str, ...] | None
     unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def scan(root: Path) -> Folder:
-    """Finds the images below `root`. Folders called train, val, validation or test are splits; else all is 'train'.
+    """Finds the images below `root`. Folders whose names say so are splits (data/splits.py); else all is 'train'.
 
     Labels are the names of the folders, sorted, if each image lies in one of at least two folders directly below its
-    split. Another split has labels if its folders are among these. Hidden files and other suffixes than SUFFIXES are
-    passed over.
+    split. Another split has labels if its folders are among these. What is no image is passed over (data/listing.py).
 
     Raises UserError when it is no folder, or one without images.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder.\n  expected: --config.data.name=folder:PATH, a folder with images")
-    folders = {SPLITS[name]: root / name for name in SPLITS if (root / name).is_dir()}
-    if "train" not in folders:
-        folders = {"train": root}
-    found = {split: tuple(_images(folder)) for split, folder in folders.items()}
-    found = {split: files for split, files in found.items() if files or split == "train"}
+        raise UserError(
+            f"{shown(root)} is not a folder.\n  expected: --config.data.name=folder:PATH, a folder with images"
+        )
+    folders, notes = splits.splits_of(root)
+    listings = {split: listing.list_images(folder) for split, folder in folders.items()}
+    notes += [note for found in listings.values() for note in found.notes()]
+    found = {split: tuple(some.files) for split, some in listings.items() if some.files or split == "train"}
     if not found["train"]:
-        raise UserError(f"There are no images in {folders['train']}.\n  expected: files called *{', *'.join(SUFFIXES)}")
+        raise UserError(
+            f"There are no images in {shown(folders['train'])}.\n"
+            f"  expected: files called *{', *'.join(listing.SUFFIXES)}" + "".join(f"\n  {note}" for note in notes)
+        )
     classes = _classes(found["train"])
     number = {name: label for label, name in enumerate(classes or ())}
-    splits, unknown = {}, {}
+    parts, unknown = {}, {}
     for split, files in found.items():
         parents = _parents(files)
         others = set(parents) - number.keys()
         labels = None if others else tuple(number[name] for name in parents)
-        splits[split] = ImageFolder(os.fspath(folders[split]), files, labels)
+        parts[split] = ImageFolder(os.fspath(folders[split]), files, labels)
         if others and set(parents) & number.keys():
-            unknown[split] = tuple(sorted(others))
-    return Folder(splits, classes, unknown)
-
-
-def _images(folder: Path) -> Iterator[str]:
-    """Paths below the folder, sorted."""
-    visited = set()
-    for place, names, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in visited:  # a link back up
-            names.clear()
-            continue
-        visited.add(os.path.realpath(place))
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for file in sorted(files):
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                yield os.fspath(Path(place, file).relative_to(folder))
+            unknown[split] = tuple(sorted(map(shown, others)))
+        if others and classes:
+            stray = next(file for file, parent in zip(files, parents, strict=True) if parent not in number)
+            notes.append(f"No labels in {split}: {shown(stray)} lies in no folder called as a class of train is")
+    notes += splits.of_other_splits(found["train"]) + ([] if classes else _why_no_classes(found["train"]))
+    return Folder(parts, tuple(map(shown, classes)) if classes else None, unknown, tuple(notes))
 
 
 def _parents(files: Sequence[str]) -> list[str]:
@@ -123,6 +120,21 @@ def _parents(files: Sequence[str]) -> list[str]:
 def _classes(files: Sequence[str]) -> tuple[str, ...] | None:
     names = sorted(set(_parents(files)))
     return tuple(names) if len(names) > 1 and all(name and os.sep not in name for name in names) else None
+
+
+def _why_no_classes(files: Sequence[str]) -> list[str]:
+    """A note that names a file without which there would be labels; none where all files lie flat."""
+    parents = _parents(files)
+    if not any(parents):
+        return []
+    for why, wrong in (
+        ("lies in no folder of a class", [file for file, parent in zip(files, parents, strict=True) if not parent]),
+        ("lies deeper than in a folder of a class", [file for file in files if file.count(os.sep) > 1]),
+    ):
+        if wrong:
+            some = f"{len(wrong):,} of {len(files):,} images do" if len(wrong) > 1 else f"one of {len(files):,} images"
+            return [f"No labels: {shown(wrong[0])} {why} ({some})"]
+    return [f"No labels: all images lie in one folder, {shown(parents[0])}/"]
 
 
 class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from repre_jax.core.errors import UserError
+from repre_jax.data import crops
 
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
@@ -166,7 +167,7 @@ def as_rgb_jpeg(encoded: bytes) -> bytes:
         if image.format == "JPEG" and image.mode in ("RGB", "L"):
             return encoded
         converted = io.BytesIO()
-        image.convert("RGB").save(converted, "JPEG", quality=100)
+        crops.plain_cmyk(image).convert("RGB").save(converted, "JPEG", quality=100)
         return converted.getvalue()
 
 
@@ -209,13 +210,18 @@ def _from_archive(archive: Path, split: str) -> list[Entry]:
 
 def _from_folder(folder: Path, split: str) -> list[Entry]:
     """Class folders; of the validation set also one flat folder, as its archive extracts."""
-    labelled = [
-        Entry(file.name, place.name, os.fspath(file))
-        for place in sorted(folder.iterdir())
-        if place.is_dir()
-        for file in sorted(place.iterdir())
-        if _is_image(file)
-    ]
+    try:
+        labelled = [
+            Entry(file.name, place.name, os.fspath(file))
+            for place in sorted(folder.iterdir())
+            if place.is_dir()
+            for file in sorted(place.iterdir())
+            if _is_image(file) and not file.is_fifo()  # which would be read for ever
+        ]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read: {error.strerror}.\n  change:   its permissions, for it and what is in it"
+        ) from None
     flat = [file for file in sorted(folder.iterdir()) if file.is_file() and _is_image(file)]
     if split == "train" or not flat:
         return labelled

@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from repre_jax.core.types import Records
-from repre_jax.data import crops
+from repre_jax.data import crops, deep
 
 ORDER = 1  # which of an epoch's random streams it is; data/loader.py has the crops'
 JPEG = b"\xff\xd8"
@@ -153,7 +153,7 @@ def image_size(encoded: bytes | np.ndarray) -> tuple[int, int]:
     try:
         if isinstance(encoded, np.ndarray):
             return encoded.shape[0], encoded.shape[1]
-        if encoded.startswith(crops.NUMPY):
+        if encoded.startswith(deep.NUMPY):
             return image_size(np.load(io.BytesIO(encoded), allow_pickle=False))
         if encoded[:2] == JPEG:
             height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
@@ -161,4 +161,6 @@ def image_size(encoded: bytes | np.ndarray) -> tuple[int, int]:
         with Image.open(io.BytesIO(encoded), formats=crops.FORMATS) as image:
             return image.height, image.width
     except (*FAULTS, Image.DecompressionBombError) as error:
-        raise crops.UnreadableImage(f"{len(encoded):,} bytes have no readable image header: {error}") from None
+        raise crops.UnreadableImage(
+            f"{len(encoded):,} bytes have no readable image header: {crops.reason(error)}"
+        ) from None

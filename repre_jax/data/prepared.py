@@ -105,13 +105,17 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> RecordFiles:
 
 
 def statistics(place: Path) -> dict[str, Any]:
-    """'mean' and 'std', a tuple of floats per channel, where `prepare folder` has measured them. Raises NotReadable."""
+    """'mean' and 'std', a tuple of floats per channel, and 'value_range' (data/deep.py), as far as `prepare folder` has
+    measured them. Raises NotReadable."""
     file = place / METADATA
     found = _read_json(file) if file.exists() else {}
     try:
-        return {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
+        known: dict[str, Any] = {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
+        if found.get("value_range"):
+            known["value_range"] = tuple((float(low), float(high)) for low, high in found["value_range"])
+        return known
     except (TypeError, ValueError, AttributeError):
-        raise NotReadable(_damaged(place, f"{file} has no numbers for mean and std")) from None
+        raise NotReadable(_damaged(place, f"{file} has no numbers for mean, std and value_range")) from None
 
 
 def problem(place: Path) -> str | None:

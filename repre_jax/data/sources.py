@@ -1,5 +1,6 @@
 """Finds a prepared TFDS data set, or a folder of images, and gives random access to its records, without TensorFlow."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, digits, folder, folder_splits, prepared, record_files
+from repre_jax.data import crops, deep, digits, folder, folder_splits, prepared, record_files
+from repre_jax.system import terminal
 
 NAMED = 5  # classes, at most, in a message
 
@@ -24,6 +26,7 @@ class DataSet:
     test: None where there is no such split. test_split: its name, in TFDS's syntax.
     classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
+    value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     """
@@ -38,6 +41,7 @@ class DataSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    value_range: deep.Ranges | None = None
     lacking: str | None = None
 
     def split(self, name: str) -> Records:
@@ -58,7 +62,11 @@ class DataSet:
 
 
 def open_dataset(
-    name: str, data_dir: str | None = None, train_split: str = "train", test_split: str | None = None
+    name: str,
+    data_dir: str | None = None,
+    train_split: str = "train",
+    test_split: str | None = None,
+    value_range: deep.Ranges | None = None,
 ) -> DataSet:
     """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...), or,
     as 'folder:PATH', a folder of images (data/folder.py).
@@ -66,6 +74,7 @@ def open_dataset(
     data_dir: the folder that holds data sets; None means $TFDS_DATA_DIR, else TFDS's own default.
     splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'; test_split None means 'validation' where there is
               one (ImageNet's 'test' has no labels), else 'test', else none.
+    value_range: of images of more than 8 bits; None: as `prepare` measured it, else the upper 8 of 16 bits are kept.
 
     'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, not whole, stored in another format, or lacks the split or an image.
@@ -74,7 +83,7 @@ def open_dataset(
     if not name:
         raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, folder:PATH, or digits")
     if name.startswith(FOLDER):
-        return _open_folder(name, train_split, test_split)
+        return _open_folder(name, train_split, test_split, value_range)
     root = data_root(data_dir)
     if name == "digits":
         try:
@@ -84,13 +93,22 @@ def open_dataset(
                 f"The digits could not be written to {root}: {error}.\n"
                 "  change:   --config.data.dir=DIR or the variable TFDS_DATA_DIR, to a folder that you can write to"
             ) from None
-    return prepared.newest_readable(name, root, lambda place: _open_version(place, name, train_split, test_split))
+
+    def read(place: Path) -> DataSet:
+        return _open_version(place, name, train_split, test_split, value_range)
+
+    return prepared.newest_readable(name, root, read)
 
 
-def _open_version(place: Path, name: str, train_split: str, test_split: str | None) -> DataSet:
+def _open_version(
+    place: Path, name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None
+) -> DataSet:
     builder = prepared.open_version(place, name)
     label = dict(builder.info.features).get("label")
     label = label if isinstance(label, tfds.features.ClassLabel) else None
+    measured = prepared.statistics(place)
+    of_all = measured.pop("value_range", None)
+    ranges = value_range or of_all
     return DataSet(
         name=name,
         version=str(builder.version),
@@ -101,9 +119,10 @@ def _open_version(place: Path, name: str, train_split: str, test_split: str | No
             name,
             set(builder.info.splits),
             {"train": train_split, "test": test_split},
-            lambda split: prepared.open_split(builder, split),
+            lambda split: deep.ranged(prepared.open_split(builder, split), ranges),
         ),
-        **prepared.statistics(place),
+        value_range=ranges,
+        **measured,
     )
 
 
@@ -122,7 +141,7 @@ def data_root(data_dir: str | None) -> Path:
         ) from None
 
 
-def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet:
+def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
     root = config_paths.absolute(name.removeprefix(FOLDER))
     if not root.is_dir():
         raise UserError(
@@ -131,13 +150,13 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
             "  change:   --config.data.name=folder:PATH, to where they lie now"
         )
     found = folder.scan(root)
+    for note in found.notes:
+        terminal.warn(f"  {note}")
 
-    parts = _open_splits(
-        name,
-        set(found.splits),
-        {"train": train_split, "test": test_split},
-        lambda spec: folder_splits.take(found.splits, spec),
-    )
+    def open_split(spec: str) -> folder.ImageFolder:
+        return dataclasses.replace(folder_splits.take(found.splits, spec), value_range=deep.carried(value_range))
+
+    parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
     return DataSet(
         name=name,
@@ -145,6 +164,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
         directory=os.fspath(root),
         classes=len(found.classes) if found.classes and labelled else None,
         class_names=found.classes if found.classes and labelled else None,
+        value_range=value_range,
         lacking=_lacking(found, (train_split, parts["test_split"])),
         **parts,
     )

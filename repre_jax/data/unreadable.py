@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops
+from repre_jax.data.views import VALUE_RANGE
 
 SHOWN = 50  # names in the message that ends a run
 
@@ -48,7 +49,7 @@ class Unreadable:
         try:
             record = self.source[number]
             name = record.get("file_name", name)
-            crops.decode(record["image"], self.channels)
+            crops.decode(record["image"], self.channels, record.get(VALUE_RANGE))
             reason = "readable now"  # a disk that fails now and then
         except (crops.UnreadableImage, OSError) as error:
             reason = str(error).splitlines()[0]

@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from repre_jax.core.types import LabelledImages, Views
-from repre_jax.data import crops
+from repre_jax.data import crops, deep
 from repre_jax.data.randaugment import RandAugment
 
 NO_LABEL = -1
+VALUE_RANGE = "value_range"  # of a record: what decodes its image if that has more than 8 bits, see data/deep.py
 Sample = dict[str, np.ndarray | np.generic]
 
 
@@ -55,7 +56,7 @@ class PretrainView:
     batch: ClassVar[Callable[..., Views]] = Views
 
     def __call__(self, record: Mapping, rng: np.random.Generator) -> Sample:
-        image = crops.decode(record["image"], self.channels)
+        image = crops.decode(record["image"], self.channels, record.get(VALUE_RANGE))
         sample: Sample = {"images": self.views(image, rng)}
         if self.local is not None:
             sample["local"] = self.local(image, rng)
@@ -79,7 +80,7 @@ class LabelledView:
     batch: ClassVar[Callable[..., LabelledImages]] = LabelledImages
 
     def __call__(self, record: Mapping, rng: np.random.Generator) -> Sample:
-        (image,) = self.crop(crops.decode(record["image"], self.channels), rng)
+        (image,) = self.crop(crops.decode(record["image"], self.channels, record.get(VALUE_RANGE)), rng)
         if self.randaugment is not None:
             image = self.randaugment(image, rng)
         return {"images": image, "labels": label_of(record)}
@@ -103,14 +104,14 @@ class CentreView:
         """A black image without a label."""
         return {"images": np.zeros((*self.size, self.channels), np.uint8), "labels": np.int32(NO_LABEL)}
 
-    def image(self, encoded: Any) -> np.ndarray:
+    def image(self, encoded: Any, value_range: deep.Ranges | None = None) -> np.ndarray:
         """A record's image, or a file's bytes -> uint8 [H, W, C]. Raises UnreadableImage."""
-        image = crops.decode(encoded, self.channels)
+        image = crops.decode(encoded, self.channels, value_range)
         return crops.center_crop(image, size=self.size, fraction=self.fraction, interpolation=self.interpolation)
 
     def __call__(self, record: Mapping, rng: np.random.Generator) -> Sample:
         del rng
-        return {"images": self.image(record["image"]), "labels": label_of(record)}
+        return {"images": self.image(record["image"], record.get(VALUE_RANGE)), "labels": label_of(record)}
 
 
 def label_of(record: Mapping) -> np.int32:

@@ -26,7 +26,7 @@ from repre_jax.system import terminal
 NETWORKS = ("online", "target", "untrained")
 # Keys of config.data that a run brings, and what a file without a card beside it stands for.
 DATA = {"image_size": (224, 224), "test_crop": 0.875, "channels": 3}
-OF_RUNS = (*DATA, "name", "dir", "train_split", "test_split", "mean", "std")
+OF_RUNS = (*DATA, "name", "dir", "train_split", "test_split", "mean", "std", "value_range")
 
 Values = tuple[float, ...]
 
@@ -237,7 +237,7 @@ def _fill(config: ConfigDict, theirs: ConfigDict, source: Path) -> Encoder:
                 raise UserError(f"{group}.{key} is {ours!r}, and {source} has {known!r}.\n  change:   leave it out")
             config[group][key] = known
     for key in OF_RUNS:
-        if config.data[key] is None:
+        if key in config.data and config.data[key] is None:
             config.data[key] = _read(f"data.{key}", tuples(theirs.data.get(key)), source)
     config.dtype = config.dtype or theirs.get("dtype", "float32")
     return methods.encoder_of(config, augmentation.image_size(theirs))

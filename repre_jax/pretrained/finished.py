@@ -54,5 +54,5 @@ def _begun_with(config: ConfigDict, before: Mapping[str, Any]) -> bool:
 def _complete(config: ConfigDict, before: Mapping[str, Any], keys: Sequence[str]) -> None:
     """Sets those of `keys` that nobody has set to what they were."""
     for key in keys:
-        if config[key] is None:
+        if key in config and config[key] is None:
             config[key] = tuples(before.get(key))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
-from repre_jax.data import sources, subset
+from repre_jax.data import subset
 from repre_jax.data.crops import ENLARGE
 from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
@@ -45,7 +45,7 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
             "data.name is not set.\n  change:   --config.data.name=imagenet2012, folder:PATH or another one"
         )
     config.data.train_split = config.data.train_split or "train"
-    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    dataset = augmentation.open_dataset(config)
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -98,6 +98,7 @@ def record(config: ConfigDict, found: Backbone, dataset: DataSet) -> dict[str, A
         "train_split": config.data.train_split,
         "test_split": dataset.test_split,
         **{key: settings["data"][key] for key in OF_DATA},
+        **({"value_range": dataset.value_range} if dataset.value_range else {}),
     }
 
 

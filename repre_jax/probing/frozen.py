@@ -148,6 +148,8 @@ def extract(
         "mean": job.mean,
         "std": job.std,
     }
+    if job.dataset.value_range:  # not for others, whose features were stored before there was one
+        made_from["value range"] = job.dataset.value_range
     with memory.explained(batch_size=config.batch_size, devices=job.mesh.size):
         found = store.stored(
             workdir / run_files.FEATURES / split,

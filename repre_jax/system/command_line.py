@@ -100,6 +100,7 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
             streams.leave_terminal()
         raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
 
+    terminal.escape_unprintable()
     before = {number: signal.signal(number, ended) for number in ENDING if not streams.outlives_terminal(number)}
     this = Ending()
     try:

@@ -5,6 +5,7 @@ Results, warnings and errors are shown always, what is said here is left out by 
 
 import contextlib
 import errno
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def quiet(on: bool) -> Iterator[None]:
 def hushed() -> bool:
     """Whether --quiet was given."""
     return any(_hushed)
+
+
+def escape_unprintable() -> None:
+    """Lets the terminal show what it has no character for as \\xe9 and the like: a file's name need not be text, and a
+    message must not end in an error of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

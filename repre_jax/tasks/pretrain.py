@@ -19,7 +19,6 @@ from repre_jax.builders.monitor import Monitor
 from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import Interrupted
 from repre_jax.core.types import TrainState
-from repre_jax.data import sources
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import PretrainView
 from repre_jax.models import decoder, encoders
@@ -65,12 +64,13 @@ def check(config: ConfigDict) -> None:
     config_checks.microbatches(config.batch_size, config.accumulate)
     sharding.make_mesh(config.batch_size, config.accumulate)
     augmentation.build_train_view(config)
+    augmentation.value_range(config)
     methods.build_method(config, methods.build_plan(config, records=config.batch_size))
 
 
 def build(config: ConfigDict) -> Job:
     """Opens the data and builds the rest for it. Raises UserError when the data set is missing or unfit."""
-    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    dataset = augmentation.open_dataset(config)
     step = compiled_step.build(config, dataset)
     return Job(step, dataset, augmentation.build_train_view(config), monitor.build(config, step, dataset))
 

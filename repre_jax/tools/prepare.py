@@ -9,12 +9,10 @@ keeps the files that were converted.
 """
 
 import argparse
-import io
 import os
 import shlex
 import shutil
 import sys
-import threading
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +21,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
@@ -32,7 +28,7 @@ from tensorflow_datasets.core import shuffle
 
 from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
-from repre_jax.data import conversion, crops, folder, imagenet, sources, writing
+from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, sources, writing
 from repre_jax.system import command_line, shipped, terminal
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -51,6 +47,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", help="of the data set made from a folder, as --config.data.name will have it")
     parser.add_argument(
         "--channels", type=int, default=3, help="of a folder's images: 3 (RGB), 1 (grey) or as many as they have"
+    )
+    parser.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="of a folder's images of more than 8 bits: the values that become black and white; else as measured",
     )
     parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
@@ -118,54 +121,30 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     place = root / name / str(folder.FolderBuilder.VERSION)
     writing.refuse_taken(place, "--data-dir=DIR to another folder, or another --name")
     found = folder.scan(arguments.origin)
+    for note in found.notes:
+        terminal.warn(f"  {note}")
     labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
         terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
-    statistics = _Statistics(arguments.channels)
+    statistics = measuring.Statistics(arguments.channels, _value_range(arguments.value_range))
     reader = _Reader(statistics.stored, skip=arguments.skip_unreadable)
     kind = types.new_class(
         "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
     )
     builder = kind(found, arguments.channels, reader, statistics.result, **_place(root))
     _write(builder, sum(images.size() for images in found.splits.values()), reader)
-    for key, values in statistics.result().items():
-        terminal.say(f"  {key:<11} {', '.join(f'{value:.4f}' for value in values)}")
+    for line in statistics.lines():
+        terminal.say(f"  {line}")
     channels = {} if arguments.channels == augmentation.RGB else {"data.channels": arguments.channels}
     return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
 
 
-class _Statistics:
-    """Mean and standard deviation per channel over all pixels of the training images, of values in 0..1.
-
-    Counts of the 256 values, which are exact and the same in any order.
-    """
-
-    def __init__(self, channels: int):
-        self.channels = channels
-        self._lock = threading.Lock()
-        self._counts = np.zeros((channels, 256), np.int64)
-
-    def stored(self, image: bytes, split: str) -> bytes | np.ndarray:
-        """What is written for this image, which is measured if it is in 'train'."""
-        pixels = crops.decode(image, self.channels)
-        if split == "train":
-            counts = [cv2.calcHist([pixels], [c], None, [256], [0, 256]).ravel() for c in range(self.channels)]
-            with self._lock:
-                self._counts += np.asarray(counts).astype(np.int64)
-        if self.channels not in folder.ENCODED:
-            return pixels
-        return _png(pixels) if image.startswith(crops.NUMPY) else image
-
-    def result(self) -> dict[str, list[float]]:
-        values, weights = np.arange(256) / 255, self._counts / self._counts.sum(axis=1, keepdims=True)
-        mean = weights @ values
-        return {"mean": mean.tolist(), "std": np.sqrt(weights @ values**2 - mean**2).tolist()}
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(encoded, "PNG")
-    return encoded.getvalue()
+def _value_range(given: Sequence[float] | None) -> deep.Ranges | None:
+    if given is None:
+        return None
+    if not given[0] < given[1]:
+        raise UserError(f"--value-range is {given[0]:g} {given[1]:g}.\n  expected: the lower value first, as in 0 4095")
+    return ((given[0], given[1]),)
 
 
 class _Reader:
@@ -209,7 +188,7 @@ class _Reader:
             record = images[index]
             return record | {"image": self.convert(record["image"], split)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
-            return f"{name}: {str(error).splitlines()[0]}"
+            return f"{name}: {crops.reason(error).splitlines()[0]}"
 
 
 def _place(root: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from repre_jax.core import run_files
+from repre_jax.data.listing import shown
 
 DPI = 150
 LOOK = {
@@ -84,7 +85,7 @@ def letters(inches: float) -> int:
 def label(figure: Figure, title: str, caption: str) -> float:
     """Text above, whose lines stay lines, and below, both as wide as the figure; returns its height in inches."""
     count = int(figure.get_figwidth() * LETTERS)
-    above = "\n".join(wrapped(line, max(count * SMALL // LARGE, 30)) for line in title.splitlines())
+    above = "\n".join(wrapped(line, max(count * SMALL // LARGE, 30)) for line in shown(title).splitlines())
     below = wrapped(caption, max(count, 40))
     figure.suptitle(above, fontsize=LARGE)
     figure.supxlabel(below, fontsize=SMALL, color="0.35")

@@ -42,7 +42,7 @@ def config_of(source: Path, ours: ConfigDict, seed: int | None) -> ConfigDict:
         )
     config = ConfigDict(backbone.tuples(found))
     for key in backbone.OF_RUNS:
-        if ours.data[key] is not None:
+        if ours.data.get(key) is not None:
             config.data[key] = ours.data[key]
     config.seed = config.seed if seed is None else seed
     return config

@@ -16,9 +16,9 @@ from repre_jax.builders import augmentation, methods
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, photometric
+from repre_jax.data import crops, deep, photometric
 from repre_jax.data.sources import DataSet
-from repre_jax.data.views import NO_LABEL, label_of
+from repre_jax.data.views import NO_LABEL, VALUE_RANGE, label_of
 from repre_jax.evaluation import features as extraction
 from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
@@ -151,9 +151,9 @@ class Subject:
             )
         return found
 
-    def view(self, encoded: Any) -> np.ndarray:
+    def view(self, encoded: Any, value_range: deep.Ranges | None = None) -> np.ndarray:
         """A record's image, or a file's bytes -> uint8 [H, W, C], as a test image. Raises crops.UnreadableImage."""
-        return augmentation.build_test_view(self.config).image(encoded)
+        return augmentation.build_test_view(self.config).image(encoded, value_range)
 
     @functools.cached_property
     def shown(self) -> Shown:
@@ -172,7 +172,7 @@ class Subject:
         for number in numbers:
             try:
                 record = source[int(number)]
-                found.append((self.view(record["image"]), label_of(record), int(number)))
+                found.append((self.view(record["image"], record.get(VALUE_RANGE)), label_of(record), int(number)))
             except (crops.UnreadableImage, OSError):
                 continue
             if len(found) == count:
@@ -204,7 +204,7 @@ class Subject:
 
     def _of_file(self, path: Path) -> np.ndarray:
         try:
-            return self.view(run_files.read_bytes(path))
+            return self.view(run_files.read_bytes(path), augmentation.value_range(self.config))
         except OSError as error:
             hint = "name runs and files before --images" if run_files.is_folder(path) else "--images"
             raise UserError(f"The image {path} cannot be read: {error.strerror}.\n  change:   {hint}") from None

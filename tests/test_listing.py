@@ -1,0 +1,249 @@
+"""What a folder's scan takes, what it passes over, and that it says so."""
+
+import os
+import socket
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import folder, listing, sources, splits
+
+JPEG = cv2.imencode(".jpg", np.full((4, 5, 3), 90, np.uint8))[1].tobytes()
+PNG = cv2.imencode(".png", np.full((4, 5, 3), 90, np.uint8))[1].tobytes()
+
+
+def fill(root, names, data=JPEG):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def files_of(found):
+    return {split: images.files for split, images in found.splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "split"),
+    [
+        ("Training", "Testing", "test"), ("training", "testing", "test"), ("Train", "Test", "test"),
+        ("TRAIN", "TEST", "test"), ("train", "valid", "validation"), ("Train", "Valid", "validation"),
+        ("training_set", "test_set", "test"), ("train2017", "val2017", "validation"), ("trainset", "dev", "validation"),
+        ("Train Images", "Validation Images", "validation"), ("train", "Val", "validation"),
+        ("images_train", "images_val", "validation"), ("seg_train", "seg_test", "test"), ("train", "test-data", "test"),
+    ],
+)  # fmt: skip
+def test_splits_by_their_usual_names(train, test, split, tmp_path):
+    fill(tmp_path, [f"{train}/cat/1.jpg", f"{train}/dog/2.jpg", f"{test}/dog/3.jpg"])
+    found = folder.scan(tmp_path)
+    assert files_of(found) == {"train": ("cat/1.jpg", "dog/2.jpg"), split: ("dog/3.jpg",)}
+    assert (found.classes, found.splits[split].labels) == (("cat", "dog"), (1,))
+    said = [note for note in found.notes if note.startswith("Splits: ")]
+    assert (said == []) == ((train, test) in [("train", "val"), ("train", "test")])
+
+
+def test_three_splits_keep_their_order(tmp_path):
+    fill(tmp_path, ["Testing/1.jpg", "Training/2.jpg", "Valid/3.jpg"])
+    assert list(folder.scan(tmp_path).splits) == ["train", "validation", "test"]
+
+
+@pytest.mark.parametrize(
+    "names", [("Bus", "Car", "Train"), ("crash_test", "picnic"), ("Dev", "Ops"), ("train_station", "airport")]
+)
+def test_classes_that_are_called_like_splits_stay_classes(names, tmp_path):
+    fill(tmp_path, [f"{name}/1.jpg" for name in names])
+    found = folder.scan(tmp_path)
+    assert (found.classes, list(found.splits)) == (tuple(sorted(names)), ["train"])
+
+
+def test_one_split_alone_is_one_if_nothing_lies_beside_it(tmp_path):
+    fill(tmp_path, ["Training/cat/1.jpg", "Training/dog/2.jpg"])
+    (tmp_path / "empty").mkdir()
+    assert folder.scan(tmp_path).classes == ("cat", "dog")
+    fill(tmp_path, ["3.jpg"])
+    assert files_of(folder.scan(tmp_path)) == {"train": ("3.jpg", "Training/cat/1.jpg", "Training/dog/2.jpg")}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a/1.jpg", "test/1.jpg"), "all images in them are trained on: test"),
+        (("train1/1.jpg", "train2/1.jpg", "test/1.jpg"), "all images in them are trained on: test, train1, train2"),
+        (("seg_pred/1.jpg", "seg_train/1.jpg", "seg_test/1.jpg"), "are trained on: seg_test, seg_train"),
+        (("cat/test/1.jpg", "cat/train/1.jpg", "dog/test/1.jpg"), "images in cat/test/ and 1 more folders"),
+        (("all/Testing/cat/1.jpg", "all/Training/cat/2.jpg"), "images in all/Testing/cat/ (expected"),
+    ],
+)
+def test_test_images_that_are_trained_on_are_named(names, words, tmp_path):
+    found = folder.scan(fill(tmp_path, names))
+    assert len(found.splits["train"]) == len(names)
+    assert any(words in note for note in found.notes)
+
+
+def test_what_lies_beside_the_splits_is_named(tmp_path):
+    """And train, val as before: of two folders for one split the one that was taken before."""
+    fill(tmp_path, ["train/a/1.jpg", "val/a/2.jpg", "validation/a/3.jpg", "other/4.jpg", "5.jpg"])
+    found = folder.scan(tmp_path)
+    assert found.splits["validation"].root == str(tmp_path / "validation")
+    assert found.notes[:2] == (
+        f"Passed over: 2 folders, which are no split (beside train/): {tmp_path}/other, ...",
+        f"Passed over: 1 image, which is in no split (beside train/): {tmp_path}/5.jpg",
+    )
+
+
+def test_suffixes(tmp_path):
+    taken = ["a.JPG", "b.jfif", "c.JPE", "d", "e.tiff"]
+    fill(tmp_path, taken)
+    fill(tmp_path, ["f"], PNG)
+    fill(tmp_path, ["README", "g.heic", "h.heic", "i.txt", "img.0001"], b"BM text, no image at all")
+    found = listing.list_images(tmp_path)
+    assert found.files == [*taken, "f"]
+    assert found.notes() == [
+        "Passed over: 5 files, which are of no format that is read "
+        f"(2 .heic, 1 without a suffix, 1 .txt, 1 .0001): {tmp_path}/README, ..."
+    ]
+
+
+def test_only_regular_files_are_read(tmp_path, monkeypatch):
+    """A pipe would be read for ever, also behind a link, and without a suffix."""
+    fill(tmp_path, ["a.jpg"])
+    os.mkfifo(tmp_path / "b.jpg")
+    os.mkfifo(tmp_path / "c")
+    (tmp_path / "d.jpg").symlink_to("b.jpg")
+    (tmp_path / "e.jpg").symlink_to("a.jpg")
+    (tmp_path / "f.jpg").symlink_to("/dev/zero")
+    (tmp_path / "g.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as end:
+        monkeypatch.chdir(tmp_path)  # the name of a socket is short
+        end.bind("h.jpg")
+        found = listing.list_images(tmp_path)
+    assert found.files == ["a.jpg", "e.jpg"]
+    assert [Path(path).name for path in found.special] == ["b.jpg", "c", "d.jpg", "f.jpg", "h.jpg"]
+    assert "5 entries, which are a pipe, a socket or a device" in found.notes()[0]
+
+
+def test_links_in_a_circle_to_nothing_and_to_a_class(tmp_path):
+    fill(tmp_path, ["cat/1.jpg", "dog/2.jpg"])
+    (tmp_path / "kitty").symlink_to("cat")
+    (tmp_path / "dog" / "up").symlink_to("..")
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "dog" / "self.jpg").symlink_to("self.jpg")
+    found = folder.scan(tmp_path)
+    assert files_of(found)["train"] == ("cat/1.jpg", "dog/2.jpg", "dog/self.jpg"), "it counts as unreadable, as ever"
+    assert found.notes == (
+        f"Passed over: 2 links, which lead to a folder that is listed already: {tmp_path}/dog/up, ...",
+        f"Not readable: 2 links, which lead to nothing: {tmp_path}/gone, ...",
+    )
+
+
+def test_hidden_files_and_folders_are_passed_over_and_named(tmp_path):
+    """macOS's companions and a notebook's copies."""
+    fill(tmp_path, ["a.jpg", "._a.jpg", ".b.jpg", ".ipynb_checkpoints/a.jpg", ".DS_Store", "__MACOSX/._a.jpg"])
+    found = listing.list_images(tmp_path)
+    assert found.files == ["a.jpg"]
+    assert sorted(found.hidden) == sorted(
+        f"{tmp_path}/{name}" for name in ("._a.jpg", ".b.jpg", ".ipynb_checkpoints", "__MACOSX/._a.jpg")
+    )
+    assert found.notes() == [f"Passed over: 4 entries, which are hidden: {tmp_path}/._a.jpg, ..."]
+
+
+@pytest.mark.parametrize("mode", [0, 0o444, 0o111])
+def test_a_class_that_cannot_be_entered_is_named(mode, tmp_path, monkeypatch):
+    """Neither listed nor opened, listed and not opened, opened and not listed. Root may do all, so another looks."""
+    monkeypatch.chdir(tmp_path)  # whose parents are closed to others, too
+    tmp_path.chmod(0o755)
+    fill(Path("photos"), ["a/1.jpg", "b/1.jpg", "c/1.jpg"])
+    Path("photos/b").chmod(mode)
+    me = os.geteuid()
+    os.seteuid(me or 54321)
+    try:
+        found = folder.scan(Path("photos"))
+    finally:
+        os.seteuid(me)
+        Path("photos/b").chmod(0o755)
+    assert (found.classes, files_of(found)["train"]) == (("a", "c"), ("a/1.jpg", "c/1.jpg"))
+    assert found.notes == (
+        "Passed over: 1 folder, which cannot be entered or read by this user (images in it are missing): photos/b",
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (["a/1.jpg", "b/1.jpg", "logo.jpg"], "No labels: logo.jpg lies in no folder of a class (one of 3 images)"),
+        (["a/1.jpg", "b/c/1.jpg", "b/d/1.jpg"],
+         "No labels: b/c/1.jpg lies deeper than in a folder of a class (2 of 3 images do)"),
+        (["a/1.jpg", "a/2.jpg"], "No labels: all images lie in one folder, a/"),
+        (["train/a/1.jpg", "train/b/1.jpg", "test/9.jpg"],
+         "No labels in test: 9.jpg lies in no folder called as a class of train is"),
+    ],
+)  # fmt: skip
+def test_the_file_that_cost_the_labels_is_named(names, note, tmp_path, capsys):
+    dataset = sources.open_dataset(f"folder:{fill(tmp_path, names)}")
+    assert dataset.classes is None
+    assert f"  {note}\n" in capsys.readouterr().out
+
+
+def test_what_is_as_it_should_be_needs_no_word(tmp_path):
+    assert folder.scan(fill(tmp_path / "1", ["a/1.jpg", "b/2.jpg"])).notes == ()
+    assert folder.scan(fill(tmp_path / "2", ["1.jpg", "2.jpg"])).notes == ()
+    assert folder.scan(fill(tmp_path / "3", ["train/a/1.jpg", "train/b/2.jpg", "val/a/1.jpg"])).notes == ()
+
+
+def test_folders_that_hold_a_run_are_no_data(tmp_path):
+    """Its figures would be images of a class 'runs', or cost all labels."""
+    fill(tmp_path, ["a/1.jpg", "b/2.jpg", "runs/one/figures/attention.png", "runs/one/loose.png"])
+    fill(tmp_path, ["runs/one/config.json", "runs/one/starts.jsonl"], b"{}")
+    found = folder.scan(tmp_path)
+    assert (found.classes, files_of(found)["train"]) == (("a", "b"), ("a/1.jpg", "b/2.jpg"))
+    assert found.notes == (f"Passed over: 1 folder, which holds a run (its pictures are no data): {tmp_path}/runs/one",)
+
+
+def test_a_run_in_the_folder_of_the_images_itself(tmp_path):
+    """--workdir . and folder:. : the run's own folders are left out, the classes stay."""
+    fill(tmp_path, ["a/1.jpg", "b/2.jpg", "figures/attention.png", "export/x.png"])
+    fill(tmp_path, ["config.json", "result.json"], b"{}")
+    assert folder.scan(tmp_path).classes == ("a", "b")
+    fill(tmp_path, ["Training/a/1.jpg", "Training/b/2.jpg", "Testing/b/1.jpg"])
+    for name in "ab":
+        (tmp_path / name).rename(tmp_path / "Training" / name / "more")
+    assert set(folder.scan(tmp_path).splits) == {"train", "test"}
+
+
+def test_a_folder_called_checkpoints_is_a_run_only_with_a_config(tmp_path):
+    fill(tmp_path, ["checkpoints/1.jpg", "figures/2.jpg", "features/3.jpg"])
+    assert folder.scan(tmp_path).classes == ("checkpoints", "features", "figures")
+
+
+def test_no_images_at_all_says_what_was_there(tmp_path):
+    fill(tmp_path, ["a.heic", "b.heic"])
+    with pytest.raises(UserError, match=r"no images in(.|\n)*expected: files called \*.jpg(.|\n)*2 \.heic"):
+        folder.scan(tmp_path)
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    """Everything that is printed or stored is text; what is opened is the file."""
+    odd = os.fsdecode(b"caf\xe9")
+    fill(tmp_path, ["bar/1.jpg", os.fsdecode(b"caf\xe9/1_\xff.jpg"), f"{odd}/x/2.jpg"])
+    found = folder.scan(tmp_path)
+    train = found.splits["train"]
+    assert [train[i]["file_name"] for i in range(3)] == ["bar/1.jpg", "caf\\xe9/1_\\xff.jpg", "caf\\xe9/x/2.jpg"]
+    assert train.name(1) == "caf\\xe9/1_\\xff.jpg"
+    assert train[1]["image"] == JPEG
+    (tmp_path / odd / "x" / "2.jpg").unlink()
+    found = folder.scan(tmp_path)
+    assert found.classes == ("bar", "caf\\xe9")
+    assert "\n".join(found.notes).encode().endswith(rb"caf\xe9/1_\xff.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("train", "train"), ("TrainSet", "train"), ("test_", "test"), ("dataset", None), ("set", None), ("trains", None),
+     ("2017", None), ("latest", None), ("value", None), ("training data 2", "train")],
+)  # fmt: skip
+def test_what_a_name_says(name, split):
+    assert splits._split_named(name) == split
