@@ -13,6 +13,7 @@ DOOR = "core/run_files.py"
 NOT_OF_RUNS = {
     "data/digits.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
+    "data/identity.py": "the shards of what TFDS has prepared",
     "data/imagenet.py": "ImageNet's archives and folders",
     "data/sources.py": "what TFDS has prepared",
     "interop/pth.py": "opens members of an archive",
@@ -38,7 +39,7 @@ OF_PATHS = {
 OF_OS = OF_PATHS | {"remove", "replace", "listdir", "scandir", "makedirs", "removedirs", "link", "symlink", "truncate"}
 OF_NUMPY = {"load", "save", "savez", "savez_compressed", "savetxt", "loadtxt", "fromfile", "memmap", "open_memmap"}
 NAMES = {
-    *(run_files.CONFIG, run_files.STARTS, run_files.METRICS, run_files.RESULT, run_files.RESULT_BEFORE),
+    *(run_files.CONFIG, run_files.DATA, run_files.STARTS, run_files.METRICS, run_files.RESULT, run_files.RESULT_BEFORE),
     *(run_files.PAGE, run_files.WANDB, run_files.LOCK, run_files.CHECKPOINTS),
 }  # the other folders' names are words that mean something else, too
 

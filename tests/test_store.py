@@ -41,20 +41,24 @@ def encode(images):
     return images.reshape(len(images), -1)[:, :7] / 255
 
 
-def batches_from(source, start=0, should_stop=lambda: False):
-    batches = eval_batches(source, CentreView((4, 6), 1.0), BATCH, "train images", should_stop, start=start)
+VIEW = CentreView((4, 6), 1.0)
+
+
+def batches_from(source, start=0, should_stop=lambda: False, told=lambda number: None):
+    batches = eval_batches(source, VIEW, BATCH, "train images", should_stop, start=start, on_unreadable=told)
     return images_and_labels(batches)
 
 
-def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
-    def begin(start):
+def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, width=7, begun=False,
+         made_from=MADE_FROM):  # fmt: skip
+    def begin(start, on_unreadable):
         if starts is not None:
             starts.append(start)
-        return batches_from(source, start, should_stop)
+        return batches_from(source, start, should_stop, on_unreadable)
 
-    settings = {"records": RECORDS, "width": 7} | changes
-    made_from = settings.pop("made_from", MADE_FROM)
-    return store.stored(folder, made_from, encode, begin, mesh=mesh, **settings)
+    readable = None if begun else lambda number: loader.test_sample(source, VIEW, number) is not None
+    of = store.Pass(loader.numbers(len(source), None), BATCH, width, readable)
+    return store.stored(folder, made_from, encode, begin, of, mesh)
 
 
 @pytest.fixture(scope="module")

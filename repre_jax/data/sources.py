@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,11 @@ from absl import logging
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, digits, folder
+from repre_jax.data import crops, digits, folder, identity
 from repre_jax.system import shipped
 
 DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 FOLDER = "folder:"
-NAMED = 5  # classes, at most, in a message
-METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class DataSet:
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
+    contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
     """
 
     name: str
@@ -43,6 +42,7 @@ class DataSet:
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     lacking: str | None = None
+    contents: Mapping[str, identity.Parts] = field(default_factory=dict)
 
     def split(self, name: str) -> Records:
         """The records of 'train' or 'test'. Raises UserError where there is no such split."""
@@ -51,13 +51,14 @@ class DataSet:
             raise UserError(f"Data set {self.name} has no {name} split.\n  change:   --config.data.{name}_split=...")
         return records
 
-    def identity(self) -> dict[str, str | int]:
-        """What a continued run compares: name, version and sizes, not the place on disk."""
+    def identity(self) -> dict[str, str | int | None]:
+        """What a continued run compares: name, version, sizes and digests of the contents, not the place on disk."""
         return {
             "name": self.name,
             "version": self.version,
             "train_records": len(self.train),
             "test_records": len(self.test) if self.test is not None else 0,
+            **identity.digests(self.classes, self.class_names, self.contents),
         }
 
 
@@ -95,18 +96,21 @@ def open_dataset(
     decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(features["image"], tfds.features.Image) else None
     label = features.get("label")
     label = label if isinstance(label, tfds.features.ClassLabel) else None
+    parts = _open_splits(
+        name,
+        set(builder.info.splits),
+        {"train": train_split, "test": test_split},
+        lambda split: builder.as_data_source(split=split, decoders=decoders),
+    )
+    specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
         name=name,
         version=str(builder.version),
         directory=os.fspath(builder.data_dir),
         classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label and label.num_classes else None,
-        **_open_splits(
-            name,
-            set(builder.info.splits),
-            {"train": train_split, "test": test_split},
-            lambda split: builder.as_data_source(split=split, decoders=decoders),
-        ),
+        contents=identity.of_shards(builder, specs),
+        **parts,
         **_statistics(Path(builder.data_dir)),
     )
 
@@ -127,13 +131,15 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
 
     parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
+    specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
         name=name,
         version="as it lies there",
         directory=os.fspath(root),
         classes=len(found.classes) if found.classes and labelled else None,
         class_names=found.classes if found.classes and labelled else None,
-        lacking=_lacking(found, (train_split, parts["test_split"])),
+        lacking=_lacking(found, list(specs.values())),
+        contents=identity.of_folder(found, specs),
         **parts,
     )
 
@@ -141,8 +147,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None) -> DataSet
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
     for split in (spec.partition("[")[0] for spec in specs if spec):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            return f"{split} has classes that train lacks: {', '.join(names[:NAMED])}{more}"
+            return f"{split} has classes that train lacks: {identity.listed(names)}"
     return None
 
 
@@ -170,7 +175,7 @@ def _open_splits(
 
 
 def _statistics(directory: Path) -> dict[str, Any]:
-    file = directory / METADATA
+    file = directory / identity.METADATA
     found = json.loads(file.read_text()) if file.exists() else {}
     return {key: tuple(found[key]) for key in ("mean", "std") if key in found}
 

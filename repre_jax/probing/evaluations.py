@@ -16,11 +16,14 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.report import console
-from repre_jax.running import resume
+from repre_jax.running import resume, same_data
 from repre_jax.system import terminal
 
 # What a head, or an encoder with one, that was trained for some steps cannot change.
-FIXED_KEYS = ("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw")
+FIXED_KEYS = (
+    *("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw"),
+    *("data.classes", "data.class_names"),  # of the data set's identity
+)
 # Keys of config.published that no publication knows.
 OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
 OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")
@@ -45,7 +48,7 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
             "data.name is not set.\n  change:   --config.data.name=imagenet2012, folder:PATH or another one"
         )
     config.data.train_split = config.data.train_split or "train"
-    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    dataset = reopen_data(config)
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -54,6 +57,12 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     config.data.mean, config.data.std = methods.normalisation(config, dataset)
     train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
     return dataclasses.replace(dataset, train=train)
+
+
+def reopen_data(config: ConfigDict) -> DataSet:
+    """All of its records. Raises UserError as open_data does, when it is missing."""
+    data = config.data
+    return sources.open_dataset(data.name, data.dir, data.train_split or "train", data.test_split)
 
 
 def check_classes(dataset: DataSet) -> None:
@@ -137,9 +146,9 @@ def check_name(config: ConfigDict, key: str, file: str) -> None:
         )
 
 
-def knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
+def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> dict[str, Any] | None:
     """What the run itself measured of its online encoder after its last step; None where that is another step, network,
-    data set, part of it or image size."""
+    data set, part of it or image size, or the data set's classes or files have changed since."""
     run = Path(origin["init_from"])
     result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
     theirs = run_files.read_config(run, ("data", "knn"))
@@ -147,6 +156,7 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | N
         return None
     ours = resume.plain(config)["data"]
     same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
+    same = same and not same_data.other_contents(same_data.read(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
     return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}

@@ -53,6 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         workdir,
         build=lambda past: _training(config, workdir, past),
         summary=lambda result: console.summary(result, workdir),
+        reopen=lambda: open_data(config),
     )
 
 
@@ -70,9 +71,14 @@ def check(config: ConfigDict) -> None:
 
 def build(config: ConfigDict) -> Job:
     """Opens the data and builds the rest for it. Raises UserError when the data set is missing or unfit."""
-    dataset = sources.open_dataset(config.data.name, config.data.dir, config.data.train_split, config.data.test_split)
+    dataset = open_data(config)
     step = compiled_step.build(config, dataset)
     return Job(step, dataset, augmentation.build_train_view(config), monitor.build(config, step, dataset))
+
+
+def open_data(config: ConfigDict) -> DataSet:
+    """That of config.data. Raises UserError when it is missing."""
+    return sources.open_dataset(*(config.data[key] for key in ("name", "dir", "train_split", "test_split")))
 
 
 def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Training:
@@ -157,6 +163,7 @@ def _conclude(
     """Measures the trained and the untrained encoder by the same code, and draws."""
     result = {
         "task": "pretrain",
+        "data_set": job.dataset.identity(),
         "steps": job.step.plan.total_steps,
         "seconds": seconds,
         "skipped_steps": int(state.skipped),
