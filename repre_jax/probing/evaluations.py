@@ -26,6 +26,7 @@ FIXED_KEYS = (
 )
 # Keys of config.published that no publication knows.
 OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
+OF_SPLITS = ("name", "train_split", "test_split")  # keys of data that say which records are meant
 OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")
 
 
@@ -49,6 +50,8 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
         )
     config.data.train_split = config.data.train_split or "train"
     dataset = reopen_data(config)
+    for line in _changed_since(config, found.origin["init_from"], dataset):
+        terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -63,6 +66,14 @@ def reopen_data(config: ConfigDict) -> DataSet:
     """All of its records. Raises UserError as open_data does, when it is missing."""
     data = config.data
     return sources.open_dataset(data.name, data.dir, data.train_split or "train", data.test_split)
+
+
+def _changed_since(config: ConfigDict, run: str | None, dataset: DataSet) -> list[str]:
+    """What differs from the data of the run, where these are its own splits of them. None of it is an error."""
+    theirs = run_files.read_config(Path(run), ("data",)) if run else None
+    if not run or not theirs or any(config.data[key] != theirs["data"].get(key) for key in OF_SPLITS):
+        return []
+    return same_data.since_last_start(resume.History(described=same_data.read(Path(run))), dataset)
 
 
 def check_classes(dataset: DataSet) -> None:
@@ -155,7 +166,7 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> 
     if not result or not theirs or result["knn_top1"] is None:
         return None
     ours = resume.plain(config)["data"]
-    same = all(ours[key] == theirs["data"][key] for key in ("name", "train_split", "test_split", "image_size"))
+    same = all(ours[key] == theirs["data"][key] for key in (*OF_SPLITS, "image_size"))
     same = same and not same_data.other_contents(same_data.read(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
