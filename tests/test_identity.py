@@ -11,6 +11,8 @@ import pytest
 import main
 from repre_jax.core.errors import UserError
 from repre_jax.data import identity, sources
+from repre_jax.report import comparison
+from repre_jax.report.run import read
 from repre_jax.running import resume, same_data
 from repre_jax.running.resume import History
 from tests.helpers.evaluating import LINEAR, begun, command, evaluate
@@ -174,6 +176,29 @@ def test_a_run_from_before_goes_on_with_a_note(pets):
         same_data.check(past, opened(pets), ())
 
 
+def test_a_head_from_before_that_does_not_fit_may_be_of_other_classes(pets):
+    """Its identity does not say how many it was trained on."""
+    old = {key: value for key, value in opened(pets).identity().items() if key in OLD_KEYS}
+    said = same_data.perhaps(History(step=3, data=old), opened(pets), ("data.classes",))
+    assert said.endswith("had another number of them than the 3 that it has")
+    assert not same_data.perhaps(trained(opened(pets)), opened(pets), ("data.classes",))
+    assert not same_data.perhaps(History(step=3, data=old), opened(pets), ())
+
+
+def test_compared_runs_of_other_files_differ_in_that(pets, tmp_path):
+    """Unless one of them does not say."""
+    runs = []
+    for name in ("a", "b", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"seed": 0}))
+        if name != "old":
+            (tmp_path / name / "data.json").write_text(json.dumps(written(opened(pets))))
+            (pets / "val" / "bee" / "0.png").rename(pets / "val" / "bee" / "7.png")
+        runs.append(read(tmp_path / name))
+    assert list(comparison.differences(runs[:2])) == ["data set: test_content"]
+    assert comparison.differences(runs) == {}
+
+
 def of_finished(dataset, reopen, labels=1.0, keys=identity.KEYS):
     known = {key: value for key, value in dataset.identity().items() if key in keys}
     past = History(result={"data_set": known, "labels": labels}, described=written(dataset))
@@ -242,3 +267,19 @@ def test_a_finished_evaluation_prints_its_old_summary_below_a_warning(finished, 
     assert "they are of another set of classes and files" in capsys.readouterr().out
     assert again["knn_top1"] == result["knn_top1"]
     np.testing.assert_array_equal(np.bincount(np.load(tmp_path / "k" / "features" / "train" / "labels.npy")), [12] * 3)
+
+
+def test_what_was_mended_is_measured_by_the_same_command(finished, tmp_path, capsys):
+    data = [*of(fill(tmp_path / "pets", train=12)), "--config.knn.k=(3,)"]
+    torn = tmp_path / "pets" / "train" / "bee" / "5.png"
+    whole = torn.read_bytes()
+    torn.write_bytes(b"none")
+    assert main.main(command("configs/knn.py", finished[0], tmp_path / "k", *data)) == 1
+    error = capsys.readouterr().err
+    assert "1 of 36 train records could not be read.\n  bee/5.png: 4 bytes are no image" in error
+    torn.write_bytes(whole)
+    result = evaluate("configs/knn.py", finished[0], tmp_path / "k", *data)
+    assert (result["train_records"], result["unreadable"]) == (36, 0)
+    evaluate("configs/knn.py", finished[0], tmp_path / "new", *data)
+    found = [np.load(tmp_path / name / "features" / "train" / "features.npy") for name in ("k", "new")]
+    np.testing.assert_array_equal(*found)
