@@ -85,9 +85,11 @@ def test_the_result_says_what_it_depends_on(finished, judged):
         "train_split": "train[:328]", "test_split": "test[:72]", "channels": 3, "batch_size": 16,
         "mean": [0.5] * 3, "std": [0.5] * 3, "labels": 1.0,
         "temperature": 0.07, "effective_rank": None,
-        "data_set": {"name": "digits", "version": "1.0.0", "train_records": 328, "test_records": 72},
     }  # fmt: skip
     assert {key: result[key] for key in expected} == expected
+    data = {"name": "digits", "version": "1.0.0", "train_records": 328, "test_records": 72, "classes": 10}
+    assert {key: result["data_set"][key] for key in data} == data
+    assert result["data_set"] == json.loads((workdir / "data.json").read_text())["identity"]
     assert (result["encoder"]["name"], result["encoder"]["heads"]) == ("vit_s", [4])
     assert result["command"].startswith("python ")
     assert result["seconds"] > 0

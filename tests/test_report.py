@@ -4,10 +4,12 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import frameworks
 from repre_jax.core import run_files, schedules
+from repre_jax.data.order import epoch_order
 from repre_jax.report import console
 from repre_jax.running import loop
 
@@ -102,3 +104,36 @@ def test_when_the_loop_does_what():
     assert sorted(loop.every(20, 10)) == [10]
     assert sorted(loop.evenly(4, 10)) == [2, 5, 8, 10]
     assert sorted(loop.evenly(10, 3)) == [1, 2, 3]
+
+
+def copies(records, batch_size):
+    return console.copies(schedules.resolve(records=records, batch_size=batch_size, epochs=9, lr_per_256=0.1))
+
+
+@pytest.mark.parametrize(
+    ("records", "batch_size", "expected"),
+    [
+        (1, 16, "and there is 1 training record. A batch holds each of them 16 times, and"),
+        (5, 16, "and there are 5 training records. A batch holds each of them 3 times or more, and"),
+        (12, 16, "12 training records. A batch holds some of them twice, and"),
+        (17, 16, "17 training records. A batch in which an epoch ends holds some of them twice, and"),
+        (1_281_167, 4096, None),
+        (32, 16, None),
+        (16, 16, None),
+    ],
+)
+def test_a_batch_that_holds_a_record_more_than_once_says_so(records, batch_size, expected):
+    """As the loader's batches do, which are counted here; its advice, once taken, ends the warning."""
+    said = copies(records, batch_size)
+    places = np.arange(40 * batch_size) if records < 1000 else np.arange(0)
+    order = [epoch_order(records, 0, int(place) // records)[place % records] for place in places]
+    batches = np.array(order, int).reshape(-1, batch_size)
+    times = max((np.bincount(batch).max() for batch in batches), default=1)
+    if expected is None:
+        assert said is None and times <= 1 + (batch_size < records)
+        return
+    assert said.startswith(f"Warning: batch_size is {batch_size}, ") and expected in said and times >= 2
+    if "--config.batch_size" in said:
+        assert copies(records, int(said.split("to at most ")[1].split(",")[0])) is None
+    else:
+        assert records < 4 and said.endswith("change:   more images")

@@ -14,6 +14,7 @@ NOT_OF_RUNS = {
     "data/conversion.py": "what TFDS has prepared, and what it becomes",
     "data/digits.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
+    "data/identity.py": "the shards of what TFDS has prepared",
     "data/listing.py": "what lies below a folder of images",
     "data/imagenet.py": "ImageNet's archives and folders",
     "data/locate.py": "what TFDS has prepared",
@@ -47,7 +48,7 @@ OF_PATHS = {
 OF_OS = OF_PATHS | {"remove", "replace", "listdir", "scandir", "makedirs", "removedirs", "link", "symlink", "truncate"}
 OF_NUMPY = {"load", "save", "savez", "savez_compressed", "savetxt", "loadtxt", "fromfile", "memmap", "open_memmap"}
 NAMES = {
-    *(run_files.CONFIG, run_files.STARTS, run_files.METRICS, run_files.RESULT, run_files.RESULT_BEFORE),
+    *(run_files.CONFIG, run_files.DATA, run_files.STARTS, run_files.METRICS, run_files.RESULT, run_files.RESULT_BEFORE),
     *(run_files.PAGE, run_files.WANDB, run_files.LOCK, run_files.CHECKPOINTS),
 }  # the other folders' names are words that mean something else, too
 

@@ -41,20 +41,24 @@ def encode(images):
     return images.reshape(len(images), -1)[:, :7] / 255
 
 
-def batches_from(source, start=0, should_stop=lambda: False):
-    batches = eval_batches(source, CentreView((4, 6), 1.0), BATCH, "train images", should_stop, start=start)
+VIEW = CentreView((4, 6), 1.0)
+
+
+def batches_from(source, start=0, should_stop=lambda: False, told=lambda number: None):
+    batches = eval_batches(source, VIEW, BATCH, "train images", should_stop, start=start, on_unreadable=told)
     return images_and_labels(batches)
 
 
-def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, **changes):
-    def begin(start):
+def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, width=7, begun=False,
+         made_from=MADE_FROM):  # fmt: skip
+    def begin(start, on_unreadable):
         if starts is not None:
             starts.append(start)
-        return batches_from(source, start, should_stop)
+        return batches_from(source, start, should_stop, on_unreadable)
 
-    settings = {"records": RECORDS, "width": 7} | changes
-    made_from = settings.pop("made_from", MADE_FROM)
-    return store.stored(folder, made_from, encode, begin, mesh=mesh, **settings)
+    readable = None if begun else lambda number: loader.test_sample(source, VIEW, number) is not None
+    of = store.Pass(loader.numbers(len(source), None), BATCH, width, readable)
+    return store.stored(folder, made_from, encode, begin, of, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +200,76 @@ def test_what_was_made_from_something_else_is_made_anew(tmp_path, whole, source,
     assert starts == [0]
     assert "are made anew: they are of another step." in capsys.readouterr().out
     assert json.loads((tmp_path / "train" / store.PROGRESS).read_text())["made_from"] == {"step": 9, "crop": [4, 6]}
+
+
+GOOD = cv2.imencode(".png", np.full((4, 6, 3), 99, np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(("mended", "start"), [((9,), 1), ((52,), 6), ((9, 52), 1)])
+def test_records_that_are_mended_get_their_features(tmp_path, whole, source, mesh, capsys, mended, start):
+    """In their places; what comes before the batch of the first of them stays."""
+    shutil.copytree(whole, tmp_path / "train")
+    assert json.loads((whole / store.PROGRESS).read_text())["unreadable"] == [9, 52]
+    better = [record | {"image": GOOD} if number in mended else record for number, record in enumerate(source)]
+    starts = []
+    found = keep(tmp_path / "train", better, mesh, starts=starts)
+    expected = features.extract(encode, batches_from(better), mesh)
+    np.testing.assert_array_equal(found.features, expected[0])
+    np.testing.assert_array_equal(found.labels, expected[1])
+    assert (starts, found.unreadable, list(found.left_out)) == (
+        [start], 2 - len(mended), [number for number in (9, 52) if number not in mended],
+    )  # fmt: skip
+    assert f"are readable now: {len(mended)}. The features from record {start * BATCH} on" in capsys.readouterr().out
+    np.testing.assert_array_equal(keep(tmp_path / "train", better, mesh, starts=starts).features, expected[0])
+    assert starts == [start, 7]
+
+
+def test_mended_after_a_stop_they_get_their_features_too(tmp_path, source, mesh):
+    with pytest.raises(Interrupted):
+        keep(tmp_path / "train", source, mesh, after(3))
+    better = [record | {"image": GOOD} if number == 9 else record for number, record in enumerate(source)]
+    starts = []
+    found = keep(tmp_path / "train", better, mesh, starts=starts)
+    np.testing.assert_array_equal(found.features, features.extract(encode, batches_from(better), mesh)[0])
+    assert (starts, found.unreadable) == ([1], 1)
+
+
+def test_what_was_trained_without_them_goes_on_without_them(tmp_path, whole, source, mesh, expected):
+    shutil.copytree(whole, tmp_path / "train")
+    better = [record | {"image": GOOD} if number == 9 else record for number, record in enumerate(source)]
+    check(keep(tmp_path / "train", better, mesh, begun=True), expected)
+
+
+def earlier(folder, source, mesh):
+    """Files as earlier versions left them."""
+    keep(folder, source, mesh, made_from={"step": 8, "crop": (4, 6)})
+    progress = json.loads((folder / store.PROGRESS).read_text())
+    del progress["unreadable"]
+    (folder / store.PROGRESS).write_text(json.dumps(progress))
+
+
+@pytest.mark.parametrize("whole_records", [True, False])
+def test_files_of_earlier_versions_are_read(tmp_path, source, mesh, capsys, whole_records):
+    """With a note that their classes are not known; anew only where they do not say which records were left out."""
+    records = [record | {"image": GOOD} if number in (9, 52) else record for number, record in enumerate(source)]
+    records = records if whole_records else source
+    expected = features.extract(encode, batches_from(records), mesh)
+    earlier(tmp_path / "train", records, mesh)
+    starts, made_from = [], MADE_FROM | {store.CONTENTS: ["a", "b"]}
+    found = keep(tmp_path / "train", records, mesh, starts=starts, made_from=made_from)
+    np.testing.assert_array_equal(found.features, expected[0])
+    assert starts == [7 if whole_records else 0]
+    printed = capsys.readouterr().out
+    assert "of the data set only name, version and size; earlier versions wrote down no more." in printed
+    assert ("which records were left out was not written down" in printed) == (not whole_records)
+
+
+def test_features_of_other_classes_are_made_anew(tmp_path, source, mesh, capsys):
+    starts = []
+    for contents in (["a", "b"], ["a", "c"]):
+        keep(tmp_path / "train", source, mesh, starts=starts, made_from=MADE_FROM | {store.CONTENTS: contents})
+    assert starts == [0, 0]
+    assert "are made anew: they are of another set of classes and files." in capsys.readouterr().out
 
 
 def test_features_that_are_no_numbers_are_refused(tmp_path, source, mesh):

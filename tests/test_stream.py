@@ -148,6 +148,23 @@ def test_each_unreadable_record_is_named_once_and_too_many_end_the_run(images):
     assert (len(again), len(said)) == (3, 4), "what an earlier start has named is counted, and not named again"
 
 
+def test_records_that_were_mended_since_count_no_more(images):
+    """So the same command goes on once the data are whole; records that are not there any more count neither."""
+    said = []
+    before = Unreadable(images, 3, largest_share=1, say=said.append)
+    for number in BAD:
+        before(number)
+    mended = [record | {"image": images[0]["image"]} if number in BAD[:2] else record for number, record in
+              enumerate([images[number] for number in range(23)])]  # fmt: skip
+    said.clear()
+    after = Unreadable(mended, 3, largest_share=1.5 / 23, say=said.append, known=[*before.numbers, 23])
+    assert after.numbers == list(BAD[2:])
+    assert said == ["Records that could not be read before and are readable now, so that they count no more: 2."]
+    after(BAD[2])
+    with pytest.raises(UserError, match="2 of 23 records could not be read"):
+        after(22)
+
+
 def test_data_of_which_nothing_can_be_read_is_an_error():
     with pytest.raises(UserError, match="None of the 3 training records is a readable image"):
         stream([{"image": b"no"}] * 3, 1)

@@ -68,7 +68,9 @@ def value_range(config: ConfigDict) -> deep.Ranges | None:
 def open_dataset(config: ConfigDict) -> DataSet:
     """The data set that config.data names; warns of images whose values fill a small part of 16 bits."""
     data = config.data
-    dataset = sources.open_dataset(data.name, data.dir, data.train_split, data.test_split, value_range(config))
+    dataset = sources.open_dataset(
+        data.name, data.dir, data.train_split or "train", data.test_split, value_range(config)
+    )
     if warning := deep.look(dataset.train, data.channels or RGB, given=dataset.value_range is not None):
         terminal.warn(warning)
     return dataset

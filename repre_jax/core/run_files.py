@@ -1,6 +1,7 @@
 """The files of a run: what they are called, and the only door to them.
 
   config.json         the config, as the last start completed it
+  data.json           the data set of the last start: its identity, classes, and what is known of its files or shards
   starts.jsonl        a line a start: from which step, with which versions, devices, command ...
   metrics.jsonl       a line a logging step: 'step' and what was measured there
   result.json         of a finished run; result.before.json of one that goes on; report.html, the page of both
@@ -35,7 +36,7 @@ import numpy as np
 
 from repre_jax.core.renamed_keys import with_new_names
 
-CONFIG, STARTS, METRICS = "config.json", "starts.jsonl", "metrics.jsonl"
+CONFIG, DATA, STARTS, METRICS = "config.json", "data.json", "starts.jsonl", "metrics.jsonl"
 RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"

@@ -42,6 +42,11 @@ class Plan:
     momentum: Schedule
 
     @property
+    def records(self) -> int:
+        """That are trained on."""
+        return round(self.steps_per_epoch * self.batch_size)
+
+    @property
     def seen_at_once(self) -> str:
         """What microbatch_size is called in formulas."""
         return "batch" if self.microbatch_size == self.batch_size else "microbatch"

@@ -1,5 +1,6 @@
 """A folder of images as it lies on the disk: flat, nested or one folder a class; labels and splits may be missing."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import deep, listing, splits
 from repre_jax.data.listing import shown
 
+RECORDS = "records"  # in metadata.json of a prepared folder: split -> digest of its files' names and labels
 ENCODED = (1, 3, 4)  # channels of images that are stored as they are; others become arrays
 
 
@@ -176,6 +178,9 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
     def _generate_examples(self, split: str, images: ImageFolder) -> Iterator[tuple[str, dict]]:
         unlabelled = {"label": -1} if self._found.classes and not images.labels else {}
+        content = hashlib.blake2b(digest_size=8)
         for record in self._read(split, images):
+            content.update(f"{record['file_name']}\0{record.get('label')}\0".encode(errors="surrogatepass"))
             yield record["file_name"], record | unlabelled
+        self.info.metadata.setdefault(RECORDS, {})[split] = content.hexdigest()
         self.info.metadata.update(self._measured())

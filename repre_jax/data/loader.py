@@ -176,6 +176,7 @@ def test_batches(
     batch_size: int,
     limit: int | None = None,
     start: int = 0,
+    on_unreadable: Callable[[int], None] = lambda number: None,
     host: int = 0,
     hosts: int = 1,
 ) -> Iterator[tuple[Any, int]]:
@@ -183,20 +184,18 @@ def test_batches(
 
     Each host gets its rows = batch_size / hosts of every batch, as in training, and as many batches as the others. Only
     the first n rows are records; the rest is view.filler, so that shapes never change. Records that cannot be read are
-    left out. The pass begins at batch `start`. What a view draws is f(record).
+    left out, and on_unreadable is called with the number of each before the batch that lacks it. The pass begins at
+    batch `start`. What a view draws is f(record).
     """
     rows = batch_size // hosts
-    count = len(source) if limit is None else min(limit, len(source))
-    chosen = np.linspace(0, len(source) - 1, count).astype(int)  # a stored order may be sorted by class
+    chosen = numbers(len(source), limit)
+    count = len(chosen)
     places = np.arange(start * batch_size, count)
     mine = chosen[places[places // rows % hosts == host]]
 
-    def sample_of(number: int) -> tuple[Sample | None]:
+    def sample_of(number: int) -> tuple[Sample | None, int]:
         """In a tuple, since Grain leaves None out."""
-        try:
-            return (view(source[number], np.random.default_rng(number)),)
-        except (crops.UnreadableImage, OSError):
-            return (None,)
+        return test_sample(source, view, number), number
 
     crops.set_up_process()
     read: Iterator = iter(())
@@ -205,6 +204,22 @@ def test_batches(
         read = iter(dataset.to_iter_dataset(grain.ReadOptions(min(16, os.cpu_count() or 1), prefetch_buffer_size=16)))
     for _ in range(start * batch_size, count, batch_size):
         # None is left where the last batch ends with another host's rows.
-        samples = [sample for (sample,) in next(read, ()) if sample is not None]
+        found = next(read, ())
+        samples = [sample for sample, _ in found if sample is not None]
+        for number in (number for sample, number in found if sample is None):
+            on_unreadable(number)
         filled = samples + [view.filler] * (rows - len(samples))
         yield view.batch(**{name: np.stack([sample[name] for sample in filled]) for name in view.filler}), len(samples)
+
+
+def test_sample(source: Records, view: EvalView, number: int) -> Sample | None:
+    """What a view takes of a record, None where it cannot be read."""
+    try:
+        return view(source[number], np.random.default_rng(number))
+    except (crops.UnreadableImage, OSError):
+        return None
+
+
+def numbers(records: int, limit: int | None) -> np.ndarray:
+    """Of at most `limit` of so many records, evenly spaced over them, rising: a stored order may be sorted by class."""
+    return np.linspace(0, records - 1, records if limit is None else min(limit, records)).astype(int)

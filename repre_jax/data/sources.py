@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, deep, digits, folder, folder_splits, prepared, record_files
+from repre_jax.data import crops, deep, digits, folder, folder_splits, identity, prepared, record_files
 from repre_jax.system import terminal
-
-NAMED = 5  # classes, at most, in a message
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class DataSet:
     value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
+    contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
     """
 
     name: str
@@ -43,6 +42,7 @@ class DataSet:
     class_names: tuple[str, ...] | None = None
     value_range: deep.Ranges | None = None
     lacking: str | None = None
+    contents: Mapping[str, identity.Parts] = field(default_factory=dict)
 
     def split(self, name: str) -> Records:
         """The records of 'train' or 'test'. Raises UserError where there is no such split."""
@@ -51,13 +51,14 @@ class DataSet:
             raise UserError(f"Data set {self.name} has no {name} split.\n  change:   --config.data.{name}_split=...")
         return records
 
-    def identity(self) -> dict[str, str | int]:
-        """What a continued run compares: name, version and sizes, not the place on disk."""
+    def identity(self) -> dict[str, str | int | None]:
+        """What a continued run compares: name, version, sizes and digests of the contents, not the place on disk."""
         return {
             "name": self.name,
             "version": self.version,
             "train_records": len(self.train),
             "test_records": len(self.test) if self.test is not None else 0,
+            **identity.digests(self.classes, self.class_names, self.contents),
         }
 
 
@@ -109,19 +110,22 @@ def _open_version(
     measured = prepared.statistics(place)
     of_all = measured.pop("value_range", None)
     ranges = value_range or of_all
+    parts = _open_splits(
+        name,
+        set(builder.info.splits),
+        {"train": train_split, "test": test_split},
+        lambda split: deep.ranged(prepared.open_split(builder, split), ranges),
+    )
+    specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
         name=name,
         version=str(builder.version),
         directory=os.fspath(builder.data_dir),
         classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label and label.num_classes else None,
-        **_open_splits(
-            name,
-            set(builder.info.splits),
-            {"train": train_split, "test": test_split},
-            lambda split: deep.ranged(prepared.open_split(builder, split), ranges),
-        ),
         value_range=ranges,
+        contents=identity.of_shards(builder, specs),
+        **parts,
         **measured,
     )
 
@@ -158,6 +162,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
 
     parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
+    specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
         name=name,
         version="as it lies there",
@@ -165,7 +170,8 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
         classes=len(found.classes) if found.classes and labelled else None,
         class_names=found.classes if found.classes and labelled else None,
         value_range=value_range,
-        lacking=_lacking(found, (train_split, parts["test_split"])),
+        lacking=_lacking(found, list(specs.values())),
+        contents=identity.of_folder(found, specs),
         **parts,
     )
 
@@ -173,8 +179,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
     for split in (split for spec in specs if spec for split in folder_splits.named(found.splits, spec)):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            return f"{split} has classes that train lacks: {', '.join(names[:NAMED])}{more}"
+            return f"{split} has classes that train lacks: {identity.listed(names)}"
     return None
 
 

@@ -8,6 +8,7 @@ from repre_jax.data import crops
 from repre_jax.data.views import VALUE_RANGE
 
 SHOWN = 50  # names in the message that ends a run
+MENDED = "readable now"  # in place of a reason
 
 
 class Unreadable:
@@ -22,9 +23,13 @@ class Unreadable:
         known: Iterable[int] = (),
     ):
         """largest_share: of the records, 0..1, beyond which the run ends. say: prints a line. known: numbers of those
-        that earlier starts of the run have named."""
+        that earlier starts of the run have named; they are read again, and those that have been mended since count no
+        more."""
         self.source, self.channels, self.largest_share, self.say = source, channels, largest_share, say
-        self._lines = {number: self._what_is_wrong(number) for number in known}
+        lines = {number: what_is_wrong(source, number, channels) for number in known if number < len(source)}
+        self._lines = {number: line for number, line in lines.items() if not line.endswith(f": {MENDED}")}
+        if mended := len(lines) - len(self._lines):
+            say(f"Records that could not be read before and are readable now, so that they count no more: {mended:,}.")
 
     @property
     def numbers(self) -> list[int]:
@@ -35,7 +40,7 @@ class Unreadable:
         """Raises UserError once there are too many."""
         if number in self._lines:
             return
-        self._lines[number] = self._what_is_wrong(number)
+        self._lines[number] = what_is_wrong(self.source, number, self.channels)
         self.say(f"Warning: another record took the place of {self._lines[number]}")
         if len(self) > self.largest_share * len(self.source):
             lines = "".join(f"\n  {line}" for line in list(self._lines.values())[:SHOWN])
@@ -44,16 +49,18 @@ class Unreadable:
                 "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
             )
 
-    def _what_is_wrong(self, number: int) -> str:
-        name: str | bytes = f"record {number}"
-        try:
-            record = self.source[number]
-            name = record.get("file_name", name)
-            crops.decode(record["image"], self.channels, record.get(VALUE_RANGE))
-            reason = "readable now"  # a disk that fails now and then
-        except (crops.UnreadableImage, OSError) as error:
-            reason = str(error).splitlines()[0]
-        return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {reason}"
-
     def __len__(self) -> int:
         return len(self._lines)
+
+
+def what_is_wrong(source: Records, number: int, channels: int) -> str:
+    """A record's name, and why it cannot be read, as a line for a message."""
+    name: str | bytes = f"record {number}"
+    try:
+        record = source[number]
+        name = record.get("file_name", name)
+        crops.decode(record["image"], channels, record.get(VALUE_RANGE))
+        reason = MENDED  # or a disk that fails now and then
+    except (crops.UnreadableImage, OSError) as error:
+        reason = str(error).splitlines()[0]
+    return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {reason}"

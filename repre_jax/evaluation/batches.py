@@ -30,10 +30,12 @@ def eval_batches(
     *,
     limit: int | None = None,
     start: int = 0,
+    on_unreadable: Callable[[int], None] = lambda number: None,
 ) -> Iterator[tuple[Any, int]]:
     """This process's (batch, n) of at most `limit` records, as data/loader.test_batches.
 
-    batch_size: over all processes. start: the batch to begin at. The rest is that of `watched`, which raises
+    batch_size: over all processes. start: the batch to begin at. on_unreadable: called with the number of each record
+    of this process that cannot be read, before the batch without it comes. The rest is that of `watched`, which raises
     Interrupted.
     """
     batches = loader.test_batches(
@@ -42,6 +44,7 @@ def eval_batches(
         batch_size=batch_size,
         limit=limit,
         start=start,
+        on_unreadable=on_unreadable,
         host=jax.process_index(),
         hosts=jax.process_count(),
     )

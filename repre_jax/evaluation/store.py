@@ -2,14 +2,15 @@
 
 features.npy   float32 [records, D], of which the first `rows` are features: unreadable records leave none
 labels.npy     int32 [records]
-progress.json  what they were made from, how many batches and rows are whole, and these rows' checksums
+progress.json  what they were made from, how many batches and rows are whole, these rows' checksums, and the numbers
+               of the records so far that could not be read
 """
 
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,19 +27,39 @@ SAVE_EVERY = 30.0  # seconds, so much of the work is lost at most
 BLOCK = 65_536  # rows that are checked at once
 FILES = ("features.npy", "labels.npy")
 PROGRESS = "progress.json"
+CONTENTS = "set of classes and files"  # a key of what they were made from; earlier versions did not write it
+ADDED = ("unreadable",)  # keys of progress.json that they did not write either
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+Readable = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
 class Split:
-    """features: float32 [rows, D], labels: int32 [rows], in files, in the order of the split; unreadable: records
-    without a row; seconds_before: that earlier starts spent on it, as process 0 knows."""
+    """features: float32 [rows, D], labels: int32 [rows], in files, in the order of the split; unreadable: how many
+    records have no row; seconds_before: that earlier starts spent on it; left_out: the numbers of the records without a
+    row; both as process 0 knows, and the latter as far as it was written down."""
 
     features: np.ndarray
     labels: np.ndarray
     unreadable: int
     seconds_before: float
+    left_out: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The records of one pass. numbers: int [records], rising. batch_size: over all processes. width: of a feature.
+    readable: whether a record that was left out can be read now; None to leave those out that were."""
+
+    numbers: np.ndarray
+    batch_size: int
+    width: int
+    readable: Readable | None
+
+    def batches(self, numbers: Sequence[int]) -> np.ndarray:
+        """In which batch each of these records is."""
+        return np.searchsorted(self.numbers, numbers) // self.batch_size
 
 
 @dataclass
@@ -48,37 +69,41 @@ class _Progress:
     rows: int = 0
     checksums: tuple[int, int] = (0, 0)  # CRC-32 of the rows of each file
     seconds: float = 0.0
+    unreadable: list[int] = field(default_factory=list)
 
 
 def stored(
     folder: Path,
     made_from: dict[str, Any],
     encode: Callable,
-    batches_from: Callable[[int], Batches],
-    *,
-    records: int,
-    width: int,
+    batches_from: Callable[[int, Callable[[int], None]], Batches],
+    of: Pass,
     mesh: Mesh,
 ) -> Split:
     """As features.extract, by way of files in `folder`, which all processes share and process 0 writes.
 
     made_from:    JSON; files that were made from something else, or are damaged, are made anew.
-    batches_from: the batches from a number on, of `records` records in all; raises Interrupted when it should stop.
+    batches_from: (start, on_unreadable) -> the pass's batches from that number on, as evaluation/batches.eval_batches
+                  gives them; raises Interrupted when it should stop.
     encode:       uint8 [B, H, W, C], all rows -> [B, width], in every process.
+    Where records that were left out can be read now, the pass goes on from the batch of the first of them.
 
     Raises Interrupted, with what was extracted on the disk, and UserError when a feature is not
     finite.
     """
     made_from = json.loads(json.dumps(made_from))  # as it is read back
-    kept = _Store(folder, _Progress(made_from), records, width) if runtime.is_main() else None
+    kept = _Store(folder, _Progress(made_from), of) if runtime.is_main() else None
     start = runtime.largest(kept.progress.batches if kept else 0)
+    left_out: list[int] = []  # of this process, since the last batch
     try:
-        for images, known in batches_from(start):
+        for images, known in batches_from(start, left_out.append):
             found, labels = features.of_batch(encode, images, known, mesh)
+            unreadable = features.all_labels(np.array(left_out, np.int32), len(images), mesh)
+            left_out.clear()
             if not np.isfinite(found).all():
                 raise UserError(f"The encoder's features of {folder.name} images are not finite numbers.")
             if kept:
-                kept.append(found, labels)
+                kept.append(found, labels, unreadable[unreadable != features.EMPTY].tolist())
     except Interrupted:
         if kept:
             kept.save()
@@ -87,16 +112,17 @@ def stored(
         kept.close()
     rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote
     arrays, labels = (run_files.read_array(folder / name)[:rows] for name in FILES)
-    return Split(arrays, labels, records - rows, kept.seconds_before if kept else 0.0)
+    seconds, numbers = (kept.seconds_before, kept.progress.unreadable) if kept else (0.0, [])
+    return Split(arrays, labels, len(of.numbers) - rows, seconds, numbers)
 
 
 class _Store:
     """The files while they are written."""
 
-    def __init__(self, folder: Path, fresh: _Progress, records: int, width: int):
+    def __init__(self, folder: Path, fresh: _Progress, of: Pass):
         self.folder = folder
-        shapes = ((records, width), np.float32), ((records,), np.int32)
-        fault, self.progress = _look(folder, fresh, shapes)
+        shapes = ((len(of.numbers), of.width), np.float32), ((len(of.numbers),), np.int32)
+        fault, self.progress = _look(folder, fresh, shapes, of)
         if fault:
             if run_files.exists(folder):
                 terminal.say(f"The features in {folder} are made anew: {fault}.")
@@ -107,6 +133,8 @@ class _Store:
         self._files = [self._open(folder / name) for name in FILES]
         self._begun = self._saved = time.monotonic()
         self.seconds_before = self.progress.seconds
+        if not fault:
+            self.save()  # where records have been mended there are fewer whole rows than before
 
     def _open(self, path: Path) -> BinaryIO:
         """At the next row. Not by memory map: a disk that is full would end the process without a word."""
@@ -115,14 +143,15 @@ class _Store:
         file.seek(array.offset + self.progress.rows * array[:1].nbytes)
         return file
 
-    def append(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Features and labels of one more batch."""
+    def append(self, features: np.ndarray, labels: np.ndarray, unreadable: list[int]) -> None:
+        """Features and labels of one more batch, and the numbers of the records that it lacks."""
         first, second = (np.ascontiguousarray(some) for some in (features, labels))
         for file, array in zip(self._files, (first, second), strict=True):
             file.write(array.data)
         before = self.progress.checksums
         self.progress.checksums = (zlib.crc32(first.data, before[0]), zlib.crc32(second.data, before[1]))
         self.progress.rows += len(first)
+        self.progress.unreadable += unreadable
         self.progress.batches += 1
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
@@ -141,15 +170,19 @@ class _Store:
             file.close()
 
 
-def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _Progress]:
+def _look(folder: Path, fresh: _Progress, shapes: tuple, of: Pass) -> tuple[str | None, _Progress]:
     """Why the files cannot be used, and what to go on from."""
-    written = run_files.read_json(folder / PROGRESS, tuple(asdict(fresh)))
+    written = run_files.read_json(folder / PROGRESS, tuple(key for key in asdict(fresh) if key not in ADDED))
     if written is None:
         return "nothing there is whole", fresh
     before = _Progress(**written | {"made_from": with_new_names(written["made_from"])})
     others = {
         key for key in fresh.made_from | before.made_from if fresh.made_from.get(key) != before.made_from.get(key)
     }
+    if CONTENTS not in before.made_from and CONTENTS in others:
+        others.remove(CONTENTS)
+        known = "of the data set only name, version and size; earlier versions wrote down no more"
+        terminal.say(f"Note: what the features in {folder} were made from is compared, {known}.")
     if others:
         return f"they are of another {', '.join(sorted(others))}", fresh
     try:
@@ -158,7 +191,32 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple) -> tuple[str | None, _P
         whole = whole and tuple(_checksum(array[: before.rows]) for array in arrays) == tuple(before.checksums)
     except (OSError, ValueError, EOFError):
         whole = False
-    return (None, before) if whole else ("they are damaged", fresh)
+    if not whole:
+        return "they are damaged", fresh
+    if of.readable is None:
+        return None, before
+    if len(before.unreadable) != min(before.batches * of.batch_size, len(of.numbers)) - before.rows:
+        return "which records were left out was not written down, and they may be readable now", fresh
+    return None, _without_mended(folder, before, arrays, of, of.readable)
+
+
+def _without_mended(
+    folder: Path, before: _Progress, arrays: Sequence[np.ndarray], of: Pass, readable: Readable
+) -> _Progress:
+    """The progress up to the first batch with a record that was left out and can be read now."""
+    mended = [number for number in before.unreadable if readable(number)]
+    if not mended:
+        return before
+    first = int(of.batches(mended).min())
+    terminal.say(
+        f"Records that were left out of the features in {folder} and are readable now: {len(mended):,}. "
+        f"The features from record {int(of.numbers[first * of.batch_size]):,} on are made anew."
+    )
+    numbers = np.array(before.unreadable)
+    unreadable = numbers[of.batches(before.unreadable) < first].tolist()
+    rows = first * of.batch_size - len(unreadable)
+    first_sum, second_sum = (_checksum(array[:rows]) for array in arrays)
+    return replace(before, batches=first, rows=rows, checksums=(first_sum, second_sum), unreadable=unreadable)
 
 
 def _checksum(rows: np.ndarray) -> int:

@@ -38,7 +38,11 @@ class Rows:
 
 @dataclass
 class Cache:
-    """train, held_out, test: there after `prepare`. held_out is None unless config.linear.held_out is above 0."""
+    """train, held_out, test: there after `prepare`. held_out is None unless config.linear.held_out is above 0.
+
+    begun: whether heads were trained on them before this start: then records that could not be read stay left out, or
+    the order of the others, and which are held out, would be another.
+    """
 
     config: ConfigDict
     jobs: Sequence[FrozenEncoder]  # one for each encoder, on the same data and devices
@@ -46,6 +50,7 @@ class Cache:
     train: Rows = field(init=False)
     held_out: Rows | None = field(init=False, default=None)
     test: Rows = field(init=False)
+    begun: bool = False
 
     def prepare(self, stop: StopRequest, should_stop: ShouldStop) -> None:
         """Extracts what is not in the files yet. Raises Stopped after a signal."""
@@ -53,7 +58,7 @@ class Cache:
         with frozen.stoppable(stop):
             for job, folder in zip(self.jobs, self.folders, strict=True):
                 for split, found in splits.items():
-                    found.append(frozen.extract(self.config, job, folder, split, should_stop))
+                    found.append(frozen.extract(self.config, job, folder, split, should_stop, begun=self.begun))
                     frozen.check_labels(split, found[-1])
         self.fill(**splits)
 

@@ -16,13 +16,17 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.report import console
-from repre_jax.running import resume
+from repre_jax.running import resume, same_data
 from repre_jax.system import terminal
 
 # What a head, or an encoder with one, that was trained for some steps cannot change.
-FIXED_KEYS = ("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw")
+FIXED_KEYS = (
+    *("init_from", "step", "network", "feature", "linear", "finetune", "encoder", "data.labels", "data.draw"),
+    *("data.classes", "data.class_names"),  # of the data set's identity
+)
 # Keys of config.published that no publication knows.
 OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
+OF_SPLITS = ("name", "train_split", "test_split")  # keys of data that say which records are meant
 OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")
 
 
@@ -46,6 +50,8 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
         )
     config.data.train_split = config.data.train_split or "train"
     dataset = augmentation.open_dataset(config)
+    for line in _changed_since(config, found.origin["init_from"], dataset):
+        terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -54,6 +60,16 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     config.data.mean, config.data.std = methods.normalisation(config, dataset)
     train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
     return dataclasses.replace(dataset, train=train)
+
+
+def _changed_since(config: ConfigDict, run: str | None, dataset: DataSet) -> list[str]:
+    """What differs from the data of the run, where these are its own splits of them. None of it is an error."""
+    theirs = run_files.read_config(Path(run), ("data",)) if run else None
+    if not run or not theirs:
+        return []
+    if not all(config_paths.same(f"data.{key}", theirs["data"].get(key), config.data[key]) for key in OF_SPLITS):
+        return []
+    return same_data.since_last_start(resume.History(described=same_data.read(Path(run))), dataset)
 
 
 def check_classes(dataset: DataSet) -> None:
@@ -138,17 +154,17 @@ def check_name(config: ConfigDict, key: str, file: str) -> None:
         )
 
 
-def knn_of_run(config: ConfigDict, origin: dict[str, Any]) -> dict[str, Any] | None:
+def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> dict[str, Any] | None:
     """What the run itself measured of its online encoder after its last step; None where that is another step, network,
-    data set, part of it or image size."""
+    data set, part of it or image size, or the data set's classes or files have changed since."""
     run = Path(origin["init_from"])
     result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
     theirs = run_files.read_config(run, ("data", "knn"))
     if not result or not theirs or result["knn_top1"] is None:
         return None
     ours = resume.plain(config)["data"]
-    compared = ("name", "train_split", "test_split", "image_size")
-    same = all(config_paths.same(f"data.{key}", theirs["data"][key], ours[key]) for key in compared)
+    same = all(config_paths.same(f"data.{key}", theirs["data"][key], ours[key]) for key in (*OF_SPLITS, "image_size"))
+    same = same and not same_data.other_contents(same_data.read(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
     return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}

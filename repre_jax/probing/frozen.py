@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
-from repre_jax.data import photometric
+from repre_jax.data import loader, photometric
 from repre_jax.data.sources import DataSet
+from repre_jax.data.unreadable import SHOWN, what_is_wrong
 from repre_jax.evaluation import store
 from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
@@ -27,7 +28,7 @@ from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations
 from repre_jax.report import console
-from repre_jax.running import memory, resume
+from repre_jax.running import memory, resume, same_data
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
@@ -58,12 +59,12 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
 
     Raises UserError when it was begun with other settings than may_change names.
     """
-    before = run_files.read_config(workdir)
+    before, described = run_files.read_config(workdir), same_data.read(workdir)
     if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
         return History()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
     result = None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds"))
-    return History(result=result, changed=changed)
+    return History(result=result, changed=changed, described=described)
 
 
 def build(config: ConfigDict, found: Backbone) -> FrozenEncoder:
@@ -126,14 +127,22 @@ def width(config: ConfigDict, job: FrozenEncoder) -> int:
 
 
 def extract(
-    config: ConfigDict, job: FrozenEncoder, workdir: Path, split: str, should_stop: ShouldStop, limit: int | None = None
+    config: ConfigDict,
+    job: FrozenEncoder,
+    workdir: Path,
+    split: str,
+    should_stop: ShouldStop,
+    limit: int | None = None,
+    begun: bool = False,
 ) -> store.Split:
     """The features of 'train' or 'test', at most `limit` records of it, kept in workdir/features/SPLIT.
+
+    begun: whether something was trained on them, so that records which could not be read then stay left out.
 
     Raises Interrupted when it should stop, and UserError when too many records cannot be read.
     """
     source = job.dataset.split(split)
-    records = min(len(source), limit or len(source))
+    numbers = loader.numbers(len(source), limit)
     view = augmentation.build_test_view(config)
     rows = {"batch_size": config.batch_size, "limit": limit}
     one = jax.jit(sharding.in_chunks(encode(config, job), job.mesh), out_shardings=sharding.replicated(job.mesh))
@@ -143,6 +152,7 @@ def extract(
         "encoder": methods.architecture(settings["encoder"]),
         **{key: settings[key] for key in ("feature", "dtype")},
         "data set": [job.dataset.name, job.dataset.version, config.data[f"{split}_split"], len(source)],
+        store.CONTENTS: [job.dataset.identity().get(key) for key in ("class_names", f"{split}_content")],
         "part of the labels": [config.data.labels, config.data.draw] if split == "train" else None,
         "crop": dataclasses.asdict(view) | rows,
         "mean": job.mean,
@@ -155,14 +165,27 @@ def extract(
             workdir / run_files.FEATURES / split,
             made_from,
             lambda images: one(job.params, images),
-            lambda start: images_and_labels(
-                eval_batches(source, view, config.batch_size, f"{split} images", should_stop, limit=limit, start=start)
+            lambda start, on_unreadable: images_and_labels(
+                eval_batches(
+                    source,
+                    view,
+                    config.batch_size,
+                    f"{split} images",
+                    should_stop,
+                    limit=limit,
+                    start=start,
+                    on_unreadable=on_unreadable,
+                )
             ),
-            records=records,
-            width=width(config, job),
-            mesh=job.mesh,
+            store.Pass(
+                numbers,
+                config.batch_size,
+                width(config, job),
+                None if begun else lambda number: loader.test_sample(source, view, number) is not None,
+            ),
+            job.mesh,
         )
-    _check_readable(found, records, split, config.data.max_unreadable)
+    _check_readable(config, job, found, split, begun)
     return found
 
 
@@ -188,12 +211,18 @@ def stoppable(stop: StopRequest) -> Iterator[None]:
         ) from None
 
 
-def _check_readable(found: store.Split, records: int, split: str, largest_share: float) -> None:
+def _check_readable(config: ConfigDict, job: FrozenEncoder, found: store.Split, split: str, begun: bool) -> None:
+    """Names the records that have no features. Raises UserError when they are too many."""
     if not found.unreadable:
         return
-    terminal.warn(f"Warning: {found.unreadable:,} of {records:,} {split} records could not be read and are left out.")
-    if found.unreadable > math.floor(largest_share * records) or not len(found.labels):
+    records, source = found.unreadable + len(found.labels), job.dataset.split(split)
+    which = f"{found.unreadable:,} of {records:,} {split} records could not be read"
+    lines = [what_is_wrong(source, number, config.data.channels) for number in found.left_out[:SHOWN]]
+    named = "".join(f"\n  {line}" for line in lines)
+    if found.unreadable > math.floor(config.data.max_unreadable * records) or not len(found.labels):
+        data = "--workdir to another folder, once the data are mended" if begun else "the data"
         raise UserError(
-            f"{found.unreadable:,} of {records:,} {split} records could not be read.\n"
-            "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
+            f"{which}.{named}\n  change:   {data}, or --config.data.max_unreadable to a larger share of the records"
         )
+    stay = ", and stay so in what has been trained without them" if begun else ""
+    terminal.warn(f"Warning: {which} and are left out{stay}.{named}")

@@ -39,9 +39,13 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str | None]]:
-    """Keys of the configs that differ -> the value in each run, None where it has no such key."""
+    """Keys of the configs that differ, and of the data sets' identities where all runs have one -> the value in each
+    run, None where it has no such key."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     values = {key: [str(run.config[key]) if key in run.config else None for run in runs] for key in keys}
+    if all(run.data for run in runs):
+        known = dict.fromkeys(key for run in runs for key in run.data if key not in ("name", "version"))
+        values |= {f"data set: {key}": [str(run.data.get(key)) for run in runs] for key in known}
     return {key: found for key, found in sorted(values.items()) if len(set(found)) > 1}
 
 

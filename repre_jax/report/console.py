@@ -13,6 +13,7 @@ import numpy as np
 from repre_jax.core.schedules import Plan, Schedule
 from repre_jax.report import metric_names
 
+SMALLEST = 4  # records that allow batches of two different ones
 Row = tuple[str, str]  # a name, which may be empty, and a value
 
 
@@ -73,6 +74,25 @@ def plan(plan: Plan, *, lr_per_256: float, optimizer: str, shape: str, momentum:
         ("learning rate", f"{ends} ({lr_per_256:.4g} per 256 images), as {shape}'s"),
     ]
     return [*rows, ("momentum", course(plan.momentum))] if momentum else rows
+
+
+def copies(plan: Plan) -> str | None:
+    """A warning where a batch holds records more than once: epochs flow into each other without a short batch."""
+    records, batch_size = plan.records, plan.batch_size
+    if records >= 2 * batch_size or records % batch_size == 0:
+        return None  # at most one batch of an epoch, that in which it ends
+    images = "1 training record" if records == 1 else f"{records:,} training records"
+    times = batch_size // records
+    if times > 1:
+        often = f"A batch holds each of them {times} times{' or more' if batch_size % records else ''}"
+    else:
+        often = f"{'A batch' if times else 'A batch in which an epoch ends'} holds some of them twice"
+    smaller = f"--config.batch_size to at most {records // 2:,}, or " if records >= SMALLEST else ""
+    return (
+        f"Warning: batch_size is {batch_size:,}, and there {'is' if records == 1 else 'are'} {images}. {often}, and "
+        "the loss takes copies of a record for different ones, a contrastive one for each other's negatives.\n"
+        f"  change:   {smaller}more images"
+    )
 
 
 def parameter_counts(params: Mapping[str, Any]) -> str:

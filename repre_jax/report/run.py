@@ -1,7 +1,7 @@
 """What a run's folder holds by now: it may still be written, cut short or partly missing, and nothing raises for it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Series:
 @dataclass(frozen=True)
 class Run:
     """A run. config: flat. starts: a record a start. result: of a finished run, {} of another. saved: the step of the
-    newest finished checkpoint, 0 without one."""
+    newest finished checkpoint, 0 without one. data: the identity of the data set, {} where no file has it."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -37,6 +37,7 @@ class Run:
     starts: tuple[Mapping[str, Any], ...]
     result: Mapping[str, Any]
     saved: int
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def logged(self) -> int:
@@ -90,8 +91,14 @@ def read(folder: Path) -> Run:
         series=_series(_rows(folder / run_files.METRICS)),
         starts=tuple(_rows(folder / run_files.STARTS)),
         result=run_files.read_json(folder / run_files.RESULT) or {},
+        data=_identity(folder),
         saved=max(manifest.finished(folder / run_files.CHECKPOINTS), default=0),
     )
+
+
+def _identity(folder: Path) -> Mapping[str, Any]:
+    found = (run_files.read_json(folder / run_files.DATA) or {}).get("identity")
+    return found if isinstance(found, dict) else {}
 
 
 def number(value: Any) -> float | None:

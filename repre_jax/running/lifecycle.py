@@ -2,9 +2,9 @@
 
 with lifecycle.begun(config, workdir) as session:      locks the workdir and looks what it holds
     if session.past.result is not None:
-        return session.report(summary)                 finished before: its summary again
+        return session.report(summary, weights, data)  finished before: its summary again
     session.announce(dataset, rows)                    the table at the start
-    session.record(step=0)                             config.json and a line in starts.jsonl
+    session.record(dataset, step=0)                    config.json, data.json and a line in starts.jsonl
     with session.watched(devices) as watchdog:         a process that hangs ends with a message
         ...
     return session.finish(result, summary)             result.json, the summary, the page
@@ -23,7 +23,7 @@ from repre_jax.core import config_paths, run_files
 from repre_jax.data.sources import DataSet
 from repre_jax.report import console
 from repre_jax.report.live import LivePage
-from repre_jax.running import memory, resume
+from repre_jax.running import memory, resume, same_data
 from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
 from repre_jax.running.watchdog import Watchdog
@@ -53,35 +53,44 @@ class Session:
         """How long the run has taken by now, earlier starts included."""
         return self.past.seconds + time.perf_counter() - self.began
 
-    def report(self, summary: Summary, weights: Callable[[], str] | None = None) -> dict[str, Any]:
+    def report(
+        self, summary: Summary, weights: Callable[[], str] | None, reopen: Callable[[], DataSet]
+    ) -> dict[str, Any]:
         """Prints the summary of what is finished, and returns its result.
 
-        weights: gives the SHA-256 of those that it would begin with; None where it needs none. Raises UserError when
-        the result is of others.
+        weights: gives the SHA-256 of those that it would begin with; None where it needs none. reopen: opens the data;
+        the summary of others is printed with a warning before it. Raises UserError when the result is of other weights.
         """
         result = self.past.result or {}
         note = resume.compare_weights(result, weights) if weights else ""
-        self._conclude(f"This {self.kind} is finished. Its summary:\n{summary(result)}{note}")
+        changed, not_compared = same_data.of_finished(self.past, reopen, self.kind)
+        self._conclude(f"{changed}This {self.kind} is finished. Its summary:\n{summary(result)}{note}{not_compared}")
         return result
 
-    def announce(self, dataset: DataSet, rows: Sequence[console.Row]) -> None:
+    def announce(self, dataset: DataSet, rows: Sequence[console.Row], fixed: Sequence[str] = ()) -> None:
         """Prints the table that a start begins with, and what differs from earlier starts.
 
-        Raises UserError when the data are not those of earlier starts, or of the other processes.
+        fixed: keys of the data that cannot change once steps were trained. Raises UserError when the data are not those
+        of earlier starts, or of the other processes.
         """
-        resume.check_data(self.past, dataset.identity(), self.config.may_change)
+        changed = same_data.check(self.past, dataset, self.config.may_change, fixed)
         runtime.check_same("data set", dataset.identity())
         terminal.say(console.table([*rows, ("workdir", str(self.workdir))]))
         for item in self.past.ignored:
             terminal.warn(f"Ignored: checkpoint {item}.")
-        for line in self.past.changed:
+        for line in (*self.past.changed, *changed):
             terminal.say(f"Changed, as may_change allows: {line}")
+        for line in same_data.since_last_start(self.past, dataset):
+            terminal.warn(f"Changed since the last start: {line}")
+        if note := same_data.note(self.past):
+            terminal.say(note)
 
-    def record(self, **start: Any) -> None:
-        """Writes config.json and adds `start`, with versions, devices and command, to starts.jsonl."""
+    def record(self, dataset: DataSet, **start: Any) -> None:
+        """Writes config.json and data.json, and adds `start`, with versions, devices and command, to starts.jsonl."""
         if runtime.is_main():
             resume.reopen(self.workdir)
             run_files.write_json(self.workdir / run_files.CONFIG, self.settings)
+            run_files.write_json(self.workdir / run_files.DATA, same_data.described(dataset))
             path = self.workdir / run_files.STARTS
             row = start | environment.record(self.config.seed)
             run_files.write_rows(path, [*run_files.read_metrics(path), row])

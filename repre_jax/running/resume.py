@@ -4,8 +4,9 @@ import contextlib
 import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.checkpoint import Checkpoints, Ignored
 from repre_jax.core.errors import Gone, UserError
+from repre_jax.data import identity
 from repre_jax.system import runtime
 
 # Keys that do not change what is computed but for rounding: where data lies, how fast it is read, what is logged, said
@@ -45,7 +47,6 @@ FREE_KEYS = (
 )
 
 MEASURING = ("knn.", "data.test_")  # how the keys begin that only evaluations read
-IDENTITY = ("name", "version", "train_records", "test_records")  # of a data set
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class History:
     step, seconds: of training so far, 0 for a new run. data: the data set it used. result: when it is finished.
     unreadable: numbers of the records that it could not read. weights: SHA-256 of those that it began with, if noted.
     ignored: what lies among its checkpoints and is none. changed: what differs now, as may_change allows.
+    described: the data set of its last start (running/same_data.py), {} where that was not written down.
     """
 
     step: int = 0
@@ -65,6 +67,7 @@ class History:
     ignored: Sequence[Ignored] = ()
     changed: Sequence[str] = ()
     weights: str | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 def look(workdir: Path, settings: dict[str, Any]) -> History:
@@ -73,23 +76,24 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     A finished run with other settings that settings['may_change'] names goes on from its last checkpoint.
     Raises UserError when that run had other settings which it does not name.
     """
-    may_change = settings["may_change"]
+    may_change, described = settings["may_change"], run_files.read_json(workdir / run_files.DATA) or {}
     result = run_files.read_json(workdir / run_files.RESULT, ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
         before = run_files.read_config(workdir, ("seed",)) or settings
         if not check_unchanged(before, settings, "config", may_change):
-            return History(result["steps"], result["seconds"], result=result)
+            return History(result["steps"], result["seconds"], result=result, described=described)
     if not run_files.has_checkpoints(workdir):
-        return History()
+        return History(described=described)
     with contextlib.closing(Checkpoints(workdir / run_files.CHECKPOINTS)) as checkpoints:
         step, ignored = checkpoints.newest_whole() if runtime.is_main() else (None, [])  # which reads all of it
         step = runtime.largest(step or 0)
         if not step:
-            return History(ignored=ignored)
+            return History(ignored=ignored, described=described)
         record = checkpoints.record(step)
     changed = check_unchanged(record["config"], settings, "config", may_change)
     data, unreadable = record["data"], record["unreadable"]
-    return History(step, record["seconds"], data, None, unreadable, ignored, changed, record.get("weights"))
+    weights = record.get("weights")
+    return History(step, record["seconds"], data, None, unreadable, ignored, changed, weights, described)
 
 
 def check_left(past: History, total_steps: int) -> None:
@@ -147,7 +151,7 @@ def _not_compared(why: str) -> str:
 
 def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:
     """Raises UserError for an entry that names no key, of the config or a data set's identity, and no group of keys."""
-    known = {*run_files.flat(settings), *(f"data.{name}" for name in IDENTITY)}
+    known = {*run_files.flat(settings), *(f"data.{name}" for name in identity.KEYS)}
     for name in may_change:
         if not any(f"{key}.".startswith(f"{name}.") for key in known):
             close = difflib.get_close_matches(str(name), known, n=1)
@@ -163,11 +167,6 @@ def reopen(workdir: Path) -> None:
     result = workdir / run_files.RESULT
     if run_files.exists(result):
         run_files.move(result, workdir / run_files.RESULT_BEFORE)
-
-
-def check_data(past: History, identity: dict[str, Any], may_change: Sequence[str]) -> None:
-    """Raises UserError when the run used another data set, unless `may_change` names what differs ('data' for all)."""
-    check_unchanged({"data": past.data or identity}, {"data": identity}, "data set", may_change)
 
 
 @contextlib.contextmanager
@@ -199,16 +198,21 @@ def shared(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_unchanged(
-    before: dict[str, Any], now: dict[str, Any], what: str, may_change: Sequence[str] = ()
+    before: dict[str, Any],
+    now: dict[str, Any],
+    what: str,
+    may_change: Sequence[str] = (),
+    explained: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """The differences that `may_change` allows, a line each; those of FREE_KEYS are none.
 
-    may_change: keys, or the beginnings of keys up to a dot. what: names the thing compared.
+    may_change: keys, or the beginnings of keys up to a dot. what: names the thing compared. explained: what stands
+    behind a key in place of both values, where these tell nothing.
     Raises UserError with all other differences.
     """
     old, new = run_files.flat(before), run_files.flat(now)
     lines = {
-        key: f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        key: f"{key}: {explained.get(key) or f'{old.get(key)!r} -> {new.get(key)!r}'}"
         for key in sorted(old | new)
         if key not in FREE_KEYS and not config_paths.same(key, old.get(key), new.get(key))
     }

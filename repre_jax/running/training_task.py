@@ -15,13 +15,14 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
-from repre_jax.core.errors import Interrupted, Stopped
+from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.types import Records, TrainState
 from repre_jax.data import loader
 from repre_jax.data.order import Order
+from repre_jax.data.sources import DataSet
 from repre_jax.data.views import View
-from repre_jax.report import trackers
-from repre_jax.running import lifecycle, loop, resume
+from repre_jax.report import console, trackers
+from repre_jax.running import lifecycle, loop, resume, same_data
 from repre_jax.running.lifecycle import Session, Summary
 from repre_jax.running.recorder import Recorder
 from repre_jax.running.signals import StopRequest
@@ -36,28 +37,32 @@ def run(
     *,
     build: Callable[[resume.History], Training],
     summary: Summary,
+    reopen: Callable[[], DataSet],
     weights: Callable[[], str] | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, or just reports a finished run; returns what result.json holds.
 
     config: checked by the task. workdir: absolute; gets config.json, starts.jsonl (a line a start: from which step,
     with which versions, devices ...), metrics.jsonl, tensorboard/, report.html, checkpoints/ and result.json.
-    weights: SHA-256 of those that it would begin with, which a finished run is compared by; None where it needs none.
+    reopen: opens the data, and weights gives the SHA-256 of those that it would begin with (None where it needs none):
+    what a finished run is compared by.
     Raises UserError for what cannot work, before anything is trained or written, and Stopped after a signal.
     """
     trackers.check(config.wandb)
     with lifecycle.begun(config, workdir) as session:
         past = session.past
         if past.result is not None:
-            return session.report(summary, weights)
+            return session.report(summary, weights, reopen)
         training = build(past)
         total = training.plan.total_steps
         resume.check_left(past, total)
         resume.check_fixed(past, training.weights, training.fixed_keys)
-        session.announce(training.dataset, training.description)
+        session.announce(training.dataset, training.description, training.fixed_keys)
+        if warning := console.copies(training.plan):
+            terminal.warn(warning)
         if runtime.is_main():
             Checkpoints(workdir / run_files.CHECKPOINTS).make_room(past.ignored)
-        session.record(**training.source, step=past.step, total_steps=total)
+        session.record(training.dataset, **training.source, step=past.step, total_steps=total)
         with session.watched(training.mesh.size) as watchdog:
             state = _train(session, training, watchdog)
             should_stop = lifecycle.to_the_end(watchdog, "Evaluating at the end")
@@ -119,7 +124,11 @@ def _start(session: Session, training: Training) -> TrainState:
     past = session.past
     if past.step:
         with contextlib.closing(Checkpoints(session.workdir / run_files.CHECKPOINTS)) as checkpoints:
-            state = checkpoints.restore(past.step, jax.eval_shape(training.fresh), training.state_sharding)
+            shapes = jax.eval_shape(training.fresh)
+            try:
+                state = checkpoints.restore(past.step, shapes, training.state_sharding)
+            except UserError as error:
+                raise UserError(f"{error}{same_data.perhaps(past, training.dataset, training.fixed_keys)}") from None
         terminal.say(f"Going on from step {past.step} of {training.plan.total_steps}.")
         return state
     if past.ignored:

@@ -40,6 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         workdir,
         build=lambda _: build(config, source, mesh),
         summary=evaluated.finetuned,
+        reopen=lambda: augmentation.open_dataset(config),
         weights=None if _from_scratch(config) else lambda: frozen.weights(source),
     )
 

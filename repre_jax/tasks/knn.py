@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from repre_jax.builders import augmentation
 from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data import subset
 from repre_jax.data.sources import DataSet
@@ -45,14 +46,16 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     ) as session:
         (source,) = found
         if session.past.result is not None:
-            return session.report(evaluated.knn, lambda: frozen.weights(source))
+            return session.report(
+                evaluated.knn, lambda: frozen.weights(source), lambda: augmentation.open_dataset(config)
+            )
         job = frozen.build(config, source)
         evaluations.check_classes(job.dataset)
         missing = _missing(job.dataset)
         how = f"k = {', '.join(map(str, config.knn.k))}; temperature {config.knn.temperature:g}"
         row = ("k-NN", how) if missing is None else ("effective rank", f"in place of k-NN: {missing}")
         session.announce(job.dataset, [*frozen.rows(config, job, source), row])
-        session.record(step=0)
+        session.record(job.dataset, step=0)
         with session.watched(job.mesh.size) as watchdog, StopRequest(job.mesh) as stop, frozen.stoppable(stop):
             measured = _measure(config, job, workdir, missing, lifecycle.asking(stop, watchdog, "Measuring"))
         seconds = measured.pop("seconds_before") + session.seconds()

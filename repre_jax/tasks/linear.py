@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.builders import methods
+from repre_jax.builders import augmentation, methods
 from repre_jax.core import optim, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
@@ -44,8 +44,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return training_task.run(
         config,
         workdir,
-        build=lambda _: build(config, source, workdir, mesh),
+        build=lambda past: build(config, source, workdir, mesh, begun=past.step > 0),
         summary=evaluated.linear,
+        reopen=lambda: augmentation.open_dataset(config),
         weights=lambda: frozen.weights(source),
     )
 
@@ -66,8 +67,8 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     return mesh
 
 
-def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Training:
-    """Raises UserError when the data is not there, or has no labels."""
+def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, begun: bool = False) -> Training:
+    """begun: whether earlier starts have trained. Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
     classes, _ = labelled.check(config, dataset)
     train, held_out = dataset.train, None
@@ -85,7 +86,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
     if config.linear.cached:
-        selection, data = _on_features(config, probe, jobs, workdir)
+        selection, data = _on_features(config, probe, jobs, workdir, begun)
     else:
         selection, data = _on_images(config, probe, jobs, train, held_out)
     key = np.asarray(jax.random.PRNGKey(config.seed))
@@ -106,7 +107,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
             "steps": plan.total_steps,
             "seconds": seconds,
             **selection.heads(state, plan.peak_lr, should_stop),
-            "run": evaluations.knn_of_run(config, source.origin),
+            "run": evaluations.knn_of_run(config, source.origin, dataset),
         }
 
     return Training(
@@ -128,11 +129,11 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh) -> Tr
 
 
 def _on_features(
-    config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], workdir: Path
+    config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], workdir: Path, begun: bool
 ) -> tuple[HeadSelection, dict[str, Any]]:
     """How heads are selected, and what Training reads and steps by."""
     folders = [workdir if whose == "trained" else workdir / whose for whose in WHOSE]
-    cache = Cache(config, jobs, folders[: len(jobs)])
+    cache = Cache(config, jobs, folders[: len(jobs)], begun=begun)
     selection = HeadSelection(
         probe,
         jobs[0].mesh,

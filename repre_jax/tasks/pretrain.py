@@ -52,6 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         workdir,
         build=lambda past: _training(config, workdir, past),
         summary=lambda result: console.summary(result, workdir),
+        reopen=lambda: augmentation.open_dataset(config),
     )
 
 
@@ -157,6 +158,7 @@ def _conclude(
     """Measures the trained and the untrained encoder by the same code, and draws."""
     result = {
         "task": "pretrain",
+        "data_set": job.dataset.identity(),
         "steps": job.step.plan.total_steps,
         "seconds": seconds,
         "skipped_steps": int(state.skipped),
