@@ -7,6 +7,7 @@
 The only module that knows orbax.
 """
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -25,7 +26,7 @@ import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest, run_files
+from repre_jax.core import manifest, open_files, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.core.types import TrainState
@@ -36,7 +37,7 @@ OLD_FIELD = "extra"  # of states saved by version 0.1.0, for what is now framewo
 SHOWN = 8  # tensors that a message names
 SAID = 80  # letters of what a library says that a message quotes
 SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
-SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO, *open_files.ERRORS)
 
 
 @dataclass(frozen=True)
@@ -304,13 +305,19 @@ class Checkpoints:
 
         Other threads of orbax may still be writing there; what they leave, the next start removes.
         """
-        for folder in run_files.matching(self.directory, f"{step}{DRAFT}*"):
-            run_files.remove_folder(folder, ignore_errors=True)
-        kept = self.latest_step()
+        kept = "what was there before"
+        with contextlib.suppress(OSError):  # as where no folder can be opened to be listed
+            for folder in run_files.matching(self.directory, f"{step}{DRAFT}*"):
+                run_files.remove_folder(folder, ignore_errors=True)
+            newest = self.latest_step()
+            kept = f"checkpoint {newest}; the same command goes on from there" if newest else "none"
+        change = "  change:   mend that first, or for a full disk make room"
+        if open_files.are_used_up(error):
+            change = f"  limit:    {open_files.limit()}"
         self.error = UserError(
             f"Checkpoint {step} could not be written to {self.directory}: {_reason(error)}.\n"
-            f"  kept:     {f'checkpoint {kept}; the same command goes on from there' if kept else 'none'}\n"
-            "  change:   mend that first, or for a full disk make room"
+            f"  kept:     {kept}\n"
+            f"{change}"
         )
 
 

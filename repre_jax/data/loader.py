@@ -18,6 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from repre_jax.core import open_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, shared_memory
@@ -69,11 +70,18 @@ class _Samples:
             rng = np.random.default_rng((self.seed, epoch, CROPS, number))
             try:
                 sample = self.view(self.source[number], rng)
-            except (crops.UnreadableImage, OSError):  # no whole image, or a file that is gone
+            except (crops.UnreadableImage, OSError) as error:  # no whole image, or a file that is gone
+                _check_limit(error)
                 unreadable = number if offset == 0 else unreadable
                 continue
             return sample | {UNREADABLE: np.int64(unreadable)}
         raise UserError(f"None of the {len(self.source):,} training records{self.order.alike} is a readable image.")
+
+
+def _check_limit(error: Exception) -> None:
+    """Raises UserError where an error is not the record's: it would be left out, and with it all that follow."""
+    if open_files.are_used_up(error):
+        raise UserError(f"A record cannot be read: {open_files.limit()}") from None
 
 
 def train_batches(
@@ -216,7 +224,8 @@ def test_sample(source: Records, view: EvalView, number: int) -> Sample | None:
     """What a view takes of a record, None where it cannot be read."""
     try:
         return view(source[number], np.random.default_rng(number))
-    except (crops.UnreadableImage, OSError):
+    except (crops.UnreadableImage, OSError) as error:
+        _check_limit(error)
         return None
 
 

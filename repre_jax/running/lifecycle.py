@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from repre_jax.core import config_paths, run_files
+from repre_jax.core import config_paths, open_files, run_files
 from repre_jax.data.sources import DataSet
 from repre_jax.report import console
 from repre_jax.report.live import LivePage
@@ -76,6 +76,8 @@ class Session:
         changed = same_data.check(self.past, dataset, self.config.may_change, fixed)
         runtime.check_same("data set", dataset.identity())
         terminal.say(console.table([*rows, ("workdir", str(self.workdir))]))
+        if few := open_files.warning():
+            terminal.warn(few)
         for item in self.past.ignored:
             terminal.warn(f"Ignored: checkpoint {item}.")
         for line in (*self.past.changed, *changed):

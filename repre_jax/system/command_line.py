@@ -18,7 +18,7 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core import config_paths, run_files
+from repre_jax.core import config_paths, open_files, run_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import RENAMED, renamed
 from repre_jax.system import jax_defaults, shipped, streams, terminal
@@ -112,9 +112,12 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if open_files.are_used_up(error):
+            print(f"{error.strerror}: {open_files.limit()}\n{interrupted}", file=sys.stderr)
+        elif error.errno in NO_ROOM:
+            print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
+        else:
             raise
-        print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
         this.status = 1
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
