@@ -291,7 +291,7 @@ def test_where_something_lies_already(what, name, version, left, folders, tmp_pa
 
 
 def test_a_prepared_copy_that_cannot_be_written_to_is_there_already(folders, tmp_path, capsys):
-    """Not a lock that cannot be made, as on a cluster's shared data. Root may write anywhere, hence what is in its way."""
+    """Not a lock that cannot be made, as on a cluster's shared data. Root may write anywhere, hence this."""
     command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
     assert run(*command) == 0
     (tmp_path / "data" / "imagenet2012" / ".5.1.0.lock").mkdir()
