@@ -266,7 +266,7 @@ def test_another_format_is_refused(tmp_path):
     info = tmp_path / "shapes" / "2.1.0" / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
     with pytest.raises(
-        UserError, match=r"stored as tfrecord(.|\n)*tfds convert_format(.|\n)*-array_record/shapes/2.1.0"
+        UserError, match=r"stored as tfrecord(.|\n)*prepare convert .*shapes/2.1.0 --data-dir .*-array_record\n"
     ):
         sources.open_dataset("shapes", str(tmp_path), "train", "train")
 

@@ -134,8 +134,10 @@ def test_a_record_that_is_damaged_inside_its_file_is_replaced_and_named(root, pl
     assert said == bad
     passed = loader.test_batches(train, views.CentreView((8, 8), 1.0), batch_size=20)
     assert [count for _, count in passed] == [19]
-    with pytest.raises(UserError, match=file.name):
+    with pytest.raises(UserError, match=rf"{file.name}(.|\n)*change:   copy this file again"):
         subset.labels_of(train)
+    assert subset.labelled(train)
+    assert subset.labelled(subset.Subset(train, np.array([bad[0], 0]))), "by the first that can be read"
 
 
 INFO_DAMAGE = {
@@ -296,6 +298,8 @@ def test_half_a_folder_is_named(root, place):
     assert message.startswith(f"{place} has no dataset_info.json")
     assert "given:    features.json and 7 more" in message
     assert refused(root, "pets:1.0.0") == message
+    (problem,) = storage.data(root, "--data-dir", 1024).problems
+    assert problem.what.startswith(f"{place} has no dataset_info.json")
     shutil.rmtree(place)
     place.mkdir()
     assert "was not found" in refused(root)

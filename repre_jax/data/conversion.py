@@ -102,7 +102,7 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     """Looks at what lies in `place` and writes nothing.
 
     place:    the folder of a version, or of a data set that has one version.
-    data_dir: the folder for converted data sets; None: beside the one that this lies in, CONVERTED behind its name.
+    data_dir: the folder for converted data sets; None: beside the one that this lies in, with another ending.
     Raises UserError where it is not whole, not TFRecord, or would be written over something.
     """
     place = _version_folder(config_paths.absolute(place).resolve())
@@ -115,7 +115,7 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
         raise UserError(
             f"{place} does not lie as TFDS has it, in .../{name}/{version}.\n  change:   --data-dir=DIR, to write there"
         )
-    out = config_paths.absolute(data_dir) if data_dir else root.with_name(root.name + locate.CONVERTED)
+    out = config_paths.absolute(data_dir) if data_dir else locate.converted_root(root)
     target = out / name / version
     if target.resolve() == place.resolve():
         raise UserError(f"{target} is what is to be converted.\n  change:   {ELSEWHERE}")
@@ -143,7 +143,7 @@ def _not_convertible(form: list[str], place: Path, root: Path, name: str, known:
     if prepared.FORMAT in form:
         used = f"\n  change:   {locate.flag('data.name', name)} {locate.flag('data.dir', root)}" if known else ""
         return f"{place} is stored as {prepared.FORMAT} already.{used}"
-    out = root.with_name(root.name + locate.CONVERTED)
+    out = locate.converted_root(root)
     lines = locate.by_tfds(name, out).rstrip()
     return f"{place} is stored as {form[0]}.\n  expected: {prepared.CONVERTIBLE}\n{lines}"
 

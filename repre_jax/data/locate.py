@@ -66,6 +66,11 @@ def home(place: Path) -> tuple[Path, str, str]:
     return place.parents[len(Path(name).parts)], name, info["version"]
 
 
+def converted_root(root: Path) -> Path:
+    """The folder for the data sets of `root` that were converted, beside it."""
+    return root.parent / f"{root.name}{CONVERTED}"
+
+
 def flag(key: str, value: object) -> str:
     """--config.KEY=VALUE as it can be typed."""
     return shlex.quote(f"--config.{key}={value}")

@@ -153,7 +153,7 @@ def _damaged(place: Path, what: str, end: str = ".") -> str:
 def _other_format(builder: tfds.core.DatasetBuilder, place: Path, name: str) -> str:
     """The message on records that cannot be read one by one."""
     root = place.parents[len(Path(name.partition(":")[0]).parts)]
-    out = root.with_name(root.name + locate.CONVERTED)
+    out = locate.converted_root(root)
     text = (
         f"Data set {name} in {place} is stored as {formats(builder)[0]}.\n"
         f"  expected: {FORMAT}, which allows random access\n"

@@ -40,7 +40,8 @@ class RecordFiles:
         try:
             return self.source[index]
         except BROKEN as error:
-            raise DamagedRecord(f"{self._file(index)}, record {index} of the split: {first_line(error)}") from None
+            what = f"{self._file(index)}, record {index} of the split: {first_line(error)}"
+            raise DamagedRecord(f"{what}\n  change:   copy this file again, or prepare the data set again") from None
 
     def __iter__(self) -> Iterator[Mapping]:
         return (self[index] for index in range(len(self)))

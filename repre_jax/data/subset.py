@@ -1,5 +1,6 @@
 """A part of the labels: as many records of each class, drawn once."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import numpy as np
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
+from repre_jax.data import crops
 from repre_jax.data.folder import ImageFolder
 from repre_jax.data.views import label_of
 from repre_jax.system import runtime, terminal
@@ -51,8 +53,13 @@ def balanced(source: Records, share: float, draw: int) -> Records:
 
 
 def labelled(source: Records) -> bool:
-    """Whether its first record has a label: ImageNet's 'test' has none."""
-    return source.labels is not None if isinstance(source, ImageFolder) else bool(label_of(source[0]) >= 0)
+    """Whether its first record that can be read has a label: ImageNet's 'test' has none."""
+    if isinstance(source, ImageFolder):
+        return source.labels is not None
+    for number in range(len(source)):
+        with contextlib.suppress(crops.UnreadableImage):
+            return bool(label_of(source[number]) >= 0)
+    return False
 
 
 def labels_of(source: Records) -> np.ndarray:

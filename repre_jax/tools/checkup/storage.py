@@ -15,6 +15,7 @@ from repre_jax.tools.checkup import Problem, Section, gigabytes
 FREE = 10e9  # bytes of disk; one checkpoint of ViT-B with MoCo v3 and RePre takes 2.3 GB, and the newest two are kept
 SHARED = 1e9  # bytes of /dev/shm; Docker gives 64 MB
 READ = "array_record"
+VERSION = r"\d+\.\d+\.\d+"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's own
 SPARE_FILES = 100  # open files beside a data set's
 
@@ -30,13 +31,17 @@ class DataSet(NamedTuple):
 
 
 def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
-    """The data sets prepared below `root`, and those whose dataset_info.json is not readable."""
+    """The data sets prepared below `root`, and those whose dataset_info.json is missing or not readable."""
     from repre_jax.data import prepared  # not before tools/doctor.py has seen that it can be imported
 
     found, problems = [], []
+    for folder in sorted([*root.glob("*/*"), *root.glob("*/*/*")]):
+        if re.fullmatch(VERSION, folder.name) and _is_half(folder):
+            what = f"{folder} has no dataset_info.json: it is half a copy."
+            problems.append(Problem(what, "copy it again, or delete this folder and prepare the data set again"))
     for file in sorted([*root.glob("*/*/dataset_info.json"), *root.glob("*/*/*/dataset_info.json")]):
         folder = file.parent
-        if not re.fullmatch(r"\d+\.\d+\.\d+", folder.name):
+        if not re.fullmatch(VERSION, folder.name):
             continue
         try:
             info = json.loads(file.read_text())
@@ -50,6 +55,15 @@ def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
             name = f"{folder.parent.relative_to(root)} {folder.name}"
             found.append(DataSet(name, form, shards, missing, None if missing else prepared.problem(folder)))
     return found, problems
+
+
+def _is_half(folder: Path) -> bool:
+    """Whether something lies there, but no dataset_info.json."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return False
+    return bool(names) and "dataset_info.json" not in names
 
 
 def _missing(folder: Path, split: dict, form: str) -> int:
