@@ -66,7 +66,7 @@ def of_files(images: ImageFolder, class_names: Sequence[str] | None) -> Parts:
 
 
 def _files(names: Sequence[str]) -> str:
-    return f"{len(names):,} files"
+    return f"{len(names):,} files, {digest(names)}"
 
 
 def of_shards(builder: tfds.core.DatasetBuilder, specs: Mapping[str, str | None]) -> dict[str, Parts]:
