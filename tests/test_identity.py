@@ -193,6 +193,7 @@ def test_compared_runs_of_other_files_differ_in_that(pets, tmp_path):
         (tmp_path / name / "config.json").write_text(json.dumps({"seed": 0}))
         if name != "old":
             (tmp_path / name / "data.json").write_text(json.dumps(written(opened(pets))))
+        if name == "a":
             (pets / "val" / "bee" / "0.png").rename(pets / "val" / "bee" / "7.png")
         runs.append(read(tmp_path / name))
     assert list(comparison.differences(runs[:2])) == ["data set: test_content"]
