@@ -96,7 +96,7 @@ def reason(error: Exception) -> str:
 
 
 def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
-    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for CMYK without Adobe's marker, which it would take
+    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for CMYK without Adobe's marker, which it takes
     for a negative, and for whatever it would warn of."""
     height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
     if height * width > MAX_PIXELS or (colours == "CMYK" and not re.search(ADOBE, encoded, re.DOTALL)):
