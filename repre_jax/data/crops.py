@@ -21,6 +21,7 @@ from repre_jax.data import deep
 
 OPEN_FILES = 4096  # ImageNet has 1,024, each open once it was read from, and TFDS shuffles through 1,000
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
+ADOBE = rb"\xff\xee..Adobe"  # the marker of a JPEG that Adobe's programs began with
 LARGEST_GROUP = 4  # channels that OpenCV averages at once
 AVERAGED = 2.0  # beyond this factor bilinear interpolation would leave pixels out
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow's other ones may start programs
@@ -95,9 +96,10 @@ def reason(error: Exception) -> str:
 
 
 def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
-    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for CMYK and whatever it would warn of."""
-    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-    if height * width > MAX_PIXELS:
+    """By libjpeg-turbo's fast DCT and upsampling; raises ValueError for CMYK without Adobe's marker, which it takes
+    for a negative, and for whatever it would warn of."""
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    if height * width > MAX_PIXELS or (colours == "CMYK" and not re.search(ADOBE, encoded, re.DOTALL)):
         raise ValueError
     space = "RGB" if channels == 3 else "GRAY"
     return simplejpeg.decode_jpeg(encoded, colorspace=space, fastdct=True, fastupsample=True)
