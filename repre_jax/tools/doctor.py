@@ -53,6 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     change = "main.py's --workdir=DIR, to another folder"
     problems += _show("Runs", storage.disk(arguments.workdir.absolute(), change))
+    problems += _show("Compiled programs", storage.compiled())
     shared = Path("/dev/shm")
     problems += _show("Host", storage.host(shutil.disk_usage(shared).total if shared.is_dir() else None))
     print(verdict(problems))
