@@ -1,11 +1,14 @@
 """Which file --config names: a path, or a config's name, from any folder."""
 
+import functools
 import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 import main
+from configs import base
 from repre_jax.core.errors import UserError
 from repre_jax.system import command_line
 from repre_jax.tools import figures
@@ -92,3 +95,113 @@ def test_messages_list_every_config_from_any_folder(elsewhere, capsys):
         f"keys:     {ROOT / 'configs' / 'base.py'}, of evaluations {ROOT / 'configs' / 'base_evaluation.py'}" in shown
     )
     assert all(f"configs/{name}.py" in shown for name in names)
+
+
+LESS = """
+from configs import moco_vit_s
+def get_config(variants="tiny"):
+    config = moco_vit_s.get_config(variants)
+    config.log_every = 3
+    {changes}
+    return config
+"""
+
+
+def own(tmp_path, changes, *flags):
+    """The config that a file of one's own gives on a command line."""
+    (tmp_path / "mine.py").write_text(LESS.format(changes=changes))
+    return command_line.parse(["main.py", f"--config={tmp_path / 'mine.py'}", *flags])[0]
+
+
+@pytest.mark.parametrize("key", ["compile_cache", "knn", "augment", "optim.rules", "encoder.patch", "may_change"])
+def test_a_key_that_an_own_config_lacks_is_filled_in_and_named(key, tmp_path, capsys):
+    usual = base.get_config()
+    *group, last = key.split(".")
+    found = own(tmp_path, f'del config{"".join(f"[{name!r}]" for name in group)}["{last}"]')
+    assert "lacks keys, which become those of configs/base.py: " + key in capsys.readouterr().out
+    ours, wanted = (functools.reduce(lambda node, part: node[part], key.split("."), each) for each in (found, usual))
+    assert (ours.to_dict() if isinstance(ours, ConfigDict) else ours) == (
+        wanted.to_dict() if isinstance(wanted, ConfigDict) else wanted
+    )
+    assert (found.log_every, found.batch_size, found.encoder.width) == (3, 16, 32), "what the file says stays"
+
+
+def test_missing_keys_can_be_given_on_the_command_line(tmp_path):
+    found = own(
+        tmp_path, 'del config["knn"]; del config.encoder["window"]', "--config.knn.k=7", "--config.encoder.window=3"
+    )
+    assert (found.knn.k, found.knn.times, found.encoder.window) == (7, 10, 3)
+    with pytest.raises(UserError, match="Unknown key 'kk'"):
+        own(tmp_path, 'del config["knn"]', "--config.knn.kk=7")
+
+
+def test_an_own_config_from_scratch_has_everything_else_from_base(tmp_path, capsys):
+    file = tmp_path / "scratch.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(_=''):\n"
+        "    return ConfigDict({'task': 'pretrain', 'batch_size': 48, 'encoder': {'name': 'vit_ti'}})\n"
+    )
+    found, _ = command_line.parse(["main.py", f"--config={file}", "--config.epochs=2.5"])
+    wanted = base.get_config()
+    wanted.update({"batch_size": 48, "epochs": 2.5, "encoder": {"name": "vit_ti"}})
+    assert found.to_dict() == wanted.to_dict()
+    assert "and" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("'pretrain'", "'linear'"))
+    found, _ = command_line.parse(["main.py", f"--config={file}"])
+    assert (found.linear.factors[0], found.optim.name, found.batch_size) == (0.01, "sgd", 48)
+
+
+def test_a_renamed_key_and_one_that_nothing_reads(tmp_path, capsys):
+    """The first keeps its value, and the command goes before it; the second, with its likely name, is warned of."""
+    old = 'config.encoder.flavour = "dino"; del config.encoder["variant"]'
+    assert own(tmp_path, old).encoder.variant == "dino"
+    found = own(tmp_path, old, "--config.encoder.variant=deit")
+    assert (found.encoder.variant, "flavour" in found.encoder) == ("deit", False)
+    assert "the config's key encoder.flavour is now called encoder.variant" in capsys.readouterr().out
+    own(tmp_path, "config.optim.learning_rate = 0.1; config.batchsize = 4; config.framework.kept = 1")
+    said = capsys.readouterr().out
+    assert f"nothing reads the key batchsize of {tmp_path / 'mine.py'}. Did you mean batch_size?" in said
+    assert "nothing reads the key optim.learning_rate" in said
+    assert "framework" not in said, "another framework's keys are its own"
+    with pytest.raises(UserError, match=r"knn is 20 in .*mine.py.\n  expected: keys, k, test_records, "):
+        own(tmp_path, "del config['knn']; config.knn = 20")
+
+
+def test_shipped_configs_lack_nothing(capsys):
+    for file in sorted((ROOT / "configs").glob("*.py")):
+        if not file.stem.startswith(command_line.NO_TASK):
+            for variant in ("", ":digits") if file.stem != "knn" else (":tiny",):
+                command_line.parse(["main.py", f"--config={file}{variant}"])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_older_base_beside_ones_own_config(elsewhere, capsys):
+    """The missing key is looked for among what is shipped, not in the user's own file called base."""
+    text = (ROOT / "configs" / "base.py").read_text()
+    write(elsewhere / "configs" / "base.py", text.replace("    config.collapse_patience = 20 ", "    #"))
+    write(elsewhere / "configs" / "mine.py", MINE.format(other="my_seed"))
+    write(elsewhere / "configs" / "my_seed.py", "SEED = 11\n")
+    found, _ = command_line.parse(["repre-jax", "--config=mine:tiny"])
+    assert (found.collapse_patience, found.seed) == (20, 11)
+    assert "collapse_patience=20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "value"),
+    [
+        (["--config.encoder.heads=3", "--config.encoder.heads=4"], "encoder.heads", (4,)),
+        (["--config.encoder.heads", "3", "--config.encoder.heads=(1, 2)"], "encoder.heads", (1, 2)),
+        (["--config.encoder.heads=3", "--config.seed=5", "-config.encoder.heads", "4"], "encoder.heads", (4,)),
+        (
+            ["--config.augment.jitter=(.1,.1,.1,.1)", "--config.augment.jitter=(.2,.2,.2,0)"],
+            "augment.jitter",
+            (0.2,) * 3 + (0,),
+        ),
+        (["--config.tensorboard", "--noconfig.tensorboard"], "tensorboard", False),
+        (["--config.tensorboard", "--config.seed=1", "--config.seed=2"], "seed", 2),
+    ],
+)
+def test_of_a_key_given_twice_the_last_one_counts(flags, key, value):
+    config, _ = command_line.parse(["main.py", "--config=configs/moco_vit_s.py", *flags])
+    assert functools.reduce(lambda node, part: node[part], key.split("."), config) == value

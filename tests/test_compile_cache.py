@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from repre_jax.system import compile_cache
+from repre_jax.system import compile_cache, kept_programs
+from repre_jax.tools.checkup import storage
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import time, jax, jax.numpy as jnp
-from repre_jax.system import compile_cache
+from repre_jax.system import compile_cache, kept_programs
+from repre_jax.tools.checkup import storage
 print(compile_cache.keep())
 jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8)))
 """
@@ -90,3 +92,26 @@ def test_main_keeps_programs_unless_told_not_to(path, monkeypatch):
     assert called == [1]
     main.run(["main.py", f"--config={path}", "--config.compile_cache=False"])
     assert called == [1]
+
+
+def test_the_folder_does_not_grow_without_limit(tmp_path, monkeypatch):
+    """What was used longest ago goes, of all kinds of processors, until four fifths of the limit are left."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    folder = tmp_path / "repre_jax"
+    for number in range(10):
+        file = folder / ("xla-old" if number % 2 else "xla-new") / f"{number}-cache"
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file.write_bytes(bytes(100))
+        os.utime(file, (1_000_000 + number, 1_000_000))  # read after it was written
+    assert kept_programs.base() == folder
+    assert kept_programs.size(folder) == 1000
+    assert storage.compiled().rows == [("kept", f"0 MB in {folder}; at most 5.0 GB are kept")]
+    assert kept_programs.bound(folder, 1000) == 0
+    assert kept_programs.bound(folder, 750) == 400
+    assert {path.name for path in folder.glob("*/*")} == {f"{number}-cache" for number in range(4, 10)}
+    monkeypatch.setattr(kept_programs.bound, "__defaults__", (500,))
+    monkeypatch.setattr(compile_cache.jax.config, "update", lambda *_: None)
+    assert compile_cache.keep().parent == folder
+    assert kept_programs.size(folder) == 400
+    assert kept_programs.bound(tmp_path / "none") == 0

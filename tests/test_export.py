@@ -308,15 +308,25 @@ def test_a_file_is_replaced_only_when_asked(copy, capsys):
     [
         (["{tmp}/none"], "{tmp}/none is no run: it has no folder checkpoints."),
         (["{run}", "--step=7"], "has no checkpoint 7, or not any more.\n  expected: one of 8\n  change:   --step=..."),
-        (["{run}", "--output={tmp}/none/x.safetensors"], "The folder {tmp}/none does not exist."),
+        (["{run}", "--output={tmp}/a file/new/x.safetensors"], "{tmp}/a file/new cannot be written: Not a directory."),
         (["{run}", "--output={tmp}/x.npz"], "a file name ending in .safetensors"),
         (["{run}", "--format=npz", "--output={tmp}/x.pth"], "a file name ending in .npz"),
     ],
 )
 def test_what_cannot_be_exported(copy, tmp_path, capsys, arguments, message):
+    (tmp_path / "a file").touch()
     assert export.main([argument.format(tmp=tmp_path, run=copy) for argument in arguments]) == 1
     assert message.format(tmp=tmp_path) in capsys.readouterr().err
     assert not (copy / "export").exists()
+
+
+def test_folders_are_made_and_not_left_empty(copy, tmp_path, capsys):
+    file = tmp_path / "new" / "deep" / "x.npz"
+    assert export.main([str(copy), "--format=npz", f"--output={file}"]) == 0
+    assert {path.name for path in file.parent.iterdir()} == {"x.npz", "x.npz.json"}
+    (copy / "checkpoints" / "8" / "params").rename(copy / "checkpoints" / "8" / "elsewhere")
+    assert export.main([str(copy), "--format=npz", f"--output={tmp_path / 'other' / 'deep' / 'x.npz'}"]) == 1
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("argument", ["--format=onnx", "--network=both"])

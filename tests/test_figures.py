@@ -281,7 +281,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("attention", "multi", "--images", "EMPTY"), "cannot be read: Is a directory"),
         (("attention", "multi", "--config=configs/dino_vit_s.py:tiny"), "The config's task is 'pretrain'"),
         (("attention", "multi", "--records=0"), "--records is 0"),
-        (("attention", "multi", "--out=a.bmp"), "a .png or .pdf in a folder that exists"),
+        (("attention", "multi", "--out=a.bmp"), "a file name ending in .png or .pdf"),
         (("attention", "--images", "NOWHERE", "--seed=1", "--", "multi"), "cannot be read: No such file"),
         (("attention", "--seed=1", "multi", "--config.step=7"), "has no checkpoint 7"),
         (("all", "multi", "--out=a.png"), "--out names one file"),
@@ -296,7 +296,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("augmentations",), "--config is missing"),
         ((*AUGMENTATIONS, "--images", "NOIMAGE"), "leave --images out"),
         ((*AUGMENTATIONS, "--records=0"), "at least 1"),
-        ((*AUGMENTATIONS, "--out=none/a.png"), "a .png or .pdf in a folder that exists"),
+        ((*AUGMENTATIONS, "--out=README.md/new/a.png"), "README.md/new cannot be written to: Not a directory"),
     ],
 )
 def test_what_is_refused(runs, tmp_path, monkeypatch, capsys, arguments, message):
@@ -310,6 +310,27 @@ def test_what_is_refused(runs, tmp_path, monkeypatch, capsys, arguments, message
     told = capsys.readouterr()
     assert message in told.err
     assert "Drawn" not in told.out
+
+
+@pytest.mark.parametrize("kind", ["attention", "all"])
+def test_where_nothing_can_be_written_is_said_first(runs, tmp_path, capsys, kind):
+    """Before the checkpoint is looked for, and so before anything is computed; no folder is left behind."""
+    root, _ = runs
+    run = shutil.copytree(root / "multi", tmp_path / "run")
+    (run / "figures").write_text("a file in its place")
+    assert draw(kind, run, "--config.step=7") == 1
+    assert (
+        f"{run / 'figures'} cannot be written to: File exists.\n  change:   --out=FILE.png" in capsys.readouterr().err
+    )
+    (run / "figures").unlink()
+    assert draw("attention", run, "--config.step=7", f"--out={tmp_path / 'new' / 'deep' / 'a.png'}") == 1
+    assert "has no checkpoint 7" in capsys.readouterr().err
+    assert draw("attention", run, f"--out={run}.png", "--config.step=7") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert not (run / "figures").exists()
+    (tmp_path / "folder.png").mkdir()
+    assert draw("attention", run, f"--out={tmp_path / 'folder.png'}") == 1
+    assert "expected: a file name ending in .png or .pdf" in capsys.readouterr().err
 
 
 def test_drawing_renews_the_page_of_the_run(runs, tmp_path, capsys):
@@ -327,7 +348,8 @@ def test_drawing_renews_the_page_of_the_run(runs, tmp_path, capsys):
     assert ">Not finished<" in text
     assert "http-equiv" in text
     (run / "report.html").unlink()
-    assert draw("pyramid", run, f"--out={tmp_path / 'elsewhere.png'}") == 0
+    assert draw("pyramid", run, f"--out={tmp_path / 'made' / 'for it' / 'elsewhere.png'}") == 0
+    assert (tmp_path / "made" / "for it" / "elsewhere.png").read_bytes()[1:4] == b"PNG"
     assert not (run / "report.html").exists()
     (run / "report.html").mkdir()
     assert draw("pyramid", run) == 0

@@ -82,6 +82,12 @@ class Monitor:
         evaluate the target (DINO); MoCo v3's evaluate the online encoder. None without labels or a test split."""
         return self._vote(lambda images: self._encode(state.params["encoder"], images), should_stop)
 
+    def no_knn(self) -> str:
+        """Why `knn` is None, for people."""
+        if not self.dataset.classes:
+            return "there are no labels"
+        return "there is no test split" if self.dataset.test is None else "a split has no labels"
+
     def knn_pixels(self, should_stop: ShouldStop = never) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
         return self._vote(self._pixels, should_stop)

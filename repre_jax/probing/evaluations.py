@@ -132,15 +132,20 @@ def training_record(config: ConfigDict, records: int) -> dict[str, Any]:
 
 
 def deviations(config: ConfigDict) -> list[str]:
-    """What was changed of the published protocol or recipe, such as 'batch_size 64 instead of 1024'."""
+    """What was changed of the published protocol or recipe: 'batch_size 64 instead of 1024', 'total_steps 6, which is
+    not set there', 'optim.clip_norm not set instead of 5.0'."""
     settings = resume.plain(config)
     published, settings = run_files.flat(settings["published"]), run_files.flat(settings)
     unused = ("augment.", "encoder.drop_path") if settings.get("linear.cached") else "none."
     return [
-        f"{key} {settings[key]!r} instead of {was!r}"
+        f"{key} {_value(settings[key])}{', which is not set there' if was is None else f' instead of {was!r}'}"
         for key, was in published.items()
         if settings[key] != was and key not in OURS and not key.startswith(unused)
     ]
+
+
+def _value(value: Any) -> str:
+    return "not set" if value is None else repr(value)
 
 
 def check_name(config: ConfigDict, key: str, file: str) -> None:

@@ -161,8 +161,9 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
             *([("", f"of {how} test images")] if (how := result.get("test_interpolation")) else []),
         ]
     if result.get("effective_rank") is not None:
+        why = f": {result['no_knn']}" if result.get("no_knn") else ""  # older runs do not say
         rows += [
-            ("effective rank", f"{result['effective_rank']:.1f}  trained encoder (RankMe; there are no labels)"),
+            ("effective rank", f"{result['effective_rank']:.1f}  trained encoder (RankMe, in place of k-NN{why})"),
             ("", f"{result['effective_rank_untrained']:.1f}  untrained encoder"),
         ]
     if result["reconstruction_l1"] is not None:

@@ -18,10 +18,10 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core import config_paths, open_files, run_files
+from repre_jax.core import config_paths, open_files
 from repre_jax.core.errors import Ended, Stopped, UserError
-from repre_jax.core.renamed_keys import RENAMED, renamed
-from repre_jax.system import jax_defaults, shipped, streams, terminal
+from repre_jax.core.renamed_keys import renamed
+from repre_jax.system import jax_defaults, overrides, own_configs, shipped, streams, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -45,11 +45,15 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     plain, _ = _parse_flags([argv[0], f"--config={located}"], path)
     if not isinstance(plain.config, ConfigDict):
         raise UserError(f"get_config() in {path} returns {type(plain.config).__name__}.\n  expected: a ConfigDict")
-    _check_keys(argv, plain.config)
-    values, rest = _parse_flags(argv, path)
+    changed = own_configs.bring_up_to_date(plain.config, path)
+    overrides.check_keys(argv, plain.config)
+    argv = overrides.last_wins(argv, plain.config)
+    values, rest = _parse_flags(argv, path, plain.config if changed else None)
     if rest:
         raise UserError(f"Unexpected argument {rest[0]!r}.\n{EXPECTED}")
-    _rename_keys(values.config)
+    if "may_change" in values.config:
+        keys = values.config.may_change
+        values.config.may_change = tuple(renamed(key) if isinstance(key, str) else key for key in keys)
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
     config_paths.settle(values.config)
     return values.config, config_paths.absolute(values.workdir or Path("runs") / name)
@@ -62,20 +66,6 @@ def _with_new_name(argument: str) -> str:
         return argument
     terminal.say(f"Note: --config.{match[2]} is now called --config.{renamed(match[2])}.")
     return f"{match[1]}{renamed(match[2])}{match[3]}"
-
-
-def _rename_keys(config: ConfigDict) -> None:
-    """Gives keys that a config file, or may_change, names as before their present names."""
-    known = run_files.flat(config.to_dict())
-    for old, new in RENAMED.items():
-        if old in known:
-            terminal.say(f"Note: the config's key {old} is now called {new}.")
-            with config.unlocked():
-                config.update_from_flattened_dict({new: known[old]})
-                group, _, last = old.rpartition(".")
-                del (config[group] if group else config)[last]
-    if "may_change" in config:
-        config.may_change = tuple(renamed(key) if isinstance(key, str) else key for key in config.may_change)
 
 
 @dataclass
@@ -189,12 +179,19 @@ def _let_import_configs(file: Path) -> None:
     sys.modules[CONFIGS] = importlib.util.module_from_spec(spec)
 
 
-def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[str]]:
-    """The flags' values and what is left over. absl and ml_collections raise every kind of exception here."""
+def _parse_flags(argv: list[str], path: Path, config: ConfigDict | None = None) -> tuple[flags.FlagValues, list[str]]:
+    """The flags' values and what is left over. absl and ml_collections raise every kind of exception here.
+
+    config: in place of what the file at `path` returns.
+    """
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values, sys_argv=argv)
     try:
+        if config is None:
+            config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values, sys_argv=argv)
+        else:
+            argv = [word for word in argv if not re.match(r"--?config=", word)]
+            config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         return values, values(argv)[1:]
     except UserError:
         raise
@@ -208,23 +205,6 @@ def _parse_flags(argv: list[str], path: Path) -> tuple[flags.FlagValues, list[st
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
         where = f" in line {lines[-1]}" if lines else ""
         raise UserError(f"Config file {path} fails{where}: {type(error).__name__}: {error}") from None
-
-
-def _check_keys(argv: list[str], config: ConfigDict) -> None:
-    """Raises UserError for the first --config.KEY that the config does not have."""
-    for argument in argv:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        key, node = match[1] if match else "", config
-        for part in filter(None, key.split(".")):
-            if not isinstance(node, ConfigDict) or part not in node:
-                known = sorted(node) if isinstance(node, ConfigDict) else []
-                close = difflib.get_close_matches(part, known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise UserError(
-                    f"Unknown key {part!r} in --config.{key}.{hint}\n"
-                    f"  expected: {', '.join(known) or 'no key below that'}"
-                )
-            node = node[part]
 
 
 def list_configs() -> str:

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import jax
 
-from repre_jax.system import terminal
+from repre_jax.system import kept_programs, terminal
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"  # JAX's own; where it is set, it decides
 
 
 def keep(folder: Path | None = None) -> Path | None:
     """Makes JAX keep every program in `folder`, by default $XDG_CACHE_HOME/repre_jax or ~/.cache/repre_jax, in a part
-    for this kind of processor; to be called before anything is compiled.
+    for this kind of processor; to be called before anything is compiled. What was used longest ago is removed where
+    all parts together take more than kept_programs.LIMIT.
 
     Returns that part, or None, with a warning, where it cannot be made or others could write to it, and without one
     where the user has set $JAX_COMPILATION_CACHE_DIR.
@@ -27,7 +28,7 @@ def keep(folder: Path | None = None) -> Path | None:
         return None
     part = Path("~/.cache")
     try:
-        base = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "repre_jax"
+        base = folder or kept_programs.base()
         part = base / f"xla-{_processor()}"
         for path in (base.parent, base, part):  # one by one: parents=True would give them the umask's mode
             path.mkdir(mode=0o700, exist_ok=True)
@@ -38,6 +39,7 @@ def keep(folder: Path | None = None) -> Path | None:
     if fault:
         terminal.warn(f"Compiled programs are not kept: {fault}. Another place: {VARIABLE}=DIR")
         return None
+    kept_programs.bound(base)
     jax.config.update("jax_compilation_cache_dir", str(part))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return part

@@ -176,6 +176,7 @@ def _conclude(
         "figure": None,
     }
     if result["knn_top1"] is None:
+        result["no_knn"] = job.monitor.no_knn()
         result["effective_rank"] = job.monitor.effective_rank(state, should_stop)
         result["effective_rank_untrained"] = job.monitor.effective_rank(job.step.init_state(), should_stop)
     if job.step.method.reconstruction is not None:

@@ -51,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += _data(sources, arguments.data_dir)
     change = "main.py's --workdir=DIR, to another folder"
     problems += _show("Runs", storage.disk(arguments.workdir.absolute(), change))
+    problems += _show("Compiled programs", storage.compiled())
     shared = Path("/dev/shm")
     problems += _show("Host", storage.host(shutil.disk_usage(shared).total if shared.is_dir() else None))
     print(verdict(problems))

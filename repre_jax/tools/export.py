@@ -68,8 +68,8 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.format == "timm":
         name = timm_models.NAMES[saved.config.encoder.name]
         more = {"timm": {"model": name, "arguments": timm_models.arguments(encoder, size)}}
-    params = jax.device_get(saved.load(sharding.make_mesh(jax.device_count())))
-    with _drafts(path.parent) as folder:
+    with _drafts(path.parent) as folder:  # first of all: who cannot write there need not wait
+        params = jax.device_get(saved.load(sharding.make_mesh(jax.device_count())))
         draft = folder / path.name
         files.write(draft, _arrays(arguments.format, params, encoder, size))
         difference = _difference(params, _read_back(draft, encoder, size), encoder, size)
@@ -114,8 +114,6 @@ def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> P
                 f"  expected: a file name ending in {ending}\n"
                 f"  change:   --output, or --format to one of {', '.join(FORMATS)}"
             )
-        if not run_files.is_folder(path.parent):
-            raise UserError(f"The folder {path.parent} does not exist.\n  change:   make it first, or --output")
     there = [file for file in (path, weight_file.card_of(path)) if run_files.exists(file)]
     if there and not arguments.force:
         raise UserError(f"{there[0]} is there already.\n  change:   --force replaces it; or --output=FILE")
@@ -124,10 +122,13 @@ def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> P
 
 @contextlib.contextmanager
 def _drafts(folder: Path) -> Iterator[Path]:
-    """A folder within `folder`, for files that are to be moved there when they are whole; removed in the end."""
-    new = not run_files.exists(folder)
+    """A folder within `folder`, for files that are to be moved there when they are whole; removed in the end.
+
+    `folder` and those above it are made where they are not there, and removed where nothing is in them in the end.
+    """
+    new = [each for each in (folder, *folder.parents) if not run_files.exists(each)]
     try:
-        run_files.make_folder(folder)
+        run_files.make_folder(folder, parents=True)
         drafts = run_files.new_draft_folder(folder)
     except OSError as error:
         raise UserError(
@@ -137,8 +138,9 @@ def _drafts(folder: Path) -> Iterator[Path]:
         yield drafts
     finally:
         run_files.remove_folder(drafts)
-        if new and not run_files.matching(folder, "*"):
-            run_files.remove_empty(folder)
+        for each in new:
+            if not run_files.matching(each, "*"):
+                run_files.remove_empty(each)
 
 
 def _difference(ours: Any, read_back: Any, encoder: Encoder, size: tuple[int, int]) -> float:

@@ -21,8 +21,9 @@ RUN/figures/KIND.png and KIND.pdf, of a file FILE to a folder beside it, FILE's 
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ from repre_jax.tasks.figures.request import DRAW, Request
 CONFIG = "configs/figures.py"
 SUFFIXES = (".png", ".pdf")
 EXPECTED = "  expected: the flags that --help names, or --config.KEY=VALUE with keys of configs/figures.py"
+ELSEWHERE = "--out=FILE.png, in another folder; with one kind, not with all"
 EXAMPLE = "python -m repre_jax.tools.figures attention runs/demo"
 
 
@@ -72,10 +74,17 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     if config.task == "pretrain":
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
-        figure = augmentations.draw(config, records, f"{config.framework.name}, {config.data.name}")
-        _save(figure, _paths(arguments, "augmentations"))
+        with _writable(_paths(arguments, "augmentations")):
+            figure = augmentations.draw(config, records, f"{config.framework.name}, {config.data.name}")
+            _save(figure, _paths(arguments, "augmentations"))
         return
     request = Request(config, [config_paths.absolute(path) for path in arguments.of], arguments.images, arguments.seed)
+    with _writable(_paths(arguments, arguments.kind)):
+        _draw(arguments, request)
+
+
+def _draw(arguments: argparse.Namespace, request: Request) -> None:
+    """Of runs or files: one kind, or all that can be drawn."""
     if arguments.kind != "all":
         _save(request.one(arguments.kind), _paths(arguments, arguments.kind))
         return
@@ -120,8 +129,8 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
 
 def _check_out(arguments: argparse.Namespace) -> None:
     out = arguments.out
-    if out is not None and (out.suffix not in SUFFIXES or not run_files.is_folder(out.absolute().parent)):
-        raise UserError(f"--out is {out}.\n  expected: a .png or .pdf in a folder that exists")
+    if out is not None and (out.suffix not in SUFFIXES or run_files.is_folder(out)):
+        raise UserError(f"--out is {out}.\n  expected: a file name ending in {' or '.join(SUFFIXES)}")
     if out is not None and arguments.kind == "all":
         raise UserError("--out names one file, and all is several.\n  change:   leave it out, or name one kind")
     for source in arguments.of:
@@ -143,6 +152,25 @@ def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
     return [folder / (name + suffix) for suffix in SUFFIXES]
 
 
+@contextlib.contextmanager
+def _writable(paths: Sequence[Path]) -> Iterator[None]:
+    """Raises UserError before anything is computed where the figures cannot be written. Their folder, and those above
+    it, are made where they are not there, and removed where nothing is in them in the end."""
+    folder = paths[0].absolute().parent
+    new = [each for each in (folder, *folder.parents) if not run_files.exists(each)]
+    try:
+        run_files.make_folder(folder, parents=True)
+        run_files.check_writable(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to: {error.strerror}.\n  change:   {ELSEWHERE}") from None
+    try:
+        yield
+    finally:
+        for each in new:
+            if not run_files.matching(each, "*"):
+                run_files.remove_empty(each)
+
+
 def _renew_page(run: Path) -> None:
     """The page of a run, with the new figures; of one that goes on only while a process is at work in it."""
     if not run_files.has_checkpoints(run):
@@ -156,7 +184,6 @@ def _renew_page(run: Path) -> None:
 def _save(figure: Figure, paths: Sequence[Path]) -> None:
     for path in paths:
         try:
-            run_files.make_folder(path.parent)
             sheet.save(figure, path)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}.\n  change:   --out=FILE.png") from None

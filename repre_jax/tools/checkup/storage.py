@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from repre_jax.system import kept_programs
 from repre_jax.tools.checkup import Problem, Section, gigabytes
 
 FREE = 10e9  # bytes of disk; one checkpoint of ViT-B with MoCo v3 and RePre takes 2.3 GB, and the newest two are kept
@@ -117,6 +118,16 @@ def disk(folder: Path, change: str) -> Section:
     rows = [("disk", f"{gigabytes(free)} free in {folder}{'' if place == folder else ', which is not there yet'}")]
     few = [Problem(f"Only {gigabytes(free)} are free in {folder}; {gigabytes(FREE)} are advised.", change)]
     return Section(rows, few if free < FREE else [])
+
+
+def compiled() -> Section:
+    """How much the compiled programs of earlier starts take."""
+    try:
+        folder = kept_programs.base()
+    except RuntimeError:  # nobody knows the user's home
+        return Section([("kept", "none: there is no home directory")], [])
+    limit = f"at most {gigabytes(kept_programs.LIMIT)} are kept"
+    return Section([("kept", f"{gigabytes(kept_programs.size(folder))} in {folder}; {limit}")], [])
 
 
 def host(shared: int | None) -> Section:
