@@ -324,8 +324,9 @@ def test_folders_are_made_and_not_left_empty(copy, tmp_path, capsys):
     file = tmp_path / "new" / "deep" / "x.npz"
     assert export.main([str(copy), "--format=npz", f"--output={file}"]) == 0
     assert {path.name for path in file.parent.iterdir()} == {"x.npz", "x.npz.json"}
-    (copy / "checkpoints" / "8" / "params").rename(copy / "checkpoints" / "8" / "elsewhere")
-    assert export.main([str(copy), "--format=npz", f"--output={tmp_path / 'other' / 'deep' / 'x.npz'}"]) == 1
+    with pytest.raises(UserError, match="stopped"), export._drafts(tmp_path / "other" / "deep") as drafts:
+        assert drafts.parent == tmp_path / "other" / "deep"
+        raise UserError("stopped")
     assert not (tmp_path / "other").exists()
 
 
