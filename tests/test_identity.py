@@ -219,7 +219,8 @@ def test_a_finished_one_of_data_that_changed_says_so_first(pets):
     assert "earlier versions did not write it down" in of_finished(before, lambda: opened(pets), keys=OLD_KEYS)[1]
     shutil.rmtree(pets)
     above, below = of_finished(before, lambda: opened(pets))
-    assert not above and f"Not compared with the data set that is there now: {pets} is not a folder" in below
+    assert not above
+    assert f"Not compared with the data set that is there now: {pets}, the folder of images, is not there" in below
     assert "result.json does not say which it was" in same_data.of_finished(History(result={}), lambda: None, "run")[1]
 
 

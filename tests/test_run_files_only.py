@@ -30,6 +30,7 @@ NOT_OF_RUNS = {
     "running/memory.py": "/proc/meminfo and the container's limits",
     "system/command_line.py": "configs, and /dev/null",
     "system/compile_cache.py": "the compile cache, and /proc/cpuinfo",
+    "system/kept_programs.py": "the compile cache",
     "system/huge_pages.py": "a setting of the kernel, and the script that was started",
     "system/runtime.py": "/dev/null",
     "system/shipped.py": "where configs/ lie",

@@ -52,7 +52,8 @@ class ImageFolder:
     def part(self, instruction: str, split: str) -> "ImageFolder":
         """The records that `instruction`, in TFDS's syntax, takes of this split of the given name.
 
-        A part takes them in a fixed random order, since files are sorted by class; all of them stay sorted.
+        They come in a fixed random order, since files are sorted by class, but stay sorted where the bounds take all of
+        them, as in 'train[0%:100%]'.
         """
         whole = tfds.core.SplitInfo(name=split, shard_lengths=[len(self)], num_bytes=0)
         (taken,) = tfds.core.ReadInstruction.from_spec(instruction).to_absolute({split: whole})
