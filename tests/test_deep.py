@@ -226,3 +226,12 @@ def test_a_range_for_each_channel_and_configs_from_before(tmp_path):
     before = ConfigDict(json.loads(json.dumps(config.to_dict())))
     del before.data["value_range"]
     assert augmentation.value_range(before) is None
+
+
+def test_a_pgm_is_read_by_the_largest_value_that_it_names():
+    """12 bits fill all levels without a key, and with one."""
+    header = f"P5\n{TWELVE.shape[1]} {TWELVE.shape[0]}\n4095\n".encode()
+    image = header + TWELVE.astype(">u2").tobytes()
+    levels = crops.decode(image, 1)
+    assert 254 <= levels.max() <= 255
+    np.testing.assert_array_equal(crops.decode(image, 1, ((0, 4095),)), levels)

@@ -11,6 +11,7 @@ from pathlib import Path
 import chex
 import jax
 import pytest
+from array_record.python import array_record_module
 
 import main
 from repre_jax.core import run_files
@@ -99,6 +100,12 @@ def test_another_data_set_under_the_same_name_is_refused(finished, tmp_path, cap
     info = json.loads((target / "dataset_info.json").read_text())
     train = next(split for split in info["splits"] if split["name"] == "train")
     train["shardLengths"] = ["1000"]
+    (shard,) = target.glob("digits-train.*")
+    records = array_record_module.ArrayRecordReader(str(shard)).read(0, 1000)
+    writer = array_record_module.ArrayRecordWriter(str(shard), "group_size:1")
+    for record in records:
+        writer.write(record)
+    writer.close()
     (target / "dataset_info.json").write_text(json.dumps(info))
     assert main.main([*TINY, "--workdir", str(folder), f"--config.data.dir={tmp_path / 'other'}"]) == 1
     assert "train_records: 1437 -> 1000" in capsys.readouterr().err

@@ -142,14 +142,23 @@ class Checkpoints:
 
     def fault(self, step: int) -> str | None:
         """What is wrong with a finished checkpoint, None when it is whole: its files are those of the manifest, and all
-        of its arrays are found in them. Versions before 0.2 wrote manifests of what orbax had not merged."""
+        of its arrays are found in them. Versions before 0.2 wrote manifests of what orbax had not merged.
+
+        Raises what keeps it from being looked at, such as too many open files: that is no fault of the checkpoint's.
+        """
         folder = self.directory / str(step)
         written = (manifest.read(folder) or {}).get("step", step)
         if fault := manifest.fault(folder) or (None if written == step else f"it was written as checkpoint {written}"):
             return fault
+        self._at(step)
         try:
             self._saved_shapes(step)
+        except MemoryError:
+            raise
         except Exception as error:  # orbax's and tensorstore's are of many kinds
+            passing = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, NotADirectoryError))
+            if passing or open_files.are_used_up(error):
+                raise
             return f"its arrays cannot be found, though its files are as they were written ({_reason(error)[:SAID]})"
         return None
 

@@ -19,7 +19,6 @@ Ranges = tuple[Range, ...]  # one for all channels, or one for each
 FULL: Range = (0, 65_535)
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*")
-NETPBM = (b"P2", b"P3", b"P5", b"P6")
 NUMPY = b"\x93NUMPY"  # how a .npy file begins
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 LUMINANCE = (19_595, 38_470, 7_471)  # of red, green and blue in Pillow's grey, of 65,536
@@ -34,10 +33,10 @@ def is_deep(encoded: bytes | np.ndarray) -> bool:
         return encoded[24:25] == b"\x10"
     if encoded.startswith(NUMPY):
         return b"'|u1'" not in encoded[:128]
-    if not encoded.startswith((*TIFF, *NETPBM)):
-        return False
+    if not encoded.startswith(TIFF):
+        return False  # a PGM or PPM says what its largest value is, and is read by that
     try:
-        with Image.open(io.BytesIO(encoded), formats=("TIFF", "PPM")) as image:
+        with Image.open(io.BytesIO(encoded), formats=("TIFF",)) as image:
             bits = image.tag_v2.get(BITS_PER_SAMPLE, ()) if hasattr(image, "tag_v2") else ()
             return image.mode[0] in "IF" or max(bits, default=8) > 8
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -67,7 +66,7 @@ def _stored(encoded: bytes | np.ndarray) -> np.ndarray:
         return encoded
     if encoded.startswith(NUMPY):
         return np.load(io.BytesIO(encoded), allow_pickle=False)
-    with Image.open(io.BytesIO(encoded), formats=("PNG", "TIFF", "PPM")) as image:
+    with Image.open(io.BytesIO(encoded), formats=("PNG", "TIFF")) as image:
         if image.mode[0] in "IF":
             return np.asarray(image)
     # Pillow keeps 8 bits of colours, OpenCV all; it gives blue first.

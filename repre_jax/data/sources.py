@@ -130,6 +130,17 @@ def _open_version(
     )
 
 
+def share_records(first: str, second: str) -> bool:
+    """Whether two specs of splits, in TFDS's syntax, name a split of which one takes all: 'train+test' and 'test[:9]'.
+
+    Two parts of one split are compared by nobody here: they may well be disjoint.
+    """
+    parts = [dict(piece.strip().partition("[")[::2] for piece in spec.split("+")) for spec in (first, second)]
+    if "all" in parts[0] or "all" in parts[1]:
+        return True
+    return any(not parts[0][name] or not parts[1][name] for name in parts[0].keys() & parts[1].keys())
+
+
 def data_root(data_dir: str | None) -> Path:
     """The folder that holds data sets, absolute. Raises UserError where that is nobody's home."""
     named = data_dir or os.environ.get("TFDS_DATA_DIR")

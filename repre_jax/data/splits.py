@@ -11,9 +11,9 @@ from repre_jax.data.listing import NAMED, OF_A_RUN, is_folder, line, list_images
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}  # folder -> split, exactly
 # What else they are called, in any case, with 'set', 'images' and numbers around it: 'Training', 'test_set', 'val2017'.
 WORDS = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "trn"),
     "validation": ("val", "valid", "validation", "validate", "dev", "eval"),
-    "test": ("test", "testing"),
+    "test": ("test", "testing", "tst", "evaluation"),
 }
 AROUND = r"(?:set|data|dataset|images?|imgs?|pictures|photos|split)"
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jax.sharding import Mesh
 
-from repre_jax.core import run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.evaluation import features
@@ -179,6 +179,8 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple, of: Pass) -> tuple[str 
     others = {
         key for key in fresh.made_from | before.made_from if fresh.made_from.get(key) != before.made_from.get(key)
     }
+    if "data set" in others and _same_place(before.made_from.get("data set"), fresh.made_from.get("data set")):
+        others.remove("data set")
     if CONTENTS not in before.made_from and CONTENTS in others:
         others.remove(CONTENTS)
         known = "of the data set only name, version and size; earlier versions wrote down no more"
@@ -198,6 +200,13 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple, of: Pass) -> tuple[str 
     if len(before.unreadable) != min(before.batches * of.batch_size, len(of.numbers)) - before.rows:
         return "which records were left out was not written down, and they may be readable now", fresh
     return None, _without_mended(folder, before, arrays, of, of.readable)
+
+
+def _same_place(before: Any, now: Any) -> bool:
+    """Whether two data sets, each [name, ...], differ in no more than how the path in the name is written."""
+    if not (isinstance(before, list) and isinstance(now, list)):
+        return False
+    return before[1:] == now[1:] and config_paths.same("data.name", before[0], now[0])
 
 
 def _without_mended(

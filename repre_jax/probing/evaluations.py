@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
-from repre_jax.data import subset
+from repre_jax.data import sources, subset
 from repre_jax.data.crops import ENLARGE
 from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
@@ -55,6 +55,11 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
+        )
+    elif dataset.test_split and sources.share_records(config.data.train_split, dataset.test_split):
+        terminal.warn(
+            f"Warning: test images are among the training images: split {config.data.train_split!r} holds some of "
+            f"{dataset.test_split!r} of {dataset.name}."
         )
     config.data.mean, config.data.std = config.data.mean or found.mean, config.data.std or found.std
     config.data.mean, config.data.std = methods.normalisation(config, dataset)

@@ -106,6 +106,12 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
             print(f"{error.strerror}: {open_files.limit()}\n{interrupted}", file=sys.stderr)
         elif error.errno in NO_ROOM:
             print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
+        elif error.errno == errno.EACCES:
+            print(
+                f"{error.filename or 'A file'}: this user may not read it, or not enter its folder.\n"
+                f"  change:   chmod -R u+rX, by its owner; or another path\n{interrupted}",
+                file=sys.stderr,
+            )
         else:
             raise
         this.status = 1

@@ -22,10 +22,10 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=f"the workdir of a run; 2 to {LOOKS} of them")
-    parser.add_argument("--out", type=Path, default=Path("compare.html"), help="default: compare.html in this folder")
+    parser.add_argument("--out", default="compare.html", help="default: compare.html in this folder")
     arguments = parser.parse_args(argv)
     return command_line.exit_status(
-        lambda: _compare(arguments.runs, arguments.out), "Interrupted; nothing was written."
+        lambda: _compare(arguments.runs, config_paths.absolute(arguments.out)), "Interrupted; nothing was written."
     )
 
 
@@ -38,8 +38,7 @@ def _compare(runs: Sequence[Path], out: Path) -> None:
             raise UserError(f"{folder} holds no run: it has no config.json.\n  expected: the --workdir of a run")
         if folders.count(folder) > 1:
             raise UserError(f"{folder} is given twice.\n  change:   leave one of the two out")
-    out = config_paths.absolute(out) if str(out).startswith("~") else out
-    if out.suffix != ".html" or not run_files.is_folder(out.absolute().parent):
+    if out.suffix != ".html" or not run_files.is_folder(out.parent):
         raise UserError(f"--out is {out}.\n  expected: a .html in a folder that exists")
     text = comparison.html([read(folder) for folder in folders])
     try:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kind", choices=(*DRAW, "all"), metavar="KIND", help="one of those above")
     parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
+    parser.add_argument("--out", type=config_paths.absolute, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")
     parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for augmentations; else {CONFIG}")
