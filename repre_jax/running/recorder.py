@@ -63,7 +63,7 @@ class Recorder:
         except OSError as error:  # as on a full disk; the state may still find room
             self.stop.error = UserError(f"The log cannot be written: {error.strerror}.")
         terminal.say(console.progress_line(step, self.total, values, batch_size=self._batch_size))
-        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self.checkpoints.latest_step)
+        skipped = self._watch.skipped(step, values, last=step == self.total, saved=self._saved)
         for warning in filter(None, (skipped, self._watch.collapsed(values))):
             terminal.warn(warning)
         self._page.follow()
@@ -88,6 +88,11 @@ class Recorder:
     def latest_step(self) -> int:
         """Of the newest checkpoint, 0 without one; the same in every process, though process 0 writes it."""
         return runtime.largest(self.checkpoints.latest_step() or 0)
+
+    def _saved(self) -> int | None:
+        """The newest checkpoint, also where it is still being written."""
+        self.checkpoints.wait()
+        return self.checkpoints.latest_step()
 
     def close(self) -> None:
         """Waits for the last checkpoint."""
