@@ -224,3 +224,30 @@ def test_a_disk_that_is_too_small_for_a_conversion(place, tmp_path, capsys, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert convert(place, "--data-dir", tmp_path / "out") == 1
     assert "The disk is too small: 0.1 MB are needed" in capsys.readouterr().err
+
+
+def test_array_record_that_is_not_whole_does_not_keep_tfrecord_from_being_converted(root, place, tmp_path):
+    """As an interrupted conversion in place leaves it; the command is the one that a run advises."""
+    change_info(place, alternativeFileFormats=["array_record"])
+    with pytest.raises(UserError, match="cannot be read") as error:
+        sources.open_dataset("pets", str(root))
+    (command,) = [line for line in str(error.value).splitlines() if line.startswith("  convert:")]
+    assert tool.main(shlex.split(command)[4:]) == 0
+    dataset = sources.open_dataset("pets", str(root.with_name("tfds-array_record")))
+    assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
+
+
+def test_an_info_without_a_name_is_named(place, capsys):
+    info = json.loads((place / "dataset_info.json").read_text())
+    (place / "dataset_info.json").write_text(json.dumps({key: info[key] for key in info if key != "name"}))
+    assert convert(place) == 1
+    assert "does not tell the name" in capsys.readouterr().err
+
+
+def test_nothing_is_written_into_another_data_set(place):
+    before = contents(place)
+    for inside in (place, place.parent):
+        with pytest.raises(UserError, match="a data set's own folder"):
+            sources.open_dataset("digits", str(inside))
+    assert contents(place) == before
+    assert sorted(path.name for path in place.parent.iterdir()) == ["1.0.0"]

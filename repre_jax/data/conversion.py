@@ -53,7 +53,7 @@ class Conversion:
 
     @property
     def unfinished(self) -> Path:
-        return _unfinished(self.target)
+        return unfinished(self.target)
 
     def size(self) -> int:
         """Bytes of the files of records."""
@@ -107,9 +107,17 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     """
     place = _version_folder(config_paths.absolute(place).resolve())
     builder = prepared.open_any(place)
-    root, name, version = locate.home(place)
+    try:
+        root, name, version = locate.home(place)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(
+            f"{place / locate.INFO} does not tell the name and the version of the data set.\n"
+            "  change:   copy it again, or prepare the data set again"
+        ) from None
     known = place == root / name / version
-    if (form := prepared.formats(builder))[0] != prepared.CONVERTIBLE or prepared.FORMAT in form:
+    form = prepared.formats(builder)
+    beside = prepared.FORMAT in form and (form[0] == prepared.FORMAT or prepared.problem(place) is None)
+    if form[0] != prepared.CONVERTIBLE or beside:
         raise UserError(_not_convertible(form, place, root, name, known))
     if data_dir is None and not known:
         raise UserError(
@@ -119,11 +127,13 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     target = out / name / version
     if target.resolve() == place.resolve():
         raise UserError(f"{target} is what is to be converted.\n  change:   {ELSEWHERE}")
+    writing.refuse_inside(out)
     writing.refuse_taken(target, ELSEWHERE)
-    return Conversion(place, out, name, version, tuple(_shards(builder, _unfinished(target))))
+    return Conversion(place, out, name, version, tuple(_shards(builder, unfinished(target))))
 
 
-def _unfinished(target: Path) -> Path:
+def unfinished(target: Path) -> Path:
+    """Where a conversion to `target` is written until it is whole."""
     return target.with_name(f"incomplete.converted_{target.name}")
 
 

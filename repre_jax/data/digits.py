@@ -69,6 +69,7 @@ def prepare(data_dir: str) -> None:
     place = folder / "digits" / str(Digits.VERSION)
     if (place / locate.INFO).exists():
         return
+    writing.refuse_inside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".digits.lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)  # also between hosts, where the file system knows locks

@@ -97,7 +97,13 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> RecordFiles:
         lines = "".join(f"\n  {line}" for line in wrong[:SHOWN])
         more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         files = "1 file" if len(wrong) == 1 else f"{len(wrong):,} files"
-        raise NotReadable(_damaged(place, f"{files} of records in {place} cannot be read:{lines}{more}", end=""))
+        what = f"{files} of records in {place} cannot be read:{lines}{more}"
+        if _read_json(place / locate.INFO).get("fileFormat") == CONVERTIBLE:  # which lie beside these, and may be whole
+            root, *_ = locate.home(place)
+            out = locate.converted_root(root)
+            command = locate.convert_command(place, out)
+            raise NotReadable(f"{what}\n  convert:  {command}\n  change:   {locate.flag('data.dir', out)}")
+        raise NotReadable(_damaged(place, what, end=""))
     image = builder.info.features["image"]
     decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(image, tfds.features.Image) else None
     taken = tuple((Path(each.filename).name, each.take) for each in instructions)

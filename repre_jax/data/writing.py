@@ -71,6 +71,17 @@ def gigabytes(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
+def refuse_inside(root: Path) -> None:
+    """Raises UserError where `root`, which is to hold data sets, lies in one of them."""
+    for place in (root, *list(root.parents)[:3]):  # its version, configuration and name
+        if (place / locate.INFO).exists() or locate.versions(place):
+            raise UserError(
+                f"{root} lies in {place}, which is a data set's own folder.\n"
+                "  expected: a folder that holds data sets\n"
+                "  change:   --data-dir=DIR, of main.py --config.data.dir=DIR, or the variable TFDS_DATA_DIR"
+            )
+
+
 def refuse_taken(place: Path, change: str) -> None:
     """Raises UserError where something lies in `place`, which TFDS would take for the data set whatever it is.
 

@@ -94,6 +94,7 @@ def _convert(arguments: argparse.Namespace) -> str:
 
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
     place = root / imagenet.ImageNet.name / str(imagenet.ImageNet.VERSION)
+    writing.refuse_inside(root)
     writing.refuse_taken(place, "--data-dir=DIR to another folder")
     terminal.say(f"Listing the images in {arguments.origin}; in an archive that takes a while.")
     found = imagenet.find(arguments.origin)
@@ -119,12 +120,13 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     if name == "digits" or name in tfds.list_builders(with_community_datasets=False):
         raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
     place = root / name / str(folder.FolderBuilder.VERSION)
+    writing.refuse_inside(root)
     writing.refuse_taken(place, "--data-dir=DIR to another folder, or another --name")
     found = folder.scan(arguments.origin)
     for note in found.notes:
         terminal.warn(f"  {note}")
-    labelled = f"{len(found.classes)} classes" if found.classes else "no labels"
     for split, images in found.splits.items():
+        labelled = f"{len(found.classes)} classes" if found.classes and images.labels else "no labels"
         terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
     statistics = measuring.Statistics(arguments.channels, _value_range(arguments.value_range))
     reader = _Reader(statistics.stored, skip=arguments.skip_unreadable)
@@ -205,6 +207,11 @@ def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> Non
 
 def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
     for left in place.parent.glob(f"incomplete.*_{place.name}"):
+        if left == conversion.unfinished(place):
+            raise UserError(
+                f"{left} is what an interrupted conversion has written so far.\n"
+                "  change:   give the command `prepare convert` again, which goes on with it, or delete that folder"
+            )
         terminal.say(f"  Removing what an interrupted start left: {left}")
         shutil.rmtree(left)
     written = int(size * (1 + SPARE))
