@@ -115,7 +115,7 @@ def test_it_is_written_here_by_default(tmp_path, monkeypatch, capsys):
         write(tmp_path / name, [])
     monkeypatch.chdir(tmp_path)
     assert compare.main(["a", "b"]) == 0
-    assert "Written: compare.html" in capsys.readouterr().out
+    assert f"Written: {tmp_path / 'compare.html'}" in capsys.readouterr().out
     assert "2 runs compared" in (tmp_path / "compare.html").read_text()
 
 
