@@ -129,7 +129,7 @@ def test_too_many_unreadable_files_end_a_run_that_can_go_on(tmp_path, monkeypatc
 
 
 def test_what_is_no_folder_of_images_is_named(tmp_path):
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match="is not there"):
         sources.open_dataset(f"folder:{tmp_path / 'none'}")
     with pytest.raises(UserError, match=r"no images in .*\n.*\*.jpg"):
         sources.open_dataset(f"folder:{tmp_path}")

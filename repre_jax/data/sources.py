@@ -158,7 +158,7 @@ def data_root(data_dir: str | None) -> Path:
 
 def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
     root = config_paths.absolute(name.removeprefix(FOLDER))
-    if not root.is_dir():
+    if not root.exists():
         raise UserError(
             f"{root}, the folder of images, is not there.\n"
             "  expected: a folder; a path that a run has stored leads to where its images lay then\n"

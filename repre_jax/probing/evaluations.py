@@ -50,7 +50,7 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
         )
     config.data.train_split = config.data.train_split or "train"
     dataset = augmentation.open_dataset(config)
-    for line in _changed_since(config, found.origin["init_from"], dataset):
+    for line in _changed_since(config, found.origin.get("init_from"), dataset):
         terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
     if dataset.test_split == config.data.train_split:
         terminal.warn(
