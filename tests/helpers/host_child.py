@@ -19,6 +19,7 @@ import main
 from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.run_files import MetricsFile, write_json
+from repre_jax.data import loader
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, knn, store
 from repre_jax.evaluation.batches import eval_batches, images_and_labels
@@ -78,7 +79,7 @@ def keep(encode, job, folder, width):
             folder,
             {},
             encode,
-            lambda start: images_and_labels(
+            lambda start, on_unreadable: images_and_labels(
                 eval_batches(
                     job.dataset.test,
                     CentreView((32, 32), 1.0),
@@ -87,10 +88,10 @@ def keep(encode, job, folder, width):
                     lambda: next(answers),
                     limit=21,
                     start=start,
+                    on_unreadable=on_unreadable,
                 )
             ),
-            records=21,
-            width=width,
+            store.Pass(loader.numbers(len(job.dataset.test), 21), 16, width, readable=None),
             mesh=job.step.mesh,
         )
 
