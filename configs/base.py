@@ -47,9 +47,7 @@ def get_config() -> ConfigDict:
     config.data.channels = 3  # of an image: 3 (RGB), 1 (grey) or as many as the images have
     config.data.mean = config_dict.placeholder(tuple)  # per channel, of pixels in 0..1; else as `prepare` measured, or
     config.data.std = config_dict.placeholder(tuple)  # ImageNet's
-    config.data.value_range = config_dict.placeholder(
-        tuple
-    )  # (low, high) of images of more than 8 bits; else as measured
+    config.data.value_range = config_dict.placeholder(tuple)  # (low, high) of more than 8 bits; else as measured
     config.data.max_unreadable = 0.01  # share of records that may be unreadable, and are replaced, before the run ends
     config.data.workers = 8  # processes that decode and crop; 0: threads of the main process
 

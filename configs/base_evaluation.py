@@ -40,9 +40,7 @@ def get_config() -> ConfigDict:
     config.data.channels = config_dict.placeholder(int)  # of an image; of a file 3
     config.data.mean = config_dict.placeholder(tuple)  # per channel, of pixels in 0..1; else as in pre-training
     config.data.std = config_dict.placeholder(tuple)
-    config.data.value_range = config_dict.placeholder(
-        tuple
-    )  # (low, high) of images of more than 8 bits; else the run's
+    config.data.value_range = config_dict.placeholder(tuple)  # (low, high) of more than 8 bits; else the run's
     config.data.max_unreadable = 0.01  # share of records that may be unreadable: left out, in training replaced
     config.data.workers = 8  # processes that decode and crop; 0: threads of the main process
     config.data.labels = 1.0  # share of the training records that are used, as many of each class, at least one

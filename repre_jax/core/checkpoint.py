@@ -9,11 +9,8 @@ The only module that knows orbax.
 
 import contextlib
 import dataclasses
-import errno
 import functools
-import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -22,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import absl.logging
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest, open_files, run_files
+from repre_jax.core import manifest, open_files, orbax_messages, run_files, state_shapes
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.core.types import TrainState
@@ -34,10 +30,8 @@ from repre_jax.core.types import TrainState
 DAMAGED = ".damaged"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
 OLD_FIELD = "extra"  # of states saved by version 0.1.0, for what is now framework_state or batch_stats
-SHOWN = 8  # tensors that a message names
 SAID = 80  # letters of what a library says that a message quotes
 SETTLING = 1.0  # seconds after a failure in which other threads of orbax fail too, not to do it while Python ends
-SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO, *open_files.ERRORS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Checkpoints:
     """The checkpoints of one run. Saving runs in the background; what went wrong there stands in `error`."""
 
     def __init__(self, directory: str | os.PathLike, keep: Keep = Keep()):
-        _silence_orbax()
+        orbax_messages.silence()
         self.directory = Path(directory).absolute()  # orbax accepts a relative path and then fails at the first save
         self.keep = keep
         self.error: UserError | None = None
@@ -159,7 +153,8 @@ class Checkpoints:
             passing = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, NotADirectoryError))
             if passing or open_files.are_used_up(error):
                 raise
-            return f"its arrays cannot be found, though its files are as they were written ({_reason(error)[:SAID]})"
+            said = orbax_messages.reason(error)[:SAID]
+            return f"its arrays cannot be found, though its files are as they were written ({said})"
         return None
 
     def make_room(self, ignored: Sequence[Ignored]) -> None:
@@ -206,7 +201,7 @@ class Checkpoints:
         except Exception as error:
             self._failed(step, error)
             return
-        self._background = threading.Thread(target=self._finish, args=(step, measure, _flat_shapes(state)))
+        self._background = threading.Thread(target=self._finish, args=(step, measure, state_shapes.flat(state)))
         self._background.start()
 
     def _amend(self, step: int, measure: float) -> None:
@@ -225,14 +220,14 @@ class Checkpoints:
 
         Raises UserError when it does not have these shapes.
         """
-        if different := differences(self.shapes(step), shapes):
+        if different := state_shapes.differences(self.shapes(step), shapes):
             raise UserError(
                 f"Checkpoint {step} in {self.directory} does not fit this config. {different}"
                 "  change:   the config back to the run's, or --workdir, to start a new one"
             )
         if OLD_FIELD in self._saved_shapes(step):
             return self._restore_old(step, shapes, shardings)
-        return self._restore(step, state=ocp.args.StandardRestore(_placed(shapes, shardings))).state
+        return self._restore(step, state=ocp.args.StandardRestore(state_shapes.placed(shapes, shardings))).state
 
     def shapes(self, step: int) -> dict[str, Any]:
         """The saved state's tree, as dictionaries of objects with shape and dtype; no device is needed."""
@@ -260,7 +255,7 @@ class Checkpoints:
 
     def restore_part(self, step: int, shapes: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
         """Those tensors of the state at `step` that the two trees name."""
-        like = _placed(shapes, shardings)
+        like = state_shapes.placed(shapes, shardings)
         arguments = ocp.args.PyTreeRestore(
             item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
         )
@@ -297,7 +292,7 @@ class Checkpoints:
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                if _flat_shapes(self._saved_shapes(step)) != shapes:
+                if state_shapes.flat(self._saved_shapes(step)) != shapes:
                     raise ValueError("it holds other arrays than were saved")
                 manifest.write(self.directory / str(step), step=step, measure=measure)
                 measures = self.measures()
@@ -324,50 +319,12 @@ class Checkpoints:
         if open_files.are_used_up(error):
             change = f"  limit:    {open_files.limit()}"
         self.error = UserError(
-            f"Checkpoint {step} could not be written to {self.directory}: {_reason(error)}.\n"
+            f"Checkpoint {step} could not be written to {self.directory}: {orbax_messages.reason(error)}.\n"
             f"  kept:     {kept}\n"
             f"{change}"
         )
 
 
-def _silence_orbax() -> None:
-    """It logs each detail of a save and dozens of failures for one; Checkpoints.error tells it once."""
-    absl.logging.set_verbosity(absl.logging.FATAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _unraisable
-
-
-def _unraisable(what: "sys.UnraisableHookArgs") -> None:
-    if str(what.exc_value) != "Event loop is closed":  # what tensorstore says for each file after the first that fails
-        sys.__unraisablehook__(what)
-
-
 def _field_of_old(old: Mapping[str, Any]) -> str:
     """Where TrainState keeps today what OLD_FIELD held: a probe's running mean and variance, or a framework's state."""
     return "batch_stats" if set(old) == {"mean", "var"} else "framework_state"
-
-
-def _placed(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, shardings)
-
-
-def differences(saved: Any, wanted: Any) -> str:
-    """The tensors whose shapes differ between two trees, as lines for a message; '' when there are none."""
-    saved, wanted = _flat_shapes(saved), _flat_shapes(wanted)
-    paths = [path for path in sorted(saved | wanted) if saved.get(path) != wanted.get(path)]
-    lines = [f"  {path}: {saved.get(path, 'none')} -> {wanted.get(path, 'none')}\n" for path in paths[:SHOWN]]
-    return f"Tensors that differ: {len(paths)}\n{''.join(lines)}" if paths else ""
-
-
-def _flat_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Path, such as 'params/encoder/norm/scale' -> shape."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _reason(error: Exception) -> str:
-    """What the system said, if that is in there somewhere, else the first line."""
-    text = str(error)
-    said = [os.strerror(code) for code in SYSTEM_ERRORS if os.strerror(code) in text]
-    return said[0] if said else (text.splitlines() or [type(error).__name__])[0]

@@ -16,10 +16,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageChops, UnidentifiedImageError
 
+from repre_jax.core import open_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import deep
 
-OPEN_FILES = 4096  # ImageNet has 1,024, each open once it was read from, and TFDS shuffles through 1,000
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
 ADOBE = rb"\xff\xee..Adobe"  # the marker of a JPEG that Adobe's programs began with
 LARGEST_GROUP = 4  # channels that OpenCV averages at once
@@ -38,8 +38,10 @@ def set_up_process() -> None:
     """For a process that reads and decodes many images: many open files, no threads within one image, no remarks on
     metadata."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < OPEN_FILES:  # below 0: without a limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES) if hard >= 0 else OPEN_FILES, hard))
+    if 0 <= soft < open_files.ENOUGH:  # below 0: without a limit
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (min(hard, open_files.ENOUGH) if hard >= 0 else open_files.ENOUGH, hard)
+        )
     cv2.setNumThreads(0)
     warnings.filterwarnings("ignore", module="PIL")
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

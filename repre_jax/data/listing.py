@@ -111,9 +111,8 @@ def _list(folder: Path, below: str, found: Listing, visited: set[str]) -> None:
     except OSError:
         found.closed.append(place)
         return
-    if not os.access(
-        place, os.X_OK, effective_ids=os.access in os.supports_effective_ids
-    ):  # its names may be read, its files not
+    # Its names may be read, and its files not.
+    if not os.access(place, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         found.closed.append(place)
         return
     names = {entry.name for entry in entries}

@@ -24,6 +24,7 @@ from repre_jax.core.types import Records
 from repre_jax.data import crops, shared_memory
 from repre_jax.data.order import Order, Shuffled
 from repre_jax.data.views import EvalView, Sample, View
+from repre_jax.system import end_signals
 
 Batch = dict[str, np.ndarray]  # a view's samples, stacked
 
@@ -163,10 +164,8 @@ def _survived(batches: Iterable[Batch]) -> Iterator[Batch]:
 def _start_worker(index: int, count: int) -> None:
     del index, count
     crops.set_up_process()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # Ctrl-C, schedulers, terminals reach the whole process group; the parent decides
+    for number in end_signals.SIGNALS:  # which reach the whole process group: the parent decides
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import Step
-from repre_jax.core import config_paths, run_files
-from repre_jax.core.checkpoint import Checkpoints, differences
+from repre_jax.core import config_paths, run_files, state_shapes
+from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.pretrained import weight_file
@@ -94,10 +94,11 @@ def _of_file(step: Step, state: TrainState, source: WeightFile) -> Taken:
 def _of_run(step: Step, state: TrainState, run: Path, number: int) -> Taken:
     with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(run, number):
         saved, wanted = checkpoints.shapes(number)["params"], state.params
-        parts = [part for part in wanted if not differences(saved.get(part, {}), wanted[part])]
+        parts = [part for part in wanted if not state_shapes.differences(saved.get(part, {}), wanted[part])]
         if "encoder" not in parts:
+            different = state_shapes.differences(saved["encoder"], wanted["encoder"])
             raise UserError(
-                f"The encoder of the run {run} is another one. {differences(saved['encoder'], wanted['encoder'])}"
+                f"The encoder of the run {run} is another one. {different}"
                 "  change:   --config.data.image_size, data.channels or encoder.KEY to that run's"
             )
         shapes, places = ({part: tree[part] for part in parts} for tree in (wanted, step.state_sharding.params))

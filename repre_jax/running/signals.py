@@ -10,10 +10,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from repre_jax.running.agreement import Agreement
-from repre_jax.system import streams
-
-# What SLURM's --signal=USR1@120 sends is among them, and what a terminal sends that closes.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from repre_jax.system import end_signals, streams
 
 
 class StopRequest:
@@ -50,8 +47,8 @@ class StopRequest:
         return number > 0
 
     def __enter__(self) -> "StopRequest":
-        for number in SIGNALS:
-            if streams.outlives_terminal(number):
+        for number in end_signals.SIGNALS:
+            if end_signals.outlives_terminal(number):
                 continue
             self._before[number] = signal.signal(number, self._ask)
         return self

@@ -21,10 +21,9 @@ from ml_collections import ConfigDict, config_flags
 from repre_jax.core import config_paths, open_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import renamed
-from repre_jax.system import jax_defaults, overrides, own_configs, shipped, streams, terminal
+from repre_jax.system import end_signals, jax_defaults, overrides, own_configs, shipped, streams, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
-ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
 FLAGS = ("config", "workdir", "quiet", "help")
 EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
@@ -91,7 +90,11 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
         raise Ended(f"{signal.Signals(number).name}: {interrupted}", number)
 
     terminal.escape_unprintable()
-    before = {number: signal.signal(number, ended) for number in ENDING if not streams.outlives_terminal(number)}
+    before = {
+        number: signal.signal(number, ended)
+        for number in end_signals.SIGNALS
+        if number != signal.SIGINT and not end_signals.outlives_terminal(number)  # Python makes SIGINT an exception
+    }
     this = Ending()
     try:
         with terminal.quiet(quiet), jax_defaults.kept():

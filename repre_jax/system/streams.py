@@ -5,7 +5,6 @@ Only the standard library is imported: a program calls open_closed() before its 
 
 import contextlib
 import os
-import signal
 import sys
 
 STANDARD = (0, 1, 2)  # descriptors of input, output and errors
@@ -34,12 +33,6 @@ def leave_terminal() -> None:
                 os.write(number, b"")
         except OSError:
             _to_null(number)
-
-
-def outlives_terminal(number: int) -> bool:
-    """Whether it is the signal of a terminal that closes, and whoever started this program has it ignored, as nohup
-    does."""
-    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _is_open(number: int) -> bool:
