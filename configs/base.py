@@ -9,10 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from configs import embedded
 from repre_jax.core.errors import UserError
-from repre_jax.frameworks import FRAMEWORKS
 
-SWIN = ("swin_t", "swin_s", "swin_b")
 FROZEN_PATCHES = ("^encoder/patch_embed/", "lr_scale", 0.0)  # moco-v3 vits.py:49-51, --stop-grad-conv1
 UNDECAYED = ("/(bias|scale)$", "weight_decay", 0.0)  # tensors of one axis (dino utils.py:632-643)
 
@@ -146,66 +145,6 @@ def get_config() -> ConfigDict:
     return config
 
 
-def digits_data(config: ConfigDict) -> None:
-    """scikit-learn's digits instead of ImageNet: grey, upright, centred, so no flip, hue, solarize or tight crop."""
-    config.data.name = "digits"
-    config.data.test_crop = 1.0
-    config.data.mean = (0.5, 0.5, 0.5)
-    config.data.std = (0.5, 0.5, 0.5)
-    config.data.workers = 0
-    config.augment.crop_scale = (0.7, 1.0)
-    config.augment.interpolation = "bilinear"  # of crops that are enlarged, or 'bicubic'
-    config.augment.jitter = (0.4, 0.4, 0.0, 0.0)
-    config.augment.grey_probability = 0.0
-    config.augment.blur_probability = tuple(0.0 for _ in config.augment.blur_probability)
-    config.augment.solarize_probability = tuple(0.0 for _ in config.augment.solarize_probability)
-    config.augment.flip_probability = 0.0
-    config.augment.local_scale = (0.3, 0.7)
-
-
-def digits(config: ConfigDict) -> None:
-    """The embedded digits and an encoder that two CPU cores train in minutes. Tuned on this data set, seed 0."""
-    digits_data(config)
-    config.data.image_size = (16, 16)
-    config.dtype = "float32"
-    if config.encoder.name in SWIN:
-        config.encoder.update(width=32, depth=(1, 2, 1), heads=(2, 4, 8), patch=2, window=4)
-    else:
-        config.encoder.update(width=64, depth=(4,), heads=(4,), patch=4)
-    config.augment.local_views = min(config.augment.local_views, 2)
-    config.augment.local_size = (8, 8)
-    config.batch_size = 64
-    config.epochs = 100.0
-    config.optim.lr = 1.2e-2
-    config.optim.warmup_epochs = 4.0
-    config.log_every = 50
-    config.checkpoint.every = 200
-    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits)
-
-
-def tiny(config: ConfigDict) -> None:
-    """The smallest run that goes through everything, for smoke tests."""
-    if config.data.name == "imagenet2012":
-        digits_data(config)
-    config.data.image_size = (32, 32)
-    config.data.workers = 0
-    config.dtype = "float32"
-    if config.encoder.name in SWIN:
-        config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
-    else:
-        config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
-    config.augment.local_views = min(config.augment.local_views, 2)
-    config.augment.local_size = (16, 16)
-    config.batch_size = 16
-    config.total_steps = 8
-    config.log_every = 2
-    config.checkpoint.every = 2
-    config.knn.times = 2
-    config.knn.train_records = 256
-    config.knn.test_records = 64
-    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].tiny)
-
-
 def baseline(config: ConfigDict) -> None:
     """The contrastive framework alone."""
     config.repre.enabled = False
@@ -225,7 +164,7 @@ FUSIONS = {  # Table 5
     "transformer4": decoder(operator="transformer", fusion_layers=4),
 }
 DECODERS = {"light": decoder(preset="light"), "both": decoder(views=2), "single": decoder(single=True)} | FUSIONS
-VARIANTS = {"digits": digits, "baseline": baseline} | DECODERS | {"tiny": tiny}
+VARIANTS = {"digits": embedded.digits, "baseline": baseline} | DECODERS | {"tiny": embedded.tiny}
 NUMBERS = ("epochs", "batch_size", "total_steps", "seed")  # variants of the form epochs=600
 
 
