@@ -129,6 +129,7 @@ def get_config() -> ConfigDict:
     config.knn.k = 20
     config.knn.train_records = 51_200  # at most, evenly spaced over the split, as those of test are
     config.knn.test_records = 10_240
+    config.knn.hog = False  # True: at the end also of histograms of oriented gradients, of images of few pixels
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps
@@ -164,7 +165,8 @@ FUSIONS = {  # Table 5
     "transformer4": decoder(operator="transformer", fusion_layers=4),
 }
 DECODERS = {"light": decoder(preset="light"), "both": decoder(views=2), "single": decoder(single=True)} | FUSIONS
-VARIANTS = {"digits": embedded.digits, "baseline": baseline} | DECODERS | {"tiny": embedded.tiny}
+EMBEDDED = {"digits": embedded.digits, "scenes": embedded.scenes}
+VARIANTS = EMBEDDED | {"baseline": baseline} | DECODERS | {"tiny": embedded.tiny}
 NUMBERS = ("epochs", "batch_size", "total_steps", "seed")  # variants of the form epochs=600
 
 
@@ -188,9 +190,10 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
         raise UserError(
             f"Variants {', '.join('='.join(pair) for pair in given)}: one name twice.\n  change:   keep one"
         )
-    fusions = [name for name in names if name in FUSIONS]
-    if len(set(fusions)) > 1:
-        raise UserError(f"Variants {' and '.join(fusions)} exclude each other.\n  change:   keep one of them")
+    for group in (EMBEDDED, FUSIONS):
+        chosen = [name for name in names if name in group]
+        if len(set(chosen)) > 1:
+            raise UserError(f"Variants {' and '.join(chosen)} exclude each other.\n  change:   keep one of them")
     if "baseline" in names and set(names) & DECODERS.keys():
         raise UserError("Variant baseline has no decoder, so that no variant of the decoder goes with it.")
     for name, change in VARIANTS.items():

@@ -1,4 +1,4 @@
-"""The embedded data sets in a pre-training config: the variants digits and tiny."""
+"""The embedded data sets in a pre-training config: the variants digits, scenes and tiny."""
 
 from ml_collections import ConfigDict
 
@@ -38,6 +38,34 @@ def digits(config: ConfigDict) -> None:
     config.epochs = 100.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 4.0
+    config.log_every = 50
+    config.checkpoint.every = 200
+    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits)
+
+
+def scenes(config: ConfigDict) -> None:
+    """Digits on photographs, all of the framework's augmentations, and an encoder that two CPU cores train in minutes.
+
+    Tuned on train[80%:] after training on train[:80%], seed 0."""
+    config.data.name = "scenes/objects"
+    config.data.image_size = (48, 48)
+    config.data.test_crop = 1.0
+    config.data.workers = 0
+    config.dtype = "float32"
+    if config.encoder.name in SWINS:
+        config.encoder.update(width=32, depth=(1, 2, 2), heads=(2, 4, 8), patch=4, window=6)
+    else:
+        config.encoder.update(width=96, depth=(6,), heads=(4,), patch=8)
+    config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.3), 1.0)
+    config.augment.blur_sigma = (0.1, 1.0)  # for views of 48 pixels in place of 224
+    config.augment.local_views = min(config.augment.local_views, 2)
+    config.augment.local_size = (24, 24)
+    config.augment.local_scale = (0.15, 0.5)
+    config.knn.hog = True
+    config.batch_size = 128
+    config.epochs = 20.0
+    config.optim.lr = 6e-3
+    config.optim.warmup_epochs = 2.0
     config.log_every = 50
     config.checkpoint.every = 200
     config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits)

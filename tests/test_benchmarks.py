@@ -15,7 +15,7 @@ from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = os.environ.get("REPRE_TORCH_PYTHON")  # an interpreter with torch, timm and safetensors
-ONE_DEVICE = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+ONE_DEVICE = {"XLA_FLAGS": ""}
 
 
 def start(module, *arguments):

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from repre_jax.core import sharding
+from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.types import Pixels
 from repre_jax.frameworks.base import Collapse, Framework
 from repre_jax.losses import weighting
@@ -65,6 +66,22 @@ def test_one_and_two_devices_agree(framework, branch, two_devices):
     chex.assert_trees_all_close(
         jax.device_get(many.framework_state), jax.device_get(alone.framework_state), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("framework", CONFIGS)
+def test_a_state_goes_on_exactly_from_its_checkpoint(framework, tmp_path):
+    """To the bit, whatever a framework keeps from step to step. Runs that are killed: test_survives.py."""
+    method, state = made(framework)
+    step, checkpoints = jitted(framework), Checkpoints(tmp_path)
+    state, _, _ = step(state, random_pixels(method))
+    checkpoints.save(1, state, {})
+    checkpoints.close()
+    assert checkpoints.error is None
+    here = jax.tree.map(lambda leaf: leaf.sharding, state)
+    restored = checkpoints.restore(1, jax.eval_shape(lambda: state), here)
+    chex.assert_trees_all_equal(restored, state)
+    pixels = random_pixels(method, seed=1)
+    chex.assert_trees_all_equal(step(restored, pixels), step(state, pixels))
 
 
 @pytest.mark.parametrize("framework", ["byol", "moco_v2", "moco_v3", "moby", "dino"])

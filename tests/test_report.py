@@ -39,6 +39,8 @@ def test_summary_says_how_the_encoder_stands_against_pixels():
         assert words in text
     assert "5.0 points worse" in console.summary(RESULT | {"knn_top1": 0.894}, Path("x"))
     assert "reconstruction" not in console.summary(RESULT | {"reconstruction_l1": None}, Path("x"))
+    assert "HOG" not in text
+    assert "79.2%  HOG, edges alone" in console.summary(RESULT | {"knn_top1_hog": 0.792}, Path("x"))
     assert "skipped" not in text
     assert "7 of them skipped" in console.summary(RESULT | {"skipped_steps": 7}, Path("x"))
 

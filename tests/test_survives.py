@@ -1,8 +1,8 @@
 """Real training processes are killed, at random instants and inside checkpoint writes, and started again.
 
 The instants are other ones each time: whatever they are, the end must be the same. Starting over from step 0 would end
-equal too, so each start must go on from the last whole checkpoint. A kill costs half an interval on average, one inside
-a write a little more than a whole one: the bound of an interval a kill is far off.
+equal too, so each start must go on from the last whole checkpoint: a kill costs at most the interval at hand and the
+one whose checkpoint is being written.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from tests.helpers.patience import HANGS
 from tests.helpers.pretraining import CONFIGS
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS, INTERVAL = 480, 20
+STEPS, INTERVAL = 240, 10
 STARTING, STEPPING, WRITING, ASKED = "while starting", "between two steps", "inside a checkpoint write", "by SIGTERM"
 
 
@@ -142,10 +142,14 @@ def strike(run, how, dice):
     return alive
 
 
-def survive(framework, tmp_path, kills):
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["moby", "dino"])
+def test_a_run_that_is_killed_eleven_times_ends_as_if_it_had_not_been(framework, tmp_path):
+    """With queues, and with local views. What other frameworks keep comes back to the bit in test_engine.py."""
+    kills = [STEPPING, WRITING, STEPPING, ASKED, STARTING, STEPPING, WRITING, STEPPING, STEPPING, WRITING, STEPPING]
     seed = time.time_ns()
     print(f"The instants' seed is {seed}.")
-    dice, kills = random.Random(seed), list(kills)
+    dice = random.Random(seed)
     with Run(framework, tmp_path / "whole") as whole:
         whole.start()
         assert whole.child.wait(timeout=HANGS) == 0, whole.log.read_text()
@@ -172,9 +176,9 @@ def survive(framework, tmp_path, kills):
                 assert (f"Going on from step {expected} of" in run.log.read_text()) or expected == 0 or how == STARTING
                 trained += max(run.step() or 0, expected) + 1 - expected  # the step at hand may not have been logged
                 ignored += "Ignored: checkpoint" in run.log.read_text()
-    assert trained <= STEPS + len(kills) * INTERVAL
+    assert trained <= STEPS + len(kills) * 2 * INTERVAL
     assert max(run.starts()) >= INTERVAL
-    assert ignored >= (WRITING in kills), "no kill has hit a write"
+    assert ignored, "no kill has hit a write"
     rows, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (run.workdir, whole.workdir))
     assert [row["step"] for row in rows] == list(range(STEPS + 1))
     untimed = [
@@ -183,16 +187,3 @@ def survive(framework, tmp_path, kills):
     ]
     assert untimed[0] == untimed[1]
     chex.assert_trees_all_equal(final_state(run.workdir), final_state(whole.workdir))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("framework", ["moby", "dino"])
-def test_a_run_that_is_killed_eleven_times_ends_as_if_it_had_not_been(framework, tmp_path):
-    kills = [STEPPING, WRITING, STEPPING, ASKED, STARTING, STEPPING, WRITING, STEPPING, STEPPING, WRITING, STEPPING]
-    survive(framework, tmp_path, kills)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("framework", sorted(CONFIGS.keys() - {"moby", "dino"}))
-def test_each_framework_goes_on_exactly(framework, tmp_path):
-    survive(framework, tmp_path, [WRITING, ASKED])

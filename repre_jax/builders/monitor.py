@@ -16,7 +16,7 @@ from repre_jax.core.types import Records, TrainState
 from repre_jax.data import photometric
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import CentreView
-from repre_jax.evaluation import features, knn, rank
+from repre_jax.evaluation import features, hog, knn, rank
 from repre_jax.evaluation.batches import Batch, eval_batches, images_and_labels, never
 from repre_jax.losses import reconstruction
 from repre_jax.running.lifecycle import ShouldStop
@@ -61,6 +61,7 @@ class Monitor:
         everywhere = sharding.replicated(mesh)
         self._encode = jax.jit(self._pooled, out_shardings=everywhere)
         self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
+        self._hog = jax.jit(hog.descriptors, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
     def evaluate(self, state: TrainState, should_stop: ShouldStop) -> dict[str, float]:
@@ -91,6 +92,10 @@ class Monitor:
     def knn_pixels(self, should_stop: ShouldStop = never) -> float | None:
         """The same vote on raw pixels, of images shrunk to 32 x 32 if they are larger."""
         return self._vote(self._pixels, should_stop)
+
+    def knn_hog(self, should_stop: ShouldStop = never) -> float | None:
+        """The same vote on histograms of oriented gradients, of images as they are: what edges alone reach."""
+        return self._vote(self._hog, should_stop)
 
     def reconstruction(
         self, state: TrainState, should_stop: ShouldStop = never, limit: int | None = None

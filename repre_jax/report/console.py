@@ -158,6 +158,7 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
             (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
             ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
             ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
+            *([("", f"{hog:.1%}  HOG, edges alone")] if (hog := result.get("knn_top1_hog")) is not None else []),
             *([("", f"of {how} test images")] if (how := result.get("test_interpolation")) else []),
         ]
     if result.get("effective_rank") is not None:

@@ -107,6 +107,7 @@ def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
         references["collapse, below"] = NARROW * even
     if "knn_top1" in names:
         references["raw pixels"] = number(run.result.get("knn_top1_pixels"))
+        references["HOG"] = number(run.result.get("knn_top1_hog"))
         references["untrained encoder"] = run.first("knn_top1")
     if "effective_rank" in names:
         references["untrained encoder"] = run.first("effective_rank")

@@ -66,6 +66,7 @@ def _accuracy(run: Run) -> Figure | None:
     compared = {
         "untrained encoder": _first(number(result.get(f"{name}_untrained")), None if classifier else run.first(name)),
         "raw pixels": number(result.get("knn_top1_pixels")),
+        "HOG": number(result.get("knn_top1_hog")),
         "the protocol's learning rate": number(result.get("top1_protocol")),
     }
     metric = METRICS[name]

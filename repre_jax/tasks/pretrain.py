@@ -168,6 +168,7 @@ def _conclude(
         "knn_top1": job.monitor.knn(state, should_stop),
         "knn_top1_untrained": job.monitor.knn(job.step.init_state(), should_stop),
         "knn_top1_pixels": job.monitor.knn_pixels(should_stop),
+        "knn_top1_hog": job.monitor.knn_hog(should_stop) if config.knn.hog else None,
         "effective_rank": None,
         "effective_rank_untrained": None,
         "reconstruction_l1": None,

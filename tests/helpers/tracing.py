@@ -1,6 +1,7 @@
 """Which of the project's files a training step enters, and by which way it comes to the losses."""
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 
@@ -21,12 +22,12 @@ class StepTrace:
 
     def profile(self, frame, event, argument):
         """For sys.setprofile."""
-        if event != "call" or (file := _file_of(frame)) is None:
+        if event != "call" or (file := _ours(frame.f_code.co_filename)) is None:
             return
         self.entered.add(file)
         if file.startswith(ENDS):
             while frame:
-                if caller := _file_of(frame):
+                if caller := _ours(frame.f_code.co_filename):
                     self.way.add(caller)
                 frame = frame.f_back
 
@@ -48,8 +49,9 @@ def of_step():
         yield trace
 
 
-def _file_of(frame):
-    file = Path(frame.f_code.co_filename)
+@functools.cache  # a step makes millions of calls
+def _ours(filename):
+    file = Path(filename)
     if not file.is_relative_to(ROOT) or file.is_relative_to(ROOT / "tests") or ".venv" in file.parts:
         return None
     return str(file.relative_to(ROOT))
