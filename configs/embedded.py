@@ -55,20 +55,20 @@ def scenes(config: ConfigDict) -> None:
     if config.encoder.name in SWINS:
         config.encoder.update(width=32, depth=(1, 2, 2), heads=(2, 4, 8), patch=4, window=6)
     else:
-        config.encoder.update(width=96, depth=(6,), heads=(4,), patch=8)
+        config.encoder.update(width=64, depth=(4,), heads=(4,), patch=8)
     config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.3), 1.0)
     config.augment.blur_sigma = (0.1, 1.0)  # for views of 48 pixels in place of 224
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (24, 24)
     config.augment.local_scale = (0.15, 0.5)
     config.knn.hog = True
-    config.batch_size = 128
-    config.epochs = 20.0
-    config.optim.lr = 6e-3
-    config.optim.warmup_epochs = 2.0
+    config.batch_size = 64
+    config.epochs = 10.0
+    config.optim.lr = 1.2e-2
+    config.optim.warmup_epochs = 1.0
     config.log_every = 50
     config.checkpoint.every = 200
-    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits)
+    config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits | {"epochs": config.epochs})
 
 
 def tiny(config: ConfigDict) -> None:
