@@ -9,10 +9,10 @@ test images: raw pixels are below 45 %, so that there is something to learn, and
 import argparse
 import datetime
 import platform
+from importlib import metadata
 
 import jax
 import numpy as np
-import skimage
 from skimage.feature import hog
 
 from repre_jax.core import sharding
@@ -41,14 +41,14 @@ def edges(images: np.ndarray) -> np.ndarray:
     return np.stack([hog(each, channel_axis=-1) for each in images]).astype(np.float32)
 
 
-def accuracies(dataset: sources.DataSet) -> dict[str, dict[int, float]]:
-    """'raw pixels' and 'HOG' -> k -> accuracy, 0..1, of the train images' vote on the test images."""
-    (train, train_labels), (test, test_labels) = (pictures(dataset.split(split)) for split in ("train", "test"))
+def accuracies(bank: Records, queries: Records) -> dict[str, dict[int, float]]:
+    """'raw pixels' and 'HOG' -> k -> accuracy, 0..1, of the vote of `bank` on `queries`."""
+    (train, train_labels), (test, test_labels) = pictures(bank), pictures(queries)
     mesh = sharding.make_mesh(jax.device_count())
     return {
         name: knn.accuracy(
             *(describe(train), train_labels, describe(test), test_labels),
-            classes=dataset.classes or 0,
+            classes=10,
             ks=KS,
             mesh=mesh,
         )
@@ -61,15 +61,15 @@ def run() -> None:
     parser.add_argument("--data-dir", help="folder of data sets; else $TFDS_DATA_DIR or TFDS's default")
     arguments = parser.parse_args()
     dataset = sources.open_dataset(NAME, arguments.data_dir)
-    assert dataset.test is not None
+    train, test = dataset.split("train"), dataset.split("test")
     lines = [
         f"| {name} | {' | '.join(f'{each:.1%}' for each in found.values())} |"
-        for name, found in accuracies(dataset).items()
+        for name, found in accuracies(train, test).items()
     ]
     print(
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, "
-        f"scikit-image {skimage.__version__}; {NAME} {dataset.version}, {len(dataset.train):,} train and "
-        f"{len(dataset.test):,} test images, chance 10 %\n"
+        f"scikit-image {metadata.version('scikit-image')}; {NAME} {dataset.version}, {len(train):,} train and "
+        f"{len(test):,} test images, chance 10 %\n"
     )
     print(f"| k-NN, cosine, temperature {knn.TEMPERATURE} | {' | '.join(f'k = {k}' for k in KS)} |")
     print(f"|---|{'---|' * len(KS)}")
