@@ -28,10 +28,12 @@ WORKERS ?= $(if $(REPRE_TEST_PLATFORM),0,auto)
 ifeq ($(VENV),none)
 PY := $(PYTHON)
 READY :=
+READY_SCENES :=
 READY_DEV :=
 else
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready-$(ACCELERATOR)
+READY_SCENES := $(VENV)/.ready-scenes
 READY_DEV := $(VENV)/.ready-dev
 endif
 
@@ -74,6 +76,11 @@ $(VENV)/.ready-$(ACCELERATOR): requirements.txt $(REQUIREMENTS)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready-$(ACCELERATOR)
+# What the data set scenes is made of.
+$(VENV)/.ready-scenes: requirements-scenes.txt $(VENV)/.ready-$(ACCELERATOR)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-scenes.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt $(VENV)/.ready-$(ACCELERATOR)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

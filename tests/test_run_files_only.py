@@ -12,7 +12,7 @@ DOOR = "core/run_files.py"
 # What has nothing to do with runs; all else goes through the door.
 NOT_OF_RUNS = {
     "data/conversion.py": "what TFDS has prepared, and what it becomes",
-    "data/digits.py": "prepares a data set, under a lock of its own",
+    "data/embedded.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
     "data/identity.py": "the shards of what TFDS has prepared",
     "data/listing.py": "what lies below a folder of images",
@@ -20,6 +20,7 @@ NOT_OF_RUNS = {
     "data/locate.py": "what TFDS has prepared",
     "data/prepared.py": "what TFDS has prepared",
     "data/record_files.py": "what TFDS has prepared",
+    "data/scenes/packages.py": "files of other packages",
     "data/sources.py": "whether a folder of images is there",
     "data/splits.py": "what lies below a folder of images",
     "data/tfrecord.py": "what TFDS has prepared",

@@ -5,18 +5,14 @@ Recognition of Handwritten Digits): the first 1,437 are 'train', the last 360 't
 They are written as ArrayRecord and read back like ImageNet, so that the demo goes the road of the real run.
 """
 
-import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-import absl.logging
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from repre_jax.data import locate, writing
-from repre_jax.system import terminal
+from repre_jax.data import embedded
 
 TRAIN_RECORDS = 1437
 
@@ -64,29 +60,10 @@ def prepare(data_dir: str) -> None:
 
     Raises UserError where something else lies in its place, and OSError where nothing can be written.
     """
-    tfds.disable_progress_bar()
-    folder = Path(data_dir)
-    place = folder / "digits" / str(Digits.VERSION)
-    if (place / locate.INFO).exists():
-        return
-    writing.refuse_inside(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".digits.lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)  # also between hosts, where the file system knows locks
-        if (place / locate.INFO).exists():  # another process was faster
-            return
-        writing.refuse_taken(place, "--config.data.dir=DIR to another folder")
-        terminal.say(f"Writing the digits that ship with scikit-learn to {place}.")
-        with _hushed():
-            writing.write(Digits(data_dir=data_dir, file_format="array_record"))
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Without TFDS's warnings, which would be of a data set that is not there yet."""
-    before = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(min(before, absl.logging.ERROR))  # the lower, the less is said
-    try:
-        yield
-    finally:
-        absl.logging.set_verbosity(before)
+    embedded.prepare(
+        Path(data_dir),
+        Digits.name,
+        str(Digits.VERSION),
+        "the digits that ship with scikit-learn",
+        lambda: Digits(data_dir=data_dir, file_format="array_record"),
+    )

@@ -14,6 +14,7 @@ from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep, digits, folder, folder_splits, identity, prepared, record_files
+from repre_jax.data.scenes import builder as scenes
 from repre_jax.system import terminal
 
 
@@ -69,15 +70,15 @@ def open_dataset(
     test_split: str | None = None,
     value_range: deep.Ranges | None = None,
 ) -> DataSet:
-    """Opens the TFDS data set `name` ('digits', 'imagenet2012', 'imagenet_resized/64x64', 'cifar10:3.0.2' ...), or,
-    as 'folder:PATH', a folder of images (data/folder.py).
+    """Opens the TFDS data set `name` ('digits', 'scenes/objects', 'imagenet2012', 'imagenet_resized/64x64',
+    'cifar10:3.0.2' ...), or, as 'folder:PATH', a folder of images (data/folder.py).
 
     data_dir: the folder that holds data sets; None means $TFDS_DATA_DIR, else TFDS's own default.
     splits:   in TFDS's syntax, such as 'train' or 'train[:10%]'; test_split None means 'validation' where there is
               one (ImageNet's 'test' has no labels), else 'test', else none.
     value_range: of images of more than 8 bits; None: as `prepare` measured it, else the upper 8 of 16 bits are kept.
 
-    'digits' is prepared on first use; any other must have been prepared as ArrayRecord.
+    'digits' and 'scenes/...' are prepared on first use; any other must have been prepared as ArrayRecord.
     Raises UserError when it is missing, not whole, stored in another format, or lacks the split or an image.
     """
     crops.set_up_process()
@@ -86,19 +87,27 @@ def open_dataset(
     if name.startswith(FOLDER):
         return _open_folder(name, train_split, test_split, value_range)
     root = data_root(data_dir)
-    if name == "digits":
-        try:
-            digits.prepare(os.fspath(root))
-        except OSError as error:
-            raise UserError(
-                f"The digits could not be written to {root}: {error}.\n"
-                "  change:   --config.data.dir=DIR or the variable TFDS_DATA_DIR, to a folder that you can write to"
-            ) from None
+    _prepare_embedded(name, root)
 
     def read(place: Path) -> DataSet:
         return _open_version(place, name, train_split, test_split, value_range)
 
     return prepared.newest_readable(name, root, read)
+
+
+def _prepare_embedded(name: str, root: Path) -> None:
+    """Writes the data set where it is an embedded one that is not there yet."""
+    plain, _, config = name.partition(":")[0].partition("/")
+    try:
+        if name == "digits":
+            digits.prepare(os.fspath(root))
+        elif plain == scenes.NAME:
+            scenes.prepare(config, os.fspath(root))
+    except OSError as error:
+        raise UserError(
+            f"The {plain} could not be written to {root}: {error}.\n"
+            "  change:   --config.data.dir=DIR or the variable TFDS_DATA_DIR, to a folder that you can write to"
+        ) from None
 
 
 def _open_version(

@@ -117,7 +117,7 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     name = arguments.name or ""
     if not name.isidentifier() or not name.islower():
         raise UserError(f"--name is {name!r}.\n  expected: small letters, digits and _, as in --name=my_photos")
-    if name == "digits" or name in tfds.list_builders(with_community_datasets=False):
+    if name in ("digits", "scenes") or name in tfds.list_builders(with_community_datasets=False):
         raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
     place = root / name / str(folder.FolderBuilder.VERSION)
     writing.refuse_inside(root)

