@@ -1,5 +1,6 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
-# make bench  what RePre costs, on this machine            make test-slow  the long tests
+# make scenes the same on digits that lie on photographs   make test-slow  the long tests
+# make bench  what RePre costs, on this machine
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
@@ -22,6 +23,7 @@ ACCELERATOR := $(shell if nvidia-smi -L >/dev/null 2>&1; then echo cuda; \
 endif
 REQUIREMENTS := $(if $(filter cpu,$(ACCELERATOR)),requirements.txt,requirements-$(ACCELERATOR).txt)
 DEMO_DIR ?= runs/demo
+SCENES_DIR ?= runs/scenes
 # Processes of `make test`: one a core, up to four; an accelerator is not shared.
 WORKERS ?= $(if $(REPRE_TEST_PLATFORM),0,auto)
 
@@ -43,13 +45,21 @@ TWO := tests --ignore=tests/eight_devices $(PYTEST)
 EIGHT := tests/eight_devices $(PYTEST)
 TESTS ?= test
 
-.PHONY: demo test test-slow minutes lint bench
+.PHONY: demo scenes test test-slow minutes lint bench
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
 	$(PY) -m repre_jax.tools.figures all $(DEMO_DIR)
 	$(PY) main.py --config configs/linear.py:digits,cached --config.init_from=$(DEMO_DIR) --workdir $(DEMO_DIR)-linear
 	@echo "Curves and figures of the pre-training: $(DEMO_DIR)/report.html"
+
+scenes: $(READY_SCENES)
+	$(PY) main.py --config configs/moco_vit_s.py:scenes --workdir $(SCENES_DIR)
+	$(PY) -m repre_jax.tools.figures all $(SCENES_DIR)
+	$(PY) main.py --config configs/knn.py:scenes --config.init_from=$(SCENES_DIR) --workdir $(SCENES_DIR)-knn
+	$(PY) main.py --config configs/linear.py:scenes,cached --config.init_from=$(SCENES_DIR) \
+		--workdir $(SCENES_DIR)-linear
+	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
 
 test: lint
 	$(PY) -m pytest -m "not slow" $(TWO)

@@ -114,8 +114,8 @@ def add_training(config: ConfigDict) -> None:
     config.checkpoint.best = False
 
 
-def digits_images(config: ConfigDict) -> None:
-    """For the embedded digits: upright, centred, and few."""
+def embedded_images(config: ConfigDict) -> None:
+    """For the embedded digits and scenes: upright, centred, and few."""
     config.batch_size = 64
     config.data.workers = 0
     config.augment.crop_scale = (0.7, 1.0)
@@ -125,7 +125,7 @@ def digits_images(config: ConfigDict) -> None:
 
 def tiny_run(config: ConfigDict) -> None:
     """For smoke tests."""
-    digits_images(config)
+    embedded_images(config)
     config.batch_size = 16
     config.total_steps = 8
     config.log_every = 2

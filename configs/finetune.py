@@ -47,7 +47,7 @@ def scratch(config: ConfigDict) -> None:
 
 def digits(config: ConfigDict) -> None:
     """For an encoder trained on the embedded digits. Tuned on that data set."""
-    base_evaluation.digits_images(config)
+    base_evaluation.embedded_images(config)
     config.finetune.randaugment = ""
     config.finetune.mixup_alpha = 0.0
     config.finetune.cutmix_alpha = 0.0
@@ -58,6 +58,13 @@ def digits(config: ConfigDict) -> None:
     config.optim.lr_start = 0.0
     config.optim.lr_end = 1e-6
     config.optim.warmup_epochs = 5.0
+
+
+def scenes(config: ConfigDict) -> None:
+    """For an encoder trained on scenes/objects: a quarter of the epochs, of four times as many images."""
+    digits(config)
+    config.epochs = 15.0
+    config.optim.warmup_epochs = 1.0
 
 
 def tiny(config: ConfigDict) -> None:
@@ -94,6 +101,6 @@ def get_config(variants: str = "") -> ConfigDict:
     config.optim.warmup_epochs = 5.0
     config.optim.weight_decay = 0.05
     config.optim.rules = (UNDECAYED,)
-    known = RECIPES | {"scratch": scratch, "digits": digits, "tiny": tiny}
+    known = RECIPES | {"scratch": scratch, "digits": digits, "scenes": scenes, "tiny": tiny}
     published = (*RECIPES, "scratch")
     return base_evaluation.with_variants(config, variants, known, one_of=tuple(RECIPES), published=published)

@@ -11,6 +11,12 @@ from ml_collections import ConfigDict
 from configs import base_evaluation
 
 
+def embedded(config: ConfigDict) -> None:
+    """For an encoder trained on the embedded digits or scenes: few and small images."""
+    config.batch_size = 256
+    config.data.workers = 0
+
+
 def tiny(config: ConfigDict) -> None:
     """For smoke tests."""
     config.batch_size = 16
@@ -23,4 +29,4 @@ def get_config(variants: str = "") -> ConfigDict:
     config.knn = ConfigDict()
     config.knn.k = (10, 20, 100, 200)  # each is reported (dino eval_knn.py:194)
     config.knn.temperature = 0.07  # of the votes' weights, exp(cosine / temperature) (dino eval_knn.py:196)
-    return base_evaluation.with_variants(config, variants, {"tiny": tiny})
+    return base_evaluation.with_variants(config, variants, {"digits": embedded, "scenes": embedded, "tiny": tiny})

@@ -59,9 +59,9 @@ def cached(config: ConfigDict) -> None:
     config.log_every = 500  # steps are fast
 
 
-def digits(config: ConfigDict) -> None:
-    """For an encoder trained on the embedded digits."""
-    base_evaluation.digits_images(config)
+def embedded(config: ConfigDict) -> None:
+    """For an encoder trained on the embedded digits or scenes."""
+    base_evaluation.embedded_images(config)
     config.linear.held_out = 0.1
     config.linear.untrained = True
 
@@ -95,5 +95,5 @@ def get_config(variants: str = "") -> ConfigDict:
     config.optim.name = "sgd"
     config.optim.schedule = "simsiam"  # a half cosine, a step an epoch
     config.optim.lr = 3.0
-    known = PROTOCOLS | {"digits": digits, "cached": cached, "tiny": tiny}
+    known = PROTOCOLS | {"digits": embedded, "scenes": embedded, "cached": cached, "tiny": tiny}
     return base_evaluation.with_variants(config, variants, known, one_of=tuple(PROTOCOLS), published=tuple(PROTOCOLS))

@@ -17,6 +17,8 @@ from repre_jax.system import environment
 from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate
 from tests.helpers.runs import final_state
 
+OF_RUN = ("knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_top1_hog", "knn_k")
+
 
 def test_a_probe_reports_every_head_and_what_it_depends_on(finished, tmp_path, capsys):
     result = evaluate(LINEAR, finished[0], tmp_path, "--config.linear.untrained=True")
@@ -34,7 +36,7 @@ def test_a_probe_reports_every_head_and_what_it_depends_on(finished, tmp_path, c
         "test_interpolation": "bilinear",
         "lr_rule": "3 x 16 / 256",
         "test_images": 360,
-        "run": {key: finished[1][key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")},
+        "run": {key: finished[1][key] for key in OF_RUN},
         "lr": 3 * 16 / 256,
         "cached": False,
         "mean": [0.5] * 3,

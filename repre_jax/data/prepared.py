@@ -113,8 +113,7 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str) -> RecordFiles:
 def statistics(place: Path) -> dict[str, Any]:
     """'mean' and 'std', a tuple of floats per channel, and 'value_range' (data/deep.py), as far as `prepare folder` has
     measured them. Raises NotReadable."""
-    file = place / METADATA
-    found = _read_json(file) if file.exists() else {}
+    file, found = place / METADATA, metadata(place)
     try:
         known: dict[str, Any] = {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
         if found.get("value_range"):
@@ -122,6 +121,11 @@ def statistics(place: Path) -> dict[str, Any]:
         return known
     except (TypeError, ValueError, AttributeError):
         raise NotReadable(_damaged(place, f"{file} has no numbers for mean, std and value_range")) from None
+
+
+def metadata(place: Path) -> dict[str, Any]:
+    """What metadata.json beside the records says; {} where there is none. Raises NotReadable."""
+    return _read_json(place / METADATA) if (place / METADATA).exists() else {}
 
 
 def problem(place: Path) -> str | None:

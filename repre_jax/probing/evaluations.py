@@ -177,4 +177,5 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> 
     same = same and not same_data.other_contents(same_data.read(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
-    return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}
+    measured = ("knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_top1_hog", "knn_k")
+    return {key: result.get(key) for key in measured}  # older runs have no knn_top1_hog

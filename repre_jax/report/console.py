@@ -143,6 +143,16 @@ def size(count: float) -> str:
     return f"{count / 1000**power:.4g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
+def without_learning(result: Mapping[str, Any], verdict: str = "") -> list[Row]:
+    """k-NN of what was not trained, from what a run measured: those rows that there are. verdict: on raw pixels."""
+    rows = {
+        "untrained encoder": result["knn_top1_untrained"],
+        f"raw pixels{verdict}": result.get("knn_top1_pixels"),
+        "HOG, edges alone": result.get("knn_top1_hog"),
+    }
+    return [("", f"{top1:.1%}  {what}") for what, top1 in rows.items() if top1 is not None]
+
+
 def summary(result: Mapping[str, Any], workdir: Path) -> str:
     """The end of a pre-training run, from its result.json."""
     speed = f"; {result['images_per_second']:.0f} images/s" if result["images_per_second"] else ""
@@ -156,9 +166,7 @@ def summary(result: Mapping[str, Any], workdir: Path) -> str:
         verdict = f"the encoder is {abs(points):.1f} points {'better' if points >= 0 else 'worse'}"
         rows += [
             (f"k-NN top-1 (k = {result['knn_k']})", f"{result['knn_top1']:.1%}  trained encoder"),
-            ("", f"{result['knn_top1_untrained']:.1%}  untrained encoder"),
-            ("", f"{result['knn_top1_pixels']:.1%}  raw pixels: {verdict}"),
-            *([("", f"{hog:.1%}  HOG, edges alone")] if (hog := result.get("knn_top1_hog")) is not None else []),
+            *without_learning(result, f": {verdict}"),
             *([("", f"of {how} test images")] if (how := result.get("test_interpolation")) else []),
         ]
     if result.get("effective_rank") is not None:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from repre_jax.report.console import Row, duration, table, test_images
+from repre_jax.report.console import Row, duration, table, test_images, without_learning
 
 
 def linear(result: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def linear(result: Mapping[str, Any]) -> str:
     if run := result["run"]:
         rows += [
             ("k-NN top-1", f"{run['knn_top1']:.1%}  trained encoder, k = {run['knn_k']}, as pre-training measured it"),
-            ("", f"{run['knn_top1_untrained']:.1%}  untrained encoder"),
+            *without_learning(run),
         ]
     return table(rows)
 

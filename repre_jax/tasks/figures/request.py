@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core.errors import UserError
 from repre_jax.probing import evaluations
-from repre_jax.tasks.figures import attention, augmentations, neighbours, pyramid, reconstructions, tsne
+from repre_jax.tasks.figures import attention, augmentations, data, neighbours, pyramid, reconstructions, tsne
 from repre_jax.tasks.figures.subject import NotPossible, Subject
 
 MOST = 64  # images of a figure; a sheet of more can neither be drawn soon nor read
@@ -20,8 +20,10 @@ DRAW: dict[str, Callable[["Request", Subject], Figure]] = {
     "tsne": lambda request, subject: tsne.draw(subject),
     "neighbours": lambda request, subject: neighbours.draw(subject),
     "pyramid": lambda request, subject: pyramid.draw(subject),
-    "augmentations": lambda request, subject: request.augmentations(),
+    "augmentations": lambda request, subject: request.of_input("augmentations"),
+    "data": lambda request, subject: request.of_input("data"),
 }
+INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a pre-training config, before there is a run, too
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Request:
     def one(self, kind: str) -> Figure:
         """Raises UserError when it cannot be drawn."""
         self._check()
-        if kind == "augmentations":
-            return self.augmentations()
+        if kind in INPUT:
+            return self.of_input(kind)
         if len(self.of) == 1:
             return DRAW[kind](self, self._subjects()[0])
         if kind != "attention":
@@ -60,16 +62,15 @@ class Request:
             except NotPossible as error:
                 yield kind, error
 
-    def augmentations(self) -> Figure:
-        """Of the one run or file."""
+    def of_input(self, kind: str) -> Figure:
+        """What the one run, or the run that the file is of, was trained on."""
         if len(self.of) != 1 or self.images:
             raise NotPossible(
-                "Augmentations are those of one run's own training images.\n"
-                "  change:   leave --images and other runs out"
+                f"{kind} draws one run's own training images.\n  change:   leave --images and other runs out"
             )
         (source,) = self.of
         config = augmentations.config_of(source, self.config, self.seed)
-        return augmentations.draw(config, self.config.figures.records, source.absolute().name)
+        return INPUT[kind](config, self.config.figures.records, source.absolute().name)
 
     def _subjects(self) -> list[Subject]:
         """All with the data of the first, so that they are shown the same images."""

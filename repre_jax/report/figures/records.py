@@ -1,0 +1,80 @@
+"""Records of a data set with what is known of them: classes, boxes, masks and label maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from repre_jax.report.figures import sheet
+
+IGNORED = 255  # of a label map: what is not scored, drawn white
+SHADE = 0.45  # how much of a mask's colour covers the image
+
+
+@dataclass(frozen=True)
+class Known:
+    """One record. image: float [H, W, C] in 0..1. name: of its class. boxes: float [N, 4], (x, y, width, height) in
+    pixels. kinds: of each box a number, which gives its colour, and a name. masks: bool [N, H, W]. label_map: int
+    [H, W], 0 the background. None where it is not known."""
+
+    image: np.ndarray
+    name: str | None = None
+    boxes: np.ndarray | None = None
+    kinds: Sequence[tuple[int, str]] = ()
+    masks: np.ndarray | None = None
+    label_map: np.ndarray | None = None
+
+
+@sheet.styled
+def draw(records: Sequence[Known], *, title: str, caption: str) -> Figure:
+    """A row a record: its image with the class below it, its objects, its label map; columns that none has are left
+    out."""
+    columns = {"image": _image}
+    columns |= {"objects": _objects} if any(each.boxes is not None for each in records) else {}
+    columns |= {"label map": _label_map} if any(each.label_map is not None for each in records) else {}
+    shape = np.max([each.image.shape[:2] for each in records], axis=0)
+    figure, axes = sheet.images(
+        len(records), list(columns), shape, title=title, caption=caption, side=1.8, under=0.2
+    )
+    for row, record in zip(axes, records, strict=True):
+        for axis, column in zip(row, columns.values(), strict=True):
+            column(axis, record)
+    return figure
+
+
+def colour(kind: int) -> np.ndarray:
+    """float [3] in 0..1: 20 colours in turn, the background black, what is ignored white."""
+    if kind in (0, IGNORED):
+        return np.full(3, float(kind == IGNORED))
+    return np.array(matplotlib.colormaps["tab20"](2 * (kind - 1) % 20 + (kind - 1) // 10 % 2)[:3])
+
+
+def _image(axis: Axes, record: Known) -> None:
+    sheet.show(axis, record.image)
+    most = sheet.letters(sheet.cell(record.image.shape, 1.8)[1])
+    axis.set_xlabel("" if record.name is None else sheet.short(record.name, most))
+
+
+def _objects(axis: Axes, record: Known) -> None:
+    image = sheet.visible(record.image)
+    for place, mask in enumerate(() if record.masks is None else record.masks):
+        image[mask] = (1 - SHADE) * image[mask] + SHADE * colour(record.kinds[place][0])
+    sheet.show(axis, image)
+    for (x, y, width, height), (kind, name) in zip(
+        () if record.boxes is None else record.boxes, record.kinds, strict=False
+    ):
+        # Pixel 0 reaches from -0.5 to 0.5 on the axis.
+        axis.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, color=colour(kind), linewidth=1))
+        axis.text(x, y, name, fontsize=4, va="top", color="white", clip_on=True).set_path_effects(sheet.OUTLINE)
+
+
+def _label_map(axis: Axes, record: Known) -> None:
+    if record.label_map is None:
+        axis.set_axis_off()
+        return
+    kinds, places = np.unique(record.label_map, return_inverse=True)
+    sheet.show(axis, np.stack([colour(int(kind)) for kind in kinds])[places.reshape(record.label_map.shape)])
