@@ -78,6 +78,40 @@ def test_what_a_run_says_of_tfrecord_is_what_converts_it(whole, root, place, cap
     assert str(error.value).splitlines()[-1] == f"  change:   --config.data.dir={out}"
 
 
+def advised(message):
+    """(The words of the command behind 'convert:', None where there is none; the flags behind 'change:', by key)."""
+    lines = dict(line.strip().split(":", 1) for line in message.splitlines() if line.startswith("  c"))
+    flags = [flag.removeprefix("--config.data.").split("=", 1) for flag in shlex.split(lines["change"])]
+    return shlex.split(lines["convert"])[3:] if "convert" in lines else None, dict(flags)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside ArrayRecord that is not whole"])
+@pytest.mark.parametrize(
+    ("folder", "name", "asked"),
+    [
+        ("my_pets/1.0.0", "my_pets", "pets"),
+        ("my_pets/1.0.0", "my_pets:1.*.*", "pets:1.0.0"),
+        ("mine/pets/1.0.0", "mine/pets", "pets"),
+        ("pets/1.0.1", "pets:1.0.1", "pets:1.0.0"),
+    ],
+)
+def test_a_data_set_whose_folder_was_renamed_is_converted_as_advised(root, place, folder, name, asked, beside):
+    """What was converted lies under TFDS's name: the command and the flags, typed as they are, read all records."""
+    (root / folder).parent.mkdir(parents=True, exist_ok=True)
+    place.rename(root / folder)
+    if beside:
+        change_info(root / folder, alternativeFileFormats=["array_record"])
+    for converts in (True, False):
+        with pytest.raises(UserError) as error:
+            sources.open_dataset(name, str(root))
+        command, flags = advised(str(error.value))
+        assert (command is not None) == converts
+        assert flags == {"name": asked, "dir": f"{root}-array_record"}
+        assert not command or tool.main(command) == 0
+    dataset = sources.open_dataset(flags["name"], flags["dir"])
+    assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
+
+
 def test_the_checksum_is_tfrecords():
     """Of RFC 3720's example, 32 bytes of zeros, masked."""
     crc = 0x8A9136AA

@@ -229,7 +229,12 @@ def test_data_sets_as_they_lie_there(tmp_path, monkeypatch):
     (tmp_path / "broken" / "1.0.0" / "dataset_info.json").write_text("{")
     next(place.glob("*-test*")).unlink()
     rows, problems = data()
-    assert rows["resized/64x64 2.0.1"].startswith("1,437 train, 360 test; tfrecord, which is not read here")
+    assert rows["resized/64x64 2.0.1"].startswith(
+        "1,437 train, 360 test; tfrecord, which is not read here; main.py says"
+    )
+    info["fileFormat"] = "riegeli"
+    (other / "dataset_info.json").write_text(json.dumps(info))
+    assert "riegeli, which is neither read nor converted here" in data()[0]["resized/64x64 2.0.1"]
     text = " ".join(problem.what for problem in problems)
     assert "1 of the 2 files of digits 1.0.0 are missing" in text
     assert f"{tmp_path / 'broken' / '1.0.0' / 'dataset_info.json'} cannot be read" in text

@@ -107,17 +107,12 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     """
     place = _version_folder(config_paths.absolute(place).resolve())
     builder = prepared.open_any(place)
-    try:
-        root, name, version = locate.home(place)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(
-            f"{place / locate.INFO} does not tell the name and the version of the data set.\n"
-            "  change:   copy it again, or prepare the data set again"
-        ) from None
+    prepared.refuse_empty(builder)
+    root, name, version = prepared.home(place)
     known = place == root / name / version
     form = prepared.formats(builder)
-    beside = prepared.FORMAT in form and (form[0] == prepared.FORMAT or prepared.problem(place) is None)
-    if form[0] != prepared.CONVERTIBLE or beside:
+    # Opened anew, since that makes a builder name the other files.
+    if form[0] != prepared.CONVERTIBLE or prepared.stored_so(prepared.open_any(place)):
         raise UserError(_not_convertible(form, place, root, name, known))
     if data_dir is None and not known:
         raise UserError(

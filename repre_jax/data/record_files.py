@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,5 +92,6 @@ def _fault(path: str, records: int) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """Of its text; the name of its type where there is none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Of its text, without a full stop; the name of its type where there is none."""
+    text = str(error).strip()
+    return re.sub(r"(?<!\.)\.$", "", text.splitlines()[0]) if text else type(error).__name__

@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import locate, prepared, record_files
+from repre_jax.data import locate, prepared
 from repre_jax.system import terminal
 
 
@@ -114,8 +114,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
 def check(place: Path) -> None:
     """Raises UserError unless every file of the version in `place` opens, and has the records that its info names."""
     builder = prepared.open_any(place)
-    splits = builder.info.splits.values()
-    wrong = record_files.faults([each for split in splits for each in split.file_instructions])
-    if wrong or not any(split.num_examples for split in splits):
+    wrong = prepared.faults(builder)
+    if wrong or not any(split.num_examples for split in builder.info.splits.values()):
         lines = "".join(f"\n  {line}" for line in wrong or ["it has no records"])
         raise UserError(f"{place} was written, and is not whole:{lines}\n  change:   delete it, and try again")
