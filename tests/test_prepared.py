@@ -205,7 +205,7 @@ def test_a_split_without_records_is_told_from_one_that_is_not_there(root, place)
     """The other one is read; doctor says which it is."""
     with_records(place, train=[7, 6, 7], test=[0])
     expected = "  expected: one of train, or a part such as 'train[:90%]'\n  change:   --config.data.test_split=..."
-    assert refused(root) == f"Split 'test' of data set pets has no records.\n{expected}"
+    assert refused(root) == f"Split 'test' of data set pets is empty.\n{expected}"
     assert refused(root, test_split="tset").startswith("Data set pets has no split 'tset' (")
     assert [len(part) for part in (lambda d: (d.train, d.test))(opened(root, test_split="train[18:]"))] == [20, 2]
     (problem,) = storage.data(root, "--data-dir", 1024).problems

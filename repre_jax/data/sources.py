@@ -226,5 +226,5 @@ def _open_splits(
                 f"Data set {name} has no split {split!r} ({record_files.first_line(error)}).\n{expected}"
             ) from None
         if not len(parts[key]):
-            raise UserError(f"Split {split!r} of data set {name} has no records.\n{expected}")
+            raise UserError(f"Split {split!r} of data set {name} is empty.\n{expected}")
     return parts | {"test_split": wanted["test"]}
