@@ -151,6 +151,7 @@ def test_a_damaged_file_is_named_and_nothing_appears_under_its_name(place, tmp_p
     error = capsys.readouterr().err
     assert str(file) in error
     assert all(word in error for word in words)
+    assert "\n  change:   copy this file again" in error
     assert not (tmp_path / "out" / "pets" / "1.0.0").exists()
 
 
@@ -158,8 +159,7 @@ def test_a_file_that_is_missing_is_named(place, tmp_path, capsys):
     (place / "pets-train.tfrecord-00001-of-00003").unlink()
     assert convert(place, "--data-dir", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert "1 files of records are missing" in error
-    assert "pets-train.tfrecord-00001-of-00003" in error
+    assert f"1 file of records is missing in {place}: pets-train.tfrecord-00001-of-00003\n" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -207,6 +207,29 @@ def test_ctrl_c_ends_it_between_two_records(place, tmp_path, capsys, monkeypatch
     assert len(sources.open_dataset("pets", str(tmp_path / "out")).train) == 20
 
 
+def test_what_an_unfinished_conversion_has_written_is_not_prepared_over(place, tmp_path, capsys):
+    """Said before anything is looked at; the command that the message has goes on with it."""
+    out = tmp_path / "my data's"
+    file = place / "pets-train.tfrecord-00002-of-00003"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert convert(place, "--data-dir", out) == 1
+    file.write_bytes(whole)
+    work = out / "pets" / "incomplete.converted_1.0.0"
+    before = contents(work)
+    assert before
+    (tmp_path / "empty").mkdir()
+    capsys.readouterr()
+    assert tool.main(["folder", f"--from={tmp_path / 'empty'}", "--name=pets", f"--data-dir={out}"]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"{work} is what an interrupted conversion has written so far.\n")
+    assert "or another --name" in told.err
+    assert (contents(work), told.out) == (before, "")
+    (line,) = [line for line in told.err.splitlines() if line.startswith("  go on:")]
+    assert tool.main(shlex.split(line.removeprefix("  go on:"))[3:]) == 0
+    assert [r["image"] for r in sources.open_dataset("pets", str(out)).train] == [picture(n) for n in range(20)]
+
+
 def test_another_source_does_not_go_on_with_what_is_there(root, place, tmp_path):
     work = tmp_path / "out" / "pets" / "incomplete.converted_1.0.0"
     work.mkdir(parents=True)
@@ -237,13 +260,15 @@ def test_what_cannot_be_converted_is_named(root, place, tmp_path, capsys):
         (shutil.copytree(place, tmp_path / "elsewhere"), "does not lie as TFDS has it, in .../pets/1.0.0"),
     ):
         assert convert(given) == 1
-        assert words in capsys.readouterr().err
+        assert words in (error := capsys.readouterr().err)
+        assert "\n  change:   " in error
     assert convert(tmp_path / "elsewhere", "--data-dir", tmp_path / "out") == 0
     assert len(sources.open_dataset("pets", str(tmp_path / "out")).train) == 20
     change_info(place, fileFormat="riegeli")
     assert convert(place) == 1
     assert "is stored as riegeli" in (error := capsys.readouterr().err)
     assert f"{root}-array_record" in error, "TFDS reuses the version that is there"
+    assert f"change:   --config.data.name=pets --config.data.dir={root}-array_record" in error
     (place / "dataset_info.json").write_text("{")
     assert convert(place) == 1
     assert "is damaged, or half a file" in capsys.readouterr().err

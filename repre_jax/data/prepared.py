@@ -115,8 +115,7 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> Reco
         place = Path(builder.data_dir)
         lines = "".join(f"\n  {line}" for line in wrong[:SHOWN])
         more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-        files = "1 file" if len(wrong) == 1 else f"{len(wrong):,} files"
-        what = f"{files} of records in {place} cannot be read:{lines}{more}"
+        what = f"{record_files.counted(len(wrong))} of records in {place} cannot be read:{lines}{more}"
         if _read_json(place / locate.INFO).get("fileFormat") == CONVERTIBLE:  # which lie beside these, and may be whole
             raise NotReadable(f"{what}\n{_by_converting(place, name)}")
         raise NotReadable(_damaged(place, what, end=""))

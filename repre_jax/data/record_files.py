@@ -91,6 +91,11 @@ def _fault(path: str, records: int) -> str | None:
     return f"{file.name} ({size:,} bytes) has {found:,} of {records:,} records: {why}"
 
 
+def counted(files: int) -> str:
+    """So many files, in words."""
+    return "1 file" if files == 1 else f"{files:,} files"
+
+
 def first_line(error: Exception) -> str:
     """Of its text, without a full stop; the name of its type where there is none."""
     text = str(error).strip()

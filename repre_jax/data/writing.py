@@ -3,10 +3,12 @@
 import contextlib
 import fcntl
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import tensorflow_datasets as tfds
 
@@ -17,17 +19,30 @@ from repre_jax.system import terminal
 
 @contextlib.contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Holds a lock beside `place` that dies with the process."""
+    """Holds a lock beside `place` that dies with the process. Raises UserError where another process has it."""
     lock = place.with_name(f".{place.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is writing {place} at this moment.") from None
-        try:
-            yield
-        finally:
-            lock.unlink()
+    while True:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"Another process is writing {place} at this moment."
+                raise UserError(f"{what}\n  change:   wait until it has ended, or end it") from None
+            if not _is_at(file, lock):  # whoever had it removed it in between, and others may have the next
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
+
+
+def _is_at(file: IO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
