@@ -252,6 +252,18 @@ def test_little_disk_and_little_shared_memory(tmp_path, monkeypatch):
     assert storage.disk(tmp_path, "elsewhere").problems == []
 
 
+def test_a_workdir_in_the_home_folder(tmp_path, monkeypatch):
+    """Which no shell has followed in --workdir=~/runs; of a user who is not known, the problem says what to write."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(storage, "FREE", 0)
+    section = doctor.runs("~/mine")
+    assert section.rows[0][1].endswith(f"free in {tmp_path / 'mine'}, which is not there yet")
+    assert section.problems == []
+    (problem,) = doctor.runs("~nobody7/mine").problems
+    assert problem.what == "'~nobody7/mine' cannot be followed: there is no user 'nobody7'."
+    assert problem.fix.startswith("write the path in full")
+
+
 def test_the_verdict():
     assert doctor.verdict([]) == "No problems found."
     assert doctor.verdict([Problem("A.", "a")]) == "1 problem:\n  1. A.\n     fix: a"

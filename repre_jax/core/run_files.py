@@ -24,6 +24,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -40,6 +41,9 @@ CONFIG, DATA, STARTS, METRICS = "config.json", "data.json", "starts.jsonl", "met
 RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
+# Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
+DRAWN = re.compile(r"(attention|augmentations|neighbours|pyramid|reconstructions|tsne)(-and-.+)?\.png", re.DOTALL)
+DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written
 UNFIT = frozenset("[]*?{}\\")  # what some libraries read in a path as a pattern, or as another separator
 TEMPORARY = ("/tmp", "/var/tmp")  # folders that are tried after the one that Python names

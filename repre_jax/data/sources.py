@@ -160,6 +160,7 @@ def data_root(data_dir: str | None) -> Path:
 
 
 def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
+    config_paths.refuse_nothing("data.name", name)
     root = config_paths.absolute(name.removeprefix(FOLDER))
     if not root.exists():
         raise UserError(

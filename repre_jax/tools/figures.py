@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kind", choices=(*DRAW, "all"), metavar="KIND", help="one of those above")
     parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--out", type=config_paths.absolute, help="one .png or .pdf, in place of both")
+    parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")
     parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for augmentations; else {CONFIG}")
@@ -61,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
     arguments, rest = parser.parse_known_intermixed_args(argv)
 
     def run() -> None:
+        arguments.out = arguments.out and config_paths.absolute(arguments.out)
+        arguments.images = [config_paths.absolute(path) for path in arguments.images]
         _run(arguments, rest)
         if arguments.of and arguments.out is None:
             _renew_page(config_paths.absolute(arguments.of[0]))
@@ -70,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     config = _config(arguments, flags)
-    _check_out(arguments)
+    _check_out(arguments, config.data.name)
     if config.task == "pretrain":
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
@@ -127,7 +129,7 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     return config
 
 
-def _check_out(arguments: argparse.Namespace) -> None:
+def _check_out(arguments: argparse.Namespace, data_name: str | None) -> None:
     out = arguments.out
     if out is not None and (out.suffix not in SUFFIXES or run_files.is_folder(out)):
         raise UserError(f"--out is {out}.\n  expected: a file name ending in {' or '.join(SUFFIXES)}")
@@ -136,6 +138,23 @@ def _check_out(arguments: argparse.Namespace) -> None:
     for source in arguments.of:
         if not run_files.exists(config_paths.absolute(source)):
             raise UserError(f"{source} does not exist.\n  expected: the workdir of a run, or a file of weights")
+    if out is not None and out.suffix == SUFFIXES[0] and not run_files.DRAWN.fullmatch(out.name):
+        runs = [run_files.read_config(config_paths.absolute(source), ["data"]) or {} for source in arguments.of]
+        for name in (data_name, *(run.get("data", {}).get("name") for run in runs)):
+            _refuse_among_images(out, name)
+
+
+def _refuse_among_images(out: Path, data_name: str | None) -> None:
+    """Raises UserError where `out` would be an image of that folder; in a run's own folder it would not."""
+    if not data_name or not data_name.startswith(config_paths.FOLDER):
+        return
+    images = config_paths.absolute(data_name.removeprefix(config_paths.FOLDER)).resolve()
+    folder = out.parent.resolve()
+    above = [each for each in (folder, *folder.parents) if each.is_relative_to(images)]
+    if above and not any(run_files.is_run({path.name for path in run_files.matching(each, "*")}) for each in above):
+        raise UserError(
+            f"--out is {out}, in the folder of images {images}: it would be one of them.\n  change:   {ELSEWHERE}"
+        )
 
 
 def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
