@@ -278,7 +278,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("attention", "multi", "--config.step=7"), "has no checkpoint 7"),
         (("attention", "multi", "--images", "NOWHERE"), "cannot be read: No such file"),
         (("attention", "multi", "--images", "NOIMAGE"), "are no image"),
-        (("attention", "multi", "--images", "~/text.png"), "text.png: 8 bytes are no image"),
+        (("attention", "multi", "--images", "~/text.png"), "text.png cannot be read: 8 bytes are no image"),
         (("attention", "multi", "--out=~nobody7/a.png"), "there is no user 'nobody7'"),
         (("attention", "multi", "--images", "EMPTY"), "cannot be read: Is a directory"),
         (("attention", "multi", "--config=configs/dino_vit_s.py:tiny"), "The config's task is 'pretrain'"),

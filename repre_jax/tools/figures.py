@@ -176,18 +176,13 @@ def _writable(paths: Sequence[Path]) -> Iterator[None]:
     """Raises UserError before anything is computed where the figures cannot be written. Their folder, and those above
     it, are made where they are not there, and removed where nothing is in them in the end."""
     folder = paths[0].absolute().parent
-    new = [each for each in (folder, *folder.parents) if not run_files.exists(each)]
-    try:
-        run_files.make_folder(folder, parents=True)
-        run_files.check_writable(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to: {error.strerror}.\n  change:   {ELSEWHERE}") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_files.made(folder))
+            run_files.check_writable(folder)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written to: {error.strerror}.\n  change:   {ELSEWHERE}") from None
         yield
-    finally:
-        for each in new:
-            if not run_files.matching(each, "*"):
-                run_files.remove_empty(each)
 
 
 def _renew_page(run: Path) -> None:
