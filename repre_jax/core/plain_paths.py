@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from repre_jax.core import locks
+
 UNFIT = frozenset("[]*?{}\\")  # what some libraries read in a path as a pattern, or as another separator
 TEMPORARY = ("/tmp", "/var/tmp")  # folders that are tried after the one that Python names
 PREFIX, LOCK, LINK = "repre_jax-", "lock", "to"
@@ -50,7 +52,7 @@ def _own_folder(within: str) -> tuple[Path, IO]:
         lock = (place / LOCK).open("w")
         with contextlib.suppress(OSError):  # a file system without locks: then nobody else locks it either
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if (place / LOCK).exists():  # else somebody took it for a dead process's, before it was locked
+        if not locks.is_removed(lock):  # else somebody took it for a dead process's, before it was locked
             return place, lock
         lock.close()
 

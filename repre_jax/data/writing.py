@@ -3,15 +3,14 @@
 import contextlib
 import fcntl
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import tensorflow_datasets as tfds
 
+from repre_jax.core import locks
 from repre_jax.core.errors import UserError
 from repre_jax.data import locate, prepared
 from repre_jax.system import terminal
@@ -28,21 +27,13 @@ def alone(place: Path) -> Iterator[None]:
             except BlockingIOError:
                 what = f"Another process is writing {place} at this moment."
                 raise UserError(f"{what}\n  change:   wait until it has ended, or end it") from None
-            if not _is_at(file, lock):  # whoever had it removed it in between, and others may have the next
+            if locks.is_removed(file):  # whoever had it removed it in between, and others may have the next
                 continue
             try:
                 yield
             finally:
                 lock.unlink()
             return
-
-
-def _is_at(file: IO, path: Path) -> bool:
-    """Whether an open file still has this name."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextlib.contextmanager
