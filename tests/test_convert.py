@@ -253,6 +253,20 @@ def test_never_over_what_is_there(root, place, tmp_path, capsys):
     assert "is stored as array_record already" in capsys.readouterr().err
 
 
+def test_array_record_in_folders_of_other_names_is_read_as_advised(whole, tmp_path, capsys):
+    place = shutil.copytree(whole[0] / "pets" / "1.0.0", tmp_path / "my data's" / "mine" / "1.0.0")
+    assert convert(place) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{place} is stored as array_record already.\n")
+    _, flags = advised(error)
+    assert flags == {"name": "mine", "dir": str(tmp_path / "my data's")}
+    assert [r["image"] for r in sources.open_dataset(flags["name"], flags["dir"]).train] == [
+        picture(n) for n in range(20)
+    ]
+    assert convert(place.rename(place.with_name("newest"))) == 1
+    assert "change:   move it into a folder called as its version" in capsys.readouterr().err
+
+
 def test_what_cannot_be_converted_is_named(root, place, tmp_path, capsys):
     for given, words in (
         (tmp_path / "none", "is not a folder"),

@@ -168,8 +168,14 @@ def _version_folder(place: Path) -> Path:
 
 def _not_convertible(form: list[str], place: Path, root: Path, name: str, known: bool) -> str:
     if prepared.FORMAT in form:
-        used = f"\n  change:   {locate.flag('data.name', name)} {locate.flag('data.dir', root)}" if known else ""
-        return f"{place} is stored as {prepared.FORMAT} already.{used}"
+        if not known:  # a run reads it under the names that its folders have
+            name, root = place.parent.name, place.parents[1]
+        used = f"{locate.flag('data.name', name)} {locate.flag('data.dir', root)}"
+        if not tfds.core.Version.is_valid(place.name):
+            used = (
+                "move it into a folder called as its version, such as 1.0.0, and that into one called as the data set"
+            )
+        return f"{place} is stored as {prepared.FORMAT} already.\n  change:   {used}"
     out = locate.converted_root(root if known else place.parent)
     return (
         f"{place} is stored as {form[0]}.\n"
