@@ -310,11 +310,14 @@ def test_array_record_that_is_not_whole_does_not_keep_tfrecord_from_being_conver
     assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
 
 
-def test_an_info_without_a_name_is_named(place, capsys):
+def test_an_info_without_a_name_is_named(root, place, capsys):
+    """By a run, too, which would else advise a command that ends so."""
     info = json.loads((place / "dataset_info.json").read_text())
     (place / "dataset_info.json").write_text(json.dumps({key: info[key] for key in info if key != "name"}))
     assert convert(place) == 1
     assert "does not tell the name" in capsys.readouterr().err
+    with pytest.raises(UserError, match="does not tell the name and the version of the data set\\.\n  change:   copy"):
+        sources.open_dataset("pets", str(root))
 
 
 def test_nothing_is_written_into_another_data_set(place):

@@ -102,6 +102,19 @@ def test_a_file_of_records_that_is_not_whole_is_named(root, place, damage, words
     assert len(opened(root, train_split="train[10:]").train) == 10
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("\nNot generated yet.\nMore."), "Not generated yet"),
+        (ValueError("wait ..."), "wait ..."),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_what_a_library_says_ends_in_one_full_stop(error, words):
+    """That of the message in which it stands."""
+    assert record_files.first_line(error) == words
+
+
 def test_many_files_that_are_missing_are_counted(root, place):
     for file in (*files_of(place), *files_of(place, "test")):
         file.unlink()
