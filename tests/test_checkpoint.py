@@ -1,6 +1,8 @@
 """Checkpoints on disk: which are whole, which stay, and what a write that fails leaves."""
 
+import errno
 import json
+import os
 import resource
 import shutil
 
@@ -129,6 +131,47 @@ def test_a_checkpoint_under_another_number_is_refused(tmp_path):
     step, ignored = checkpoints.newest_whole()
     assert step == 1
     assert ignored[0].why == "it was written as checkpoint 2"
+
+
+PASSING = {
+    "too many files": OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    "the same as a library's": ValueError(f"NOT_FOUND: {os.strerror(errno.EMFILE)} [type.googleapis.com]"),
+    "a disk that errs": OSError(errno.EIO, os.strerror(errno.EIO)),
+    "no permission": PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+    "no memory": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("why", PASSING)
+def test_what_keeps_a_checkpoint_from_being_looked_at_is_no_fault_of_its(tmp_path, monkeypatch, why):
+    """It would be set aside, and the run would begin anew."""
+    checkpoints = saved(tmp_path, [None, None])
+
+    def fails(_self, step):
+        raise PASSING[why]
+
+    with monkeypatch.context() as now:
+        now.setattr(Checkpoints, "_saved_shapes", fails)
+        with pytest.raises(type(PASSING[why])) as error:
+            checkpoints.newest_whole()
+        assert error.value is PASSING[why]
+    assert checkpoints.newest_whole() == (2, [])
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), NotADirectoryError(20, "no folder"), KeyError("w")])
+def test_arrays_that_are_not_found_are_a_fault(tmp_path, monkeypatch, error):
+    checkpoints = saved(tmp_path, [None, None])
+    shapes = Checkpoints._saved_shapes
+
+    def fails(self, step):
+        if step == 2:
+            raise error
+        return shapes(self, step)
+
+    monkeypatch.setattr(Checkpoints, "_saved_shapes", fails)
+    step, ignored = checkpoints.newest_whole()
+    assert (step, [item.folder.name for item in ignored]) == (1, ["2"])
+    assert ignored[0].why.startswith("its arrays cannot be found, though its files are as they were written (")
 
 
 def test_a_step_is_saved_once_and_its_measure_may_follow(tmp_path):

@@ -1,6 +1,11 @@
 """Which file --config names: a path, or a config's name, from any folder."""
 
+import contextlib
 import functools
+import os
+import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -205,3 +210,46 @@ def test_an_older_base_beside_ones_own_config(elsewhere, capsys):
 def test_of_a_key_given_twice_the_last_one_counts(flags, key, value):
     config, _ = command_line.parse(["main.py", "--config=configs/moco_vit_s.py", *flags])
     assert functools.reduce(lambda node, part: node[part], key.split("."), config) == value
+
+
+@contextlib.contextmanager
+def another_user():
+    """While entered: root may read everything, whoever else runs the tests may not read what is closed."""
+    me = os.geteuid()
+    os.seteuid(me or 54321)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+
+
+@pytest.mark.parametrize("closed", ["photos/cat/1.jpg", "photos/cat", "photos"])
+def test_what_may_not_be_read_is_named_with_what_opens_it(closed, tmp_path, monkeypatch, capsys):
+    """In place of a traceback. The command, typed as it is, lets that user read the file."""
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # whose parents are closed to others, too
+    file = Path("photos/cat/1.jpg")
+    write(file, "an image")
+    Path(closed).chmod(0)
+    with another_user(), command_line.ending("The same command goes on.") as this:
+        file.read_text()
+    said = capsys.readouterr().err
+    may_not = "read it" if closed == str(file) else f"enter {closed}"
+    assert (this.status, said.splitlines()[0]) == (1, f"{file}: this user may not {may_not}.")
+    assert said.endswith("or another path\nThe same command goes on.\n")
+    command = re.search(r"change:   (chmod .*?)(?:, by its owner)?; or", said)[1]
+    subprocess.run(shlex.split(command), check=True)
+    with another_user():
+        assert file.read_text() == "an image"
+
+
+def test_what_may_not_be_written_is_not_said_to_be_unreadable(tmp_path, monkeypatch, capsys):
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir(mode=0o555)
+    for name in ("photos/new.txt", "old.txt"):
+        Path("old.txt").touch(0o444)
+        with another_user(), command_line.ending("The same command goes on.") as this:
+            Path(name).write_text("more")
+        said = f"{name}: this user may not write it.\n  change:   another path\nThe same command goes on.\n"
+        assert (this.status, capsys.readouterr().err) == (1, said)

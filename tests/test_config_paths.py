@@ -87,6 +87,16 @@ def test_an_old_run_with_relative_paths_goes_on_where_it_was_started(two_folders
     ]
 
 
+def test_a_folder_that_is_left_out_is_not_the_current_one(two_folders, monkeypatch):
+    """As --config.data.name=folder:$PETS gives it where PETS is not set. A run of before that stored it is read."""
+    monkeypatch.chdir(two_folders / "one")
+    for read in (lambda: parsed("--config.data.name=folder:"), lambda: sources.open_dataset("folder:")):
+        with pytest.raises(UserError, match=r"without a folder\.\n  expected: folder:PATH.*folder:\.\n"):
+            read()
+    assert parsed("--config.data.name=folder:.")[0].data.name == f"folder:{two_folders / 'one'}"
+    assert config_paths.same("data.name", "folder:", f"folder:{two_folders / 'one'}")
+
+
 def test_one_place_has_several_names(two_folders):
     (two_folders / "link").symlink_to(two_folders / "one")
     straight = f"folder:{two_folders}/one/pets"

@@ -78,6 +78,40 @@ def test_what_a_run_says_of_tfrecord_is_what_converts_it(whole, root, place, cap
     assert str(error.value).splitlines()[-1] == f"  change:   --config.data.dir={out}"
 
 
+def advised(message):
+    """(The words of the command behind 'convert:', None where there is none; the flags behind 'change:', by key)."""
+    lines = dict(line.strip().split(":", 1) for line in message.splitlines() if line.startswith("  c"))
+    flags = [flag.removeprefix("--config.data.").split("=", 1) for flag in shlex.split(lines["change"])]
+    return shlex.split(lines["convert"])[3:] if "convert" in lines else None, dict(flags)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside ArrayRecord that is not whole"])
+@pytest.mark.parametrize(
+    ("folder", "name", "asked"),
+    [
+        ("my_pets/1.0.0", "my_pets", "pets"),
+        ("my_pets/1.0.0", "my_pets:1.*.*", "pets:1.0.0"),
+        ("mine/pets/1.0.0", "mine/pets", "pets"),
+        ("pets/1.0.1", "pets:1.0.1", "pets:1.0.0"),
+    ],
+)
+def test_a_data_set_whose_folder_was_renamed_is_converted_as_advised(root, place, folder, name, asked, beside):
+    """What was converted lies under TFDS's name: the command and the flags, typed as they are, read all records."""
+    (root / folder).parent.mkdir(parents=True, exist_ok=True)
+    place.rename(root / folder)
+    if beside:
+        change_info(root / folder, alternativeFileFormats=["array_record"])
+    for converts in (True, False):
+        with pytest.raises(UserError) as error:
+            sources.open_dataset(name, str(root))
+        command, flags = advised(str(error.value))
+        assert (command is not None) == converts
+        assert flags == {"name": asked, "dir": f"{root}-array_record"}
+        assert not command or tool.main(command) == 0
+    dataset = sources.open_dataset(flags["name"], flags["dir"])
+    assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
+
+
 def test_the_checksum_is_tfrecords():
     """Of RFC 3720's example, 32 bytes of zeros, masked."""
     crc = 0x8A9136AA
@@ -117,6 +151,7 @@ def test_a_damaged_file_is_named_and_nothing_appears_under_its_name(place, tmp_p
     error = capsys.readouterr().err
     assert str(file) in error
     assert all(word in error for word in words)
+    assert "\n  change:   copy this file again" in error
     assert not (tmp_path / "out" / "pets" / "1.0.0").exists()
 
 
@@ -124,8 +159,7 @@ def test_a_file_that_is_missing_is_named(place, tmp_path, capsys):
     (place / "pets-train.tfrecord-00001-of-00003").unlink()
     assert convert(place, "--data-dir", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert "1 files of records are missing" in error
-    assert "pets-train.tfrecord-00001-of-00003" in error
+    assert f"1 file of records is missing in {place}: pets-train.tfrecord-00001-of-00003\n" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -173,6 +207,29 @@ def test_ctrl_c_ends_it_between_two_records(place, tmp_path, capsys, monkeypatch
     assert len(sources.open_dataset("pets", str(tmp_path / "out")).train) == 20
 
 
+def test_what_an_unfinished_conversion_has_written_is_not_prepared_over(place, tmp_path, capsys):
+    """Said before anything is looked at; the command that the message has goes on with it."""
+    out = tmp_path / "my data's"
+    file = place / "pets-train.tfrecord-00002-of-00003"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert convert(place, "--data-dir", out) == 1
+    file.write_bytes(whole)
+    work = out / "pets" / "incomplete.converted_1.0.0"
+    before = contents(work)
+    assert before
+    (tmp_path / "empty").mkdir()
+    capsys.readouterr()
+    assert tool.main(["folder", f"--from={tmp_path / 'empty'}", "--name=pets", f"--data-dir={out}"]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith(f"{work} is what an interrupted conversion has written so far.\n")
+    assert "or another --name" in told.err
+    assert (contents(work), told.out) == (before, "")
+    (line,) = [line for line in told.err.splitlines() if line.startswith("  go on:")]
+    assert tool.main(shlex.split(line.removeprefix("  go on:"))[3:]) == 0
+    assert [r["image"] for r in sources.open_dataset("pets", str(out)).train] == [picture(n) for n in range(20)]
+
+
 def test_another_source_does_not_go_on_with_what_is_there(root, place, tmp_path):
     work = tmp_path / "out" / "pets" / "incomplete.converted_1.0.0"
     work.mkdir(parents=True)
@@ -196,6 +253,20 @@ def test_never_over_what_is_there(root, place, tmp_path, capsys):
     assert "is stored as array_record already" in capsys.readouterr().err
 
 
+def test_array_record_in_folders_of_other_names_is_read_as_advised(whole, tmp_path, capsys):
+    place = shutil.copytree(whole[0] / "pets" / "1.0.0", tmp_path / "my data's" / "mine" / "1.0.0")
+    assert convert(place) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{place} is stored as array_record already.\n")
+    _, flags = advised(error)
+    assert flags == {"name": "mine", "dir": str(tmp_path / "my data's")}
+    assert [r["image"] for r in sources.open_dataset(flags["name"], flags["dir"]).train] == [
+        picture(n) for n in range(20)
+    ]
+    assert convert(place.rename(place.with_name("newest"))) == 1
+    assert "change:   move it into a folder called as its version" in capsys.readouterr().err
+
+
 def test_what_cannot_be_converted_is_named(root, place, tmp_path, capsys):
     for given, words in (
         (tmp_path / "none", "is not a folder"),
@@ -203,13 +274,15 @@ def test_what_cannot_be_converted_is_named(root, place, tmp_path, capsys):
         (shutil.copytree(place, tmp_path / "elsewhere"), "does not lie as TFDS has it, in .../pets/1.0.0"),
     ):
         assert convert(given) == 1
-        assert words in capsys.readouterr().err
+        assert words in (error := capsys.readouterr().err)
+        assert "\n  change:   " in error
     assert convert(tmp_path / "elsewhere", "--data-dir", tmp_path / "out") == 0
     assert len(sources.open_dataset("pets", str(tmp_path / "out")).train) == 20
     change_info(place, fileFormat="riegeli")
     assert convert(place) == 1
     assert "is stored as riegeli" in (error := capsys.readouterr().err)
     assert f"{root}-array_record" in error, "TFDS reuses the version that is there"
+    assert f"change:   --config.data.name=pets --config.data.dir={root}-array_record" in error
     (place / "dataset_info.json").write_text("{")
     assert convert(place) == 1
     assert "is damaged, or half a file" in capsys.readouterr().err
@@ -237,11 +310,14 @@ def test_array_record_that_is_not_whole_does_not_keep_tfrecord_from_being_conver
     assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
 
 
-def test_an_info_without_a_name_is_named(place, capsys):
+def test_an_info_without_a_name_is_named(root, place, capsys):
+    """By a run, too, which would else advise a command that ends so."""
     info = json.loads((place / "dataset_info.json").read_text())
     (place / "dataset_info.json").write_text(json.dumps({key: info[key] for key in info if key != "name"}))
     assert convert(place) == 1
     assert "does not tell the name" in capsys.readouterr().err
+    with pytest.raises(UserError, match="does not tell the name and the version of the data set\\.\n  change:   copy"):
+        sources.open_dataset("pets", str(root))
 
 
 def test_nothing_is_written_into_another_data_set(place):

@@ -166,7 +166,7 @@ def test_arrays_of_many_channels_become_8_bits(tmp_path, capsys):
     np.testing.assert_array_equal(pixels, bands >> 4)
     arguments = ["folder", "--from", tmp_path / "images", "--name=again", "--data-dir", tmp_path, "--channels", 13]
     assert prepare.main([str(argument) for argument in arguments]) == 1
-    assert "None of the 1 files of train is a readable image" in capsys.readouterr().err
+    assert "The one file of train is no readable image" in capsys.readouterr().err
 
 
 def test_one_stray_value_is_named():

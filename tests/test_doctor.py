@@ -229,7 +229,12 @@ def test_data_sets_as_they_lie_there(tmp_path, monkeypatch):
     (tmp_path / "broken" / "1.0.0" / "dataset_info.json").write_text("{")
     next(place.glob("*-test*")).unlink()
     rows, problems = data()
-    assert rows["resized/64x64 2.0.1"].startswith("1,437 train, 360 test; tfrecord, which is not read here")
+    assert rows["resized/64x64 2.0.1"].startswith(
+        "1,437 train, 360 test; tfrecord, which is not read here; main.py says"
+    )
+    info["fileFormat"] = "riegeli"
+    (other / "dataset_info.json").write_text(json.dumps(info))
+    assert "riegeli, which is neither read nor converted here" in data()[0]["resized/64x64 2.0.1"]
     text = " ".join(problem.what for problem in problems)
     assert "1 of the 2 files of digits 1.0.0 are missing" in text
     assert f"{tmp_path / 'broken' / '1.0.0' / 'dataset_info.json'} cannot be read" in text
@@ -245,6 +250,18 @@ def test_little_disk_and_little_shared_memory(tmp_path, monkeypatch):
     assert section.problems[0].fix == "elsewhere"
     monkeypatch.setattr(storage, "FREE", 0)
     assert storage.disk(tmp_path, "elsewhere").problems == []
+
+
+def test_a_workdir_in_the_home_folder(tmp_path, monkeypatch):
+    """Which no shell has followed in --workdir=~/runs; of a user who is not known, the problem says what to write."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(storage, "FREE", 0)
+    section = doctor.runs("~/mine")
+    assert section.rows[0][1].endswith(f"free in {tmp_path / 'mine'}, which is not there yet")
+    assert section.problems == []
+    (problem,) = doctor.runs("~nobody7/mine").problems
+    assert problem.what == "'~nobody7/mine' cannot be followed: there is no user 'nobody7'."
+    assert problem.fix.startswith("write the path in full")
 
 
 def test_the_verdict():

@@ -11,9 +11,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 import main
+from configs import knn
 from repre_jax.data.mixing import Mixing
 from repre_jax.pretrained import backbone
-from repre_jax.probing import frozen
+from repre_jax.probing import evaluations, frozen
 from repre_jax.tasks import finetune, linear
 from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate, retrain
 
@@ -166,6 +167,43 @@ def test_unlabelled_images_cannot_be_classified(finished, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "lacks labels that its train and test images have in common and a test split" in error
     assert "configs/knn.py" in error
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "warning"),
+    [
+        ("train", "test", None),
+        ("train[:50%]", "train[50%:]", None),
+        ("train+validation", "test[:1]", None),
+        ("test", "test", "the test images are the training images, split 'test' of"),
+        ("train+test", "test", "test images are among the training images: split 'train+test' holds some of 'test' of"),
+        ("train + test", "test[:1]", "split 'train + test' holds some of 'test[:1]' of"),
+        ("train+test[:1]", "test", "split 'train+test[:1]' holds some of 'test' of"),
+        ("all", "validation", "split 'all' holds some of 'validation' of"),
+        ("train", "all", "split 'train' holds some of 'all' of"),
+        ("train", "train[:50%]", "split 'train' holds some of 'train[:50%]' of"),
+    ],
+)
+def test_test_images_that_are_trained_on_are_told(train, test, warning, tmp_path, capsys):
+    for number, place in enumerate(["train/ant", "train/bee", "val/ant", "test/ant", "test/bee"]):
+        (tmp_path / place).mkdir(parents=True)
+        for name in "12":
+            cv2.imwrite(str(tmp_path / place / f"{name}.png"), np.full((8, 8, 3), number, np.uint8))
+    config = knn.get_config("tiny")
+    config.update_from_flattened_dict(
+        {
+            "data.name": f"folder:{tmp_path}",
+            "data.train_split": train,
+            "data.test_split": test,
+            "data.image_size": (8, 8),
+            "data.channels": 3,
+        }
+    )
+    found = backbone.Backbone(None, {}, (0.5,) * 3, (0.25,) * 3, None, None)
+    evaluations.open_data(config, found)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")]
+    assert len(told) == (warning is not None)
+    assert all(f"{warning} folder:{tmp_path}." in line for line in told)
 
 
 @pytest.mark.parametrize("config", ["configs/knn.py", LINEAR, FINETUNE])

@@ -1,5 +1,6 @@
 """The encoder of a run as a file for timm or for JAX: what stands in it and in its card, and that it is the same."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -8,6 +9,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -23,7 +26,7 @@ from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import build_encoder
 from repre_jax.pretrained import backbone, weight_file
 from repre_jax.system import command_line
-from repre_jax.tools import export
+from repre_jax.tools import export, figures
 from tests.helpers.runs import ROOT, final_state
 from tests.helpers.saved import GREY, STEP, saved_run
 
@@ -328,6 +331,32 @@ def test_folders_are_made_and_not_left_empty(copy, tmp_path, capsys):
         assert drafts.parent == tmp_path / "other" / "deep"
         raise UserError("stopped")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("tool", [export._drafts, lambda folder: figures._writable([folder / "a.png"])])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+def test_what_was_made_for_nothing_is_removed(tmp_path, monkeypatch, tool, error):
+    """Whenever an interrupt comes, and where the last of the folders cannot be written into."""
+    folder, after = tmp_path / "other" / "deep", []
+
+    def interrupted(call):
+        def made(*arguments, **settings):
+            made_so = call(*arguments, **settings)
+            if len(after) == moment:
+                raise error
+            after.append(call)
+            return made_so
+
+        return made
+
+    for moment in range(5):
+        after.clear()
+        with monkeypatch.context() as at:
+            at.setattr(Path, "mkdir", interrupted(Path.mkdir))
+            at.setattr(tempfile, "TemporaryFile", interrupted(tempfile.TemporaryFile))
+            with contextlib.suppress(KeyboardInterrupt, UserError), tool(folder):
+                assert moment == 4, "two folders, both at once, and a draft or a try"
+        assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("argument", ["--format=onnx", "--network=both"])

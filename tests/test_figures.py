@@ -278,6 +278,8 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("attention", "multi", "--config.step=7"), "has no checkpoint 7"),
         (("attention", "multi", "--images", "NOWHERE"), "cannot be read: No such file"),
         (("attention", "multi", "--images", "NOIMAGE"), "are no image"),
+        (("attention", "multi", "--images", "~/text.png"), "text.png cannot be read: 8 bytes are no image"),
+        (("attention", "multi", "--out=~nobody7/a.png"), "there is no user 'nobody7'"),
         (("attention", "multi", "--images", "EMPTY"), "cannot be read: Is a directory"),
         (("attention", "multi", "--config=configs/dino_vit_s.py:tiny"), "The config's task is 'pretrain'"),
         (("attention", "multi", "--records=0"), "--records is 0"),
@@ -302,6 +304,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
 def test_what_is_refused(runs, tmp_path, monkeypatch, capsys, arguments, message):
     root, _ = runs
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
     places = {"NOWHERE": tmp_path / "none", "EMPTY": tmp_path / "empty", "NOIMAGE": tmp_path / "text.png"}
@@ -310,6 +313,23 @@ def test_what_is_refused(runs, tmp_path, monkeypatch, capsys, arguments, message
     told = capsys.readouterr()
     assert message in told.err
     assert "Drawn" not in told.out
+
+
+def test_a_figure_does_not_become_an_image_of_the_folder_that_it_is_of(tmp_path, capsys):
+    """But in a run's own folder, which no scan looks into, and under a tool's own name, which it knows."""
+    images = tmp_path / "photos"
+    (images / "cat").mkdir(parents=True)
+    command = (*AUGMENTATIONS, f"--config.data.name=folder:{images}")
+    for out in (images / "cat" / "sheet.png", images / "sheet.png", images / "new" / "sheet.png"):
+        assert draw(*command, f"--out={out}") == 1
+        assert f"--out is {out}, in the folder of images {images}: it would be one" in capsys.readouterr().err
+        assert not out.exists()
+    (images / "run" / "figures").mkdir(parents=True)
+    for name in ("config.json", "starts.jsonl"):
+        (images / "run" / name).write_text("{}")
+    for out in ("photos/run/figures/sheet.png", "photos/cat/sheet.pdf", "photos/augmentations.png", "sheet.png"):
+        assert draw(*command, f"--out={tmp_path / out}") == 1
+        assert "There are no images in" in capsys.readouterr().err, "it went on to the data"
 
 
 @pytest.mark.parametrize("kind", ["attention", "all"])

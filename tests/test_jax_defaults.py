@@ -39,6 +39,30 @@ def test_programs_compute_as_ever_and_leave_the_settings(profile, capsys):
     assert "Note: JAX_ENABLE_X64, JAX_NUMPY_DTYPE_PROMOTION, JAX_NUMPY_RANK_PROMOTION" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jax_default_prng_impl", "rbg"), ("jax_threefry_partitionable", False), ("jax_random_seed_offset", 7)],
+)
+def test_programs_draw_as_ever(name, value, capsys):
+    """Each by itself gives other numbers, or keys that a checkpoint's do not fit."""
+
+    def draws():
+        key = jax.random.PRNGKey(3)
+        return [key, *jax.random.split(key, 3), jax.random.normal(key, (5,)), jax.random.permutation(key, 6)]
+
+    usual, seen = jax.device_get(draws()), []
+    try:
+        jax.config.update(name, value)
+        other = jax.device_get(draws())
+        assert command_line.exit_status(lambda: seen.extend(jax.device_get(draws())), "Interrupted.") == 0
+        assert getattr(jax.config, name) == value
+    finally:
+        jax.config.update(name, jax_defaults.DEFAULTS[name])
+    chex.assert_trees_all_equal(seen, usual)
+    assert not all(a.shape == b.shape and (a == b).all() for a, b in zip(other, usual, strict=True))
+    assert f"Note: {name.upper()}: not heeded here" in capsys.readouterr().out
+
+
 def test_every_program_begins_with_them(profile, monkeypatch):
     """main.py and a tool; after a mistake, too, the settings are the user's again."""
     seen = []

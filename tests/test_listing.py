@@ -7,9 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import folder, listing, sources, splits
+from repre_jax.report.figures import sheet
+from repre_jax.tasks.figures import request
 
 JPEG = cv2.imencode(".jpg", np.full((4, 5, 3), 90, np.uint8))[1].tobytes()
 PNG = cv2.imencode(".png", np.full((4, 5, 3), 90, np.uint8))[1].tobytes()
@@ -44,6 +48,26 @@ def test_splits_by_their_usual_names(train, test, split, tmp_path):
     assert (found.classes, found.splits[split].labels) == (("cat", "dog"), (1,))
     said = [note for note in found.notes if note.startswith("Splits: ")]
     assert (said == []) == ((train, test) in [("train", "val"), ("train", "test")])
+
+
+def test_figures_that_were_drawn_into_the_folder_are_no_images(tmp_path):
+    """By the tool without a run (into the current folder) and of a file of weights (into a folder beside it). What is
+    called so and was drawn by nobody here stays."""
+    fill(tmp_path, ["cat/1.png", "cat/attention.png", "dog/2.png"], PNG)
+    figure = Figure(figsize=(1, 1))
+    ours = ["augmentations.png", "cat/pyramid.png", "vit-figures/attention-and-mine.png", "vit-figures/tsne.png"]
+    for name in ours:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sheet.save(figure, tmp_path / name)
+    found = folder.scan(tmp_path)
+    assert files_of(found) == {"train": ("cat/1.png", "cat/attention.png", "dog/2.png")}
+    assert (found.classes, found.splits["train"].labels) == (("cat", "dog"), (0, 0, 1))
+    (said,) = found.notes
+    first = tmp_path / "augmentations.png"
+    what = "Passed over: 4 files, which were drawn by repre_jax.tools.figures"
+    assert said == f"{what}: {first}, ..."
+    assert listing.loose_images(tmp_path) == [], "else folders called Training and Testing would be no splits"
+    assert all(run_files.DRAWN.fullmatch(f"{kind}.png") for kind in request.DRAW)
 
 
 def test_three_splits_keep_their_order(tmp_path):

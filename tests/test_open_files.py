@@ -1,7 +1,11 @@
 """Too many open files, as the system says it: the limit is named, and no record is left out for it."""
 
 import contextlib
+import re
 import resource
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ from repre_jax.core import open_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, loader, views
 from repre_jax.system.command_line import ending
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
@@ -58,3 +64,21 @@ def test_a_low_limit_is_told_before_the_first_step(count, few):
         said = open_files.warning()
     assert (said or "").startswith("Warning: this process may have 255 files open") == few
     assert (said is None) != few
+
+
+@pytest.mark.parametrize("hard", [None, 1000])
+def test_the_advice_raises_the_limit(hard):
+    """Typed in the shell whose limit was low; where that may not be raised, it is not advised, and Docker's flag is."""
+    program = "from repre_jax.core import open_files; print(open_files.limit())"
+    lower = f"ulimit -Hn {hard}; " if hard else ""
+    shell = f"ulimit -Sn 100; {lower}{shlex.join([sys.executable, '-c', program])}"
+    said = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("this process may have 100 files open at once")
+    advice = re.search(r"change:   (.*?)(?:,|;)", said)[1]
+    if hard:
+        assert advice == "docker run --ulimit nofile=4096:4096"
+        return
+    raised = subprocess.run(
+        ["bash", "-c", f"ulimit -Sn 100; {advice} && ulimit -n"], capture_output=True, text=True, check=True
+    )
+    assert int(raised.stdout) == 4096

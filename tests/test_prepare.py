@@ -1,5 +1,6 @@
 """ImageNet's official archives in miniature, and its class folders, written as TFDS would and opened by TFDS."""
 
+import fcntl
 import io
 import json
 import os
@@ -210,7 +211,7 @@ def test_unreadable_files_are_named_and_nothing_is_half_written(folders, tmp_pat
     command = ("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial")
     assert run(*command) == 1
     error = capsys.readouterr().err
-    assert "1 files are not readable images" in error
+    assert error.startswith("1 file is no readable image; nothing was written.\n")
     assert bad.name in error
     assert not list((tmp_path / "data" / "imagenet2012").iterdir())
     assert run(*command, "--skip-unreadable") == 0
@@ -310,6 +311,63 @@ def test_two_at_once_do_not_disturb_each_other(folders, tmp_path, capsys):
         assert run(*command) == 1
         assert "Another process is writing" in capsys.readouterr().err
     assert run(*command) == 0
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_nobodys(tmp_path, monkeypatch):
+    """Two that opened it before its holder removed it: one has the file that is gone, and another the next one, which
+    both take for the lock."""
+    place, lock = tmp_path / "1.0.0", tmp_path / ".1.0.0.lock"
+    flock, held = fcntl.flock, []
+
+    def late(file, how):
+        if not held:  # between opening and locking: the holder ends, and another takes the place
+            lock.unlink()
+            held.append(lock.open("w"))
+            flock(held[0], how)
+        flock(file, how)
+
+    with monkeypatch.context() as between:
+        between.setattr(fcntl, "flock", late)
+        with pytest.raises(UserError, match="Another process is writing"), writing.alone(place):
+            pytest.fail("two write at once")
+    assert os.path.samestat(os.fstat(held[0].fileno()), lock.stat()), "the other's stays"
+    held[0].close()
+    with writing.alone(place), pytest.raises(UserError, match="Another process"), writing.alone(place):
+        pytest.fail("two write at once")
+    assert not lock.exists()
+
+
+def test_an_argument_too_many_is_refused(folders, tmp_path, capsys):
+    """Not passed over: it names a folder that nothing would read."""
+    for command, words in (
+        (("folder", folders, "--from", tmp_path), "unexpected argument"),
+        (("imagenet2012", "--from", folders, folders), "where the images lie is --from=DIR"),
+        (("convert", folders, "--from", tmp_path), "convert has no --from"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*command, "--name=mine", "--data-dir", tmp_path / "data")
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_folder_is_not_the_current_one(folders, tmp_path, capsys, monkeypatch):
+    """As an unset variable leaves it."""
+    monkeypatch.chdir(folders)
+    for command, change in ((("folder", "--from="), "--from=DIR"), (("convert", ""), "convert DIR")):
+        assert run(*command, "--name=mine", "--data-dir", tmp_path / "data") == 1
+        assert capsys.readouterr().err == f"A folder is missing: ''.\n  change:   {change}\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_home_folder_is_followed_where_no_shell_does(tmp_path, capsys, monkeypatch):
+    """As in --from=~/pictures in some shells, and in whatever starts programs without one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fill(tmp_path / "pictures", ["a/1.jpg", "b/2.jpg"])
+    assert run("folder", "--from=~/pictures", "--name=mine", "--data-dir=~/data") == 0
+    dataset = sources.open_dataset("mine", str(tmp_path / "data"))
+    assert (len(dataset.train), dataset.class_names) == (2, ("a", "b"))
+    assert run("folder", "--from=~nobody7/x", "--name=more") == 1
+    assert "there is no user 'nobody7'" in capsys.readouterr().err
 
 
 def test_a_killed_start_leaves_nothing_that_the_next_would_take(tmp_path):

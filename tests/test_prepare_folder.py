@@ -10,7 +10,7 @@ import pytest
 from configs import moco_vit_s
 from repre_jax.builders import methods
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, sources
+from repre_jax.data import crops, sources, subset
 from repre_jax.system import command_line
 from tests.helpers.preparing import records, run
 from tests.test_folder import fill
@@ -50,13 +50,24 @@ def test_a_folder_becomes_a_data_set_with_its_statistics(channels, suffix, tmp_p
     assert methods.normalisation(config, dataset) == (config.data.mean, dataset.std)
 
 
-def test_a_split_without_labels_beside_those_with(tmp_path):
-    """As competitions have it: train and val in class folders, test flat."""
+def test_a_split_without_labels_beside_those_with(tmp_path, capsys):
+    """As competitions have it: train and val in class folders, test flat. Each split has labels, or none, by itself."""
     root = fill(tmp_path / "images", ["train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "test/4.jpg"])
     assert run("folder", "--from", root, "--name=mine", "--data-dir", tmp_path) == 0
     dataset = sources.open_dataset("mine", str(tmp_path))
     assert (dataset.classes, dataset.test[0]["label"]) == (2, 0)
     assert sources.open_dataset("mine", str(tmp_path), "train", "test").test[0]["label"] == -1
+    told = capsys.readouterr().out
+    for line in ("train               2 images, 2 classes", "validation          1 images, 2 classes",
+                 "test                1 images, no labels"):  # fmt: skip
+        assert f"  {line}\n" in told
+    found = {
+        split: sources.open_dataset("mine", str(tmp_path), split).train for split in ("train", "validation", "test")
+    }
+    assert {split: subset.labelled(records) for split, records in found.items()} == {
+        "train": True, "validation": True, "test": False
+    }  # fmt: skip
+    assert [sorted(subset.labels_of(records).tolist()) for records in found.values()] == [[0, 1], [0], [-1]]
 
 
 def test_other_channels_need_a_mean(tmp_path):

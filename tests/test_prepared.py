@@ -1,5 +1,6 @@
 """Data sets that TFDS prepared, whole, in part, damaged or elsewhere: what is read, and what is said of the rest."""
 
+import json
 import os
 import pickle
 import shlex
@@ -10,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, loader, record_files, sources, subset, views
+from repre_jax.data import conversion, crops, loader, record_files, sources, subset, views
 from repre_jax.tools.checkup import storage
 from tests.helpers.prepared import Pets, change_info, picture, prepare
 
@@ -101,6 +102,19 @@ def test_a_file_of_records_that_is_not_whole_is_named(root, place, damage, words
     assert len(opened(root, train_split="train[10:]").train) == 10
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("\nNot generated yet.\nMore."), "Not generated yet"),
+        (ValueError("wait ..."), "wait ..."),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_what_a_library_says_ends_in_one_full_stop(error, words):
+    """That of the message in which it stands."""
+    assert record_files.first_line(error) == words
+
+
 def test_many_files_that_are_missing_are_counted(root, place):
     for file in (*files_of(place), *files_of(place, "test")):
         file.unlink()
@@ -173,13 +187,60 @@ def test_statistics_that_are_not_whole_are_named(root, place, text):
     assert (opened(root).mean, opened(root).std) == ((0.5, 0.25, 1.0), None)
 
 
-def test_class_names_that_are_cut_short(root, place):
-    """Where the file of names is gone, the numbers stand for them."""
-    (place / "label.labels.txt").write_text("cat\n")
-    assert f"{place / 'label.labels.txt'} has 1 of 2 names" in refused(root)
-    (place / "label.labels.txt").unlink()
-    assert opened(root).classes == 2
+@pytest.mark.parametrize(("text", "names"), [("cat\n", 1), ("", 0), ("\n \n", 0), ("cat\ndog\ncow\n", 3)])
+def test_class_names_that_are_cut_short(root, place, text, names):
+    """Doctor says it, too."""
+    (place / "label.labels.txt").write_text(text)
+    what = f"{place / 'label.labels.txt'} has {names} of 2 names"
+    assert refused(root).startswith(what)
+    (problem,) = storage.data(root, "--data-dir", 1024).problems
+    assert what in problem.what
+    assert problem.fix.startswith("copy it again, or delete")
+
+
+def test_numbers_stand_for_the_names_of_classes_with_a_word(root, place, capsys):
+    """Where there is no file of names, as for MNIST."""
     is_whole(opened(root))
+    assert "Note" not in capsys.readouterr().out
+    (place / "label.labels.txt").unlink()
+    assert opened(root).class_names == ("0", "1")
+    assert "Note: pets has no label.labels.txt, so that its classes are called 0 to 1.\n" in capsys.readouterr().out
+    assert storage.data(root, "--data-dir", 1024).problems == []
+
+
+def with_records(place, **counts):
+    """Has dataset_info.json name these splits only, each with files of so many records."""
+    splits = json.loads((place / "dataset_info.json").read_text())["splits"]
+    change_info(place, splits=[s | {"shardLengths": counts[s["name"]]} for s in splits if s["name"] in counts])
+
+
+def test_a_split_without_records_is_told_from_one_that_is_not_there(root, place):
+    """The other one is read; doctor says which it is."""
+    with_records(place, train=[7, 6, 7], test=[0])
+    expected = "  expected: one of train, or a part such as 'train[:90%]'\n  change:   --config.data.test_split=..."
+    assert refused(root) == f"Split 'test' of data set pets is empty.\n{expected}"
+    assert refused(root, test_split="tset").startswith("Data set pets has no split 'tset' (")
+    assert [len(part) for part in (lambda d: (d.train, d.test))(opened(root, test_split="train[18:]"))] == [20, 2]
+    (problem,) = storage.data(root, "--data-dir", 1024).problems
+    assert problem.what == f"pets 1.0.0 in {root}: no records in test"
+
+
+@pytest.mark.parametrize("counts", [{}, {"train": [], "test": [0]}], ids=["no splits", "empty ones"])
+def test_a_version_without_any_record_is_damaged(root, place, counts):
+    """Whatever its format: to convert it would give as much. An older version is named."""
+    with_records(place, **counts)
+    what = f"{place / 'dataset_info.json'} names no split that has records"
+    assert refused(root).startswith(what)
+    (problem,) = storage.data(root, "--data-dir", 1024).problems
+    assert what in problem.what
+    change_info(place, fileFormat="tfrecord")
+    assert refused(root).startswith(what)
+    (problem,) = storage.data(root, "--data-dir", 1024).problems
+    assert what in problem.what
+    with pytest.raises(UserError, match="names no split that has records"):
+        conversion.plan(place, None)
+    prepare(root, version="0.9.0")
+    assert refused(root).splitlines()[-1].startswith("  or:       --config.data.name=pets:0.9.0")
 
 
 class Sixteen(Pets, skip_registration=True):
@@ -208,6 +269,9 @@ def test_images_of_floats_are_refused(tmp_path, root, place):
         message = refused(folder, name)
         assert f"Data set {name} has images of float32, whose range is not known" in message
         assert "expected: images of uint8, or uint16" in message
+        problem = next(each for each in storage.data(folder, "--data-dir", 1024).problems if name in each.what)
+        assert "has images of float32" in problem.what
+        assert problem.fix.startswith("prepare the data set with images of uint8, or save them as a folder")
 
 
 def test_images_of_sixteen_bits_are_read(tmp_path):
@@ -268,6 +332,13 @@ def test_versions_and_their_wildcards(root):
         message = refused(root, f"pets:{wanted}")
         assert f"Data set pets is not there in version {wanted}" in message
         assert "one of 1.0.0, 1.2.0, 2.0.0" in message
+    for wanted, advised, version in (
+        ("1", "pets:1.*.*", "1.2.0"),
+        ("1.0", "pets:1.0.*", "1.0.0"),
+        ("7", "pets", "2.0.0"),
+    ):
+        assert change(refused(root, f"pets:{wanted}").replace(", for the newest of them", ""))["name"] == advised
+        assert opened(root, advised).version == version
 
 
 @pytest.mark.parametrize("damage", ["format", "file", "info"])
@@ -327,7 +398,9 @@ def test_digits_where_something_else_lies(tmp_path, capsys):
     """An empty folder is filled; anything else is named, and neither read nor written over."""
     place = tmp_path / "digits" / "1.0.0"
     place.mkdir(parents=True)
-    assert len(opened(tmp_path, "digits").train) == 1437
+    digits = opened(tmp_path, "digits")
+    assert (len(digits.train), digits.class_names) == (1437, tuple("0123456789"))
+    assert "Note" not in capsys.readouterr().out, "the names of digits are their numbers"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".digits.lock", "digits"], "no downloads"
     (place / "dataset_info.json").unlink()
     message = refused(tmp_path, "digits")

@@ -1,5 +1,6 @@
 """What a workdir already holds: whether the run in it goes on, is finished, is refused, and with which settings."""
 
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from array_record.python import array_record_module
 
 import main
 from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
 from repre_jax.running import loop
 from repre_jax.running.workdir import LOCK, locked
 from repre_jax.tasks import pretrain
@@ -190,6 +192,23 @@ def test_two_runs_in_one_workdir_are_refused(finished, tmp_path, capsys):
         assert main.main([*TINY, "--workdir", str(tmp_path)]) == 1
     assert f"Another process is at work in {tmp_path}." in capsys.readouterr().err
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_workdir_that_was_removed_while_its_lock_was_opened_is_made_anew(tmp_path, monkeypatch):
+    """By a run that left it empty: the lock that this one then has is of a file that is gone."""
+    flock, removed = fcntl.flock, []
+
+    def late(file, how):
+        if not removed:  # between opening and locking
+            removed.append((tmp_path / "run" / LOCK).unlink())
+            (tmp_path / "run").rmdir()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK).read_text()
+        with pytest.raises(UserError, match="Another process is at work"), locked(tmp_path / "run"):
+            pytest.fail("two runs at once")
 
 
 def test_each_start_is_written_down(finished):

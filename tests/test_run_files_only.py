@@ -11,6 +11,8 @@ PACKAGE = Path(run_files.__file__).resolve().parents[1]
 DOOR = "core/run_files.py"
 # What has nothing to do with runs; all else goes through the door.
 NOT_OF_RUNS = {
+    "core/access.py": "whether what an error names may be read",
+    "core/plain_paths.py": "a link among the temporary files",
     "data/conversion.py": "what TFDS has prepared, and what it becomes",
     "data/embedded.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",

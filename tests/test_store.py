@@ -292,3 +292,25 @@ def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(tmp_path, source
         assert raised.value.errno == errno.ENOSPC
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_data_set_whose_path_is_written_otherwise_is_the_same(tmp_path, source, mesh, monkeypatch, capsys):
+    """An earlier version stored it as it was typed. Of another folder, or of other records, features are made anew."""
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def made_from(name, records=53):
+        return {"data set": [name, "as it lies there", records]}
+
+    kept = keep(tmp_path / "features", source, mesh, made_from=made_from("folder:pets"))
+    starts = []
+    for name in (f"folder:{tmp_path}/pets", "folder:./pets", f"folder:{tmp_path}/there/../pets"):
+        again = keep(tmp_path / "features", source, mesh, starts=starts, made_from=made_from(name))
+        np.testing.assert_array_equal(again.features, kept.features)
+    assert starts == [7, 7, 7], "there are seven batches: none is read again"
+    starts.clear()
+    for other in (made_from("folder:dogs"), made_from("folder:pets", 54), made_from("pets"), {"data set": "pets"}):
+        keep(tmp_path / "features", source, mesh, starts=starts, made_from=other)
+        assert starts.pop() == 0
+        assert "they are of another data set" in capsys.readouterr().out
+        keep(tmp_path / "features", source, mesh, made_from=made_from("folder:pets"))

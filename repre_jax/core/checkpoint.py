@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest, open_files, orbax_messages, run_files, state_shapes
+from repre_jax.core import manifest, open_files, orbax_messages, plain_paths, run_files, state_shapes
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.core.types import TrainState
@@ -87,10 +87,10 @@ class Checkpoints:
         Raises UserError where there is no such path.
         """
         try:
-            path, unlink = run_files.plainly_named(self.directory)
+            path, unlink = plain_paths.plainly_named(self.directory)
         except OSError as error:
             raise UserError(
-                f"Checkpoints cannot be kept below a path with one of {' '.join(sorted(run_files.UNFIT))} or bytes\n"
+                f"Checkpoints cannot be kept below a path with one of {' '.join(sorted(plain_paths.UNFIT))} or bytes\n"
                 f"that are no UTF-8, since no link to it can be made: {error}.\n"
                 f"  given:    {str(self.directory)!r}\n"
                 "  change:   --workdir to a path without these; or the variable TMPDIR, to a folder for the link"

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from repre_jax.core.errors import UserError
+
+if TYPE_CHECKING:  # tools/doctor.py works where packages are missing
+    from ml_collections import ConfigDict
 
 FOLDER = "folder:"  # how data.name begins where a path follows
 KEYS = ("data.name", "data.dir", "init_from")  # of configs, whose values are or hold a path
@@ -40,6 +41,17 @@ def stored(key: str, value: Any) -> Any:
     return f"{FOLDER}{absolute(value.removeprefix(FOLDER))}" if value.startswith(FOLDER) else value
 
 
+def refuse_nothing(key: str, value: Any) -> None:
+    """Raises UserError for 'folder:' with nothing behind it, as an unset variable leaves it: it would be the current
+    folder."""
+    if key == "data.name" and isinstance(value, str) and value.strip() == FOLDER:
+        raise UserError(
+            f"data.name is {value!r}, without a folder.\n"
+            "  expected: folder:PATH, as in folder:photos; the current folder is folder:.\n"
+            "  change:   --config.data.name=folder:PATH"
+        )
+
+
 def is_relative(key: str, value: Any) -> bool:
     """Whether a stored value is a path that the current folder decides on: versions up to 0.1.0 stored such ones."""
     if key not in KEYS or not isinstance(value, str) or (key == "data.name" and not value.startswith(FOLDER)):
@@ -64,12 +76,13 @@ def same(key: str, before: Any, now: Any) -> bool:
     return os.path.realpath(places[0]) == os.path.realpath(places[1])
 
 
-def settle(config: ConfigDict) -> None:
-    """Makes every path in a config absolute. Raises UserError for one that cannot be followed."""
+def settle(config: "ConfigDict") -> None:
+    """Makes every path in a config absolute. Raises UserError for one that cannot be followed, or is left out."""
     for key in KEYS:
         *groups, last = key.split(".")
         node = config
         for group in groups:
-            node = node.get(group) or ConfigDict()
+            node = node.get(group) or {}
         if last in node:
+            refuse_nothing(key, node[last])
             node[last] = stored(key, node[last])

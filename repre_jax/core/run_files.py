@@ -19,15 +19,15 @@ Errors are the system's, OSError, for the callers to explain.
 """
 
 import contextlib
-import errno
-import functools
 import json
 import math
 import os
+import re
+import secrets
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, overload
@@ -40,9 +40,10 @@ CONFIG, DATA, STARTS, METRICS = "config.json", "data.json", "starts.jsonl", "met
 RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
+# Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
+DRAWN = re.compile(r"(attention|augmentations|neighbours|pyramid|reconstructions|tsne)(-and-.+)?\.png", re.DOTALL)
+DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written
-UNFIT = frozenset("[]*?{}\\")  # what some libraries read in a path as a pattern, or as another separator
-TEMPORARY = ("/tmp", "/var/tmp")  # folders that are tried after the one that Python names
 
 
 def has_checkpoints(run: Path) -> bool:
@@ -181,31 +182,29 @@ def check_writable(folder: Path) -> None:
         pass
 
 
-def new_draft_folder(folder: Path) -> Path:
-    """An empty one within `folder`, of which nobody else knows."""
-    return Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+@contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """While entered, `folder` is there: it and those above it are made where they are not, and removed where nothing is
+    in them in the end, however that comes."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        make_folder(folder, parents=True)
+        yield
+    finally:
+        for each in new:
+            with contextlib.suppress(OSError):  # it was not made yet, or something is in it
+                each.rmdir()
 
 
-def plainly_named(folder: Path) -> tuple[Path, Callable[[], None]]:
-    """A path that leads to `folder` and that any library takes as it stands, and what to call when it is not needed any
-    more: the folder's own path where it has none of UNFIT and is UTF-8, else that of a link.
-
-    The link lies in a folder of its own among the temporary files. Raises OSError where it cannot be made.
-    """
-    if _fit(str(folder)):
-        return folder, lambda: None
-    places = (tempfile.gettempdir(), *TEMPORARY)
-    usable = [place for place in places if _fit(place) and os.access(place, os.W_OK | os.X_OK)]
-    if not usable:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), ", ".join(places))
-    place = Path(tempfile.mkdtemp(prefix="repre_jax-", dir=usable[0]))
-    link = place / "to"
-    link.symlink_to(folder, target_is_directory=True)
-    return link, functools.partial(shutil.rmtree, place, ignore_errors=True)  # which follows no link
-
-
-def _fit(path: str) -> bool:
-    return not UNFIT & set(path) and not any("\ud800" <= letter <= "\udfff" for letter in path)
+@contextlib.contextmanager
+def drafts(folder: Path) -> Iterator[Path]:
+    """An empty folder within `folder`, of which nobody else knows; removed in the end with all that is in it."""
+    within = folder / f"{DRAFT}{secrets.token_hex(4)}"
+    try:
+        within.mkdir()
+        yield within
+    finally:
+        remove_folder(within, ignore_errors=True)
 
 
 def move(path: Path, to: Path) -> Path:

@@ -6,6 +6,7 @@ Each file becomes a file of the same records. What an interrupted conversion has
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ THREADS = min(8, os.cpu_count() or 1)
 GROUP = "group_size:1"  # as TFDS writes: records are read one by one
 SOURCE = "source.txt"  # in a conversion that goes on: of what
 ORIGIN = "the folder of a version, such as .../cifar10/3.0.2"
+COMMAND = "python -m repre_jax.tools.prepare convert"
 ELSEWHERE = "--data-dir=DIR to another folder"
 
 
@@ -107,17 +109,12 @@ def plan(place: Path, data_dir: str | None) -> Conversion:
     """
     place = _version_folder(config_paths.absolute(place).resolve())
     builder = prepared.open_any(place)
-    try:
-        root, name, version = locate.home(place)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(
-            f"{place / locate.INFO} does not tell the name and the version of the data set.\n"
-            "  change:   copy it again, or prepare the data set again"
-        ) from None
+    prepared.refuse_empty(builder)
+    root, name, version = prepared.home(place)
     known = place == root / name / version
     form = prepared.formats(builder)
-    beside = prepared.FORMAT in form and (form[0] == prepared.FORMAT or prepared.problem(place) is None)
-    if form[0] != prepared.CONVERTIBLE or beside:
+    # Opened anew, since that makes a builder name the other files.
+    if form[0] != prepared.CONVERTIBLE or prepared.stored_so(prepared.open_any(place)):
         raise UserError(_not_convertible(form, place, root, name, known))
     if data_dir is None and not known:
         raise UserError(
@@ -137,25 +134,55 @@ def unfinished(target: Path) -> Path:
     return target.with_name(f"incomplete.converted_{target.name}")
 
 
+def refuse_unfinished(target: Path, root: Path, change: str) -> None:
+    """Raises UserError where a conversion to `target`, below `root`, has begun: what it has written is not thrown away.
+
+    change: what else to do than to go on with it, or to delete it.
+    """
+    work = unfinished(target)
+    if not work.exists():
+        return
+    note = work / SOURCE
+    source = Path(note.read_text()) if note.exists() else None
+    raise UserError(
+        f"{work} is what an interrupted conversion has written so far.\n"
+        + (f"  go on:    {locate.convert_command(source, root)}\n" if source else "")
+        + f"  change:   delete that folder, or {change}"
+    )
+
+
 def _version_folder(place: Path) -> Path:
     if not place.is_dir():
-        raise UserError(f"{place} is not a folder.\n  expected: {ORIGIN}")
+        raise UserError(f"{place} is not a folder.\n  expected: {ORIGIN}\n  change:   {COMMAND} DIR")
     if (place / locate.INFO).exists() or tfds.core.Version.is_valid(place.name):
         return place
     found = locate.versions(place)
     if len(found) == 1:
         return found[0]
     given = ", ".join(folder.name for folder in found) if found else f"no {locate.INFO} in it"
-    raise UserError(f"{place} is not the folder of one version.\n  expected: {ORIGIN}\n  given:    {given}")
+    meant = f"{COMMAND} {shlex.quote(os.fspath(found[0]))}, for the newest" if found else f"{COMMAND} DIR"
+    raise UserError(
+        f"{place} is not the folder of one version.\n  expected: {ORIGIN}\n  given:    {given}\n  change:   {meant}"
+    )
 
 
 def _not_convertible(form: list[str], place: Path, root: Path, name: str, known: bool) -> str:
     if prepared.FORMAT in form:
-        used = f"\n  change:   {locate.flag('data.name', name)} {locate.flag('data.dir', root)}" if known else ""
-        return f"{place} is stored as {prepared.FORMAT} already.{used}"
-    out = locate.converted_root(root)
-    lines = locate.by_tfds(name, out).rstrip()
-    return f"{place} is stored as {form[0]}.\n  expected: {prepared.CONVERTIBLE}\n{lines}"
+        if not known:  # a run reads it under the names that its folders have
+            name, root = place.parent.name, place.parents[1]
+        used = f"{locate.flag('data.name', name)} {locate.flag('data.dir', root)}"
+        if not tfds.core.Version.is_valid(place.name):
+            used = (
+                "move it into a folder called as its version, such as 1.0.0, and that into one called as the data set"
+            )
+        return f"{place} is stored as {prepared.FORMAT} already.\n  change:   {used}"
+    out = locate.converted_root(root if known else place.parent)
+    return (
+        f"{place} is stored as {form[0]}.\n"
+        f"  expected: {prepared.CONVERTIBLE}\n"
+        f"{locate.by_tfds(name, out)}"
+        f"  change:   {locate.flag('data.name', name)} {locate.flag('data.dir', out)}"
+    )
 
 
 def _shards(builder: tfds.core.DatasetBuilder, folder: Path) -> Iterator[Shard]:
@@ -171,8 +198,10 @@ def _shards(builder: tfds.core.DatasetBuilder, folder: Path) -> Iterator[Shard]:
                 missing.append(origin.name)
             yield Shard(Path(origin), folder / target.name, records)
     if missing:
+        which = "is" if len(missing) == 1 else "are"
         raise UserError(
-            f"{len(missing):,} files of records are missing in {builder.data_dir}, the first is {missing[0]}.\n"
+            f"{record_files.counted(len(missing))} of records {which} missing in {builder.data_dir}: {missing[0]}"
+            f"{', ...' if len(missing) > 1 else ''}\n"
             "  change:   copy or prepare this data set again"
         )
 
@@ -193,7 +222,7 @@ def _convert_shard(shard: Shard, stop: threading.Event) -> None:
     finally:
         writer.close()
     if found != shard.records:
-        raise tfrecord.DamagedFile(f"{shard.origin} has {found:,} of {shard.records:,} records.")
+        raise tfrecord.DamagedFile(f"{shard.origin} has {found:,} of {shard.records:,} records")
     part.rename(shard.target)
 
 

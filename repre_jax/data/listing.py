@@ -22,6 +22,8 @@ BEGINNINGS = (
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II\*\x00|MM\x00\*|P[2356]\s|\x93NUMPY|"
     rb"BM....\x00\x00\x00\x00"
 )
+OUR_PNG = f"tEXtSoftware\0{run_files.DRAWN_BY}".encode()  # stands in its first FIRST bytes
+FIRST = 256
 NAMED = 5  # kinds of files, at most, in a line
 OF_A_RUN = (  # folders that a run keeps beside its config.json
     run_files.CHECKPOINTS,
@@ -40,6 +42,7 @@ class Listing:
     files: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)  # folders that cannot be entered, or only in part
     runs: list[str] = field(default_factory=list)  # folders that hold a run
+    drawn: list[str] = field(default_factory=list)  # figures that this project's tools have drawn
     again: list[str] = field(default_factory=list)  # links to a folder that was listed already
     special: list[str] = field(default_factory=list)  # pipes, sockets, devices
     others: list[str] = field(default_factory=list)  # files of other kinds
@@ -54,6 +57,7 @@ class Listing:
         reasons = (
             (self.closed, "folder", "cannot be entered or read by this user", "images in it are missing"),
             (self.runs, "folder", "holds a run", "its pictures are no data"),
+            (self.drawn, "file", "was drawn by repre_jax.tools.figures", ""),
             (self.again, "link", "leads to a folder that is listed already", ""),
             (self.special, "entry", "is a pipe, a socket or a device", ""),
             (self.others, "file", "is of no format that is read", named),
@@ -78,7 +82,7 @@ def line(what: str, paths: Sequence[str], one: str, why: str, more: str) -> str:
 
 def _plural(why: str) -> str:
     verb, _, rest = why.partition(" ")
-    return f"{ {'is': 'are', 'leads': 'lead', 'holds': 'hold'}.get(verb, verb) } {rest}"
+    return f"{ {'is': 'are', 'was': 'were', 'leads': 'lead', 'holds': 'hold'}.get(verb, verb) } {rest}"
 
 
 def shown(name: str | os.PathLike[str]) -> str:
@@ -171,6 +175,8 @@ def _add_file(entry: os.DirEntry, path: str, found: Listing) -> None:
         return
     if not regular:
         found.special.append(entry.path)
+    elif _is_drawn(entry):
+        found.drawn.append(entry.path)
     elif image or (not suffix and _begins_as_image(entry.path)):
         found.files.append(path)
     else:
@@ -182,16 +188,29 @@ def loose_images(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as listed:
             return sorted(
-                e.path for e in listed if _suffix(e.name) in SUFFIXES and e.name[0] != "." and not is_folder(e)
+                e.path
+                for e in listed
+                if _suffix(e.name) in SUFFIXES and e.name[0] != "." and not is_folder(e) and not _is_drawn(e)
             )
     except OSError:
         return []
 
 
-def _begins_as_image(path: str) -> bool:
-    """Whether the bytes at the beginning of a file are those of one of the formats."""
+def _is_drawn(entry: os.DirEntry) -> bool:
+    """Whether it is a figure of this project's, by its name and then by what stands in it: of a million files almost
+    none is opened."""
+    return bool(run_files.DRAWN.fullmatch(entry.name)) and OUR_PNG in _beginning(entry.path, FIRST)
+
+
+def _beginning(path: str, size: int) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
     try:
         with Path(path).open("rb") as file:
-            return re.match(BEGINNINGS, file.read(16), re.DOTALL) is not None
+            return file.read(size)
     except OSError:
-        return False
+        return b""
+
+
+def _begins_as_image(path: str) -> bool:
+    """Whether the bytes at the beginning of a file are those of one of the formats."""
+    return re.match(BEGINNINGS, _beginning(path, 16), re.DOTALL) is not None

@@ -24,17 +24,17 @@ def version_folders(name: str, root: Path) -> list[Path]:
     """
     plain, _, wanted = name.partition(":")
     found = versions(root / plain)
-    chosen = [folder for folder in found if not wanted or _matches(folder.name, wanted)]
+    chosen = [folder for folder in found if not wanted or matches(folder.name, wanted)]
     if chosen:
         return chosen
     for half in _version_named(root / plain):
-        if half not in found and (not wanted or _matches(half.name, wanted)) and any(half.iterdir()):
+        if half not in found and (not wanted or matches(half.name, wanted)) and any(half.iterdir()):
             raise UserError(unfinished(half))
     if found:
         raise UserError(
             f"Data set {plain} is not there in version {wanted}: {root / plain}.\n"
             f"  expected: one of {', '.join(folder.name for folder in reversed(found))}\n"
-            f"  change:   --config.data.name={plain}, for the newest"
+            f"  change:   {flag('data.name', _meant(plain, wanted, found))}, for the newest of them"
         )
     raise UserError(_elsewhere(plain, root) or how_to_prepare(plain, root))
 
@@ -42,6 +42,14 @@ def version_folders(name: str, root: Path) -> list[Path]:
 def versions(place: Path) -> list[Path]:
     """Folders directly below `place` that are called like a version and have a dataset_info.json, the newest first."""
     return [folder for folder in _version_named(place) if (folder / INFO).exists()]
+
+
+def matches(version: str, wanted: str) -> bool:
+    """Whether a version is one of those that `wanted` names, in TFDS's syntax."""
+    try:
+        return tfds.core.Version(version).match(wanted)
+    except ValueError:
+        return False
 
 
 def unfinished(place: Path) -> str:
@@ -119,16 +127,16 @@ def how_to_prepare(name: str, root: Path) -> str:
     )
 
 
+def _meant(plain: str, wanted: str, found: list[Path]) -> str:
+    """The name to ask for in place of `wanted`: '1' is TFDS's '1.*.*' where there is one."""
+    parts = wanted.split(".")
+    whole = ".".join([*parts, *"*" * (3 - len(parts))])
+    return f"{plain}:{whole}" if any(matches(folder.name, whole) for folder in found) else plain
+
+
 def _version_named(place: Path) -> list[Path]:
     folders = [folder for folder in _folders(place) if tfds.core.Version.is_valid(folder.name)]
     return sorted(folders, key=lambda folder: tfds.core.Version(folder.name), reverse=True)
-
-
-def _matches(version: str, wanted: str) -> bool:
-    try:
-        return tfds.core.Version(version).match(wanted)
-    except ValueError:
-        return False
 
 
 def _folders(place: Path) -> list[Path]:

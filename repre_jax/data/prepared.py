@@ -15,6 +15,7 @@ from repre_jax.data.record_files import RecordFiles
 
 METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean and std in it
 FORMAT, CONVERTIBLE = "array_record", "tfrecord"
+LABELS = "label.labels.txt"  # TFDS's: names of the classes, where they have some
 SHOWN = 5  # files in a message
 DTYPES = (np.uint8, np.uint16)  # of images; TFDS stores floats as their bytes, which would pass for colours
 
@@ -48,15 +49,30 @@ def open_version(place: Path, name: str) -> tfds.core.DatasetBuilder:
     name: what the data set is called in messages. Raises NotReadable.
     """
     builder = open_any(place)
+    refuse_empty(builder)
     if FORMAT not in formats(builder):
         raise NotReadable(_other_format(builder, place, name))
     _read_array_record(builder)
     _check_features(dict(builder.info.features), name)
-    label = dict(builder.info.features).get("label")
-    if isinstance(label, tfds.features.ClassLabel) and label.num_classes and len(label.names) != label.num_classes:
-        what = f"{place / 'label.labels.txt'} has {len(label.names):,} of {label.num_classes:,} names"
-        raise NotReadable(_damaged(place, what))
+    file, classes = place / LABELS, class_label(builder)
+    if classes and classes.num_classes and file.exists():
+        names = sum(bool(line.strip()) for line in _read_text(file).split("\n"))
+        if names != classes.num_classes:
+            raise NotReadable(_damaged(place, f"{file} has {names:,} of {classes.num_classes:,} names"))
     return builder
+
+
+def class_label(builder: tfds.core.DatasetBuilder) -> tfds.features.ClassLabel | None:
+    """The feature of the labels, where there is one."""
+    label = dict(builder.info.features).get("label")
+    return label if isinstance(label, tfds.features.ClassLabel) else None
+
+
+def refuse_empty(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises NotReadable for a version that has no split with a record."""
+    if not any(split.num_examples for split in builder.info.splits.values()):
+        place = Path(builder.data_dir)
+        raise NotReadable(_damaged(place, f"{place / locate.INFO} names no split that has records"))
 
 
 def open_any(place: Path) -> tfds.core.DatasetBuilder:
@@ -86,23 +102,22 @@ def _read_array_record(builder: tfds.core.DatasetBuilder) -> None:
         builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
 
 
-def open_split(builder: tfds.core.DatasetBuilder, split: str) -> RecordFiles:
+def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> RecordFiles:
     """The records of `split`, in TFDS's syntax, images as encoded bytes; each file was opened once, to see it is whole.
 
+    name: what the data set is called by whoever opens it. A split without records gives none.
     Raises NotReadable, and what TFDS raises for a split that is not there.
     """
     instructions = builder.info.splits[split].file_instructions
+    if not instructions:  # TFDS makes no source of no files
+        return RecordFiles((), ())
     if wrong := record_files.faults(instructions):
         place = Path(builder.data_dir)
         lines = "".join(f"\n  {line}" for line in wrong[:SHOWN])
         more = f"\n  and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
-        files = "1 file" if len(wrong) == 1 else f"{len(wrong):,} files"
-        what = f"{files} of records in {place} cannot be read:{lines}{more}"
+        what = f"{record_files.counted(len(wrong))} of records in {place} cannot be read:{lines}{more}"
         if _read_json(place / locate.INFO).get("fileFormat") == CONVERTIBLE:  # which lie beside these, and may be whole
-            root, *_ = locate.home(place)
-            out = locate.converted_root(root)
-            command = locate.convert_command(place, out)
-            raise NotReadable(f"{what}\n  convert:  {command}\n  change:   {locate.flag('data.dir', out)}")
+            raise NotReadable(f"{what}\n{_by_converting(place, name)}")
         raise NotReadable(_damaged(place, what, end=""))
     image = builder.info.features["image"]
     decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(image, tfds.features.Image) else None
@@ -128,30 +143,46 @@ def metadata(place: Path) -> dict[str, Any]:
     return _read_json(place / METADATA) if (place / METADATA).exists() else {}
 
 
-def problem(place: Path) -> str | None:
-    """Why the version in `place` cannot be read, as one line; None where it can, as far as a start looks."""
+def faults(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """What is wrong with the files of records of all splits, one line each."""
+    return record_files.faults([each for split in builder.info.splits.values() for each in split.file_instructions])
+
+
+def stored_so(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether its records can be read one by one: all of them lie there as ArrayRecord, alone or beside others."""
+    if FORMAT not in formats(builder):
+        return False
+    _read_array_record(builder)
+    return not faults(builder)
+
+
+def home(place: Path) -> tuple[Path, str, str]:
+    """As locate.home. Raises NotReadable where dataset_info.json does not tell."""
     try:
-        builder = open_any(place)
-        if FORMAT in formats(builder):
-            _read_array_record(builder)
-            files = [each for split in builder.info.splits.values() for each in split.file_instructions]
-            return "; ".join(record_files.faults(files)[:SHOWN]) or None
-    except NotReadable as error:
-        return str(error).splitlines()[0]
-    return None
+        return locate.home(place)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        what = f"{place / locate.INFO} does not tell the name and the version of the data set"
+        raise NotReadable(_damaged(place, what)) from None
 
 
 def _read_json(file: Path) -> Any:
+    text = _read_text(file)
+    if not text.strip():
+        raise NotReadable(_damaged(file.parent, f"{file} is empty"))
     try:
-        text = file.read_text()
-        if text.strip():
-            return json.loads(text)
-        what = f"{file} is empty"
+        return json.loads(text)
+    except ValueError as error:
+        raise NotReadable(_damaged(file.parent, f"{file} is damaged, or half a file: {error}")) from None
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         what = f"{file} is missing"
     except OSError as error:
         what = f"{file} cannot be read: {error.strerror}"
-    except ValueError as error:  # what is no JSON, and what is no text
+    except ValueError as error:  # what is no text
         what = f"{file} is damaged, or half a file: {error}"
     raise NotReadable(_damaged(file.parent, what))
 
@@ -162,17 +193,32 @@ def _damaged(place: Path, what: str, end: str = ".") -> str:
 
 def _other_format(builder: tfds.core.DatasetBuilder, place: Path, name: str) -> str:
     """The message on records that cannot be read one by one."""
-    root = place.parents[len(Path(name.partition(":")[0]).parts)]
-    out = locate.converted_root(root)
     text = (
         f"Data set {name} in {place} is stored as {formats(builder)[0]}.\n"
         f"  expected: {FORMAT}, which allows random access\n"
     )
-    if formats(builder)[0] != CONVERTIBLE:
-        text += locate.by_tfds(name, out)
-    elif not (out / place.relative_to(root) / locate.INFO).exists():  # else it was converted before
-        text += f"  convert:  {locate.convert_command(place, out)}\n"
-    return f"{text}  change:   {locate.flag('data.dir', out)}"
+    return text + _by_converting(place, name, formats(builder)[0] == CONVERTIBLE)
+
+
+def _by_converting(place: Path, name: str, convertible: bool = True) -> str:
+    """The lines of a message on having the records as ArrayRecord in another folder, and on reading them there.
+
+    There they lie under TFDS's own name and version, whatever their folders are called here.
+    """
+    plain, _, wanted = name.partition(":")
+    _, own, version = home(place)
+    out = locate.converted_root(place.parents[len(Path(plain).parts)])
+    asked = f"{own}:{version}" if wanted else own
+    flags = [locate.flag("data.dir", out)]
+    if own != plain or (wanted and not locate.matches(version, wanted)):
+        flags.insert(0, locate.flag("data.name", asked))
+    if not convertible:
+        lines = locate.by_tfds(asked, out)
+    elif (out / own / version / locate.INFO).exists():  # it was converted before
+        lines = ""
+    else:
+        lines = f"  convert:  {locate.convert_command(place, out)}\n"
+    return f"{lines}  change:   {' '.join(flags)}"
 
 
 def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str) -> None:
@@ -181,7 +227,8 @@ def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name
     if image is None or not (isinstance(image, tfds.features.Image) or array):
         raise NotReadable(
             f"Data set {name} has the features {', '.join(features)}.\n"
-            "  expected: one called 'image', an Image or a Tensor of three axes; 'label', if there is one, a ClassLabel"
+            "  expected: one called 'image', an Image or a Tensor of three axes; 'label', if there, a ClassLabel\n"
+            "  change:   --config.data.name to a data set of images, or to folder:PATH, a folder of them"
         )
     dtype = np.dtype(image.np_dtype)
     if dtype not in DTYPES:

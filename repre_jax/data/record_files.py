@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ def _fault(path: str, records: int) -> str | None:
     return f"{file.name} ({size:,} bytes) has {found:,} of {records:,} records: {why}"
 
 
+def counted(files: int) -> str:
+    """So many files, in words."""
+    return "1 file" if files == 1 else f"{files:,} files"
+
+
 def first_line(error: Exception) -> str:
-    """Of its text; the name of its type where there is none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Of its text, without a full stop; the name of its type where there is none."""
+    text = str(error).strip()
+    return re.sub(r"(?<!\.)\.$", "", text.splitlines()[0]) if text else type(error).__name__

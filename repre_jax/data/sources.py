@@ -114,16 +114,19 @@ def _open_version(
     place: Path, name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None
 ) -> DataSet:
     builder = prepared.open_version(place, name)
-    label = dict(builder.info.features).get("label")
-    label = label if isinstance(label, tfds.features.ClassLabel) else None
+    label = prepared.class_label(builder)
+    if label and label.num_classes and name.partition(":")[0] != "digits" and not (place / prepared.LABELS).exists():
+        terminal.say(
+            f"Note: {name} has no {prepared.LABELS}, so that its classes are called 0 to {label.num_classes - 1}."
+        )
     measured = prepared.statistics(place)
     of_all = measured.pop("value_range", None)
     ranges = value_range or of_all
     parts = _open_splits(
         name,
-        set(builder.info.splits),
+        {split.name: split.num_examples for split in builder.info.splits.values()},
         {"train": train_split, "test": test_split},
-        lambda split: deep.ranged(prepared.open_split(builder, split), ranges),
+        lambda split: deep.ranged(prepared.open_split(builder, split, name), ranges),
     )
     specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
@@ -166,6 +169,7 @@ def data_root(data_dir: str | None) -> Path:
 
 
 def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
+    config_paths.refuse_nothing("data.name", name)
     root = config_paths.absolute(name.removeprefix(FOLDER))
     if not root.exists():
         raise UserError(
@@ -180,7 +184,12 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
     def open_split(spec: str) -> folder.ImageFolder:
         return dataclasses.replace(folder_splits.take(found.splits, spec), value_range=deep.carried(value_range))
 
-    parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
+    parts = _open_splits(
+        name,
+        {split: len(images) for split, images in found.splits.items()},
+        {"train": train_split, "test": test_split},
+        open_split,
+    )
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
     specs = {"train": train_split, "test": parts["test_split"]}
     return DataSet(
@@ -204,23 +213,28 @@ def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
 
 
 def _open_splits(
-    name: str, known: set[str], wanted: dict[str, str | None], open_split: Callable[[str], Any]
+    name: str, known: Mapping[str, int], wanted: dict[str, str | None], open_split: Callable[[str], Any]
 ) -> dict[str, Any]:
-    """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'."""
+    """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'.
+
+    known: the number of records of each split.
+    """
     usual = [split for split in ("validation", "test") if split in known]
     wanted = wanted | {"test": wanted["test"] or (usual[0] if usual else None)}
     parts: dict[str, Any] = dict.fromkeys(wanted)
+    some = ", ".join(sorted(split for split, records in known.items() if records))
     for key, split in wanted.items():
         if split is None:
             continue
+        expected = (
+            f"  expected: one of {some}, or a part such as 'train[:90%]'\n  change:   --config.data.{key}_split=..."
+        )
         try:
             parts[key] = open_split(split)
         except (KeyError, ValueError, AssertionError) as error:
             raise UserError(
-                f"Data set {name} has no split {split!r} ({record_files.first_line(error)}).\n"
-                f"  expected: one of {', '.join(sorted(known))}, or a part such as 'train[:90%]'\n"
-                f"  change:   --config.data.{key}_split=..."
+                f"Data set {name} has no split {split!r} ({record_files.first_line(error)}).\n{expected}"
             ) from None
         if not len(parts[key]):
-            raise UserError(f"Split {split!r} of data set {name} is empty.\n  change:   --config.data.{key}_split=...")
+            raise UserError(f"Split {split!r} of data set {name} is empty.\n{expected}")
     return parts | {"test_split": wanted["test"]}

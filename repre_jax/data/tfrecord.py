@@ -19,6 +19,9 @@ SHIFT = 0xA282EAD8
 class DamagedFile(UserError):
     """A file that is no TFRecord file, or only part of one."""
 
+    def __init__(self, what: str):
+        super().__init__(f"{what}\n  change:   copy this file again, or prepare the data set again")
+
 
 def records(path: Path) -> Iterator[bytes]:
     """The records of the file, in order, each compared with its checksum.

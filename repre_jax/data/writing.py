@@ -10,24 +10,30 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from repre_jax.core import locks
 from repre_jax.core.errors import UserError
-from repre_jax.data import locate, prepared, record_files
+from repre_jax.data import locate, prepared
 from repre_jax.system import terminal
 
 
 @contextlib.contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Holds a lock beside `place` that dies with the process."""
+    """Holds a lock beside `place` that dies with the process. Raises UserError where another process has it."""
     lock = place.with_name(f".{place.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another process is writing {place} at this moment.") from None
-        try:
-            yield
-        finally:
-            lock.unlink()
+    while True:
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"Another process is writing {place} at this moment."
+                raise UserError(f"{what}\n  change:   wait until it has ended, or end it") from None
+            if locks.is_removed(file):  # whoever had it removed it in between, and others may have the next
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
 
 
 @contextlib.contextmanager
@@ -114,8 +120,7 @@ def write(builder: tfds.core.DatasetBuilder) -> None:
 def check(place: Path) -> None:
     """Raises UserError unless every file of the version in `place` opens, and has the records that its info names."""
     builder = prepared.open_any(place)
-    splits = builder.info.splits.values()
-    wrong = record_files.faults([each for split in splits for each in split.file_instructions])
-    if wrong or not any(split.num_examples for split in splits):
+    wrong = prepared.faults(builder)
+    if wrong or not any(split.num_examples for split in builder.info.splits.values()):
         lines = "".join(f"\n  {line}" for line in wrong or ["it has no records"])
         raise UserError(f"{place} was written, and is not whole:{lines}\n  change:   delete it, and try again")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from repre_jax.core import run_files
+from repre_jax.core import locks, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.run_files import LOCK
 
@@ -20,16 +20,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises UserError when it cannot be made or written, or another process is at work in it.
     """
     made = [path for path in (folder, *folder.parents) if not run_files.exists(path)]
-    try:
-        run_files.make_folder(folder, parents=True)
-        run_files.check_writable(folder)
-        lock = run_files.open_file(folder / LOCK, "a")
-    except OSError as error:
-        raise UserError(
-            f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
-        ) from None
-    with lock:
-        _lock(lock, folder)
+    with _locked_file(folder) as lock:
         lock.truncate(0)
         lock.write(uuid.uuid4().hex)  # tells this folder from another of the same name on another host
         lock.flush()
@@ -61,6 +52,27 @@ def lock_token(folder: Path) -> str:
         return run_files.read_text(folder / LOCK)
     except OSError:
         return ""
+
+
+def _locked_file(folder: Path) -> IO:
+    """Raises as `locked`."""
+    while True:
+        try:
+            run_files.make_folder(folder, parents=True)
+            run_files.check_writable(folder)
+            lock = run_files.open_file(folder / LOCK, "a")
+        except OSError as error:
+            raise UserError(
+                f"The workdir {folder} cannot be written: {error.strerror}.\n  change:   --workdir=..."
+            ) from None
+        try:
+            _lock(lock, folder)
+            if not locks.is_removed(lock):  # else its holder left an empty folder, and has removed both
+                return lock
+        except UserError:
+            lock.close()
+            raise
+        lock.close()
 
 
 def _lock(file: IO, folder: Path) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from repre_jax.core import config_paths, open_files
+from repre_jax.core import access, config_paths, open_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import renamed
 from repre_jax.system import end_signals, jax_defaults, overrides, own_configs, shipped, streams, terminal
@@ -110,11 +110,7 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
         elif error.errno in NO_ROOM:
             print(f"{error.filename or 'A file'} cannot be written: {error.strerror}.\n{interrupted}", file=sys.stderr)
         elif error.errno == errno.EACCES:
-            print(
-                f"{error.filename or 'A file'}: this user may not read it, or not enter its folder.\n"
-                f"  change:   chmod -R u+rX, by its owner; or another path\n{interrupted}",
-                file=sys.stderr,
-            )
+            print(f"{access.explained(error.filename)}\n{interrupted}", file=sys.stderr)
         else:
             raise
         this.status = 1

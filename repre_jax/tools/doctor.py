@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from repre_jax.core import config_paths
+from repre_jax.core.errors import UserError
 from repre_jax.system import shipped, streams
 from repre_jax.tools.checkup import NEW, Problem, Section, devices, software, storage
 
@@ -24,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     streams.open_closed()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    parser.add_argument("--workdir", type=Path, default=Path("runs"), help="where runs will be written; else ./runs")
+    parser.add_argument("--workdir", default="runs", help="where runs will be written; else ./runs")
     arguments = parser.parse_args(argv)
     try:
         return _run(arguments)
@@ -49,8 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         problems += _show("Data", Section([("not looked at", text)], [] if known else [Problem(text, NEW)]))
     else:
         problems += _data(sources, arguments.data_dir)
-    change = "main.py's --workdir=DIR, to another folder"
-    problems += _show("Runs", storage.disk(arguments.workdir.absolute(), change))
+    problems += _show("Runs", runs(arguments.workdir))
     problems += _show("Compiled programs", storage.compiled())
     shared = Path("/dev/shm")
     problems += _show("Host", storage.host(shutil.disk_usage(shared).total if shared.is_dir() else None))
@@ -62,12 +63,25 @@ def _data(sources: ModuleType, data_dir: str | None) -> list[Problem]:
     """sources: repre_jax.data.sources, which cannot be imported everywhere."""
     try:
         root = sources.data_root(data_dir)
-    except sources.UserError as error:
-        what, _, change = str(error).partition("\n  change:   ")
-        return _show("Data", Section([("folder", "unknown")], [Problem(what, change)]))
+    except UserError as error:
+        return _show("Data", _unknown(error))
     variable = "$TFDS_DATA_DIR" if os.environ.get("TFDS_DATA_DIR") else "TFDS's default"
     origin = "--data-dir" if data_dir else variable
     return _show("Data", storage.data(root, origin, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def runs(workdir: str) -> Section:
+    """The folder of runs, as --workdir names it."""
+    try:
+        return storage.disk(config_paths.absolute(workdir), "main.py's --workdir=DIR, to another folder")
+    except UserError as error:
+        return _unknown(error)
+
+
+def _unknown(error: UserError) -> Section:
+    """Of a folder that cannot be followed."""
+    what, _, change = str(error).partition("\n  change:   ")
+    return Section([("folder", "unknown")], [Problem(what, change)])
 
 
 def verdict(problems: Sequence[Problem]) -> str:

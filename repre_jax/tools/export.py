@@ -126,21 +126,15 @@ def _drafts(folder: Path) -> Iterator[Path]:
 
     `folder` and those above it are made where they are not there, and removed where nothing is in them in the end.
     """
-    new = [each for each in (folder, *folder.parents) if not run_files.exists(each)]
-    try:
-        run_files.make_folder(folder, parents=True)
-        drafts = run_files.new_draft_folder(folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written: {error.strerror}.\n  change:   --output=FILE, in another folder"
-        ) from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_files.made(folder))
+            drafts = stack.enter_context(run_files.drafts(folder))
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written: {error.strerror}.\n  change:   --output=FILE, in another folder"
+            ) from None
         yield drafts
-    finally:
-        run_files.remove_folder(drafts)
-        for each in new:
-            if not run_files.matching(each, "*"):
-                run_files.remove_empty(each)
 
 
 def _difference(ours: Any, read_back: Any, encoder: Encoder, size: tuple[int, int]) -> float:

@@ -3,7 +3,7 @@
   python -m repre_jax.tools.figures KIND RUN               a pre-training run, its newest checkpoint
   python -m repre_jax.tools.figures KIND FILE              an export, or any file of weights that evaluations take
   python -m repre_jax.tools.figures attention RUN RUN      side by side
-  python -m repre_jax.tools.figures augmentations --config configs/moco_vit_s.py:digits
+  python -m repre_jax.tools.figures augmentations --config configs/moco_vit_s.py:digits    and data, before a run
 
 kinds:
   reconstructions  view, reconstruction, difference; of a run with a decoder
@@ -12,6 +12,7 @@ kinds:
   neighbours       the nearest training images of some test images
   pyramid          each pyramid level's features as colours
   augmentations    the first records of the first batch, as the network sees them
+  data             training records as they are stored, with class, boxes, masks and label map, where these are known
   all              every one of these that the encoder and the data allow
 
 Images are test images, chosen at random by --seed, or those at the paths behind --images. The figure goes to
@@ -35,8 +36,7 @@ from repre_jax.report import page
 from repre_jax.report.figures import sheet
 from repre_jax.running import workdir
 from repre_jax.system import command_line, shipped, terminal
-from repre_jax.tasks.figures import augmentations
-from repre_jax.tasks.figures.request import DRAW, Request
+from repre_jax.tasks.figures.request import DRAW, INPUT, Request
 
 CONFIG = "configs/figures.py"
 SUFFIXES = (".png", ".pdf")
@@ -53,14 +53,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("kind", choices=(*DRAW, "all"), metavar="KIND", help="one of those above")
     parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--out", type=config_paths.absolute, help="one .png or .pdf, in place of both")
+    parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")
-    parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for augmentations; else {CONFIG}")
+    parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for {' and '.join(INPUT)}; else {CONFIG}")
     parser.add_argument("--quiet", action="store_true", help="leave out what is said on the way")
     arguments, rest = parser.parse_known_intermixed_args(argv)
 
     def run() -> None:
+        arguments.out = arguments.out and config_paths.absolute(arguments.out)
+        arguments.images = [config_paths.absolute(path) for path in arguments.images]
         _run(arguments, rest)
         if arguments.of and arguments.out is None:
             _renew_page(config_paths.absolute(arguments.of[0]))
@@ -70,13 +72,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     config = _config(arguments, flags)
-    _check_out(arguments)
+    _check_out(arguments, config.data.name)
     if config.task == "pretrain":
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
-        with _writable(_paths(arguments, "augmentations")):
-            figure = augmentations.draw(config, records, f"{config.framework.name}, {config.data.name}")
-            _save(figure, _paths(arguments, "augmentations"))
+        with _writable(_paths(arguments, arguments.kind)):
+            figure = INPUT[arguments.kind](config, records, f"{config.framework.name}, {config.data.name}")
+            _save(figure, _paths(arguments, arguments.kind))
         return
     request = Request(config, [config_paths.absolute(path) for path in arguments.of], arguments.images, arguments.seed)
     with _writable(_paths(arguments, arguments.kind)):
@@ -100,8 +102,8 @@ def _draw(arguments: argparse.Namespace, request: Request) -> None:
 
 
 def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
-    """Of the figures; of pre-training where its augmentations are drawn without a run."""
-    alone = arguments.kind == "augmentations" and not arguments.of
+    """Of the figures; of pre-training where its input is drawn without a run."""
+    alone = arguments.kind in INPUT and not arguments.of
     file = arguments.config or (None if alone else shipped.root() / CONFIG)  # whatever else is called configs here
     for flag in flags:
         name = flag.lstrip("-").split("=")[0]
@@ -113,12 +115,12 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     if config.get("task") != wanted:
         raise UserError(
             f"The config's task is {config.get('task')!r}.\n  expected: {wanted!r}\n"
-            f"  change:   --config; a pre-training one goes with augmentations alone, without RUN"
+            f"  change:   --config; a pre-training one goes with {' and '.join(INPUT)} alone, without RUN"
         )
     if not alone and not arguments.of:
         raise UserError(f"Which run, or file of weights?\n  expected: one, as in  {EXAMPLE}")
     if alone and arguments.images:
-        raise UserError("Augmentations are those of training images.\n  change:   leave --images out")
+        raise UserError(f"{arguments.kind} draws training images.\n  change:   leave --images out")
     if arguments.records is not None and arguments.records < 1:
         raise UserError(f"--records is {arguments.records}.\n  expected: at least 1")
     if not alone:
@@ -127,7 +129,7 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     return config
 
 
-def _check_out(arguments: argparse.Namespace) -> None:
+def _check_out(arguments: argparse.Namespace, data_name: str | None) -> None:
     out = arguments.out
     if out is not None and (out.suffix not in SUFFIXES or run_files.is_folder(out)):
         raise UserError(f"--out is {out}.\n  expected: a file name ending in {' or '.join(SUFFIXES)}")
@@ -136,6 +138,23 @@ def _check_out(arguments: argparse.Namespace) -> None:
     for source in arguments.of:
         if not run_files.exists(config_paths.absolute(source)):
             raise UserError(f"{source} does not exist.\n  expected: the workdir of a run, or a file of weights")
+    if out is not None and out.suffix == SUFFIXES[0] and not run_files.DRAWN.fullmatch(out.name):
+        runs = [run_files.read_config(config_paths.absolute(source), ["data"]) or {} for source in arguments.of]
+        for name in (data_name, *(run.get("data", {}).get("name") for run in runs)):
+            _refuse_among_images(out, name)
+
+
+def _refuse_among_images(out: Path, data_name: str | None) -> None:
+    """Raises UserError where `out` would be an image of that folder; in a run's own folder it would not."""
+    if not data_name or not data_name.startswith(config_paths.FOLDER):
+        return
+    images = config_paths.absolute(data_name.removeprefix(config_paths.FOLDER)).resolve()
+    folder = out.parent.resolve()
+    above = [each for each in (folder, *folder.parents) if each.is_relative_to(images)]
+    if above and not any(run_files.is_run({path.name for path in run_files.matching(each, "*")}) for each in above):
+        raise UserError(
+            f"--out is {out}, in the folder of images {images}: it would be one of them.\n  change:   {ELSEWHERE}"
+        )
 
 
 def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
@@ -157,18 +176,13 @@ def _writable(paths: Sequence[Path]) -> Iterator[None]:
     """Raises UserError before anything is computed where the figures cannot be written. Their folder, and those above
     it, are made where they are not there, and removed where nothing is in them in the end."""
     folder = paths[0].absolute().parent
-    new = [each for each in (folder, *folder.parents) if not run_files.exists(each)]
-    try:
-        run_files.make_folder(folder, parents=True)
-        run_files.check_writable(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to: {error.strerror}.\n  change:   {ELSEWHERE}") from None
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run_files.made(folder))
+            run_files.check_writable(folder)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written to: {error.strerror}.\n  change:   {ELSEWHERE}") from None
         yield
-    finally:
-        for each in new:
-            if not run_files.matching(each, "*"):
-                run_files.remove_empty(each)
 
 
 def _renew_page(run: Path) -> None:

@@ -14,26 +14,22 @@ import shlex
 import shutil
 import sys
 import types
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image
 from tensorflow_datasets.core import shuffle
 
 from repre_jax.builders import augmentation
+from repre_jax.core import config_paths
 from repre_jax.core.errors import UserError
-from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, sources, writing
+from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, reading, record_files, sources, writing
 from repre_jax.system import command_line, shipped, terminal
 
-THREADS = min(16, os.cpu_count() or 1)
-AHEAD = 64  # images that are read and checked ahead of the writer
 IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
+ELSEWHERE = conversion.ELSEWHERE
 SPARE = 0.05  # of what is written: keys and the records' frame
 
 
@@ -41,8 +37,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("imagenet2012", "folder", "convert"))
-    parser.add_argument("place", type=Path, nargs="?", metavar="DIR", help="convert: .../imagenet2012/5.1.0, or alike")
-    parser.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="where the images lie")
+    parser.add_argument("place", nargs="?", metavar="DIR", help="convert: .../imagenet2012/5.1.0, or alike")
+    parser.add_argument("--from", dest="origin", metavar="DIR", help="where the images lie")
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
     parser.add_argument("--name", help="of the data set made from a folder, as --config.data.name will have it")
     parser.add_argument(
@@ -62,6 +58,12 @@ def main(argv: Sequence[str]) -> int:
     converts = arguments.what == "convert"
     if (arguments.place if converts else arguments.origin) is None:
         parser.error("convert is given a folder: convert DIR" if converts else "--from=DIR is missing")
+    if (arguments.origin if converts else arguments.place) is not None:
+        parser.error(
+            "convert has no --from: convert DIR"
+            if converts
+            else f"unexpected argument {arguments.place!r}; where the images lie is --from=DIR"
+        )
     crops.set_up_process()
     return command_line.exit_status(
         lambda: _run(arguments),
@@ -73,9 +75,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.what == "convert":
+    converts = arguments.what == "convert"
+    given = arguments.place if converts else arguments.origin
+    if not given:  # as an unset variable leaves it; it would be the current folder
+        raise UserError(f"A folder is missing: {given!r}.\n  change:   {'convert DIR' if converts else '--from=DIR'}")
+    if converts:
         print(_convert(arguments), flush=True)
         return
+    arguments.origin = config_paths.absolute(arguments.origin)
     if not arguments.origin.is_dir():
         raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
     prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
@@ -83,8 +90,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> str:
-    job = conversion.plan(arguments.place, arguments.data_dir)
-    terminal.say(f"{len(job.shards):,} files in {job.place}, to be converted and written to {job.target}.")
+    job = conversion.plan(Path(arguments.place), arguments.data_dir)
+    terminal.say(
+        f"{record_files.counted(len(job.shards))} in {job.place}, to be converted and written to {job.target}."
+    )
     with writing.at(job.target):
         writing.check_disk(job.target, job.size(), job.size())
         job.run()
@@ -95,7 +104,8 @@ def _convert(arguments: argparse.Namespace) -> str:
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
     place = root / imagenet.ImageNet.name / str(imagenet.ImageNet.VERSION)
     writing.refuse_inside(root)
-    writing.refuse_taken(place, "--data-dir=DIR to another folder")
+    writing.refuse_taken(place, ELSEWHERE)
+    conversion.refuse_unfinished(place, root, ELSEWHERE)
     terminal.say(f"Listing the images in {arguments.origin}; in an archive that takes a while.")
     found = imagenet.find(arguments.origin)
     missing = found.missing()
@@ -108,7 +118,7 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
             "  fetch:    both archives from https://image-net.org (free, with an account) into that folder\n"
             + ("  change:   --partial, to go on with what is there" if found.entries else "")
         )
-    reader = _Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
+    reader = reading.Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
     _write(imagenet.ImageNet(found, reader, **_place(root)), found.size(), reader)
     return f"Written. To train on it:  {_command(root)}"
 
@@ -121,7 +131,8 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
         raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
     place = root / name / str(folder.FolderBuilder.VERSION)
     writing.refuse_inside(root)
-    writing.refuse_taken(place, "--data-dir=DIR to another folder, or another --name")
+    writing.refuse_taken(place, f"{ELSEWHERE}, or another --name")
+    conversion.refuse_unfinished(place, root, f"{ELSEWHERE}, or another --name")
     found = folder.scan(arguments.origin)
     for note in found.notes:
         terminal.warn(f"  {note}")
@@ -129,7 +140,7 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
         labelled = f"{len(found.classes)} classes" if found.classes and images.labels else "no labels"
         terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
     statistics = measuring.Statistics(arguments.channels, _value_range(arguments.value_range))
-    reader = _Reader(statistics.stored, skip=arguments.skip_unreadable)
+    reader = reading.Reader(statistics.stored, skip=arguments.skip_unreadable)
     kind = types.new_class(
         "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
     )
@@ -149,55 +160,11 @@ def _value_range(given: Sequence[float] | None) -> deep.Ranges | None:
     return ((given[0], given[1]),)
 
 
-class _Reader:
-    """Reads images ahead of the writer and keeps the names of those that are not whole."""
-
-    def __init__(self, convert: Callable[[Any, str], Any], skip: bool):
-        """convert: an image as it was found, and its split -> as it is written; raises for what is no whole image."""
-        self.convert, self.skip = convert, skip
-        self.unreadable: list[str] = []
-
-    def __call__(self, split: str, images: imagenet.Images | folder.ImageFolder) -> Iterator[dict]:
-        """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
-        waiting: deque = deque()
-        before = len(self.unreadable)
-        rest = iter(range(len(images)))
-        with ThreadPoolExecutor(THREADS) as pool, terminal.bar(len(images), f"  {split}") as bar:
-            while True:
-                waiting.extend(pool.submit(self._read, split, images, i) for i in islice(rest, AHEAD - len(waiting)))
-                if not waiting:
-                    break
-                record = waiting.popleft().result()
-                bar.update()
-                if isinstance(record, str):
-                    self.unreadable.append(record)
-                else:
-                    yield record
-        terminal.say(f"  {split}: all are read; now they are shuffled and written.")
-        if len(self.unreadable) - before == len(images):
-            raise UserError(f"None of the {len(images):,} files of {split} is a readable image; nothing was written.")
-        if self.unreadable and not self.skip:
-            raise UserError(
-                f"{len(self.unreadable):,} files are not readable images; nothing was written.\n"
-                + "".join(f"  {line}\n" for line in self.unreadable[:50])
-                + "  change:   fetch these files again, or --skip-unreadable, to leave them out"
-            )
-
-    def _read(self, split: str, images: imagenet.Images | folder.ImageFolder, index: int) -> dict | str:
-        """The record, or the name of its file and what is wrong with it."""
-        name = images.name(index)
-        try:
-            record = images[index]
-            return record | {"image": self.convert(record["image"], split)}
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
-            return f"{name}: {crops.reason(error).splitlines()[0]}"
-
-
 def _place(root: Path) -> dict[str, Any]:
     return {"data_dir": os.fspath(root), "file_format": "array_record"}
 
 
-def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> None:
+def _write(builder: tfds.core.DatasetBuilder, size: int, reader: reading.Reader) -> None:
     place = Path(builder.data_dir)
     with writing.at(place):
         _write_alone(builder, place, size)
@@ -206,12 +173,8 @@ def _write(builder: tfds.core.DatasetBuilder, size: int, reader: _Reader) -> Non
 
 
 def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
+    conversion.refuse_unfinished(place, Path(builder.data_dir_root), ELSEWHERE)  # of another process, meanwhile
     for left in place.parent.glob(f"incomplete.*_{place.name}"):
-        if left == conversion.unfinished(place):
-            raise UserError(
-                f"{left} is what an interrupted conversion has written so far.\n"
-                "  change:   give the command `prepare convert` again, which goes on with it, or delete that folder"
-            )
         terminal.say(f"  Removing what an interrupted start left: {left}")
         shutil.rmtree(left)
     written = int(size * (1 + SPARE))

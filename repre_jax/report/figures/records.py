@@ -37,9 +37,7 @@ def draw(records: Sequence[Known], *, title: str, caption: str) -> Figure:
     columns |= {"objects": _objects} if any(each.boxes is not None for each in records) else {}
     columns |= {"label map": _label_map} if any(each.label_map is not None for each in records) else {}
     shape = np.max([each.image.shape[:2] for each in records], axis=0)
-    figure, axes = sheet.images(
-        len(records), list(columns), shape, title=title, caption=caption, side=1.8, under=0.2
-    )
+    figure, axes = sheet.images(len(records), list(columns), shape, title=title, caption=caption, side=1.8, under=0.2)
     for row, record in zip(axes, records, strict=True):
         for axis, column in zip(row, columns.values(), strict=True):
             column(axis, record)

@@ -26,7 +26,7 @@ LOOK = {
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
 }
-UNDATED = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+UNDATED = {".png": {"Software": run_files.DRAWN_BY}, ".pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 LARGE, SMALL = 11, 8  # points, of the title and of the caption
 GAP = 0.08  # inches between images
 SHORTEST = 0.8  # inches of an image's side

@@ -15,7 +15,11 @@ from repre_jax.tools.checkup import Problem, Section, gigabytes
 
 FREE = 10e9  # bytes of disk; one checkpoint of ViT-B with MoCo v3 and RePre takes 2.3 GB, and the newest two are kept
 SHARED = 1e9  # bytes of /dev/shm; Docker gives 64 MB
-READ = "array_record"
+READ, CONVERTIBLE = "array_record", "tfrecord"  # formats
+NOT_READ = {  # whether it is convertible -> what is said of another format
+    True: "which is not read here; main.py says how to convert it",
+    False: f"which is neither read nor converted here; main.py says how to have {READ} of it",
+}
 VERSION = r"\d+\.\d+\.\d+"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's own
 SPARE_FILES = 100  # open files beside a data set's
@@ -28,13 +32,11 @@ class DataSet(NamedTuple):
     format: str
     shards: dict[str, list[int]]
     missing: int  # files
-    fault: str | None  # what else is wrong with its files
+    fault: tuple[str, str] | None  # what else is wrong with it, and what to do
 
 
 def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
     """The data sets prepared below `root`, and those whose dataset_info.json is missing or not readable."""
-    from repre_jax.data import prepared  # not before tools/doctor.py has seen that it can be imported
-
     found, problems = [], []
     for folder in sorted([*root.glob("*/*"), *root.glob("*/*/*")]):
         if re.fullmatch(VERSION, folder.name) and _is_half(folder):
@@ -53,9 +55,34 @@ def data_sets(root: Path) -> tuple[list[DataSet], list[Problem]]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(Problem(f"{file} cannot be read: {error}", f"delete {folder} and prepare it again"))
         else:
-            name = f"{folder.parent.relative_to(root)} {folder.name}"
-            found.append(DataSet(name, form, shards, missing, None if missing else prepared.problem(folder)))
+            name = os.fspath(folder.parent.relative_to(root))
+            fault = None if missing else _fault(folder, f"{name}:{folder.name}")
+            found.append(DataSet(f"{name} {folder.name}", form, shards, missing, fault))
     return found, problems
+
+
+def _fault(place: Path, name: str) -> tuple[str, str] | None:
+    """Why a run could not begin with the version in `place`, as one line, and what to do; None where it could.
+
+    Of another format only what TFDS's own files beside the records tell.
+    """
+    from repre_jax.data import prepared  # not before tools/doctor.py has seen that it can be imported
+
+    again = "copy or prepare this data set again"
+    try:
+        builder = prepared.open_any(place)
+        if READ not in prepared.formats(builder):
+            prepared.refuse_empty(builder)
+            return None
+        builder = prepared.open_version(place, name)
+        prepared.statistics(place)
+    except prepared.NotReadable as error:
+        return str(error).splitlines()[0], " ".join(str(error).rpartition("change:")[2].split())
+    if wrong := prepared.faults(builder)[: prepared.SHOWN]:
+        return "; ".join(wrong), again
+    if empty := [split.name for split in builder.info.splits.values() if not split.num_examples]:
+        return f"no records in {', '.join(empty)}", f"{again}, or --config.data.train_split and test_split to others"
+    return None
 
 
 def _is_half(folder: Path) -> bool:
@@ -84,16 +111,17 @@ def data(root: Path, origin: str, open_files: int) -> Section:
     rows = [("folder", f"{root}, from {origin}")]
     for each in found:
         sizes = ", ".join(f"{sum(counts):,} {split}" for split, counts in each.shards.items())
-        unreadable = "" if each.format == READ else ", which is not read here; main.py says how to convert it"
-        rows.append((each.name, f"{sizes}; {each.format}{unreadable}"))
+        readable = each.format == READ
+        unread = "" if readable else f", {NOT_READ[each.format == CONVERTIBLE]}"
+        rows.append((each.name, f"{sizes}; {each.format}{unread}"))
         if each.missing:
             files = sum(map(len, each.shards.values()))
             what = f"{each.missing:,} of the {files:,} files of {each.name} are missing in {root}."
             problems.append(Problem(what, "copy or prepare this data set again"))
         if each.fault:
-            problems.append(Problem(f"{each.name} in {root}: {each.fault}", "copy or prepare this data set again"))
+            problems.append(Problem(f"{each.name} in {root}: {each.fault[0]}", each.fault[1]))
         most = max(map(len, each.shards.values()), default=0)
-        if not unreadable and most + SPARE_FILES > open_files >= 0:
+        if readable and most + SPARE_FILES > open_files >= 0:
             what = f"A split of {each.name} has {most:,} files, and each stays open once it was read from; this shell"
             enough = max(4096, most + SPARE_FILES)
             fix = f"ulimit -Hn {enough}, or docker run --ulimit nofile={enough}"
