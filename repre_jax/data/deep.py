@@ -123,6 +123,29 @@ def look(source: Records, channels: int, given: bool) -> str | None:
     )
 
 
+def alike(one: Ranges | None, other: Ranges | None) -> bool:
+    """Whether they are the same, one for all channels being the same for each."""
+    if not one or not other:
+        return one == other
+    count = max(len(one), len(other))
+    return _spread(one, count) == _spread(other, count)
+
+
+def _spread(ranges: Ranges, count: int) -> Ranges:
+    return ranges * count if len(ranges) == 1 else ranges
+
+
+def in_words(ranges: Ranges) -> str:
+    """For example '0 to 4,095', or with one for each channel '0 to 4,095, 0 to 255'."""
+    return ", ".join(f"{low:,.9g} to {high:,.9g}" for low, high in ranges)
+
+
+def as_key(ranges: Ranges) -> str:
+    """As the key data.value_range is written on a command: '(0, 4095)', or '((0, 4095), (0, 255))'."""
+    pairs = [f"({low:.9g}, {high:.9g})" for low, high in ranges]
+    return pairs[0] if len(pairs) == 1 else f"({', '.join(pairs)})"
+
+
 def carried(ranges: Ranges | None) -> Ranges | None:
     """What records carry: nothing where the upper 8 of 16 bits are kept, as crops.decode does by itself."""
     return None if ranges is None or set(ranges) == {FULL} else ranges

@@ -18,7 +18,10 @@ from repre_jax.data import folder_splits
 from repre_jax.data.folder import RECORDS, Folder, ImageFolder
 from repre_jax.data.prepared import METADATA
 
-KEYS = ("name", "version", "train_records", "test_records", "classes", "class_names", "train_content", "test_content")
+KEYS = (
+    *("name", "version", "train_records", "test_records", "classes", "class_names", "train_content", "test_content"),
+    "value_range",
+)
 NAMED = 5  # classes or shards, at most, in a message
 UNLABELLED = "all files"
 

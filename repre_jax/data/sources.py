@@ -25,6 +25,7 @@ class DataSet:
     classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
     value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
+    measured_range: as it was measured when the data set was prepared, whatever was asked for.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
@@ -41,6 +42,7 @@ class DataSet:
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     value_range: deep.Ranges | None = None
+    measured_range: deep.Ranges | None = None
     lacking: str | None = None
     contents: Mapping[str, identity.Parts] = field(default_factory=dict)
 
@@ -52,13 +54,15 @@ class DataSet:
         return records
 
     def identity(self) -> dict[str, str | int | None]:
-        """What a continued run compares: name, version, sizes and digests of the contents, not the place on disk."""
+        """What a continued run compares: name, version, sizes, digests of the contents and what of 16 bits is seen, not
+        the place on disk; as JSON gives it back."""
         return {
             "name": self.name,
             "version": self.version,
             "train_records": len(self.train),
             "test_records": len(self.test) if self.test is not None else 0,
             **identity.digests(self.classes, self.class_names, self.contents),
+            "value_range": None if self.value_range is None else [list(pair) for pair in self.value_range],
         }
 
 
@@ -124,6 +128,7 @@ def _open_version(
         classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label and label.num_classes else None,
         value_range=ranges,
+        measured_range=of_all,
         contents=identity.of_shards(builder, specs),
         **parts,
         **measured,

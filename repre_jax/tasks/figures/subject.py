@@ -60,7 +60,7 @@ class Numbered:
 
     def __getitem__(self, index: int) -> Mapping:
         number = int(self.numbers[index])
-        return {"image": self.source[number]["image"], "label": number}
+        return {**self.source[number], "label": number}
 
 
 class Subject:
