@@ -13,7 +13,7 @@ from configs import moco_vit_s
 from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, deep, measuring, sources
-from repre_jax.data.views import CentreView
+from repre_jax.data.views import VALUE_RANGE, CentreView
 from repre_jax.tools import prepare
 
 RNG = np.random.default_rng(0)
@@ -22,6 +22,8 @@ EIGHT = TWELVE // 16
 FULL = RNG.integers(0, 65536, (30, 40), dtype=np.uint16)
 SIGNED = TWELVE.astype(np.int16) - 1024
 COLOUR = RNG.integers(0, 4096, (30, 40, 3), dtype=np.uint16)
+SHIFTS = np.array([4, 2, 0], np.uint16)  # by which channels of 12, 10 and 8 bits become 8
+BANDS = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint16) << SHIFTS
 
 
 def encoded(values, kind="PNG"):
@@ -126,9 +128,10 @@ def test_negative_values_are_called_so():
         ([EIGHT, EIGHT // 2], 1, ((0, 255),), [EIGHT, EIGHT // 2]),
         ([FULL, EIGHT], 1, ((0, 65535),), [FULL >> 8, EIGHT >> 8]),
         ([COLOUR, COLOUR // 2], 3, ((0, 4095),), [COLOUR >> 4, COLOUR >> 5]),
+        ([BANDS, BANDS // 2], 3, ((0, 4095), (0, 1023), (0, 255)), [BANDS >> SHIFTS, BANDS >> SHIFTS + 1]),
         ([SIGNED, SIGNED // 2], 1, ((float(SIGNED.min()), float(SIGNED.max())),), None),
     ],
-    ids=["12 bits", "8 bits", "16 bits", "colours", "negative"],
+    ids=["12 bits", "8 bits", "16 bits", "colours", "channels of other bits", "negative"],
 )
 def test_prepare_measures_the_range_and_keeps_it(images, channels, ranges, levels, tmp_path, capsys):
     dataset, pixels = prepared(tmp_path, [encoded(image, "TIFF") for image in images], channels, suffix="tiff")
@@ -141,7 +144,8 @@ def test_prepare_measures_the_range_and_keeps_it(images, channels, ranges, level
     together = np.concatenate([seen.reshape(-1, channels) for seen in pixels]) / 255
     np.testing.assert_allclose(dataset.mean, together.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(dataset.std, together.std(axis=0), atol=1e-6)
-    assert f"{low:,.0f} to {high:,.0f} become 0 to 255" in capsys.readouterr().out
+    words = ", ".join(f"{low:,.0f} to {high:,.0f}" for low, high in ranges)
+    assert f"; {words} become 0 to 255" in capsys.readouterr().out
     assert isinstance(dataset.train, deep.Ranged) == (high != 65535), "what keeps the upper 8 bits is read as before"
 
 
@@ -164,9 +168,61 @@ def test_arrays_of_many_channels_become_8_bits(tmp_path, capsys):
     bands = RNG.integers(0, 4096, (8, 9, 13), dtype=np.uint16)
     _, (pixels,) = prepared(tmp_path, [npy(bands)], 13, "--value-range", 0, 4095, suffix="npy")
     np.testing.assert_array_equal(pixels, bands >> 4)
-    arguments = ["folder", "--from", tmp_path / "images", "--name=again", "--data-dir", tmp_path, "--channels", 13]
+
+
+@pytest.mark.parametrize("channels", [3, 13])
+def test_arrays_are_measured_before_they_become_8_bits(channels, tmp_path, capsys):
+    """Each channel by its own range, whole bits where nothing is negative; `.npy` and others by the same one."""
+    shifts = np.arange(channels, dtype=np.uint16) % 3
+    bands = RNG.integers(0, 1024, (16, 9, channels), dtype=np.uint16) << shifts
+    dataset, (pixels, half) = prepared(tmp_path, [npy(bands), npy(bands // 2)], channels, suffix="npy")
+    np.testing.assert_array_equal(pixels, bands >> shifts + 2)
+    np.testing.assert_array_equal(half, bands // 2 >> shifts + 2)
+    assert dataset.value_range == tuple((0, (1024 << int(shift)) - 1) for shift in shifts)
+    np.testing.assert_allclose(dataset.mean, np.mean([pixels, half], axis=(0, 1, 2)) / 255, atol=1e-6)
+    assert "range       0 to 1,023, 0 to 2,047, 0 to 4,095" in capsys.readouterr().out
+
+
+def test_negative_arrays_and_images_beside_them(tmp_path):
+    """What is brightest may be no array; a negative range needs no --value-range either."""
+    low, high = int(SIGNED.min()) - 7, int(SIGNED.max()) + 9
+    first, second = SIGNED.copy(), SIGNED.copy()
+    first[0, 0], second[1, 1] = low, high
+    write(tmp_path / "images", [npy(first)], "npy")
+    (tmp_path / "images" / "1.tiff").write_bytes(encoded(second))
+    arguments = ["folder", "--from", tmp_path / "images", "--name=mine", "--data-dir", tmp_path, "--channels", 1]
+    assert prepare.main([str(argument) for argument in arguments]) == 0
+    dataset = sources.open_dataset("mine", str(tmp_path))
+    assert dataset.value_range == ((low, high),)
+    images = {b"0.npy": first, b"1.tiff": second}
+    for record in (dataset.train[0], dataset.train[1]):
+        expected = np.floor((images.pop(record["file_name"]) - low) * 256.0 / (high - low + 1))
+        np.testing.assert_array_equal(crops.decode(record["image"], 1, record[VALUE_RANGE])[..., 0], expected)
+
+
+def test_arrays_of_other_numbers_need_a_range(tmp_path, capsys):
+    """Also where whole numbers lie beside them, whose range would else be taken for theirs."""
+    write(tmp_path / "images", [npy(TWELVE[..., np.newaxis]), npy(np.zeros((4, 4, 1), np.float32))], "npy")
+    arguments = ["folder", "--from", tmp_path / "images", "--name=mine", "--data-dir", tmp_path, "--channels", 1]
     assert prepare.main([str(argument) for argument in arguments]) == 1
-    assert "None of the 1 files of train is a readable image" in capsys.readouterr().err
+    assert "in `prepare` by --value-range LOW HIGH" in capsys.readouterr().err
+
+
+def test_a_range_for_each_channel_is_given_to_prepare(tmp_path, capsys):
+    more = [word for shift in (4, 2, 0) for word in ("--value-range", 0, (256 << shift) - 1)]
+    dataset, (pixels,) = prepared(tmp_path, [encoded(BANDS)], 3, *more)
+    np.testing.assert_array_equal(pixels, BANDS >> SHIFTS)
+    assert dataset.value_range == ((0, 4095), (0, 1023), (0, 255))
+    again = ["folder", "--from", tmp_path, "--name=x", "--data-dir", tmp_path / "x", *more[:6]]
+    assert prepare.main([str(argument) for argument in again]) == 1
+    assert "--value-range is there 2 times" in capsys.readouterr().err
+
+
+def test_one_negative_value_gives_a_range_that_the_key_takes(tmp_path):
+    """Of a lowest and a highest value that are the same."""
+    assert deep.used(-5, -5) == (-5, -4)
+    config = settings(tmp_path, deep.taken([(-5.0, -5.0)]))
+    assert augmentation.value_range(config) == ((-5, -4),)
 
 
 def test_one_stray_value_is_named():

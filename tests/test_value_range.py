@@ -114,7 +114,9 @@ def test_other_data_are_seen_by_the_encoders_range(run, tmp_path, capsys):
     assert (dataset.value_range, dataset.measured_range) == (MEASURED, ((0.0, 1023.0),))
     assert_seen(dataset, dark, lambda stored: stored >> 4)
     said = capsys.readouterr().out
-    assert "Note: dark has values 0 to 1,023; they are seen by those that the encoder was trained by, 0 to 4,095" in said
+    assert (
+        "Note: dark has values 0 to 1,023; they are seen by those that the encoder was trained by, 0 to 4,095" in said
+    )
     assert "--config.data.value_range='(0, 1023)'" in said
 
 

@@ -108,12 +108,12 @@ def open_dataset(
 def _open_version(
     place: Path, name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None
 ) -> DataSet:
-    builder = prepared.open_version(place, name)
-    label = dict(builder.info.features).get("label")
-    label = label if isinstance(label, tfds.features.ClassLabel) else None
     measured = prepared.statistics(place)
     of_all = measured.pop("value_range", None)
     ranges = value_range or of_all
+    builder = prepared.open_version(place, name, ranged=ranges is not None)
+    label = dict(builder.info.features).get("label")
+    label = label if isinstance(label, tfds.features.ClassLabel) else None
     parts = _open_splits(
         name,
         set(builder.info.splits),

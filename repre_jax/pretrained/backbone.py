@@ -175,8 +175,8 @@ def _of_file(config: ConfigDict, path: Path, needs_data: bool) -> Backbone:
 
 
 def _seen_range(theirs: ConfigDict, pixels: Mapping[str, Any]) -> deep.Ranges | None:
-    """The range of values in which an encoder saw images of more than 8 bits, also where nobody had set it and `prepare`
-    had measured it: then its config says so from here on. pixels: what a checkpoint or a card has of them."""
+    """The range of values by which an encoder saw images of more than 8 bits, also where nobody had set it and
+    `prepare` had measured it: then its config says so from here on. pixels: what a checkpoint or a card has of them."""
     if (known := tuples(pixels.get("value_range"))) and not theirs.data.get("value_range"):
         theirs.data.value_range = known
     return augmentation.value_range(theirs)

@@ -52,8 +52,8 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     dataset = augmentation.open_dataset(config)
     for line in _changed_since(config, found, dataset):
         terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
-    if line := _other_range(found, dataset):
-        terminal.warn(line)
+    if other := _other_range(found, dataset):
+        terminal.warn(other)
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -88,8 +88,14 @@ def _other_range(found: Backbone, dataset: DataSet) -> str | None:
     theirs, ours, measured = found.value_range, dataset.value_range, dataset.measured_range
     if theirs and ours and not deep.alike(theirs, ours):
         return (
-            f"Warning: images of more than 8 bits are seen by values {deep.in_words(ours)}, and the encoder was trained "
-            f"by {deep.in_words(theirs)}.\n  change:   leave data.value_range out"
+            f"Warning: images of more than 8 bits are seen by values {deep.in_words(ours)}, and the encoder was "
+            f"trained by {deep.in_words(theirs)}.\n  change:   leave data.value_range out"
+        )
+    if theirs and measured and not deep.alike(theirs, measured) and not deep.has_deep(dataset.train):
+        flags = " ".join(f"--value-range {low:.9g} {high:.9g}" for low, high in theirs)
+        return (
+            f"Warning: {dataset.name} was stored with 8 bits, by values {deep.in_words(measured)}, and the encoder was "
+            f"trained by {deep.in_words(theirs)}.\n  change:   prepare it again, with {flags}"
         )
     if theirs and measured and not deep.alike(theirs, measured):
         return (

@@ -198,8 +198,8 @@ def _card(
 
 
 def _pixels(saved: saved_run.Saved) -> dict[str, Any]:
-    """Mean, deviation and, of images of more than 8 bits, the range of values, a pair a channel or one for all, that the
-    run trained with; of one before they were recorded, what its config says."""
+    """Mean, deviation and, of images of more than 8 bits, the range of values, a pair a channel or one for all, that
+    the run trained with; of one before they were recorded, what its config says."""
     usual = methods.IMAGENET if saved.config.data.channels == augmentation.RGB else {}
     stated = {key: saved.config.data[key] or usual.get(key) for key in methods.IMAGENET}
     stated |= {"value_range": [list(pair) for pair in augmentation.value_range(saved.config) or ()]}
