@@ -43,6 +43,7 @@ class Recorder:
             pixels["value_range"] = [list(pair) for pair in seen]
         self._record["pixels"] = pixels
         self._record |= {"weights": training.weights} if training.weights else {}
+        self._record |= {"left_out": training.left_out()} if training.left_out else {}
         self._seconds, self._batch_size = session.seconds, config.batch_size
         measured = [value for value in self.checkpoints.measures().values() if value is not None]
         self._best = max(measured, default=-math.inf)
