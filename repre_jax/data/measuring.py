@@ -5,12 +5,12 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from repre_jax.core import passing
 from repre_jax.data import crops, deep, folder
 from repre_jax.system import terminal
 
@@ -144,9 +144,9 @@ def _is_npy(file: str) -> bool:
 
 def _is_deep_array(images: folder.ImageFolder, number: int) -> bool:
     try:
-        with Path(images.root, images.files[number]).open("rb") as file:
-            beginning = file.read(HEADER)
-    except OSError:
+        beginning = images.beginning(number, HEADER)
+    except OSError as error:
+        passing.check(error, f"{images.name(number)} cannot be read")
         return False
     return beginning.startswith(deep.NUMPY) and deep.is_deep(beginning)
 
@@ -159,7 +159,8 @@ def _span(images: folder.ImageFolder, number: int, channels: int) -> tuple[np.nd
         if not deep.is_deep(image):
             return None
         values = deep.values(image, channels)
-    except deep.UNREADABLE:
+    except deep.UNREADABLE as error:
+        passing.check(error, f"{images.name(number)} cannot be read")
         return None  # whoever writes it says so
     lowest, highest = values.min(axis=(0, 1)), values.max(axis=(0, 1))
     if not np.issubdtype(values.dtype, np.integer) or lowest.min() < LOWEST or highest.max() > HIGHEST:

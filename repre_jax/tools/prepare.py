@@ -27,6 +27,7 @@ from PIL import Image
 from tensorflow_datasets.core import shuffle
 
 from repre_jax.builders import augmentation
+from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, sources, writing
 from repre_jax.system import command_line, shipped, terminal
@@ -203,6 +204,7 @@ class _Reader:
             record = images[index]
             return record | {"image": self.convert(record["image"], split)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
+            passing.check(error, f"{name} cannot be read")
             return f"{name}: {crops.reason(error).splitlines()[0]}"
 
 
