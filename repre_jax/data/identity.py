@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from repre_jax.data import folder_splits
+from repre_jax.data import split_syntax
 from repre_jax.data.folder import RECORDS, Folder, ImageFolder
 from repre_jax.data.prepared import METADATA
 
@@ -47,7 +47,7 @@ def _of_splits(splits: Mapping[str, ImageFolder], spec: str, class_names: Sequen
 
     Of whole splits: which records a part has, and in which order, follows from all files of the split.
     """
-    found = {split: of_files(splits[split], class_names) for split in folder_splits.named(splits, spec)}
+    found = {split: of_files(splits[split], class_names) for split in split_syntax.named(splits, spec)}
     if len(found) == 1:
         return next(iter(found.values()))
     return {f"{split}: {name}": text for split, parts in found.items() for name, text in parts.items()}

@@ -13,7 +13,7 @@ from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, deep, digits, folder, folder_splits, identity, prepared, record_files
+from repre_jax.data import crops, deep, digits, folder, identity, prepared, record_files, split_syntax
 from repre_jax.system import terminal
 
 
@@ -174,7 +174,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
         terminal.warn(f"  {note}")
 
     def open_split(spec: str) -> folder.ImageFolder:
-        return dataclasses.replace(folder_splits.take(found.splits, spec), value_range=deep.carried(value_range))
+        return dataclasses.replace(split_syntax.take(found.splits, spec), value_range=deep.carried(value_range))
 
     parts = _open_splits(name, set(found.splits), {"train": train_split, "test": test_split}, open_split)
     labelled = all(part is None or part.labels for part in (parts["train"], parts["test"]))
@@ -193,7 +193,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
 
 
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
-    for split in (split for spec in specs if spec for split in folder_splits.named(found.splits, spec)):
+    for split in (split for spec in specs if spec for split in split_syntax.named(found.splits, spec)):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
             return f"{split} has classes that train lacks: {identity.listed(names)}"
     return None
