@@ -77,7 +77,7 @@ def _changed_since(config: ConfigDict, found: Backbone, dataset: DataSet) -> lis
         return []
     if not all(config_paths.same(f"data.{key}", theirs["data"].get(key), config.data[key]) for key in OF_SPLITS):
         return []
-    lines = same_data.since_last_start(resume.History(described=same_data.read(Path(run))), dataset)
+    lines = same_data.since_last_start(resume.History(described=run_files.read_data(Path(run))), dataset)
     return [line for line in lines if not (found.value_range and line.startswith("data.value_range:"))]  # _other_range
 
 
@@ -203,7 +203,7 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> 
         return None
     ours = resume.plain(config)["data"]
     same = all(config_paths.same(f"data.{key}", theirs["data"][key], ours[key]) for key in (*OF_SPLITS, "image_size"))
-    same = same and not same_data.other_contents(same_data.read(run), dataset)
+    same = same and not same_data.other_contents(run_files.read_data(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
     return {key: result[key] for key in ("knn_top1", "knn_top1_untrained", "knn_k")}

@@ -28,7 +28,7 @@ from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations
 from repre_jax.report import console
-from repre_jax.running import memory, resume, same_data
+from repre_jax.running import memory, resume
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
@@ -71,7 +71,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
 
     Raises UserError when it was begun with other settings than may_change names.
     """
-    before, described = run_files.read_config(workdir), same_data.read(workdir)
+    before, described = run_files.read_config(workdir), run_files.read_data(workdir)
     if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
         return History()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])

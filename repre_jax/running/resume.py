@@ -78,7 +78,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     A finished run with other settings that settings['may_change'] names goes on from its last checkpoint.
     Raises UserError when that run had other settings which it does not name.
     """
-    may_change, described = settings["may_change"], run_files.read_json(workdir / run_files.DATA) or {}
+    may_change, described = settings["may_change"], run_files.read_data(workdir)
     result = run_files.read_json(workdir / run_files.RESULT, ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
         before = run_files.read_config(workdir, ("seed",)) or settings

@@ -34,6 +34,7 @@ class Training:
     fixed_keys: config keys, or groups of them, that cannot change on resume, even if listed in `may_change`.
     left_out:   gives, once all is prepared, the numbers of the records that have no cached features, by split: what the
                 run is trained on, in their order, is the others, and so it must stay when it goes on.
+    monitors:   whether the run only measures itself by the test split, and goes on where that has changed.
     frozen:     arguments of train_step behind the batch that no step changes, such as a frozen encoder's parameters.
     """
 
@@ -55,4 +56,5 @@ class Training:
     weights: str | None = None
     fixed_keys: tuple[str, ...] = ()
     left_out: Callable[[], dict[str, list[int]]] | None = None
+    monitors: bool = False
     frozen: tuple[Any, ...] = ()
