@@ -120,6 +120,25 @@ def test_other_data_are_seen_by_the_encoders_range(run, tmp_path, capsys):
     assert "--config.data.value_range='(0, 1023)'" in said
 
 
+def test_data_that_were_stored_with_8_bits_cannot_follow(run, tmp_path, capsys):
+    """Arrays become 8 bits when they are prepared, by their own range."""
+    _, workdir, _ = run
+    (tmp_path / "arrays").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "arrays" / f"{number}.npy", np.full((16, 16, 3), 341 * (number + 1), np.uint16))
+    prepared(tmp_path, tmp_path / "arrays", "flat")
+    capsys.readouterr()
+    _, dataset, _ = evaluation(workdir, tmp_path, name="flat", dir=str(tmp_path))
+    records = [dataset.train[number] for number in range(3)]
+    seen = {int(crops.decode(record["image"], 3, record[VALUE_RANGE])[0, 0, 0]) for record in records}
+    assert seen == {341 >> 2, 682 >> 2, 1023 >> 2}
+    said = capsys.readouterr().out
+    assert (
+        "Warning: flat was stored with 8 bits, by values 0 to 1,023, and the encoder was trained by 0 to 4,095" in said
+    )
+    assert "prepare it again, with --value-range 0 4095" in said
+
+
 def test_a_range_that_is_set_wins_and_the_difference_is_said(run, tmp_path, capsys):
     _, workdir, values = run
     _, dataset, config = evaluation(workdir, tmp_path, value_range=(0, 1023))

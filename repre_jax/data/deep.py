@@ -41,8 +41,7 @@ def is_deep(encoded: bytes | np.ndarray) -> bool:
         return False  # a PGM or PPM says what its largest value is, and is read by that
     try:
         with Image.open(io.BytesIO(encoded), formats=("TIFF",)) as image:
-            bits = image.tag_v2.get(BITS_PER_SAMPLE, ()) if hasattr(image, "tag_v2") else ()
-            return image.mode[0] in "IF" or max(bits, default=8) > 8
+            return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()), default=1) > 8
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
