@@ -16,6 +16,7 @@ import main
 from configs import base
 from repre_jax.core.errors import UserError
 from repre_jax.system import command_line
+from repre_jax.tasks import pretrain
 from repre_jax.tools import figures
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +130,28 @@ def test_a_key_that_an_own_config_lacks_is_filled_in_and_named(key, tmp_path, ca
         wanted.to_dict() if isinstance(wanted, ConfigDict) else wanted
     )
     assert (found.log_every, found.batch_size, found.encoder.width) == (3, 16, 32), "what the file says stays"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ('del config.framework["temperature"]', "\n  missing:  framework.temperature\n  given:    hidden, momentum, "),
+        (
+            'del config.framework["momentum_end"]',
+            "\n  missing:  framework.momentum_end\n  given:    hidden, momentum, ",
+        ),
+        (
+            'del config.framework["out"]; config.framework.outt = 9',
+            "\n  missing:  framework.out\n  unknown:  framework.outt\n",
+        ),
+        ('del config.framework["name"]', "The config has no framework.name.\n  given:    hidden, momentum, "),
+    ],
+)
+def test_keys_that_a_framework_lacks_are_named(changes, words, tmp_path, capsys):
+    """They depend on the framework, so that none stands in configs/base.py."""
+    with pytest.raises(UserError) as error:
+        pretrain.check(own(tmp_path, f"config.unlock(); {changes}"))
+    assert words in str(error.value)
 
 
 def test_missing_keys_can_be_given_on_the_command_line(tmp_path):

@@ -45,6 +45,7 @@ def test_the_command_line_gives_absolute_paths(tmp_path, monkeypatch):
     assert (config.init_from, str(workdir)) == (f"{tmp_path}/../run", "/home/someone/w")
     config, _ = parsed("--config.data.name=mnist")
     assert (config.data.name, config.data.dir, config.init_from) == ("mnist", None, None)
+    assert (config_paths.stored("data.dir", ""), config_paths.stored("wandb", "x")) == ("", "x")
 
 
 def test_a_stored_path_goes_on_meaning_the_same_pictures(two_folders, monkeypatch):
@@ -105,6 +106,19 @@ def test_one_place_has_several_names(two_folders):
     for other in (f"folder:{two_folders}/two/pets", f"{two_folders}/one/pets", "mnist", None):
         assert not config_paths.same("data.name", other, straight)
     assert not config_paths.same("seed", 1, 2)
+    assert not config_paths.same("data.dir", "~no_such_user/pets", "/pets"), "what cannot be followed leads nowhere"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "relative"),
+    [
+        ("data.name", "folder:pets", True), ("data.name", "folder:~/pets", False), ("data.name", "folder:/pets", False),
+        ("data.name", "mnist", False), ("data.dir", "pets", True), ("data.dir", "~/pets", False),
+        ("init_from", "../run", True), ("init_from", None, False), ("wandb", "pets", False),
+    ],
+)  # fmt: skip
+def test_which_stored_values_the_current_folder_decides_on(key, value, relative):
+    assert config_paths.is_relative(key, value) is relative
 
 
 def test_images_that_are_gone_are_named_with_what_to_type(tmp_path):

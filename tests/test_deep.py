@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import cv2
 import numpy as np
@@ -12,9 +13,8 @@ from PIL import Image
 from configs import moco_vit_s
 from repre_jax.builders import augmentation
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, deep, measuring, sources
+from repre_jax.data import crops, deep, sources
 from repre_jax.data.views import CentreView
-from repre_jax.tools import prepare
 
 RNG = np.random.default_rng(0)
 TWELVE = RNG.integers(0, 4096, (30, 40), dtype=np.uint16)
@@ -22,6 +22,8 @@ EIGHT = TWELVE // 16
 FULL = RNG.integers(0, 65536, (30, 40), dtype=np.uint16)
 SIGNED = TWELVE.astype(np.int16) - 1024
 COLOUR = RNG.integers(0, 4096, (30, 40, 3), dtype=np.uint16)
+SHIFTS = np.array([4, 2, 0], np.uint16)  # by which channels of 12, 10 and 8 bits become 8
+BANDS = RNG.integers(0, 256, (30, 40, 3), dtype=np.uint16) << SHIFTS
 
 
 def encoded(values, kind="PNG"):
@@ -46,16 +48,6 @@ def write(folder, images, suffix="png"):
     for number, image in enumerate(images):
         (folder / f"{number}.{suffix}").write_bytes(image)
     return folder
-
-
-def prepared(tmp_path, images, channels=1, *more, suffix="png"):
-    """The data set that `prepare folder` makes of them, and the pixels that a view sees, in the order of the files."""
-    origin = write(tmp_path / "images", images, suffix)
-    arguments = ["folder", "--from", origin, "--name=mine", "--data-dir", tmp_path, "--channels", channels, *more]
-    assert prepare.main([str(argument) for argument in arguments]) == 0
-    dataset = sources.open_dataset("mine", str(tmp_path))
-    records = sorted((dataset.train[i] for i in range(len(images))), key=lambda record: record["file_name"])
-    return dataset, [crops.decode(r["image"], channels, r.get("value_range")) for r in records]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -94,21 +86,47 @@ def test_colours_of_16_bits(kind):
 def test_a_range_touches_no_image_of_8_bits():
     image = encoded((EIGHT).astype(np.uint8))
     assert not deep.is_deep(image)
+    assert not deep.is_deep(encoded(EIGHT.astype(np.uint8), "TIFF"))
     np.testing.assert_array_equal(crops.decode(image, 1, ((0, 9),)), crops.decode(image, 1))
     assert not any(map(deep.is_deep, (b"", b"II*\0", b"P5", deep.PNG, EIGHT.astype(np.uint8))))
 
 
 def test_floating_point_and_32_bits_need_a_range():
-    floats = np.array([[0.0, 0.5, 1.0, np.nan, 9.0]], np.float32)
+    floats = np.array([[0.0, 0.5, 1.0, np.nan, 9.0, np.inf, -np.inf]], np.float32)
     with pytest.raises(
         crops.UnreadableImage, match=r"floating-point numbers: their range must be given, by data\.value_range"
     ):
         crops.decode(encoded(floats, "TIFF"), 1)
-    np.testing.assert_array_equal(crops.decode(encoded(floats, "TIFF"), 1, ((0, 1),))[0, :, 0], [0, 128, 255, 0, 255])
+    levels = crops.decode(encoded(floats, "TIFF"), 1, ((0, 1),))[0, :, 0]
+    np.testing.assert_array_equal(levels, [0, 128, 255, 0, 255, 255, 0])
     wide = np.array([[0, 1 << 20]], np.int32)
     with pytest.raises(crops.UnreadableImage, match="more than 16 bits, 0 to 1,048,576"):
         crops.decode(encoded(wide, "TIFF"), 1)
     np.testing.assert_array_equal(crops.decode(encoded(wide, "TIFF"), 1, ((0, 1 << 20),))[0, :, 0], [0, 255])
+
+
+def test_numbers_that_are_none_are_not_cast():
+    """What a cast makes of them depends on the processor, and NumPy warns of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = deep.to_levels(np.array([np.nan, np.inf, -np.inf, 1e30])[:, np.newaxis], ((0, 1),))
+    np.testing.assert_array_equal(found[:, 0], [0, 255, 0, 255])
+
+
+@pytest.mark.parametrize(
+    ("image", "channels"), [(COLOUR, 5), (COLOUR[..., :2], 3), (COLOUR[..., :2], 1), (COLOUR[:0], 3)]
+)
+def test_other_channels_than_asked_for_are_refused(image, channels):
+    with pytest.raises(crops.UnreadableImage, match=rf"an image of shape .*, expected: \[height, width, {channels}\]"):
+        crops.decode(npy(image), channels, ((0, 4095),))
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "expected"),
+    [(0, 100, (0, 255)), (0, 256, (0, 511)), (7, 3987, (0, 4095)), (0, 65535, deep.FULL), (-3, 99, (-3, 99))],
+)
+def test_whole_bits_are_taken(lowest, highest, expected):
+    assert deep.used(lowest, highest) == expected
 
 
 def test_negative_values_are_called_so():
@@ -119,64 +137,11 @@ def test_negative_values_are_called_so():
             crops.decode(array)
 
 
-@pytest.mark.parametrize(
-    ("images", "channels", "ranges", "levels"),
-    [
-        ([TWELVE, TWELVE // 2], 1, ((0, 4095),), [TWELVE >> 4, TWELVE >> 5]),
-        ([EIGHT, EIGHT // 2], 1, ((0, 255),), [EIGHT, EIGHT // 2]),
-        ([FULL, EIGHT], 1, ((0, 65535),), [FULL >> 8, EIGHT >> 8]),
-        ([COLOUR, COLOUR // 2], 3, ((0, 4095),), [COLOUR >> 4, COLOUR >> 5]),
-        ([SIGNED, SIGNED // 2], 1, ((float(SIGNED.min()), float(SIGNED.max())),), None),
-    ],
-    ids=["12 bits", "8 bits", "16 bits", "colours", "negative"],
-)
-def test_prepare_measures_the_range_and_keeps_it(images, channels, ranges, levels, tmp_path, capsys):
-    dataset, pixels = prepared(tmp_path, [encoded(image, "TIFF") for image in images], channels, suffix="tiff")
-    assert dataset.value_range == ranges
-    low, high = ranges[0]
-    if levels is None:
-        levels = [np.floor((image - low) * 256.0 / (high - low + 1)).astype(int) for image in images]
-    for seen, expected in zip(pixels, levels, strict=True):
-        np.testing.assert_array_equal(seen.reshape(expected.shape), expected)
-    together = np.concatenate([seen.reshape(-1, channels) for seen in pixels]) / 255
-    np.testing.assert_allclose(dataset.mean, together.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(dataset.std, together.std(axis=0), atol=1e-6)
-    assert f"{low:,.0f} to {high:,.0f} become 0 to 255" in capsys.readouterr().out
-    assert isinstance(dataset.train, deep.Ranged) == (high != 65535), "what keeps the upper 8 bits is read as before"
-
-
-def test_deep_and_shallow_images_in_one_data_set(tmp_path):
-    dataset, pixels = prepared(tmp_path, [encoded(TWELVE), encoded(EIGHT.astype(np.uint8))])
-    for seen, expected in zip(pixels, [TWELVE >> 4, EIGHT], strict=True):
-        np.testing.assert_array_equal(seen[..., 0], expected)
-    np.testing.assert_allclose(dataset.mean, [np.mean([TWELVE >> 4, EIGHT]) / 255], atol=1e-6)
-
-
-@pytest.mark.parametrize("suffix", ["png", "npy"])
-def test_prepare_takes_a_range_that_is_given(suffix, tmp_path):
-    image = encoded(TWELVE) if suffix == "png" else npy(TWELVE[..., np.newaxis])
-    dataset, (pixels,) = prepared(tmp_path, [image], 1, "--value-range", 0, 1023, suffix=suffix)
-    np.testing.assert_array_equal(pixels[..., 0], np.minimum(TWELVE >> 2, 255))
-    np.testing.assert_allclose(dataset.mean, [pixels.mean() / 255], atol=1e-6)
-
-
-def test_arrays_of_many_channels_become_8_bits(tmp_path, capsys):
-    bands = RNG.integers(0, 4096, (8, 9, 13), dtype=np.uint16)
-    _, (pixels,) = prepared(tmp_path, [npy(bands)], 13, "--value-range", 0, 4095, suffix="npy")
-    np.testing.assert_array_equal(pixels, bands >> 4)
-    arguments = ["folder", "--from", tmp_path / "images", "--name=again", "--data-dir", tmp_path, "--channels", 13]
-    assert prepare.main([str(argument) for argument in arguments]) == 1
-    assert "The one file of train is no readable image" in capsys.readouterr().err
-
-
-def test_one_stray_value_is_named():
-    """Of 16 bits because of a few bright pixels: nobody would see why the rest is black."""
-    statistics = measuring.Statistics(1)
-    stray = np.tile(TWELVE, (3, 3))
-    stray[0, 0] = 65535
-    statistics.stored(encoded(stray), "train")
-    assert statistics.result()["value_range"] == [[0, 65535]]
-    assert any("99.9 % of them are at most 4,08" in line for line in statistics.lines())
+def test_one_negative_value_gives_a_range_that_the_key_takes(tmp_path):
+    """Of a lowest and a highest value that are the same."""
+    assert deep.used(-5, -5) == (-5, -4)
+    config = settings(tmp_path, deep.taken([(-5.0, -5.0)]))
+    assert augmentation.value_range(config) == ((-5, -4),)
 
 
 def settings(tmp_path, value_range=None):
@@ -205,6 +170,21 @@ def test_what_needs_no_warning_gets_none(images, tmp_path, capsys):
     write(tmp_path, [encoded(image) for image in images])
     augmentation.open_dataset(settings(tmp_path))
     assert capsys.readouterr().out == ""
+
+
+def test_a_look_at_some_records():
+    """Evenly spaced, the last among them; negative values are named, and wider ones left to whoever reads them."""
+    shallow, wide = encoded(EIGHT.astype(np.uint8)), encoded(np.array([[0, 1 << 20]], np.int32), "TIFF")
+    records = [{"image": shallow}] * 99 + [{"image": encoded(TWELVE)}]
+    said = deep.look(records, 1, given=False)
+    assert f"from 0 to {TWELVE.max():,} in 1 that were looked at: they become 16 of 256 levels." in said
+    assert deep.look(records, 1, given=True) is deep.look(records[:99], 1, given=False) is None
+    assert deep.look([{"image": wide}, *records], 1, given=False) is None
+    low, high = SIGNED.min(), SIGNED.max()
+    said = deep.look([{"image": encoded(SIGNED)}, {}], 1, given=False)
+    assert f"from {low:,} to {high:,} in 1 that were looked at: negative ones cannot be read" in said
+    assert f"--config.data.value_range='({low}, {high})'" in said
+    assert deep.has_deep(records[-1:]) and not deep.has_deep([{}, *records[:9]])
 
 
 def test_a_part_of_a_folder_keeps_the_range(tmp_path):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
-from repre_jax.data import folder, listing, sources, splits
+from repre_jax.data import folder, listing, sources
 from repre_jax.report.figures import sheet
 from repre_jax.tasks.figures import request
 
@@ -29,25 +29,6 @@ def fill(root, names, data=JPEG):
 
 def files_of(found):
     return {split: images.files for split, images in found.splits.items()}
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "split"),
-    [
-        ("Training", "Testing", "test"), ("training", "testing", "test"), ("Train", "Test", "test"),
-        ("TRAIN", "TEST", "test"), ("train", "valid", "validation"), ("Train", "Valid", "validation"),
-        ("training_set", "test_set", "test"), ("train2017", "val2017", "validation"), ("trainset", "dev", "validation"),
-        ("Train Images", "Validation Images", "validation"), ("train", "Val", "validation"),
-        ("images_train", "images_val", "validation"), ("seg_train", "seg_test", "test"), ("train", "test-data", "test"),
-    ],
-)  # fmt: skip
-def test_splits_by_their_usual_names(train, test, split, tmp_path):
-    fill(tmp_path, [f"{train}/cat/1.jpg", f"{train}/dog/2.jpg", f"{test}/dog/3.jpg"])
-    found = folder.scan(tmp_path)
-    assert files_of(found) == {"train": ("cat/1.jpg", "dog/2.jpg"), split: ("dog/3.jpg",)}
-    assert (found.classes, found.splits[split].labels) == (("cat", "dog"), (1,))
-    said = [note for note in found.notes if note.startswith("Splits: ")]
-    assert (said == []) == ((train, test) in [("train", "val"), ("train", "test")])
 
 
 def test_figures_that_were_drawn_into_the_folder_are_no_images(tmp_path):
@@ -68,55 +49,6 @@ def test_figures_that_were_drawn_into_the_folder_are_no_images(tmp_path):
     assert said == f"{what}: {first}, ..."
     assert listing.loose_images(tmp_path) == [], "else folders called Training and Testing would be no splits"
     assert all(run_files.DRAWN.fullmatch(f"{kind}.png") for kind in request.DRAW)
-
-
-def test_three_splits_keep_their_order(tmp_path):
-    fill(tmp_path, ["Testing/1.jpg", "Training/2.jpg", "Valid/3.jpg"])
-    assert list(folder.scan(tmp_path).splits) == ["train", "validation", "test"]
-
-
-@pytest.mark.parametrize(
-    "names", [("Bus", "Car", "Train"), ("crash_test", "picnic"), ("Dev", "Ops"), ("train_station", "airport")]
-)
-def test_classes_that_are_called_like_splits_stay_classes(names, tmp_path):
-    fill(tmp_path, [f"{name}/1.jpg" for name in names])
-    found = folder.scan(tmp_path)
-    assert (found.classes, list(found.splits)) == (tuple(sorted(names)), ["train"])
-
-
-def test_one_split_alone_is_one_if_nothing_lies_beside_it(tmp_path):
-    fill(tmp_path, ["Training/cat/1.jpg", "Training/dog/2.jpg"])
-    (tmp_path / "empty").mkdir()
-    assert folder.scan(tmp_path).classes == ("cat", "dog")
-    fill(tmp_path, ["3.jpg"])
-    assert files_of(folder.scan(tmp_path)) == {"train": ("3.jpg", "Training/cat/1.jpg", "Training/dog/2.jpg")}
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (("a/1.jpg", "test/1.jpg"), "all images in them are trained on: test"),
-        (("train1/1.jpg", "train2/1.jpg", "test/1.jpg"), "all images in them are trained on: test, train1, train2"),
-        (("seg_pred/1.jpg", "seg_train/1.jpg", "seg_test/1.jpg"), "are trained on: seg_test, seg_train"),
-        (("cat/test/1.jpg", "cat/train/1.jpg", "dog/test/1.jpg"), "images in cat/test/ and 1 more folders"),
-        (("all/Testing/cat/1.jpg", "all/Training/cat/2.jpg"), "images in all/Testing/cat/ (expected"),
-    ],
-)
-def test_test_images_that_are_trained_on_are_named(names, words, tmp_path):
-    found = folder.scan(fill(tmp_path, names))
-    assert len(found.splits["train"]) == len(names)
-    assert any(words in note for note in found.notes)
-
-
-def test_what_lies_beside_the_splits_is_named(tmp_path):
-    """And train, val as before: of two folders for one split the one that was taken before."""
-    fill(tmp_path, ["train/a/1.jpg", "val/a/2.jpg", "validation/a/3.jpg", "other/4.jpg", "5.jpg"])
-    found = folder.scan(tmp_path)
-    assert found.splits["validation"].root == str(tmp_path / "validation")
-    assert found.notes[:2] == (
-        f"Passed over: 2 folders, which are no split (beside train/): {tmp_path}/other, ...",
-        f"Passed over: 1 image, which is in no split (beside train/): {tmp_path}/5.jpg",
-    )
 
 
 def test_suffixes(tmp_path):
@@ -235,7 +167,9 @@ def test_a_run_in_the_folder_of_the_images_itself(tmp_path):
     fill(tmp_path, ["Training/a/1.jpg", "Training/b/2.jpg", "Testing/b/1.jpg"])
     for name in "ab":
         (tmp_path / name).rename(tmp_path / "Training" / name / "more")
-    assert set(folder.scan(tmp_path).splits) == {"train", "test"}
+    found = folder.scan(tmp_path)
+    assert set(found.splits) == {"train", "test"}
+    assert [note for note in found.notes if "figures" in note or "export" in note] == []
 
 
 def test_a_folder_called_checkpoints_is_a_run_only_with_a_config(tmp_path):
@@ -262,12 +196,3 @@ def test_names_that_are_not_utf_8(tmp_path):
     found = folder.scan(tmp_path)
     assert found.classes == ("bar", "caf\\xe9")
     assert "\n".join(found.notes).encode().endswith(rb"caf\xe9/1_\xff.jpg")
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [("train", "train"), ("TrainSet", "train"), ("test_", "test"), ("dataset", None), ("set", None), ("trains", None),
-     ("2017", None), ("latest", None), ("value", None), ("training data 2", "train")],
-)  # fmt: skip
-def test_what_a_name_says(name, split):
-    assert splits._split_named(name) == split

@@ -52,15 +52,26 @@ MISTAKES = {
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
     "keys of another framework": (
         [TINY, "--config.framework.name=byol"],
-        ["framework byol does not have the settings", "given:    hidden, momentum, ", "expected: hidden, out;"],
+        [
+            "framework byol does not have the settings",
+            "\n  unknown:  framework.temperature\n  given:    hidden, momentum, ",
+            "expected: hidden, out;",
+        ],
     ),
     "framework whose target needs a momentum": (
         ["--config=configs/simclr_vit_s.py:tiny", "--config.framework.name=moco_v3"],
-        ["framework moco_v3 does not have the settings", "momentum and momentum_end if its target is a moving"],
+        [
+            "framework moco_v3 does not have the settings of this config.\n"
+            "  missing:  framework.momentum, framework.momentum_end\n  given: ",
+            "momentum and momentum_end if its target is a moving",
+        ],
     ),
     "framework without a target": (
         [TINY, "--config.framework.name=simclr"],
-        ["framework simclr does not have the settings", "given:    hidden, momentum, "],
+        [
+            "framework simclr does not have the settings",
+            "\n  unknown:  framework.momentum, framework.momentum_end\n  given:    hidden, momentum, ",
+        ],
     ),
     "unknown optimiser": ([TINY, "--config.optim.name=adam"], ["Unknown optimiser 'adam'", "adamw, lars, sgd"]),
     "unknown schedule": ([TINY, "--config.optim.schedule=cosine"], ["optim.schedule 'cosine'", "dino, moby, moco_v3"]),

@@ -1,6 +1,8 @@
 """Too many open files, as the system says it: the limit is named, and no record is left out for it."""
 
 import contextlib
+import errno
+import os
 import re
 import resource
 import shlex
@@ -10,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from repre_jax.core import open_files
+from repre_jax.core import open_files, passing
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, loader, views
+from repre_jax.data import crops, folder, listing, loader, order, splits, unreadable, views
 from repre_jax.system.command_line import ending
+from repre_jax.tools import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,80 @@ def test_records_are_not_left_out_for_it():
         next(loader.train_batches(Records(), view, seed=0, batch_size=3, start_step=0, workers=0))
 
 
+def test_a_record_is_not_called_unreadable_for_it():
+    """Neither where another one took its place, nor where it counts as one that earlier starts could not read."""
+    with pytest.raises(UserError, match=r"record 1 cannot be read: this process may have [\d,]+ files open"):
+        unreadable.what_is_wrong(Records(), 1, 3)
+    with pytest.raises(UserError, match="files open at once"):
+        unreadable.Unreadable(Records(), 3, largest_share=1, say=print, known=[2])
+    with pytest.raises(UserError, match="files open at once"):
+        order.by_orientation(Records())
+
+
+def test_a_scan_leaves_out_no_folder_and_no_split_for_it(tmp_path):
+    for name in ("train/a/1.jpg", "val/a/2.jpg", "other"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff")
+    whole = folder.scan(tmp_path)
+    assert {split: images.files for split, images in whole.splits.items()} == {
+        "train": ("a/1.jpg",), "validation": ("a/2.jpg",),
+    }  # fmt: skip
+    for scan in (folder.scan, listing.list_images, listing.loose_images, splits.splits_of):
+        with at_most(3), pytest.raises(UserError, match=r"cannot be read: this process may have 3 files open"):
+            scan(tmp_path)
+
+
+def failing(number):
+    """Records that a disk does not give for this reason."""
+
+    class Failing(Records):
+        def __getitem__(self, index):
+            raise OSError(number, os.strerror(number), "x.jpg")
+
+    return Failing()
+
+
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT, errno.ENOTCONN)
+
+
+@pytest.mark.parametrize("number", [*PASSING, errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE])
+def test_whose_fault_an_error_is(number, tmp_path):
+    """A bad sector stays where it is; a machine without memory, or without its network, is another one tomorrow."""
+    source, view = failing(number), views.CentreView((4, 4), 1.0)
+    calls = (
+        lambda: unreadable.what_is_wrong(source, 1, 3),
+        lambda: loader.test_sample(source, view, 1),
+        lambda: prepare._Reader(lambda image, split: image, skip=True)._read("train", Named(source), 0),
+    )
+    if number in PASSING:
+        for call in calls:
+            with pytest.raises(UserError, match=r" cannot be read: (.|\n)*change: "):
+                call()
+    else:
+        line = f"[Errno {number}] {os.strerror(number)}: 'x.jpg'"
+        assert [call() for call in calls] == [f"record 1: {line}", None, f"x.jpg: {line}"]
+
+
+class Named:
+    """The records of another source, with names."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __getitem__(self, index):
+        return self.source[index]
+
+    def name(self, index):
+        return "x.jpg"
+
+
+def test_what_a_library_says_of_memory_is_the_machines():
+    for error in (MemoryError(), crops.UnreadableImage("OpenCV(4) error: (-4:Insufficient memory) Failed to allocate")):
+        with pytest.raises(UserError, match="has no memory left"):
+            passing.check(error)
+    passing.check(crops.UnreadableImage("4 bytes are no image"))
+
+
 def test_anywhere_else_it_ends_a_command_with_the_limit(capsys):
     with ending("The same command goes on.") as this, at_most(3):
         Path(__file__).read_bytes()
@@ -64,6 +141,20 @@ def test_a_low_limit_is_told_before_the_first_step(count, few):
         said = open_files.warning()
     assert (said or "").startswith("Warning: this process may have 255 files open") == few
     assert (said is None) != few
+
+
+@pytest.mark.parametrize(
+    ("error", "used_up"),
+    [
+        (OSError(errno.EMFILE, "in another language"), True),
+        (OSError(errno.ENFILE, "in another language"), True),
+        (RuntimeError("INTERNAL: /x: Too many open files [24]"), True),
+        (OSError(errno.ENOENT, "No such file"), False),
+        (RuntimeError("INTERNAL: /x"), False),
+    ],
+)
+def test_by_number_or_by_a_librarys_words(error, used_up):
+    assert open_files.are_used_up(error) is used_up
 
 
 @pytest.mark.parametrize("hard", [None, 1000])

@@ -267,11 +267,39 @@ def test_images_of_floats_are_refused(tmp_path, root, place):
     features.write_text(features.read_text().replace('"dtype": "uint8"', '"dtype": "float32"').replace('"3"', '"1"'))
     for folder, name in ((tmp_path, "arrays"), (root, "pets")):
         message = refused(folder, name)
-        assert f"Data set {name} has images of float32, whose range is not known" in message
-        assert "expected: images of uint8, or uint16" in message
+        assert "float32, whose range is not known" in message
+        arrays = name == "arrays"
+        assert f"Data set {name} has images {'that are arrays ' if arrays else ''}of float32" in message
+        assert ("--config.data.value_range=" if arrays else "expected: images of uint8, or uint16") in message
         problem = next(each for each in storage.data(folder, "--data-dir", 1024).problems if name in each.what)
-        assert "has images of float32" in problem.what
-        assert problem.fix.startswith("prepare the data set with images of uint8, or save them as a folder")
+        assert "of float32" in problem.what
+
+
+@pytest.mark.parametrize("numbers", ["float32", "int16", "uint16"])
+def test_arrays_of_other_numbers_are_read_by_a_range(tmp_path, numbers):
+    """An Image of them stays refused: its bytes are no numbers."""
+
+    class Numbers(Arrays, skip_registration=True):
+        name = "arrays"
+        IMAGE = tfds.features.Tensor(shape=(4, 4, 3), dtype=np.dtype(numbers))
+
+        def encoded(self, number):
+            return np.full((4, 4, 3), number, numbers)
+
+    prepare(tmp_path, Numbers)
+    assert set(change(refused(tmp_path, "arrays"))) == {"value_range"}
+    train = opened(tmp_path, "arrays", value_range=((0, 64),)).train
+    for number in (3, 19):
+        record = train[number]
+        levels = crops.decode(record["image"], 3, record["value_range"])
+        expected = number * 256 // (64 if numbers == "float32" else 65)
+        np.testing.assert_array_equal(levels, np.full((4, 4, 3), expected))
+
+
+def test_images_of_floats_stay_refused_with_a_range(root, place):
+    features = place / "features.json"
+    features.write_text(features.read_text().replace('"dtype": "uint8"', '"dtype": "float32"').replace('"3"', '"1"'))
+    assert "images of float32, whose range is not known" in refused(root, value_range=((0, 1),))
 
 
 def test_images_of_sixteen_bits_are_read(tmp_path):

@@ -17,7 +17,7 @@ def free(tmp_path):
 def test_too_small_for_a_batch_of_each_worker_is_refused(tmp_path, free):
     with pytest.raises(UserError, match=rf"(?s)free in {tmp_path}; 4 workers.*--shm-size=\d+g.*workers=0, for threads"):
         shared_memory.check(free // 4, 4, tmp_path)
-    shared_memory.check(free // 4, 0, tmp_path)  # threads
+    shared_memory.check(9 * free, 0, tmp_path)  # threads
 
 
 def test_too_small_for_all_that_is_read_ahead_is_told(tmp_path, free, capsys):
@@ -43,6 +43,13 @@ def test_the_advice_is_enough(tmp_path, free):
 def test_no_shared_memory_at_all(tmp_path):
     with pytest.raises(UserError, match=r"(?s)gone: No such file.*--config.data.workers=0"):
         shared_memory.check(1, 1, tmp_path / "gone")
+
+
+def test_what_cannot_be_written_to(tmp_path):
+    """A file stands in for it, since whoever runs the tests may write to any folder."""
+    (tmp_path / "shm").touch()
+    with pytest.raises(UserError, match=r"(?s)shm cannot be written to; .*--config.data.workers=0"):
+        shared_memory.check(1, 1, tmp_path / "shm")
 
 
 @pytest.mark.parametrize(("count", "text"), [(3 << 10, "3 KiB"), (3 << 19, "1.5 MiB"), (3 << 30, "3,072.0 MiB")])

@@ -13,7 +13,7 @@ import pytest
 
 from repre_jax.core import sharding
 from repre_jax.core.errors import Interrupted, UserError
-from repre_jax.data import loader
+from repre_jax.data import loader, subset
 from repre_jax.data.views import CentreView
 from repre_jax.evaluation import features, store
 from repre_jax.evaluation.batches import eval_batches, images_and_labels
@@ -50,14 +50,14 @@ def batches_from(source, start=0, should_stop=lambda: False, told=lambda number:
 
 
 def keep(folder, source, mesh, should_stop=lambda: False, encode=encode, starts=None, width=7, begun=False,
-         made_from=MADE_FROM):  # fmt: skip
+         made_from=MADE_FROM, without=None):  # fmt: skip
     def begin(start, on_unreadable):
         if starts is not None:
             starts.append(start)
         return batches_from(source, start, should_stop, on_unreadable)
 
     readable = None if begun else lambda number: loader.test_sample(source, VIEW, number) is not None
-    of = store.Pass(loader.numbers(len(source), None), BATCH, width, readable)
+    of = store.Pass(loader.numbers(len(source), None), BATCH, width, readable, without)
     return store.stored(folder, made_from, encode, begin, of, mesh)
 
 
@@ -238,6 +238,22 @@ def test_what_was_trained_without_them_goes_on_without_them(tmp_path, whole, sou
     shutil.copytree(whole, tmp_path / "train")
     better = [record | {"image": GOOD} if number == 9 else record for number, record in enumerate(source)]
     check(keep(tmp_path / "train", better, mesh, begun=True), expected)
+
+
+def test_made_anew_they_still_go_on_without_them(tmp_path, whole, source, mesh, expected, capsys):
+    """Also where what was made in between has a record that it must not have."""
+    better = [record | {"image": GOOD} if number == 9 else record for number, record in enumerate(source)]
+    kept = subset.Without(better, frozenset([9, 52]))
+    check(keep(tmp_path / "train", kept, mesh, begun=True, without=[52, 9]), expected)
+    starts = []
+    check(keep(tmp_path / "train", kept, mesh, starts=starts, begun=True, without=[52, 9]), expected)
+    assert starts == [7], "what is whole stays"
+    assert keep(tmp_path / "other", better, mesh).left_out == [52]
+    capsys.readouterr()
+    check(keep(tmp_path / "other", kept, mesh, begun=True, without=[9, 52]), expected)
+    assert "are made anew: they lack other records than those" in capsys.readouterr().out
+    assert store.lacking(tmp_path / "other") == [9, 52]
+    assert store.lacking(tmp_path / "none") is None
 
 
 def earlier(folder, source, mesh):

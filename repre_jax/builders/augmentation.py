@@ -1,4 +1,5 @@
-"""From a ConfigDict to the two halves of the augmentation: crops on the host, colours on the device."""
+"""From a ConfigDict to the data set, with the range of values that images of more than 8 bits are seen by, and to the
+two halves of its augmentation: crops on the host, colours on the device."""
 
 import dataclasses
 import math

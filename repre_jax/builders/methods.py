@@ -89,16 +89,28 @@ def build_plan(config: ConfigDict, records: int) -> schedules.Plan:
 def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
     """The framework that config.framework names, with its other keys. Raises UserError when they do not fit it."""
     settings = config.framework.to_dict()
+    if "name" not in settings:
+        raise UserError(
+            f"The config has no framework.name.\n  given:    {', '.join(sorted(settings)) or 'no keys of framework'}\n"
+            f"  expected: one of {', '.join(sorted(FRAMEWORKS))}"
+        )
     build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)].build
     given = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}
     wanted = set(inspect.signature(build).parameters) - {"plan", "dtype"}
     framework = build(plan, **given, dtype=config.dtype) if wanted == set(given) else None
     if framework is None or any((key in settings) != (framework.target == "ema") for key in SCHEDULE_KEYS):
+        if framework is not None:
+            wanted |= set(SCHEDULE_KEYS if framework.target == "ema" else ())
+            given = settings
+        differ = (("missing:  ", wanted - set(given)), ("unknown:  ", set(given) - wanted))
         raise UserError(
             f"framework {config.framework.name} does not have the settings of this config.\n"
-            f"  given:    {', '.join(sorted(settings))}\n"
+            + "".join(
+                f"  {what}{', '.join(f'framework.{key}' for key in sorted(keys))}\n" for what, keys in differ if keys
+            )
+            + f"  given:    {', '.join(sorted(settings))}\n"
             f"  expected: {', '.join(sorted(wanted))}; momentum and momentum_end if its target is a moving average\n"
-            "  change:   --config to a config file of that framework"
+            "  change:   --config to a config file of that framework; or these keys, in a file of one's own"
         )
     return framework
 

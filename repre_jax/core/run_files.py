@@ -77,6 +77,11 @@ def read_config(run: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
     return config if config is not None and all(key in config for key in keys) else None
 
 
+def read_data(run: Path) -> dict[str, Any]:
+    """A run's data.json, what its last start saw of the data set; {} when it is not there or not whole."""
+    return read_json(run / DATA) or {}
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replaces a file of JSON lines."""
     replace(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))

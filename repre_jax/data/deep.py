@@ -5,7 +5,7 @@ data.value_range says it, and whoever trains without is warned.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -23,6 +23,10 @@ NUMPY = b"\x93NUMPY"  # how a .npy file begins
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 LUMINANCE = (19_595, 38_470, 7_471)  # of red, green and blue in Pillow's grey, of 65,536
 LOOKED_AT = 32  # records, at a start
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, LookupError, RuntimeError, EOFError),
+    *(cv2.error, Image.DecompressionBombError),
+)
 
 
 def is_deep(encoded: bytes | np.ndarray) -> bool:
@@ -37,8 +41,7 @@ def is_deep(encoded: bytes | np.ndarray) -> bool:
         return False  # a PGM or PPM says what its largest value is, and is read by that
     try:
         with Image.open(io.BytesIO(encoded), formats=("TIFF",)) as image:
-            bits = image.tag_v2.get(BITS_PER_SAMPLE, ()) if hasattr(image, "tag_v2") else ()
-            return image.mode[0] in "IF" or max(bits, default=8) > 8
+            return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()), default=1) > 8
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
@@ -90,8 +93,8 @@ def to_levels(found: np.ndarray, ranges: Ranges) -> np.ndarray:
 
 def used(lowest: float, highest: float) -> Range:
     """The range to be taken for whole numbers from `lowest` to `highest`: of whole bits, 0..4,095 for 0..3,987; where
-    there are negative ones just these."""
-    return (lowest, highest) if lowest < 0 else (0, 2 ** max(8, int(highest).bit_length()) - 1)
+    there are negative ones just these, or two where there is one."""
+    return (lowest, max(highest, lowest + 1)) if lowest < 0 else (0, 2 ** max(8, int(highest).bit_length()) - 1)
 
 
 def look(source: Records, channels: int, given: bool) -> str | None:
@@ -108,7 +111,7 @@ def look(source: Records, channels: int, given: bool) -> str | None:
             if not is_deep(image):
                 continue
             found = values(image, channels)
-        except (OSError, ValueError, SyntaxError, LookupError, RuntimeError, cv2.error, Image.DecompressionBombError):
+        except UNREADABLE:
             continue  # whoever trains on it says so
         if np.issubdtype(found.dtype, np.integer):
             count, lowest, highest = count + 1, min(lowest, float(found.min())), max(highest, float(found.max()))
@@ -121,6 +124,40 @@ def look(source: Records, channels: int, given: bool) -> str | None:
         f"Warning: images of 16 bits use a small part of them, {seen}: {kept}.\n"
         f"  change:   --config.data.value_range='({low:.0f}, {high:.0f})', or the range that you know"
     )
+
+
+def alike(one: Ranges | None, other: Ranges | None) -> bool:
+    """Whether they are the same, one for all channels being the same for each."""
+    if not one or not other:
+        return one == other
+    count = max(len(one), len(other))
+    return _spread(one, count) == _spread(other, count)
+
+
+def _spread(ranges: Ranges, count: int) -> Ranges:
+    return ranges * count if len(ranges) == 1 else ranges
+
+
+def in_words(ranges: Sequence[Range]) -> str:
+    """For example '0 to 4,095', or with one for each channel '0 to 4,095, 0 to 255'."""
+    return ", ".join(f"{low:,.9g} to {high:,.9g}" for low, high in ranges)
+
+
+def as_key(ranges: Ranges) -> str:
+    """As the key data.value_range is written on a command: '(0, 4095)', or '((0, 4095), (0, 255))'."""
+    pairs = [f"({low:.9g}, {high:.9g})" for low, high in ranges]
+    return pairs[0] if len(pairs) == 1 else f"({', '.join(pairs)})"
+
+
+def has_deep(source: Records) -> bool:
+    """Whether one of the first records has an image of more than 8 bits."""
+    for number in range(min(LOOKED_AT, len(source))):
+        try:
+            if is_deep(source[number]["image"]):
+                return True
+        except UNREADABLE:
+            continue
+    return False
 
 
 def carried(ranges: Ranges | None) -> Ranges | None:
@@ -148,10 +185,17 @@ def ranged(source: Records, ranges: Ranges | None) -> Records:
     return source if wanted is None else Ranged(source, wanted)
 
 
-def measured(counts: np.ndarray, first: int) -> tuple[Ranges, list[Range]]:
-    """(The range to be taken, for all channels, so that colours keep their relation; what each channel has).
+def taken(found: Sequence[Range]) -> Ranges:
+    """The range to be taken for each channel, whose lowest and highest values these are; one, if it is the same for
+    all."""
+    ranges = tuple(used(low, high) for low, high in found)
+    return ranges[:1] if len(set(ranges)) == 1 else ranges
 
-    counts: of values, int64 [C, values], the first of which stands for `first`.
+
+def measured(counts: np.ndarray, first: int) -> tuple[Ranges, list[Range]]:
+    """(The ranges to be taken; what each channel has).
+
+    counts: of values, int64 [C, values], the first of which stands for `first`; of each channel there is one.
     """
-    found = [(float(at[0] + first), float(at[-1] + first)) for at in map(np.flatnonzero, counts) if len(at)]
-    return (used(min(low for low, _ in found), max(high for _, high in found)),), found
+    found = [(float(at[0] + first), float(at[-1] + first)) for at in map(np.flatnonzero, counts)]
+    return taken(found), found

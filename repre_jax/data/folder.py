@@ -40,6 +40,11 @@ class ImageFolder:
         record |= {"value_range": self.value_range} if self.value_range else {}
         return record | ({"label": self.labels[index]} if self.labels else {})
 
+    def beginning(self, index: int, count: int) -> bytes:
+        """The first bytes of a file."""
+        with Path(self.root, self.files[index]).open("rb") as file:
+            return file.read(count)
+
     def name(self, index: int) -> str:
         """What to call a file in a message."""
         return shown(self.files[index])

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from repre_jax.data import folder_splits
+from repre_jax.data import split_syntax
 from repre_jax.data.folder import RECORDS, Folder, ImageFolder
 from repre_jax.data.prepared import METADATA
 
-KEYS = ("name", "version", "train_records", "test_records", "classes", "class_names", "train_content", "test_content")
+KEYS = (
+    *("name", "version", "train_records", "test_records", "classes", "class_names", "train_content", "test_content"),
+    "value_range",
+)
 NAMED = 5  # classes or shards, at most, in a message
 UNLABELLED = "all files"
 
@@ -44,7 +47,7 @@ def _of_splits(splits: Mapping[str, ImageFolder], spec: str, class_names: Sequen
 
     Of whole splits: which records a part has, and in which order, follows from all files of the split.
     """
-    found = {split: of_files(splits[split], class_names) for split in folder_splits.named(splits, spec)}
+    found = {split: of_files(splits[split], class_names) for split in split_syntax.named(splits, spec)}
     if len(found) == 1:
         return next(iter(found.values()))
     return {f"{split}: {name}": text for split, parts in found.items() for name, text in parts.items()}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repre_jax.core import run_files
+from repre_jax.core import passing, run_files
 
 # JPEG has many names: browsers on Windows save .jfif.
 JPEGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".jif", ".pjpeg", ".pjp")
@@ -112,7 +112,8 @@ def _list(folder: Path, below: str, found: Listing, visited: set[str]) -> None:
     try:
         with os.scandir(place) as listed:
             entries = sorted(listed, key=lambda entry: entry.name)
-    except OSError:
+    except OSError as error:
+        passing.check(error, f"{shown(place)} cannot be read")
         found.closed.append(place)
         return
     # Its names may be read, and its files not.
@@ -153,7 +154,8 @@ def _suffix(name: str) -> str:
 def is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:
+    except OSError as error:
+        passing.check(error, f"{shown(entry.path)} cannot be read")
         return False
 
 
@@ -167,6 +169,7 @@ def _add_file(entry: os.DirEntry, path: str, found: Listing) -> None:
     try:
         regular = entry.is_file() or stat.S_ISREG(entry.stat().st_mode)
     except OSError as error:
+        passing.check(error, f"{shown(entry.path)} cannot be read")
         if error.errno in (errno.EACCES, errno.EPERM):
             found.closed.append(entry.path)
         else:  # a link to nothing or to itself
@@ -192,7 +195,8 @@ def loose_images(folder: Path) -> list[str]:
                 for e in listed
                 if _suffix(e.name) in SUFFIXES and e.name[0] != "." and not is_folder(e) and not _is_drawn(e)
             )
-    except OSError:
+    except OSError as error:
+        passing.check(error, f"{shown(folder)} cannot be read")
         return []
 
 
@@ -207,7 +211,8 @@ def _beginning(path: str, size: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
             return file.read(size)
-    except OSError:
+    except OSError as error:
+        passing.check(error, f"{shown(path)} cannot be read")
         return b""
 
 

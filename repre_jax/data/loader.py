@@ -18,7 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from repre_jax.core import open_files
+from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, shared_memory
@@ -72,17 +72,11 @@ class _Samples:
             try:
                 sample = self.view(self.source[number], rng)
             except (crops.UnreadableImage, OSError) as error:  # no whole image, or a file that is gone
-                _check_limit(error)
+                passing.check(error, "A record cannot be read")
                 unreadable = number if offset == 0 else unreadable
                 continue
             return sample | {UNREADABLE: np.int64(unreadable)}
         raise UserError(f"None of the {len(self.source):,} training records{self.order.alike} is a readable image.")
-
-
-def _check_limit(error: Exception) -> None:
-    """Raises UserError where an error is not the record's: it would be left out, and with it all that follow."""
-    if open_files.are_used_up(error):
-        raise UserError(f"A record cannot be read: {open_files.limit()}") from None
 
 
 def train_batches(
@@ -224,7 +218,7 @@ def test_sample(source: Records, view: EvalView, number: int) -> Sample | None:
     try:
         return view(source[number], np.random.default_rng(number))
     except (crops.UnreadableImage, OSError) as error:
-        _check_limit(error)
+        passing.check(error, "A record cannot be read")
         return None
 
 

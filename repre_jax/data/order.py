@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from repre_jax.core import passing
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep
 
@@ -137,7 +138,8 @@ def by_orientation(source: Records) -> np.ndarray:
     def orientation(number: int) -> int:
         try:
             height, width = image_size(source[number]["image"])
-        except (crops.UnreadableImage, OSError):
+        except (crops.UnreadableImage, OSError) as error:
+            passing.check(error, "A record cannot be read")
             return UNKNOWN
         return PORTRAIT if height > width else LANDSCAPE
 

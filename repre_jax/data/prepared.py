@@ -17,7 +17,7 @@ METADATA = "metadata.json"  # TFDS's; `prepare folder` keeps the pixels' mean an
 FORMAT, CONVERTIBLE = "array_record", "tfrecord"
 LABELS = "label.labels.txt"  # TFDS's: names of the classes, where they have some
 SHOWN = 5  # files in a message
-DTYPES = (np.uint8, np.uint16)  # of images; TFDS stores floats as their bytes, which would pass for colours
+DTYPES = (np.uint8, np.uint16)  # of an Image; TFDS stores floats as their bytes, which would pass for colours
 
 
 class NotReadable(UserError):
@@ -43,17 +43,18 @@ def newest_readable(name: str, root: Path, read: Callable[[Path], Any]) -> Any:
         raise
 
 
-def open_version(place: Path, name: str) -> tfds.core.DatasetBuilder:
+def open_version(place: Path, name: str, ranged: bool = False) -> tfds.core.DatasetBuilder:
     """The builder of the version in `place`, whose images and labels are in a form that is read here.
 
-    name: what the data set is called in messages. Raises NotReadable.
+    name: what the data set is called in messages. ranged: whether a range of values is given, by which arrays of any
+    numbers can be read. Raises NotReadable.
     """
     builder = open_any(place)
     refuse_empty(builder)
     if FORMAT not in formats(builder):
         raise NotReadable(_other_format(builder, place, name))
     _read_array_record(builder)
-    _check_features(dict(builder.info.features), name)
+    _check_features(dict(builder.info.features), name, ranged)
     file, classes = place / LABELS, class_label(builder)
     if classes and classes.num_classes and file.exists():
         names = sum(bool(line.strip()) for line in _read_text(file).split("\n"))
@@ -221,7 +222,7 @@ def _by_converting(place: Path, name: str, convertible: bool = True) -> str:
     return f"{lines}  change:   {' '.join(flags)}"
 
 
-def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str) -> None:
+def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str, ranged: bool) -> None:
     image = features.get("image")
     array = isinstance(image, tfds.features.Tensor) and len(image.shape) == 3
     if image is None or not (isinstance(image, tfds.features.Image) or array):
@@ -231,7 +232,13 @@ def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name
             "  change:   --config.data.name to a data set of images, or to folder:PATH, a folder of them"
         )
     dtype = np.dtype(image.np_dtype)
-    if dtype not in DTYPES:
+    if array and dtype != np.uint8 and not (ranged and np.issubdtype(dtype, np.number)):
+        raise NotReadable(
+            f"Data set {name} has images that are arrays of {dtype}, whose range is not known.\n"
+            "  expected: arrays of uint8, or a range: the values that become black and white\n"
+            "  change:   --config.data.value_range='(LOW, HIGH)'"
+        )
+    if not array and dtype not in DTYPES:
         raise NotReadable(
             f"Data set {name} has images of {dtype}, whose range is not known.\n"
             "  expected: images of uint8, or uint16\n"

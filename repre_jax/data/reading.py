@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet
 from repre_jax.system import terminal
@@ -72,4 +73,5 @@ class Reader:
             record = images[index]
             return record | {"image": self.convert(record["image"], split)}
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
+            passing.check(error, f"{name} cannot be read")
             return f"{name}: {crops.reason(error).splitlines()[0]}"

@@ -13,7 +13,7 @@ from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, deep, digits, folder, folder_splits, identity, prepared, record_files
+from repre_jax.data import crops, deep, digits, folder, identity, prepared, record_files, split_syntax
 from repre_jax.data.scenes import builder as scenes
 from repre_jax.system import terminal
 
@@ -26,6 +26,7 @@ class DataSet:
     classes: their number, None without labels. class_names: what they are called; numbers, where nobody knows more.
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
     value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
+    measured_range: as it was measured when the data set was prepared, whatever was asked for.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
@@ -42,6 +43,7 @@ class DataSet:
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     value_range: deep.Ranges | None = None
+    measured_range: deep.Ranges | None = None
     lacking: str | None = None
     contents: Mapping[str, identity.Parts] = field(default_factory=dict)
 
@@ -53,13 +55,15 @@ class DataSet:
         return records
 
     def identity(self) -> dict[str, str | int | None]:
-        """What a continued run compares: name, version, sizes and digests of the contents, not the place on disk."""
+        """What a continued run compares: name, version, sizes, digests of the contents and what of 16 bits is seen, not
+        the place on disk; as JSON gives it back."""
         return {
             "name": self.name,
             "version": self.version,
             "train_records": len(self.train),
             "test_records": len(self.test) if self.test is not None else 0,
             **identity.digests(self.classes, self.class_names, self.contents),
+            "value_range": None if self.value_range is None else [list(pair) for pair in self.value_range],
         }
 
 
@@ -113,15 +117,15 @@ def _prepare_embedded(name: str, root: Path) -> None:
 def _open_version(
     place: Path, name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None
 ) -> DataSet:
-    builder = prepared.open_version(place, name)
+    measured = prepared.statistics(place)
+    of_all = measured.pop("value_range", None)
+    ranges = value_range or of_all
+    builder = prepared.open_version(place, name, ranged=ranges is not None)
     label = prepared.class_label(builder)
     if label and label.num_classes and name.partition(":")[0] != "digits" and not (place / prepared.LABELS).exists():
         terminal.say(
             f"Note: {name} has no {prepared.LABELS}, so that its classes are called 0 to {label.num_classes - 1}."
         )
-    measured = prepared.statistics(place)
-    of_all = measured.pop("value_range", None)
-    ranges = value_range or of_all
     parts = _open_splits(
         name,
         {split.name: split.num_examples for split in builder.info.splits.values()},
@@ -136,6 +140,7 @@ def _open_version(
         classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label and label.num_classes else None,
         value_range=ranges,
+        measured_range=of_all,
         contents=identity.of_shards(builder, specs),
         **parts,
         **measured,
@@ -182,7 +187,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
         terminal.warn(f"  {note}")
 
     def open_split(spec: str) -> folder.ImageFolder:
-        return dataclasses.replace(folder_splits.take(found.splits, spec), value_range=deep.carried(value_range))
+        return dataclasses.replace(split_syntax.take(found.splits, spec), value_range=deep.carried(value_range))
 
     parts = _open_splits(
         name,
@@ -206,7 +211,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
 
 
 def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
-    for split in (split for spec in specs if spec for split in folder_splits.named(found.splits, spec)):
+    for split in (split for spec in specs if spec for split in split_syntax.named(found.splits, spec)):
         if names := [name or "(in no folder)" for name in found.unknown.get(split, ())]:
             return f"{split} has classes that train lacks: {identity.listed(names)}"
     return None

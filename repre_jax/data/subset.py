@@ -30,6 +30,22 @@ class Subset:
         return self.source[int(self.numbers[index])]
 
 
+@dataclass(frozen=True)
+class Without:
+    """The records of `source`, of which those that `numbers` names cannot be read, whether or not they could be."""
+
+    source: Records
+    numbers: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Mapping:
+        if index in self.numbers:
+            raise crops.UnreadableImage(f"Record {index} is left out.")
+        return self.source[index]
+
+
 def balanced(source: Records, share: float, draw: int) -> Records:
     """`share` (above 0, up to 1) of the records of each class, rounded, at least one; in the order of the source.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops
@@ -54,7 +55,10 @@ class Unreadable:
 
 
 def what_is_wrong(source: Records, number: int, channels: int) -> str:
-    """A record's name, and why it cannot be read, as a line for a message."""
+    """A record's name, and why it cannot be read, as a line for a message.
+
+    Raises UserError where that is not the record's fault (core/passing.py).
+    """
     name: str | bytes = f"record {number}"
     try:
         record = source[number]
@@ -62,5 +66,10 @@ def what_is_wrong(source: Records, number: int, channels: int) -> str:
         crops.decode(record["image"], channels, record.get(VALUE_RANGE))
         reason = MENDED  # or a disk that fails now and then
     except (crops.UnreadableImage, OSError) as error:
+        passing.check(error, f"{_text(name)} cannot be read")
         reason = str(error).splitlines()[0]
-    return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {reason}"
+    return f"{_text(name)}: {reason}"
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name

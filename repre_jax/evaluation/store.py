@@ -37,8 +37,8 @@ Readable = Callable[[int], bool]
 @dataclass(frozen=True)
 class Split:
     """features: float32 [rows, D], labels: int32 [rows], in files, in the order of the split; unreadable: how many
-    records have no row; seconds_before: that earlier starts spent on it; left_out: the numbers of the records without a
-    row; both as process 0 knows, and the latter as far as it was written down."""
+    records have no row; seconds_before: that earlier starts spent on it, as process 0 knows; left_out: the numbers of
+    the records without a row, rising, as far as they were written down."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -50,12 +50,14 @@ class Split:
 @dataclass(frozen=True)
 class Pass:
     """The records of one pass. numbers: int [records], rising. batch_size: over all processes. width: of a feature.
-    readable: whether a record that was left out can be read now; None to leave those out that were."""
+    readable: whether a record that was left out can be read now; None to leave those out that were. without: the
+    numbers of those that are to be left out, None for any; features that lack others are made anew."""
 
     numbers: np.ndarray
     batch_size: int
     width: int
     readable: Readable | None
+    without: Sequence[int] | None = None
 
     def batches(self, numbers: Sequence[int]) -> np.ndarray:
         """In which batch each of these records is."""
@@ -112,8 +114,14 @@ def stored(
         kept.close()
     rows = runtime.largest(kept.progress.rows if kept else 0)  # from here on all processes see what process 0 wrote
     arrays, labels = (run_files.read_array(folder / name)[:rows] for name in FILES)
-    seconds, numbers = (kept.seconds_before, kept.progress.unreadable) if kept else (0.0, [])
-    return Split(arrays, labels, len(of.numbers) - rows, seconds, numbers)
+    return Split(arrays, labels, len(of.numbers) - rows, kept.seconds_before if kept else 0.0, lacking(folder) or [])
+
+
+def lacking(folder: Path) -> list[int] | None:
+    """The numbers of the records that the features in `folder` were made without, rising; None where none are there, or
+    that was not written down."""
+    found = (run_files.read_json(folder / PROGRESS) or {}).get("unreadable")
+    return None if found is None else sorted(found)
 
 
 class _Store:
@@ -195,6 +203,10 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple, of: Pass) -> tuple[str 
         whole = False
     if not whole:
         return "they are damaged", fresh
+    if of.without is not None:
+        wanted = [number for number in of.without if of.batches([number])[0] < before.batches]
+        if sorted(before.unreadable) != sorted(wanted):
+            return "they lack other records than those that they lacked when something was trained on them", fresh
     if of.readable is None:
         return None, before
     if len(before.unreadable) != min(before.batches * of.batch_size, len(of.numbers)) - before.rows:

@@ -1,7 +1,7 @@
 """The trained encoder that an evaluation looks at: of a run's checkpoint, or of a file of weights."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import Gone, UserError
+from repre_jax.data import deep
 from repre_jax.models import vit
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import VIT_VARIANTS, ViT
@@ -39,7 +40,8 @@ class Backbone:
     mean, std: per channel, of pixels in 0..1, that it was trained with; None where nobody says.
     load(mesh): the parameters, float32, whole on each device. untrained(mesh, seed): those before the first step of the
     run, of a file freshly drawn ones; with a seed those that it gives. trained: the config of the run that trained it,
-    None where nobody says.
+    None where nobody says. value_range: of images of more than 8 bits, that it was trained with (data/deep.py); None
+    where there were none, or nobody says.
     """
 
     encoder: Encoder
@@ -49,6 +51,7 @@ class Backbone:
     load: Callable[[Mesh], Params]
     untrained: Callable[..., Params]
     trained: ConfigDict | None = None
+    value_range: deep.Ranges | None = None
 
     def at_size(self, image_size: tuple[int, int]) -> "Backbone":
         """The same for images of another size, learned positions resized once, when they are loaded; a Swin as it is.
@@ -113,6 +116,8 @@ def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
         run, config.network, step, hint=", and --workdir if this evaluation has begun with another one"
     )
     config.step, config.network = found.step, found.network
+    pixels = found.record.get("pixels", {})
+    value_range = _seen_range(found.config, pixels)
     encoder = _fill(config, found.config, run)
 
     def untrained(mesh: Mesh, seed: int | None = None) -> Params:
@@ -121,9 +126,8 @@ def _of_run(config: ConfigDict, run: Path, workdir: Path) -> Backbone:
     load = untrained if found.network == "untrained" else _fitting(encoder, found)
     step = None if found.network == "untrained" else found.step
     origin = {"init_from": str(run), "framework": found.framework, "branch": found.network, "step": step}
-    pixels = found.record.get("pixels", {})
     mean, std = tuples(pixels.get("mean")), tuples(pixels.get("std"))
-    return Backbone(encoder, origin, mean, std, load, untrained, found.config)
+    return Backbone(encoder, origin, mean, std, load, untrained, found.config, value_range)
 
 
 def _fitting(encoder: Encoder, found: Saved) -> Callable[..., Params]:
@@ -145,6 +149,7 @@ def _of_file(config: ConfigDict, path: Path, needs_data: bool) -> Backbone:
     network = config.network = config.network or source.network
     config.step = source.step
     theirs = ConfigDict(source.card["config"]) if source.card else _stated(config, source)
+    value_range = _seen_range(theirs, source.card.get("preprocessing", {}))
     encoder = _fill(config, theirs, path)
     if config.data.name is None and needs_data:
         raise UserError(
@@ -159,14 +164,22 @@ def _of_file(config: ConfigDict, path: Path, needs_data: bool) -> Backbone:
 
     origin = {"init_from": str(path), "framework": source.framework, "branch": network, "step": None}
     if network == "untrained":
-        return Backbone(encoder, origin, mean, std, untrained, untrained, trained)
+        return Backbone(encoder, origin, mean, std, untrained, untrained, trained, value_range)
     origin |= {"step": source.step, "sha256": source.sha256}
     params = source.load(encoder, augmentation.image_size(theirs))
 
     def load(mesh: Mesh) -> Params:
         return jax.device_put(params, sharding.replicated(mesh))
 
-    return Backbone(encoder, origin, mean, std, load, untrained, trained)
+    return Backbone(encoder, origin, mean, std, load, untrained, trained, value_range)
+
+
+def _seen_range(theirs: ConfigDict, pixels: Mapping[str, Any]) -> deep.Ranges | None:
+    """The range of values by which an encoder saw images of more than 8 bits, also where nobody had set it and
+    `prepare` had measured it: then its config says so from here on. pixels: what a checkpoint or a card has of them."""
+    if (known := tuples(pixels.get("value_range"))) and not theirs.data.get("value_range"):
+        theirs.data.value_range = known
+    return augmentation.value_range(theirs)
 
 
 def _stated(config: ConfigDict, source: weight_file.WeightFile) -> ConfigDict:

@@ -3,7 +3,7 @@
 It trains on the same view of an image each time: much faster than the published protocols, and not their figure.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from repre_jax.core import sharding
+from repre_jax.core.errors import UserError
 from repre_jax.data import subset
 from repre_jax.data.order import epoch_order
 from repre_jax.evaluation import store
 from repre_jax.evaluation.batches import Batch, watched
 from repre_jax.probing import frozen
-from repre_jax.probing.frozen import FrozenEncoder
+from repre_jax.probing.frozen import Begun, FrozenEncoder
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.signals import StopRequest
 
@@ -41,7 +42,8 @@ class Cache:
     """train, held_out, test: there after `prepare`. held_out is None unless config.linear.held_out is above 0.
 
     begun: whether heads were trained on them before this start: then records that could not be read stay left out, or
-    the order of the others, and which are held out, would be another.
+    the order of the others, and which are held out, would be another. begun_without: their numbers by split, as the
+    heads' checkpoint has them; None where it does not say, and the files of the features are asked.
     """
 
     config: ConfigDict
@@ -51,19 +53,37 @@ class Cache:
     held_out: Rows | None = field(init=False, default=None)
     test: Rows = field(init=False)
     begun: bool = False
+    begun_without: Mapping[str, Sequence[int]] | None = None
+    _left_out: dict[str, list[int]] = field(init=False, default_factory=dict)
 
     def prepare(self, stop: StopRequest, should_stop: ShouldStop) -> None:
-        """Extracts what is not in the files yet. Raises Stopped after a signal."""
+        """Extracts what is not in the files yet. Raises Stopped after a signal, and UserError where the encoders have
+        features of different records, or of others than the heads were begun with."""
+        without = self.begun_without or {}
         splits: dict[str, list[store.Split]] = {"train": [], "test": []}
         with frozen.stoppable(stop):
             for job, folder in zip(self.jobs, self.folders, strict=True):
                 for split, found in splits.items():
-                    found.append(frozen.extract(self.config, job, folder, split, should_stop, begun=self.begun))
+                    known = Begun(without.get(split)) if self.begun else None
+                    found.append(frozen.extract(self.config, job, folder, split, should_stop, begun=known))
                     frozen.check_labels(split, found[-1])
         self.fill(**splits)
 
+    def left_out(self) -> dict[str, list[int]]:
+        """The numbers of the records that have no features, by split, as far as they are known, after `prepare`."""
+        return self._left_out
+
     def fill(self, train: Sequence[store.Split], test: Sequence[store.Split]) -> None:
         """Takes the features of each encoder, and holds out what is to be held out."""
+        self._left_out = {}
+        for split, found in (("train", train), ("test", test)):
+            if len(found[0].left_out) == found[0].unreadable:  # else earlier versions did not write it down
+                self._left_out[split] = list(found[0].left_out)
+            if any((each.unreadable, each.left_out) != (found[0].unreadable, found[0].left_out) for each in found):
+                raise UserError(
+                    f"Some {split} records could be read for one encoder and not for another: their disk fails now and "
+                    "then.\n  change:   the same command again, which tries those that have no features"
+                )
         self.train, self.test = _rows(train), _rows(test)
         if fraction := self.config.linear.held_out:
             kept, held = subset.held_out_numbers(len(self.train.labels), fraction, self.config.seed)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
-from repre_jax.data import sources, subset
+from repre_jax.data import deep, sources, subset
 from repre_jax.data.crops import ENLARGE
 from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
@@ -50,8 +50,10 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
         )
     config.data.train_split = config.data.train_split or "train"
     dataset = augmentation.open_dataset(config)
-    for line in _changed_since(config, found.origin.get("init_from"), dataset):
+    for line in _changed_since(config, found, dataset):
         terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
+    if other := _other_range(found, dataset):
+        terminal.warn(other)
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -67,14 +69,41 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     return dataclasses.replace(dataset, train=train)
 
 
-def _changed_since(config: ConfigDict, run: str | None, dataset: DataSet) -> list[str]:
+def _changed_since(config: ConfigDict, found: Backbone, dataset: DataSet) -> list[str]:
     """What differs from the data of the run, where these are its own splits of them. None of it is an error."""
+    run = found.origin.get("init_from")
     theirs = run_files.read_config(Path(run), ("data",)) if run else None
     if not run or not theirs:
         return []
     if not all(config_paths.same(f"data.{key}", theirs["data"].get(key), config.data[key]) for key in OF_SPLITS):
         return []
-    return same_data.since_last_start(resume.History(described=same_data.read(Path(run))), dataset)
+    lines = same_data.since_last_start(resume.History(described=run_files.read_data(Path(run))), dataset)
+    return [line for line in lines if not (found.value_range and line.startswith("data.value_range:"))]  # _other_range
+
+
+def _other_range(found: Backbone, dataset: DataSet) -> str | None:
+    """What to say where images of more than 8 bits are seen by another range of values than the encoder was trained
+    with, or than `prepare` measured in them. None of it is an error: the range of the encoder is taken unless another
+    one is set."""
+    theirs, ours, measured = found.value_range, dataset.value_range, dataset.measured_range
+    if theirs and ours and not deep.alike(theirs, ours):
+        return (
+            f"Warning: images of more than 8 bits are seen by values {deep.in_words(ours)}, and the encoder was "
+            f"trained by {deep.in_words(theirs)}.\n  change:   leave data.value_range out"
+        )
+    if theirs and measured and not deep.alike(theirs, measured) and not deep.has_deep(dataset.train):
+        flags = " ".join(f"--value-range {low:.9g} {high:.9g}" for low, high in theirs)
+        return (
+            f"Warning: {dataset.name} was stored with 8 bits, by values {deep.in_words(measured)}, and the encoder was "
+            f"trained by {deep.in_words(theirs)}.\n  change:   prepare it again, with {flags}"
+        )
+    if theirs and measured and not deep.alike(theirs, measured):
+        return (
+            f"Note: {dataset.name} has values {deep.in_words(measured)}; they are seen by those that the encoder was "
+            f"trained by, {deep.in_words(theirs)}.\n"
+            f"  change:   --config.data.value_range='{deep.as_key(measured)}', if its brightest are to be white"
+        )
+    return None
 
 
 def check_classes(dataset: DataSet) -> None:
@@ -174,7 +203,7 @@ def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> 
         return None
     ours = resume.plain(config)["data"]
     same = all(config_paths.same(f"data.{key}", theirs["data"][key], ours[key]) for key in (*OF_SPLITS, "image_size"))
-    same = same and not same_data.other_contents(same_data.read(run), dataset)
+    same = same and not same_data.other_contents(run_files.read_data(run), dataset)
     if not same or (result["steps"], "online") != (origin["step"], origin["branch"]):
         return None
     measured = ("knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_top1_hog", "knn_k")

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
-from repre_jax.data import loader, photometric
+from repre_jax.data import loader, photometric, subset
 from repre_jax.data.sources import DataSet
 from repre_jax.data.unreadable import SHOWN, what_is_wrong
 from repre_jax.evaluation import store
@@ -28,14 +28,26 @@ from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations
 from repre_jax.report import console
-from repre_jax.running import memory, resume, same_data
+from repre_jax.running import memory, resume
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
-from repre_jax.system import environment, terminal
+from repre_jax.system import environment, runtime, terminal
 
 # What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
 RESUME_MARKERS = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """That something was trained on features. left_out: the numbers of the records that had none, None if that was not
+    noted with it, as in earlier versions."""
+
+    left_out: Sequence[int] | None
+
+    def without(self, folder: Path) -> Sequence[int] | None:
+        """Those numbers, else those that the features in `folder` were made without; None where nobody knows."""
+        return store.lacking(folder) if self.left_out is None else self.left_out
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
 
     Raises UserError when it was begun with other settings than may_change names.
     """
-    before, described = run_files.read_config(workdir), same_data.read(workdir)
+    before, described = run_files.read_config(workdir), run_files.read_data(workdir)
     if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
         return History()
     changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
@@ -133,15 +145,20 @@ def extract(
     split: str,
     should_stop: ShouldStop,
     limit: int | None = None,
-    begun: bool = False,
+    begun: Begun | None = None,
 ) -> store.Split:
     """The features of 'train' or 'test', at most `limit` records of it, kept in workdir/features/SPLIT.
 
-    begun: whether something was trained on them, so that records which could not be read then stay left out.
+    begun: None unless something was trained on them.
 
-    Raises Interrupted when it should stop, and UserError when too many records cannot be read.
+    Raises Interrupted when it should stop, and UserError when too many records cannot be read, or others than before
+    something was trained on them.
     """
-    source = job.dataset.split(split)
+    folder, source = workdir / run_files.FEATURES / split, job.dataset.split(split)
+    without = None if begun is None else begun.without(folder)
+    runtime.largest(len(without or ()))  # all have read it before process 0 writes
+    if without:
+        source = subset.Without(source, frozenset(without))
     numbers = loader.numbers(len(source), limit)
     view = augmentation.build_test_view(config)
     rows = {"batch_size": config.batch_size, "limit": limit}
@@ -162,7 +179,7 @@ def extract(
         made_from["value range"] = job.dataset.value_range
     with memory.explained(batch_size=config.batch_size, devices=job.mesh.size):
         found = store.stored(
-            workdir / run_files.FEATURES / split,
+            folder,
             made_from,
             lambda images: one(job.params, images),
             lambda start, on_unreadable: images_and_labels(
@@ -182,11 +199,27 @@ def extract(
                 config.batch_size,
                 width(config, job),
                 None if begun else lambda number: loader.test_sample(source, view, number) is not None,
+                without,
             ),
             job.mesh,
         )
-    _check_readable(config, job, found, split, begun)
+    if without is not None:
+        _check_same(job, config, found, split, without)
+    _check_readable(config, job, found, split, begun is not None)
     return found
+
+
+def _check_same(job: FrozenEncoder, config: ConfigDict, found: store.Split, split: str, without: Sequence[int]) -> None:
+    """Raises UserError where records have no features that had some when heads were begun: all others would move up."""
+    gone = sorted(set(found.left_out) - set(without))
+    if not gone:
+        return
+    lines = [what_is_wrong(job.dataset.split(split), number, config.data.channels) for number in gone[:SHOWN]]
+    raise UserError(
+        f"{len(gone):,} {split} records cannot be read that the steps so far were trained with:\n"
+        + "".join(f"  {line}\n" for line in lines)
+        + "  change:   these records back; or --workdir, to start a new one without them"
+    )
 
 
 def check_labels(split: str, found: store.Split) -> None:

@@ -97,7 +97,7 @@ def read(folder: Path) -> Run:
 
 
 def _identity(folder: Path) -> Mapping[str, Any]:
-    found = (run_files.read_json(folder / run_files.DATA) or {}).get("identity")
+    found = run_files.read_data(folder).get("identity")
     return found if isinstance(found, dict) else {}
 
 

@@ -67,13 +67,16 @@ class Session:
         self._conclude(f"{changed}This {self.kind} is finished. Its summary:\n{summary(result)}{note}{not_compared}")
         return result
 
-    def announce(self, dataset: DataSet, rows: Sequence[console.Row], fixed: Sequence[str] = ()) -> None:
+    def announce(
+        self, dataset: DataSet, rows: Sequence[console.Row], fixed: Sequence[str] = (), monitors: bool = False
+    ) -> None:
         """Prints the table that a start begins with, and what differs from earlier starts.
 
-        fixed: keys of the data that cannot change once steps were trained. Raises UserError when the data are not those
-        of earlier starts, or of the other processes.
+        fixed: keys of the data that cannot change once steps were trained. monitors: whether the run only measures
+        itself by the test split, which may be another one then. Raises UserError when the data are not those of earlier
+        starts, or of the other processes.
         """
-        changed = same_data.check(self.past, dataset, self.config.may_change, fixed)
+        changed = same_data.check(self.past, dataset, self.config.may_change, fixed, monitors)
         runtime.check_same("data set", dataset.identity())
         terminal.say(console.table([*rows, ("workdir", str(self.workdir))]))
         if few := open_files.warning():
@@ -82,6 +85,8 @@ class Session:
             terminal.warn(f"Ignored: checkpoint {item}.")
         for line in (*self.past.changed, *changed):
             terminal.say(f"Changed, as may_change allows: {line}")
+        for line in same_data.monitored(self.past, dataset) if monitors else ():
+            terminal.warn(f"Note: from here on the run measures itself by other images than before: {line}")
         for line in same_data.since_last_start(self.past, dataset):
             terminal.warn(f"Changed since the last start: {line}")
         if note := same_data.note(self.past):

@@ -37,10 +37,13 @@ class Recorder:
         self._trackers = trackers.start(workdir, past.step, session.settings) if runtime.is_main() else []
         self._watch = Watch(training.collapse, config.get("collapse_patience", 0), config.stop_after_skipped, skipped)
         self._saving = loop.every(config.checkpoint.every, self.total)
-        pixels = {name: list(values) for name, values in training.pixels.items()}
+        pixels: dict[str, list] = {name: list(values) for name, values in training.pixels.items()}
         self._record: dict[str, Any] = {"config": session.settings, "data": training.dataset.identity()}
+        if seen := training.dataset.value_range:
+            pixels["value_range"] = [list(pair) for pair in seen]
         self._record["pixels"] = pixels
         self._record |= {"weights": training.weights} if training.weights else {}
+        self._record |= {"left_out": training.left_out()} if training.left_out else {}
         self._seconds, self._batch_size = session.seconds, config.batch_size
         measured = [value for value in self.checkpoints.measures().values() if value is not None]
         self._best = max(measured, default=-math.inf)

@@ -57,6 +57,7 @@ class History:
     unreadable: numbers of the records that it could not read. weights: SHA-256 of those that it began with, if noted.
     ignored: what lies among its checkpoints and is none. changed: what differs now, as may_change allows.
     described: the data set of its last start (running/same_data.py), {} where that was not written down.
+    left_out: numbers of the records without cached features, by split; None where it has none, or did not note them.
     """
 
     step: int = 0
@@ -68,6 +69,7 @@ class History:
     changed: Sequence[str] = ()
     weights: str | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[int]] | None = None
 
 
 def look(workdir: Path, settings: dict[str, Any]) -> History:
@@ -76,7 +78,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     A finished run with other settings that settings['may_change'] names goes on from its last checkpoint.
     Raises UserError when that run had other settings which it does not name.
     """
-    may_change, described = settings["may_change"], run_files.read_json(workdir / run_files.DATA) or {}
+    may_change, described = settings["may_change"], run_files.read_data(workdir)
     result = run_files.read_json(workdir / run_files.RESULT, ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
         before = run_files.read_config(workdir, ("seed",)) or settings
@@ -92,8 +94,17 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
         record = checkpoints.record(step)
     changed = check_unchanged(record["config"], settings, "config", may_change)
     data, unreadable = record["data"], record["unreadable"]
-    weights = record.get("weights")
-    return History(step, record["seconds"], data, None, unreadable, ignored, changed, weights, described)
+    return History(
+        step=step,
+        seconds=record["seconds"],
+        data=data,
+        unreadable=unreadable,
+        ignored=ignored,
+        changed=changed,
+        weights=record.get("weights"),
+        described=described,
+        left_out=record.get("left_out"),
+    )
 
 
 def check_left(past: History, total_steps: int) -> None:

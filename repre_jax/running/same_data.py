@@ -5,10 +5,8 @@ what is compared is the identity that a checkpoint, or result.json, was written 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import identity
 from repre_jax.data.sources import DataSet
@@ -25,15 +23,21 @@ def described(dataset: DataSet) -> dict[str, Any]:
     return {"identity": dataset.identity(), "class_names": names, "contents": contents}
 
 
-def check(past: History, dataset: DataSet, may_change: Sequence[str], fixed: Sequence[str] = ()) -> list[str]:
+def check(
+    past: History, dataset: DataSet, may_change: Sequence[str], fixed: Sequence[str] = (), monitors: bool = False
+) -> list[str]:
     """What differs from the data that the run was trained on, a line each, as `may_change` allows ('data' for all).
 
-    fixed: keys that cannot change once steps were trained, even if `may_change` names them.
+    fixed: keys that cannot change once steps were trained, even if `may_change` names them. monitors: whether the run
+    only measures itself by the test split, so that another one is no reason to refuse; see `monitored`.
     Raises UserError when something else differs. What an earlier version did not write down is not compared.
     """
     if past.data is None:
         return []
     before, now, explained = _compared(past.data, past.described, dataset)
+    if monitors:
+        judged = _of_test(before, now)
+        before, now = ({key: some[key] for key in some if key not in judged} for some in (before, now))
     late = [key for key in before if before[key] != now[key] and f"data.{key}" in fixed]
     if past.step and late:
         part = {"data": {key: before[key] for key in late}}, {"data": {key: now[key] for key in late}}
@@ -44,6 +48,26 @@ def check(past: History, dataset: DataSet, may_change: Sequence[str], fixed: Seq
             "  change:   the classes back, as the data set had them; or --workdir, to start a new one"
         )
     return resume.check_unchanged({"data": before}, {"data": now}, "data set", may_change, explained)
+
+
+def monitored(past: History, dataset: DataSet) -> list[str]:
+    """What differs from the data that the run has measured itself by so far, but not from what it was trained on, a
+    line each."""
+    if past.data is None:
+        return []
+    before, now, explained = _compared(past.data, past.described, dataset)
+    old, new = ({key: some[key] for key in _of_test(before, now)} for some in (before, now))
+    return resume.check_unchanged({"data": old}, {"data": new}, "data set", ("data",), explained)
+
+
+def _of_test(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Keys of two identities that tell of the test split: its own, and, where the training data are the same, whether
+    both have labels in common."""
+    keys = ["test_records", "test_content"]
+    train_is_same = before.get("train_content") is not None and before["train_content"] == now["train_content"]
+    if train_is_same and None in (before.get("classes"), now.get("classes")):
+        keys += ["classes", "class_names"]
+    return [key for key in keys if key in before]
 
 
 def note(past: History) -> str | None:
@@ -116,8 +140,3 @@ def _compared(
     for key in ("class_names", "train_content", "test_content"):
         explained.setdefault(f"data.{key}", "no longer those that were trained on or judged")
     return {key: before[key] for key in keys}, {key: now[key] for key in keys}, explained
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """What a run's data.json holds, {} without one."""
-    return run_files.read_json(folder / run_files.DATA) or {}

@@ -32,6 +32,9 @@ class Training:
     source:     what the record of this start says of the weights that it began with.
     weights:    SHA-256 of those, which a run that goes on must find again; None if it does not need them any more.
     fixed_keys: config keys, or groups of them, that cannot change on resume, even if listed in `may_change`.
+    left_out:   gives, once all is prepared, the numbers of the records that have no cached features, by split: what the
+                run is trained on, in their order, is the others, and so it must stay when it goes on.
+    monitors:   whether the run only measures itself by the test split, and goes on where that has changed.
     frozen:     arguments of train_step behind the batch that no step changes, such as a frozen encoder's parameters.
     """
 
@@ -52,4 +55,6 @@ class Training:
     source: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
     fixed_keys: tuple[str, ...] = ()
+    left_out: Callable[[], dict[str, list[int]]] | None = None
+    monitors: bool = False
     frozen: tuple[Any, ...] = ()

@@ -57,7 +57,7 @@ def run(
         total = training.plan.total_steps
         resume.check_left(past, total)
         resume.check_fixed(past, training.weights, training.fixed_keys)
-        session.announce(training.dataset, training.description, training.fixed_keys)
+        session.announce(training.dataset, training.description, training.fixed_keys, training.monitors)
         if warning := console.copies(training.plan):
             terminal.warn(warning)
         if runtime.is_main():

@@ -29,9 +29,11 @@ from repre_jax.probing.head_selection import WHOSE, HeadSelection
 from repre_jax.report import console, evaluated
 from repre_jax.running import loop, training_task
 from repre_jax.running.lifecycle import ShouldStop
+from repre_jax.running.resume import History
 from repre_jax.running.training import Training
 from repre_jax.train.probe import Probe
 
+FRESH = History()
 CACHED = "features extracted once, without augmentation: not the published protocol"
 
 
@@ -44,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return training_task.run(
         config,
         workdir,
-        build=lambda past: build(config, source, workdir, mesh, begun=past.step > 0),
+        build=lambda past: build(config, source, workdir, mesh, past),
         summary=evaluated.linear,
         reopen=lambda: augmentation.open_dataset(config),
         weights=lambda: frozen.weights(source),
@@ -67,8 +69,8 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     return mesh
 
 
-def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, begun: bool = False) -> Training:
-    """begun: whether earlier starts have trained. Raises UserError when the data is not there, or has no labels."""
+def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past: History = FRESH) -> Training:
+    """past: of earlier starts. Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
     classes, _ = labelled.check(config, dataset)
     train, held_out = dataset.train, None
@@ -86,7 +88,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, begun
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
     if config.linear.cached:
-        selection, data = _on_features(config, probe, jobs, workdir, begun)
+        selection, data = _on_features(config, probe, jobs, workdir, past)
     else:
         selection, data = _on_images(config, probe, jobs, train, held_out)
     key = np.asarray(jax.random.PRNGKey(config.seed))
@@ -129,11 +131,11 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, begun
 
 
 def _on_features(
-    config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], workdir: Path, begun: bool
+    config: ConfigDict, probe: Probe, jobs: Sequence[FrozenEncoder], workdir: Path, past: History
 ) -> tuple[HeadSelection, dict[str, Any]]:
     """How heads are selected, and what Training reads and steps by."""
     folders = [workdir if whose == "trained" else workdir / whose for whose in WHOSE]
-    cache = Cache(config, jobs, folders[: len(jobs)], begun=begun)
+    cache = Cache(config, jobs, folders[: len(jobs)], begun=past.step > 0, begun_without=past.left_out)
     selection = HeadSelection(
         probe,
         jobs[0].mesh,
@@ -142,7 +144,12 @@ def _on_features(
         held_out=cache.chosen_by if config.linear.held_out else None,
         max_unreadable=0.0,  # they have no features, and were counted when these were extracted
     )
-    return selection, {"batches": cache.batches, "prepare": cache.prepare, "train_step": probe.cached_step}
+    return selection, {
+        "batches": cache.batches,
+        "prepare": cache.prepare,
+        "train_step": probe.cached_step,
+        "left_out": cache.left_out,
+    }
 
 
 def _on_images(

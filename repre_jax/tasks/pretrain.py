@@ -96,6 +96,7 @@ def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Traini
         pixels={"mean": method.mean, "std": method.std},
         description=describe(config, job),
         source={} if source is None else warm_start.described(source),
+        monitors=True,
     )
 
 

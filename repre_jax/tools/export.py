@@ -24,6 +24,7 @@ from flax import traverse_util
 from repre_jax.builders import augmentation, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
+from repre_jax.data import deep
 from repre_jax.interop import files, timm, timm_models
 from repre_jax.models import encoders, swin, vit
 from repre_jax.models.encoders import Encoder
@@ -158,6 +159,8 @@ def _card(
     file: Path, saved: saved_run.Saved, encoder: Encoder, size: tuple[int, int], difference: float
 ) -> dict[str, Any]:
     """What a user of the file needs to know, as JSON holds it; weight_file.OF_CARD is what we read again."""
+    seen = _pixels(saved)
+    range_of = "value_range of more than 8 bits becomes " if "value_range" in seen else ""
     fields = [field.name for field in dataclasses.fields(encoder) if field.name not in NOT_SHAPE]
     started = environment.record(saved.config.seed)
     epsilon = (vit if isinstance(encoder, vit.ViT) else swin).LAYER_NORM_EPSILON
@@ -174,8 +177,8 @@ def _card(
             "layer_norm_epsilon": epsilon,
         },
         "preprocessing": {
-            "pixels": "0..1, then (pixels - mean) / std, per channel",
-            **_pixels(saved),
+            "pixels": f"{range_of}0..1, then (pixels - mean) / std, per channel",
+            **seen,
             "channels": encoder.channels,
             "image_size": list(size),
             "test_crop": saved.config.data.test_crop,
@@ -189,10 +192,13 @@ def _card(
 
 
 def _pixels(saved: saved_run.Saved) -> dict[str, Any]:
-    """Mean and deviation that the run trained with; of one before they were recorded, what its config says."""
+    """Mean, deviation and, of images of more than 8 bits, the range of values, a pair a channel or one for all, that
+    the run trained with; of one before they were recorded, what its config says."""
     usual = methods.IMAGENET if saved.config.data.channels == augmentation.RGB else {}
     stated = {key: saved.config.data[key] or usual.get(key) for key in methods.IMAGENET}
-    return saved.record.get("pixels", stated)
+    stated |= {"value_range": [list(pair) for pair in augmentation.value_range(saved.config) or ()]}
+    seen = {**stated, **saved.record.get("pixels", {})}
+    return {key: value for key, value in seen.items() if key != "value_range" or value}
 
 
 def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console.Row]:
@@ -204,6 +210,7 @@ def _told(card: Mapping[str, Any], path: Path, encoder: Encoder) -> list[console
         ("encoder", encoders.describe(encoder)),
         ("from", f"{card['framework']}, {card['branch']}, step {card['step']:,}"),
         ("images", f"{height} x {width}, channels: {pixels['channels']}, mean {pixels['mean']}, std {pixels['std']}"),
+        *([("", f"of 16 bits values {deep.in_words(known)}")] if (known := pixels.get("value_range")) else []),
         ("file", f"{path}, {console.size(run_files.bytes_of(path))}"),
         ("card", str(weight_file.card_of(path))),
         ("parity", f"{largest} is the largest relative difference of pooled features and tokens, read back"),

@@ -48,8 +48,10 @@ def main(argv: Sequence[str]) -> int:
         "--value-range",
         type=float,
         nargs=2,
+        action="append",
         metavar=("LOW", "HIGH"),
-        help="of a folder's images of more than 8 bits: the values that become black and white; else as measured",
+        help="of a folder's images of more than 8 bits: the values that become black and white; once, or once for each "
+        "channel; else as measured",
     )
     parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
@@ -139,7 +141,8 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     for split, images in found.splits.items():
         labelled = f"{len(found.classes)} classes" if found.classes and images.labels else "no labels"
         terminal.say(f"  {split:<11} {len(images):>9,} images, {labelled}")
-    statistics = measuring.Statistics(arguments.channels, _value_range(arguments.value_range))
+    value_range = _value_range(arguments) or measuring.of_arrays(found.splits, arguments.channels)
+    statistics = measuring.Statistics(arguments.channels, value_range)
     reader = reading.Reader(statistics.stored, skip=arguments.skip_unreadable)
     kind = types.new_class(
         "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
@@ -152,12 +155,19 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
 
 
-def _value_range(given: Sequence[float] | None) -> deep.Ranges | None:
+def _value_range(arguments: argparse.Namespace) -> deep.Ranges | None:
+    given = arguments.value_range
     if given is None:
         return None
-    if not given[0] < given[1]:
-        raise UserError(f"--value-range is {given[0]:g} {given[1]:g}.\n  expected: the lower value first, as in 0 4095")
-    return ((given[0], given[1]),)
+    if len(given) not in (1, arguments.channels):
+        raise UserError(
+            f"--value-range is there {len(given)} times.\n"
+            f"  expected: once, for all channels, or once for each of {arguments.channels}"
+        )
+    for low, high in given:
+        if not low < high:
+            raise UserError(f"--value-range is {low:g} {high:g}.\n  expected: the lower value first, as in 0 4095")
+    return tuple((low, high) for low, high in given)
 
 
 def _place(root: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def features(config: str) -> tfds.features.FeaturesDict:
         return tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=(side, side, 3), encoding_format="png"),
-                "label": tfds.features.ClassLabel(num_classes=10),
+                "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
                 "photograph": tfds.features.Text(),
             }
         )

@@ -10,7 +10,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from repre_jax.core import run_files
 from repre_jax.data.listing import shown
@@ -31,7 +31,7 @@ LARGE, SMALL = 11, 8  # points, of the title and of the caption
 GAP = 0.08  # inches between images
 SHORTEST = 0.8  # inches of an image's side
 LETTERS = 15  # of small text in an inch
-OUTLINE = [withStroke(linewidth=1, foreground="black")]  # of light text on an image
+OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=1, foreground="black")]  # of light text on an image
 OTHERS = np.array((0.33, 0.43, 0.62), np.float32)  # tints what is not meant: seen on black and on white
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import config_paths, run_files
+from repre_jax.core import config_paths, passing, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep, photometric
@@ -60,7 +60,7 @@ class Numbered:
 
     def __getitem__(self, index: int) -> Mapping:
         number = int(self.numbers[index])
-        return {"image": self.source[number]["image"], "label": number}
+        return {**self.source[number], "label": number}
 
 
 class Subject:
@@ -173,7 +173,8 @@ class Subject:
             try:
                 record = source[int(number)]
                 found.append((self.view(record["image"], record.get(VALUE_RANGE)), label_of(record), int(number)))
-            except (crops.UnreadableImage, OSError):
+            except (crops.UnreadableImage, OSError) as error:
+                passing.check(error, "A record cannot be read")
                 continue
             if len(found) == count:
                 break

@@ -1,4 +1,4 @@
-"""Splits of a folder of images in TFDS's syntax: a part of one, or a sum of splits and parts."""
+"""TFDS's syntax of splits, such as 'train[:75%]+test', for a folder of images; data/splits.py finds its splits."""
 
 import os
 from collections.abc import Mapping
