@@ -26,7 +26,7 @@ from repre_jax.tools import export, figures
 from tests.helpers.runs import ROOT
 from tests.helpers.saved import GREY, saved_run
 
-KINDS = ("reconstructions", "attention", "tsne", "neighbours", "pyramid", "augmentations")
+KINDS = ("reconstructions", "attention", "tsne", "neighbours", "pyramid", "augmentations", "data")
 FEW = ["--records=2", "--config.figures.per_class=4", "--config.figures.bank=48", "--config.batch_size=16"]
 
 SPLIT = ["--config.data.test_split=test[:9]"]
@@ -116,7 +116,7 @@ def test_all_says_what_a_file_does_not_allow(runs, tmp_path, photos, capsys):
         f"Left out, reconstructions: {tmp_path / 'swin.safetensors'} holds an encoder and no decoder",
         "Left out, tsne: t-SNE is of a data set's images",
         "Left out, neighbours: Data set none was not found",
-        "Left out, augmentations: Augmentations are those of one run's own training images",
+        "Left out, augmentations: augmentations draws one run's own training images",
     ):
         assert left_out in out
 
@@ -297,6 +297,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("augmentations", "multi"), "Nothing says how"),
         (("augmentations",), "--config is missing"),
         ((*AUGMENTATIONS, "--images", "NOIMAGE"), "leave --images out"),
+        (("data", "--config=configs/moco_vit_s.py:tiny", "--config.data.name=none"), "Data set none was not found"),
         ((*AUGMENTATIONS, "--records=0"), "at least 1"),
         ((*AUGMENTATIONS, "--out=README.md/new/a.png"), "README.md/new cannot be written to: Not a directory"),
     ],

@@ -14,9 +14,8 @@ import pytest
 
 from repre_jax.core import open_files, passing
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, folder, listing, loader, order, splits, unreadable, views
+from repre_jax.data import crops, folder, listing, loader, order, reading, splits, unreadable, views
 from repre_jax.system.command_line import ending
-from repre_jax.tools import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,7 +94,7 @@ def test_whose_fault_an_error_is(number, tmp_path):
     calls = (
         lambda: unreadable.what_is_wrong(source, 1, 3),
         lambda: loader.test_sample(source, view, 1),
-        lambda: prepare._Reader(lambda image, split: image, skip=True)._read("train", Named(source), 0),
+        lambda: reading.Reader(lambda image, split: image, skip=True)._read("train", Named(source), 0),
     )
     if number in PASSING:
         for call in calls:

@@ -50,7 +50,8 @@ def _objects(record: Mapping, size: tuple[int, int], categories: Mapping[int, st
         return {}
     if "category_id" in found:
         objects = instances.of_record(record)
-        kinds = [(int(each), categories.get(int(each), str(each))) for each in objects.category_ids]
+        places = {each: place for place, each in enumerate(sorted(categories), start=1)}  # as in the label map
+        kinds = [(places.get(each, each), categories.get(each, str(each))) for each in objects.category_ids.tolist()]
         return {"boxes": objects.boxes, "masks": objects.masks(), "kinds": kinds}
     corners = np.array(found["bbox"], np.float32).reshape(-1, 4)  # TFDS's: (ymin, xmin, ymax, xmax) in 0..1
     top, left, bottom, right = (corners * np.tile(size, 2)).T

@@ -1,0 +1,80 @@
+"""The figure of a data set's records: classes, boxes, masks and label maps, as they are stored."""
+
+import numpy as np
+import pytest
+
+from repre_jax.data import instances, sources
+from repre_jax.report.figures import records as drawing
+from repre_jax.tasks.figures import data
+from repre_jax.tools import figures
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is given to be drawn, also drawn."""
+    given, draw = [], drawing.draw
+
+    def kept(records, **texts):
+        given.append((records, texts))
+        return draw(records, **texts)
+
+    monkeypatch.setattr(drawing, "draw", kept)
+    return given
+
+
+def test_digits_with_their_classes(drawn, tmp_path):
+    command = ["data", "--config=configs/moco_vit_s.py:digits", "--seed=3", "--records=2"]
+    assert figures.main([*command, f"--out={tmp_path / 'a.png'}"]) == 0
+    (((one, two), texts),) = drawn
+    train = sources.open_dataset("digits").train
+    chosen = [train[int(number)] for number in np.random.default_rng(3).permutation(len(train))[:2]]
+    assert [one.name, two.name] == [str(record["label"]) for record in chosen]
+    assert (one.image.shape, one.boxes, one.label_map) == ((8, 8, 3), None, None)
+    assert texts["caption"] == "2 of 1,437 training records of digits, as they are stored."
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_boxes_masks_and_label_map_of_a_scene():
+    """Colours of a category are the same in masks and label map."""
+    from repre_jax.data.scenes import builder, dense_canvases
+
+    canvas = dense_canvases.canvas("train", 0)
+    stored = builder.record("dense", "train", 0)
+    objects = {
+        key: np.array([each[key] for each in stored["objects"]]) for key in ("id", "category_id", "area", "iscrowd")
+    }
+    objects |= {"bbox": np.stack([each["bbox"] for each in stored["objects"]])}
+    objects |= {"counts": [each["counts"] for each in stored["objects"]]}
+    record = {"label_map": canvas.label_map()[..., None], "objects": objects}
+    categories = {each["id"]: each["name"] for each in builder.known("dense")["categories"]}
+    found = data._objects(record, canvas.image.shape[:2], categories)
+    np.testing.assert_array_equal(found["masks"], instances.of_record(record).masks())
+    np.testing.assert_array_equal(found["boxes"], objects["bbox"])
+    label_map = data._label_map(record, canvas.image.shape[:2])
+    np.testing.assert_array_equal(label_map, canvas.label_map())
+    for mask, (kind, name) in zip(found["masks"], found["kinds"], strict=True):
+        assert set(label_map[mask]) - {drawing.IGNORED} == {kind}
+        assert name in categories.values()
+
+
+def test_tfdss_own_boxes_become_pixels():
+    """(ymin, xmin, ymax, xmax) in 0..1 of an image of 100 x 200."""
+    record = {"objects": {"bbox": np.array([[0.1, 0.2, 0.5, 0.7]], np.float32), "label": np.array([4])}}
+    found = data._objects(record, (100, 200), {})
+    np.testing.assert_allclose(found["boxes"], [[40, 10, 100, 40]], atol=1e-4)
+    assert found["kinds"] == [(5, "4")]
+
+
+def test_objects_are_drawn_where_they_are():
+    """A mask tints its pixels alone, and a record without objects beside one with them stays as it is."""
+    image, mask = np.zeros((20, 30, 3), np.float32), np.zeros((1, 20, 30), bool)
+    mask[0, 5:9, 10:20] = True
+    with_box = drawing.Known(image, "a", np.array([[10, 5, 10, 4]]), [(1, "x")], mask, mask[0].astype(int))
+    figure = drawing.draw([with_box, drawing.Known(image)], title="t", caption="c")
+    shown = figure.axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown[6, 12], drawing.SHADE * drawing.colour(1), atol=1e-6)
+    assert not shown[~mask[0]].any()
+    (box,) = figure.axes[1].patches
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((9.5, 4.5), 10, 4)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "objects", "label map"]
+    assert not figure.axes[4].images[0].get_array().any()
