@@ -4,7 +4,7 @@ No photograph is on both sides. Grey ones are tinted, so that colour does not te
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -58,7 +58,7 @@ OF_SPLIT: Mapping[str, tuple[Photograph, ...]] = {"train": TRAIN, "test": TEST, 
 
 
 def background(
-    rng: np.random.Generator, split: str, height: int, width: int, zooms: Sequence[float] = ZOOMS
+    rng: np.random.Generator, split: str, height: int, width: int, zooms: tuple[float, ...] = ZOOMS
 ) -> tuple[np.ndarray, Photograph]:
     """(a crop of one of the split's photographs, float32 [height, width, 3] in 0..255; the photograph)."""
     photograph = OF_SPLIT[split][rng.integers(len(OF_SPLIT[split]))]
