@@ -16,6 +16,7 @@ SIZE = 48  # pixels of a side
 RECORDS = {"train": 6000, "test": 1500}
 TRAIN_DIGITS = 1437  # of 1,797: the first, as of the data set digits
 GLYPH = (28.0, 44.0)  # side of a digit's whole square
+ZOOMS = (3.0, 4.0, 5.5)  # of the photograph: near, and so without details smaller than strokes
 TURN, SLANT = 10.0, 0.12  # degrees and shear, at most
 CONTRAST = 50.0  # between the luma of a digit and of what lies below, at least, of 255
 SEED = (1, {"train": 0, "test": 1})
@@ -41,7 +42,7 @@ def canvas(split: str, index: int) -> DigitCanvas:
     pixels, labels = digits()
     first, stop = (0, TRAIN_DIGITS) if split == "train" else (TRAIN_DIGITS, len(labels))
     digit = first + index * (stop - first) // RECORDS[split]
-    ground, photograph = photographs.background(rng, split, SIZE, SIZE)
+    ground, photograph = photographs.background(rng, split, SIZE, SIZE, ZOOMS)
     alpha = glyph(rng, pixels[digit])[..., None]
     below = float((ground * alpha).sum(axis=(0, 1)) @ LUMA / alpha.sum())
     image = ground + alpha * (colour(rng, below) - ground)

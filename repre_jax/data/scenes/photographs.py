@@ -57,10 +57,12 @@ TEST = (
 OF_SPLIT: Mapping[str, tuple[Photograph, ...]] = {"train": TRAIN, "test": TEST, "unseen": TEST}
 
 
-def background(rng: np.random.Generator, split: str, height: int, width: int) -> tuple[np.ndarray, Photograph]:
+def background(
+    rng: np.random.Generator, split: str, height: int, width: int, zooms: tuple[float, ...] = ZOOMS
+) -> tuple[np.ndarray, Photograph]:
     """(a crop of one of the split's photographs, float32 [height, width, 3] in 0..255; the photograph)."""
     photograph = OF_SPLIT[split][rng.integers(len(OF_SPLIT[split]))]
-    whole = resized(photograph, ZOOMS[rng.integers(len(ZOOMS))], height, width)
+    whole = resized(photograph, zooms[rng.integers(len(zooms))], height, width)
     top = rng.integers(whole.shape[0] - height + 1)
     left = rng.integers(whole.shape[1] - width + 1)
     crop = whole[top : top + height, left : left + width]
