@@ -119,11 +119,12 @@ def test_every_framework_takes_a_swin(framework):
     assert "reconstruction" in metrics
 
 
+@pytest.mark.parametrize(("variant", "data"), [("digits", "digits"), ("scenes", "scenes/objects")])
 @pytest.mark.parametrize("name", NAMES)
-def test_digits_and_numbers_are_variants_of_all(name):
-    config = config_of(name, "digits,epochs=7.5,seed=3")
+def test_embedded_data_and_numbers_are_variants_of_all(name, variant, data):
+    config = config_of(name, f"{variant},epochs=7.5,seed=3")
     pretrain.check(config)
-    assert (config.data.name, config.epochs, config.seed) == ("digits", 7.5, 3)
+    assert (config.data.name, config.epochs, config.seed) == (data, 7.5, 3)
     assert config_of(name, "epochs=600").epochs == 600
     assert config_of(name, "tiny,total_steps=5").total_steps == 5
     assert config_of(name, "tiny,epochs=2").total_steps is None
@@ -137,18 +138,16 @@ def test_dino_without_local_views():
     assert len(augmentation.build_augmentation(config)) == 2
 
 
-# moco_vit_s has its own tests, moby_vit_s trains in test_survives.py; the tiny twins are these, or their framework with
-# the other encoder.
-TRAINED = {name for name in NAMES if name not in TWINS} - {"moco_vit_s", "moby_vit_s"}
+FAST = ("moco_vit_s", "dino_vit_s")  # the others take longer than make test has
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "dino_vit_s" else pytest.param(n, marks=pytest.mark.slow) for n in sorted(TRAINED)]
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in TWINS]
 )
 def test_tiny_trains(name, tmp_path, monkeypatch):
-    """A few steps, k-NN, one checkpoint, reconstructions."""
+    """A few steps on scenes, k-NN, one checkpoint, reconstructions. On digits: test_run.py, test_survives.py."""
     monkeypatch.chdir(ROOT)
-    command = ["main.py", f"--config=configs/{name}.py:tiny", f"--workdir={tmp_path}", "--config.total_steps=4"]
+    command = ["main.py", f"--config=configs/{name}.py:scenes,tiny", f"--workdir={tmp_path}", "--config.total_steps=4"]
     command += ["--config.knn.times=1", "--config.knn.train_records=64", "--config.checkpoint.every=1000"]
     assert main.main(command) == 0
     result = json.loads((tmp_path / "result.json").read_text())
@@ -158,6 +157,8 @@ def test_tiny_trains(name, tmp_path, monkeypatch):
     assert all(math.isfinite(loss) for loss in losses)
     assert len(set(losses)) == len(losses) >= 2
     assert 0 < result["reconstruction_l1"] < 10
+    assert result["data_set"]["name"] == "scenes/objects"
+    assert 0 < result["knn_top1_hog"] < 1
 
 
 @pytest.mark.parametrize("variant", base.DECODERS)
@@ -189,10 +190,11 @@ def test_the_encoders_are_the_papers():
     ("variants", "words"),
     [
         ("conv1,conv4", "Variants conv1 and conv4 exclude each other"),
+        ("digits,scenes", "Variants digits and scenes exclude each other"),
         ("transformer1,conv1,tiny", "Variants transformer1 and conv1 exclude each other"),
         ("baseline,single", "baseline has no decoder"),
         ("epochs=many", r"Variant epochs=many.\n  expected: a number, as in epochs=600"),
-        ("lr=3", r"Unknown variant 'lr='.\n  expected: digits, .*epochs=NUMBER"),
+        ("lr=3", r"Unknown variant 'lr='.\n  expected: digits, scenes, .*epochs=NUMBER"),
     ],
 )
 def test_variants_that_exclude_each_other_are_named(variants, words):

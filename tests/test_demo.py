@@ -31,12 +31,16 @@ def test_the_demo_learns(tmp_path):
     shutil.which("make") is None,
     reason="reads the Makefile as make does, and pytest may be run by itself on a machine without make",
 )
-def test_the_demo_ends_with_its_accuracies_and_where_to_look():
+@pytest.mark.parametrize(("target", "variant"), [("demo", "digits"), ("scenes", "scenes")])
+def test_it_ends_with_its_accuracies_and_where_to_look(target, variant):
     """As make would do it: the linear probe's summary has k-NN's accuracy, too, and both of the untrained encoder."""
-    command = ["make", "-n", "demo", "VENV=none", f"PYTHON={sys.executable}", "ACCELERATOR=cpu", "DEMO_DIR=runs/x"]
+    folder = f"{target.upper()}_DIR=runs/x"
+    command = ["make", "-n", target, "VENV=none", f"PYTHON={sys.executable}", "ACCELERATOR=cpu", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("make")]  # under make it names folders
-    *_, figures, linear, last = lines
+    text = done.stdout.replace("\\\n", "")
+    lines = [line for line in text.splitlines() if not line.startswith("make")]  # under make it names folders
+    first, figures, *_, linear, last = lines
+    assert f"configs/moco_vit_s.py:{variant} --workdir runs/x" in first
     assert "repre_jax.tools.figures all runs/x" in figures
-    assert "configs/linear.py:digits,cached --config.init_from=runs/x" in linear
+    assert f"configs/linear.py:{variant},cached --config.init_from=runs/x" in linear
     assert last.startswith("echo ") and "runs/x/report.html" in last
