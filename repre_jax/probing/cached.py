@@ -18,7 +18,8 @@ from repre_jax.data.order import epoch_order
 from repre_jax.evaluation import store
 from repre_jax.evaluation.batches import Batch, watched
 from repre_jax.probing import frozen
-from repre_jax.probing.frozen import Begun, FrozenEncoder
+from repre_jax.probing.begun_with import Begun
+from repre_jax.probing.frozen import FrozenEncoder
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.signals import StopRequest
 

@@ -26,7 +26,8 @@ from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
-from repre_jax.probing import evaluations
+from repre_jax.probing import begun_with, evaluations
+from repre_jax.probing.begun_with import Begun
 from repre_jax.report import console
 from repre_jax.running import memory, resume
 from repre_jax.running.lifecycle import ShouldStop
@@ -36,18 +37,6 @@ from repre_jax.system import environment, runtime, terminal
 
 # What a workdir holds of an evaluation that has begun, or of another run: begun with another config it would be lost.
 RESUME_MARKERS = (run_files.RESULT, f"{run_files.CHECKPOINTS}/*", f"{run_files.FEATURES}/*/{store.PROGRESS}")
-
-
-@dataclass(frozen=True)
-class Begun:
-    """That something was trained on features. left_out: the numbers of the records that had none, None if that was not
-    noted with it, as in earlier versions."""
-
-    left_out: Sequence[int] | None
-
-    def without(self, folder: Path) -> Sequence[int] | None:
-        """Those numbers, else those that the features in `folder` were made without; None where nobody knows."""
-        return store.lacking(folder) if self.left_out is None else self.left_out
 
 
 @dataclass(frozen=True)
@@ -204,22 +193,9 @@ def extract(
             job.mesh,
         )
     if without is not None:
-        _check_same(job, config, found, split, without)
+        begun_with.check(job.dataset.split(split), config.data.channels, found, split, without)
     _check_readable(config, job, found, split, begun is not None)
     return found
-
-
-def _check_same(job: FrozenEncoder, config: ConfigDict, found: store.Split, split: str, without: Sequence[int]) -> None:
-    """Raises UserError where records have no features that had some when heads were begun: all others would move up."""
-    gone = sorted(set(found.left_out) - set(without))
-    if not gone:
-        return
-    lines = [what_is_wrong(job.dataset.split(split), number, config.data.channels) for number in gone[:SHOWN]]
-    raise UserError(
-        f"{len(gone):,} {split} records cannot be read that the steps so far were trained with:\n"
-        + "".join(f"  {line}\n" for line in lines)
-        + "  change:   these records back; or --workdir, to start a new one without them"
-    )
 
 
 def check_labels(split: str, found: store.Split) -> None:
