@@ -129,7 +129,7 @@ def get_config() -> ConfigDict:
     config.knn.k = 20
     config.knn.train_records = 51_200  # at most, evenly spaced over the split, as those of test are
     config.knn.test_records = 10_240
-    config.knn.hog = False  # True: at the end also of histograms of oriented gradients, of images of few pixels
+    config.knn.hog = False  # True: at the end also of histograms of oriented gradients, of images of 24 to 96 pixels
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps

@@ -115,7 +115,7 @@ def add_training(config: ConfigDict) -> None:
 
 
 def embedded_images(config: ConfigDict) -> None:
-    """For the embedded digits and scenes: upright, centred, and few."""
+    """For the embedded data sets: digits are upright, and few processor cores read them."""
     config.batch_size = 64
     config.data.workers = 0
     config.augment.crop_scale = (0.7, 1.0)

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from configs import base, moco_swin_t, moco_vit_b, moco_vit_s
-from repre_jax.builders import augmentation, methods
+from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Views
 from repre_jax.tasks import pretrain
@@ -200,6 +200,17 @@ def test_the_encoders_are_the_papers():
 def test_variants_that_exclude_each_other_are_named(variants, words):
     with pytest.raises(UserError, match=words):
         moco_vit_s.get_config(variants)
+
+
+@pytest.mark.parametrize(("size", "fits"), [((23, 48), False), ((24, 96), True), ((48, 97), False)])
+def test_hog_is_of_images_of_few_pixels(size, fits):
+    """Smaller ones have no block of it, and larger ones more values than a bank of features can hold."""
+    if fits:
+        config_checks.hog(True, size)
+        return
+    with pytest.raises(UserError, match=r"(?s)knn.hog is True.*change:   --config.knn.hog=False"):
+        config_checks.hog(True, size)
+    config_checks.hog(False, size)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -60,9 +60,9 @@ def test_boxes_masks_and_label_map_of_a_scene():
 def test_tfdss_own_boxes_become_pixels():
     """(ymin, xmin, ymax, xmax) in 0..1 of an image of 100 x 200."""
     record = {"objects": {"bbox": np.array([[0.1, 0.2, 0.5, 0.7]], np.float32), "label": np.array([4])}}
-    found = data._objects(record, (100, 200), {})
+    found = data._objects(record, (100, 200), {4: "cat"})
     np.testing.assert_allclose(found["boxes"], [[40, 10, 100, 40]], atol=1e-4)
-    assert found["kinds"] == [(5, "4")]
+    assert found["kinds"] == [(5, "cat")]
 
 
 def test_objects_are_drawn_where_they_are():

@@ -1,8 +1,8 @@
 """Real training processes are killed, at random instants and inside checkpoint writes, and started again.
 
 The instants are other ones each time: whatever they are, the end must be the same. Starting over from step 0 would end
-equal too, so each start must go on from the last whole checkpoint: a kill costs at most the interval at hand and the
-one whose checkpoint is being written.
+equal too, so each start must go on from the last whole checkpoint. A kill costs half an interval on average, one inside
+a write a little more than a whole one: the bound, of an interval a kill and two of those inside a write, is far off.
 """
 
 import hashlib
@@ -176,7 +176,7 @@ def test_a_run_that_is_killed_eleven_times_ends_as_if_it_had_not_been(framework,
                 assert (f"Going on from step {expected} of" in run.log.read_text()) or expected == 0 or how == STARTING
                 trained += max(run.step() or 0, expected) + 1 - expected  # the step at hand may not have been logged
                 ignored += "Ignored: checkpoint" in run.log.read_text()
-    assert trained <= STEPS + len(kills) * 2 * INTERVAL
+    assert trained <= STEPS + (len(kills) + kills.count(WRITING)) * INTERVAL
     assert max(run.starts()) >= INTERVAL
     assert ignored, "no kill has hit a write"
     rows, expected = (run_files.read_metrics(folder / "metrics.jsonl") for folder in (run.workdir, whole.workdir))

@@ -68,6 +68,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+HOG_SIDES = (24, 96)  # pixels: a block of it, and descriptors as long as those of 32 x 32 raw pixels, about
+
+
 def ranges(config: ConfigDict) -> None:
     """Raises UserError for a number outside of its range: RANGES, or for framework.* its own. NaN lies in no range,
     wherever it stands."""
@@ -97,6 +100,15 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, name)
     else:
         yield name, value
+
+
+def hog(wanted: bool, size: tuple[int, int]) -> None:
+    """Raises UserError where k-NN by HOG is wanted of images that are too small for it, or too large to be kept."""
+    if wanted and not all(HOG_SIDES[0] <= side <= HOG_SIDES[1] for side in size):
+        raise UserError(
+            f"knn.hog is True, for images of {size[0]} x {size[1]} pixels.\n"
+            f"  expected: sides of {HOG_SIDES[0]} to {HOG_SIDES[1]} pixels\n  change:   --config.knn.hog=False"
+        )
 
 
 def microbatches(batch_size: int, accumulate: int) -> None:

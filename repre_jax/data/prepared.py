@@ -69,6 +69,19 @@ def class_label(builder: tfds.core.DatasetBuilder) -> tfds.features.ClassLabel |
     return label if isinstance(label, tfds.features.ClassLabel) else None
 
 
+def kinds_of_objects(builder: tfds.core.DatasetBuilder) -> dict[int, str]:
+    """Names of the objects' kinds, by the number that annotations give: of the feature objects/label, as TFDS's own
+    detection data sets have it, or the categories of metadata.json, as scenes/dense has them; {} of other data sets."""
+    objects = dict(builder.info.features).get("objects")
+    label = dict(objects.feature).get("label") if isinstance(objects, tfds.features.Sequence) else None
+    if isinstance(label, tfds.features.ClassLabel):
+        return dict(enumerate(label.names))
+    try:
+        return {int(each["id"]): str(each["name"]) for each in builder.info.metadata["categories"]}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
 def refuse_empty(builder: tfds.core.DatasetBuilder) -> None:
     """Raises NotReadable for a version that has no split with a record."""
     if not any(split.num_examples for split in builder.info.splits.values()):
@@ -129,7 +142,7 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> Reco
 def statistics(place: Path) -> dict[str, Any]:
     """'mean' and 'std', a tuple of floats per channel, and 'value_range' (data/deep.py), as far as `prepare folder` has
     measured them. Raises NotReadable."""
-    file, found = place / METADATA, metadata(place)
+    file, found = place / METADATA, (_read_json(place / METADATA) if (place / METADATA).exists() else {})
     try:
         known: dict[str, Any] = {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
         if found.get("value_range"):
@@ -137,11 +150,6 @@ def statistics(place: Path) -> dict[str, Any]:
         return known
     except (TypeError, ValueError, AttributeError):
         raise NotReadable(_damaged(place, f"{file} has no numbers for mean, std and value_range")) from None
-
-
-def metadata(place: Path) -> dict[str, Any]:
-    """What metadata.json beside the records says; {} where there is none. Raises NotReadable."""
-    return _read_json(place / METADATA) if (place / METADATA).exists() else {}
 
 
 def faults(builder: tfds.core.DatasetBuilder) -> list[str]:

@@ -27,6 +27,7 @@ class DataSet:
     mean, std: per channel, of pixels in 0..1, if they were measured when the data set was prepared.
     value_range: of images of more than 8 bits, as it was asked for or measured; see data/deep.py.
     measured_range: as it was measured when the data set was prepared, whatever was asked for.
+    objects: what the kinds of a record's objects are called, by the number that their annotations give; {} unknown.
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
@@ -44,6 +45,7 @@ class DataSet:
     class_names: tuple[str, ...] | None = None
     value_range: deep.Ranges | None = None
     measured_range: deep.Ranges | None = None
+    objects: Mapping[int, str] = field(default_factory=dict)
     lacking: str | None = None
     contents: Mapping[str, identity.Parts] = field(default_factory=dict)
 
@@ -139,6 +141,7 @@ def _open_version(
         directory=os.fspath(builder.data_dir),
         classes=label.num_classes if label else None,
         class_names=tuple(label.names) if label and label.num_classes else None,
+        objects=prepared.kinds_of_objects(builder),
         value_range=ranges,
         measured_range=of_all,
         contents=identity.of_shards(builder, specs),

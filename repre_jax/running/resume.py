@@ -24,6 +24,7 @@ FREE_KEYS = (
     "data.workers",
     "data.max_unreadable",
     "log_every",
+    "knn.hog",
     "tensorboard",
     "wandb",
     "collapse_patience",

@@ -64,7 +64,8 @@ def check(config: ConfigDict) -> None:
     config_checks.ranges(config)
     config_checks.microbatches(config.batch_size, config.accumulate)
     sharding.make_mesh(config.batch_size, config.accumulate)
-    augmentation.build_train_view(config)
+    view = augmentation.build_train_view(config)
+    config_checks.hog(config.knn.hog, view.views.size)
     augmentation.value_range(config)
     methods.build_method(config, methods.build_plan(config, records=config.batch_size))
 
