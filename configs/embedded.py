@@ -46,7 +46,7 @@ def digits(config: ConfigDict) -> None:
 def scenes(config: ConfigDict) -> None:
     """Digits on photographs, all of the framework's augmentations, and an encoder that two CPU cores train in minutes.
 
-    Tuned on train[80%:] after training on train[:80%], seed 0."""
+    Not tuned: in so few steps its k-NN stays far below that of raw pixels (docs/scenes.md)."""
     config.data.name = "scenes/objects"
     config.data.image_size = (48, 48)
     config.data.test_crop = 1.0
@@ -56,14 +56,14 @@ def scenes(config: ConfigDict) -> None:
         config.encoder.update(width=32, depth=(1, 2, 2), heads=(2, 4, 8), patch=4, window=6)
     else:
         config.encoder.update(width=64, depth=(4,), heads=(4,), patch=8)
-    config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.3), 1.0)
+    config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.5), 1.0)
     config.augment.blur_sigma = (0.1, 1.0)  # for views of 48 pixels in place of 224
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (24, 24)
     config.augment.local_scale = (0.15, 0.5)
     config.knn.hog = True
     config.batch_size = 64
-    config.epochs = 10.0
+    config.epochs = 8.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 1.0
     config.log_every = 50
