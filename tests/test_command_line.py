@@ -285,10 +285,8 @@ def test_a_closed_folder_that_a_link_leads_into_is_named(name, monkeypatch, caps
             Path(name).read_text()
         closed.chmod(0o755)
     change = f"chmod a+x {closed}, by its owner" if os.geteuid() == 0 else f"chmod u+x {closed}"
-    assert (this.status, capsys.readouterr().err) == (
-        1,
-        f"{name}: this user may not enter {closed}.\n  change:   {change}; or another path\nThe same command goes on.\n",
-    )
+    said = f"{name}: this user may not enter {closed}.\n  change:   {change}; or another path\n"
+    assert (this.status, capsys.readouterr().err) == (1, f"{said}The same command goes on.\n")
 
 
 def test_a_link_that_leads_nowhere_or_around_is_no_traceback(tmp_path, monkeypatch):

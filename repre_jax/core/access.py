@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import stat
 from pathlib import Path
 
 
@@ -22,8 +23,9 @@ def explained(filename: object) -> str:
     who, whose = ("u", "") if _is_ours(place) else ("a", ", by its owner")
     # A folder on the way need only be entered; what else is in it, perhaps a home, stays closed.
     change = ["chmod", f"{who}+x"] if way else ["chmod", "-R", f"{who}+rX"]
+    command = shlex.join([*change, os.fspath(place)])
     what = f"enter {place}" if way else "read it"
-    return f"{path}: this user may not {what}.\n  change:   {shlex.join([*change, os.fspath(place)])}{whose}; or another path"
+    return f"{path}: this user may not {what}.\n  change:   {command}{whose}; or another path"
 
 
 def _closed(path: Path) -> tuple[Path, bool] | None:
@@ -32,20 +34,36 @@ def _closed(path: Path) -> tuple[Path, bool] | None:
         if not os.path.lexists(place):
             return None
         way = place != path
-        wanted = os.X_OK if way else os.R_OK | (os.X_OK if os.path.isdir(place) else 0)
+        wanted = os.X_OK if way else os.R_OK | (os.X_OK if _is_folder(place) else 0)
         if os.access(place, wanted, effective_ids=os.access in os.supports_effective_ids):
             continue
-        if os.path.islink(place):
+        if _is_link(place):
             leads = Path(os.path.realpath(place))
             # One that leads nowhere, or around, is not closed.
-            inner = _closed(leads) if not os.path.islink(leads) else None
+            inner = None if _is_link(leads) else _closed(leads)
             return inner and (inner[0], way or inner[1])
         return place, way
     return None
 
 
 def _is_ours(place: Path) -> bool:
+    found = _status(place)
+    return found is not None and found.st_uid == os.geteuid()
+
+
+def _is_folder(place: Path) -> bool:
+    found = _status(place)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _is_link(place: Path) -> bool:
+    found = _status(place, follow=False)
+    return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def _status(place: Path, *, follow: bool = True) -> os.stat_result | None:
+    """None where this user may not know it; Path's own is_dir and is_symlink raise there."""
     try:
-        return os.stat(place).st_uid == os.geteuid()
+        return place.stat(follow_symlinks=follow)
     except OSError:
-        return False
+        return None
