@@ -215,8 +215,9 @@ def _check_same(job: FrozenEncoder, config: ConfigDict, found: store.Split, spli
     if not gone:
         return
     lines = [what_is_wrong(job.dataset.split(split), number, config.data.channels) for number in gone[:SHOWN]]
+    role = "trained with" if split == "train" else "judged by"
     raise UserError(
-        f"{len(gone):,} {split} records cannot be read that the steps so far were trained with:\n"
+        f"{len(gone):,} {split} records cannot be read that the steps so far were {role}:\n"
         + "".join(f"  {line}\n" for line in lines)
         + "  change:   these records back; or --workdir, to start a new one without them"
     )
