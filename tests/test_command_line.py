@@ -154,6 +154,7 @@ def test_keys_that_a_framework_lacks_are_named(changes, words, tmp_path, capsys)
     with pytest.raises(UserError) as error:
         pretrain.check(own(tmp_path, f"config.unlock(); {changes}"))
     assert words in str(error.value)
+    assert "\n  change:   " in str(error.value)
 
 
 def test_missing_keys_can_be_given_on_the_command_line(tmp_path):

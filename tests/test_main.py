@@ -123,7 +123,10 @@ MISTAKES = {
     "epochs twice": ([CONFIG + ":tiny,epochs=1,epochs=700"], ["epochs=1, epochs=700: one name twice"]),
     "clipping without a norm": ([TINY, "--config.optim.clip_each=True"], ["clip_each needs a norm", "clip_norm=3.0"]),
     "rule below zero": ([TINY, "--config.optim.rules=(('cls','frozen_epochs',-1.0),)"], ["at least 0"]),
-    "no data set": ([TINY, "--config.data.name="], ["data.name is empty"]),
+    "no data set": (
+        [TINY, "--config.data.name="],
+        ["data.name is empty", "scenes/objects", "  change: "],
+    ),
     "no such version": ([TINY, "--config.data.name=digits:9.9.9"], ["not there in version 9.9.9", "1.0.0"]),
     "unknown split": ([TINY, "--config.data.test_split=val"], ["no split 'val'", "test, train"]),
 }

