@@ -159,15 +159,20 @@ def test_heads_that_are_begun_now_get_the_mended_record(probe, pets, tmp_path):
     assert any(not np.array_equal(labels, others) for (_, labels), (_, others) in zip(before, after, strict=True))
 
 
-def test_heads_do_not_go_on_without_a_record_that_they_had(probe, pets, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("train/ant/03.png", "1 train records cannot be read that the steps so far were trained with"),
+        ("val/ant/03.png", "1 test records cannot be read that the steps so far were judged by"),
+    ],
+)
+def test_heads_do_not_go_on_without_a_record_that_they_had(probe, pets, tmp_path, name, said):
     begin(probe, pets, tmp_path / "w")
     shutil.rmtree(tmp_path / "w" / "features")
-    torn = pets / "train" / "ant" / "03.png"
+    torn = pets / name
     whole = torn.read_bytes()
     torn.write_bytes(b"none")
-    with pytest.raises(
-        UserError, match=r"1 train records cannot be read that the steps so far.*\n  ant/03.png: 4 bytes"
-    ):
+    with pytest.raises(UserError, match=rf"{said}:\n  ant/03.png: 4 bytes"):
         begin(probe, pets, tmp_path / "w")
     torn.write_bytes(whole)
     _, past = begin(probe, pets, tmp_path / "w")

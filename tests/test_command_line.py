@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 
 import main
 from configs import base
+from repre_jax.core import access
 from repre_jax.core.errors import UserError
 from repre_jax.system import command_line
 from repre_jax.tasks import pretrain
@@ -152,6 +154,7 @@ def test_keys_that_a_framework_lacks_are_named(changes, words, tmp_path, capsys)
     with pytest.raises(UserError) as error:
         pretrain.check(own(tmp_path, f"config.unlock(); {changes}"))
     assert words in str(error.value)
+    assert "\n  change:   " in str(error.value)
 
 
 def test_missing_keys_can_be_given_on_the_command_line(tmp_path):
@@ -261,9 +264,38 @@ def test_what_may_not_be_read_is_named_with_what_opens_it(closed, tmp_path, monk
     assert (this.status, said.splitlines()[0]) == (1, f"{file}: this user may not {may_not}.")
     assert said.endswith("or another path\nThe same command goes on.\n")
     command = re.search(r"change:   (chmod .*?)(?:, by its owner)?; or", said)[1]
+    who = "a" if os.geteuid() == 0 else "u"
+    assert command == (f"chmod -R {who}+rX {file}" if closed == str(file) else f"chmod {who}+x {closed}")
     subprocess.run(shlex.split(command), check=True)
     with another_user():
         assert file.read_text() == "an image"
+
+
+@pytest.mark.parametrize("name", ["link", "folder/1.jpg"])
+def test_a_closed_folder_that_a_link_leads_into_is_named(name, monkeypatch, capsys):
+    """The last part or one before is a link, which this user cannot follow; what it leads to is named whole."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's are closed to others already above
+        Path(folder).chmod(0o755)
+        monkeypatch.chdir(folder)
+        write(Path("closed/cat/1.jpg"), "an image")
+        Path("link").symlink_to("closed/cat/1.jpg")
+        Path("folder").symlink_to("closed/cat")
+        closed = Path("closed").resolve()
+        closed.chmod(0)
+        with another_user(), command_line.ending("The same command goes on.") as this:
+            Path(name).read_text()
+        closed.chmod(0o755)
+    change = f"chmod a+x {closed}, by its owner" if os.geteuid() == 0 else f"chmod u+x {closed}"
+    said = f"{name}: this user may not enter {closed}.\n  change:   {change}; or another path\n"
+    assert (this.status, capsys.readouterr().err) == (1, f"{said}The same command goes on.\n")
+
+
+def test_a_link_that_leads_nowhere_or_around_is_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("around").symlink_to("around")
+    Path("nowhere").symlink_to("not-there")
+    for name in ("around", "nowhere", "nowhere/1.jpg"):
+        assert access.explained(name) == f"{name}: this user may not write it.\n  change:   another path"
 
 
 def test_what_may_not_be_written_is_not_said_to_be_unreadable(tmp_path, monkeypatch, capsys):

@@ -21,7 +21,7 @@ MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
     "no such config": (["--config=configs/moco_vit_x.py"], ["configs/moco_vit_x.py does not exist", "moco_vit_s.py"]),
     "no such config, with a key": (["--config=none.py", "--config.seed=1"], ["none.py does not exist"]),
-    "unknown variant": ([CONFIG + ":digit"], ["Unknown variant 'digit'", "digits, baseline, light"]),
+    "unknown variant": ([CONFIG + ":digit"], ["Unknown variant 'digit'", "digits, scenes, baseline, light"]),
     "mistyped key": ([TINY, "--config.batch_sise=8"], ["batch_sise", "Did you mean", "batch_size"]),
     "mistyped nested key": (
         [TINY, "--config.optim.rate=1"],
@@ -123,7 +123,10 @@ MISTAKES = {
     "epochs twice": ([CONFIG + ":tiny,epochs=1,epochs=700"], ["epochs=1, epochs=700: one name twice"]),
     "clipping without a norm": ([TINY, "--config.optim.clip_each=True"], ["clip_each needs a norm", "clip_norm=3.0"]),
     "rule below zero": ([TINY, "--config.optim.rules=(('cls','frozen_epochs',-1.0),)"], ["at least 0"]),
-    "no data set": ([TINY, "--config.data.name="], ["data.name is empty"]),
+    "no data set": (
+        [TINY, "--config.data.name="],
+        ["data.name is empty", "scenes/objects", "  change: "],
+    ),
     "no such version": ([TINY, "--config.data.name=digits:9.9.9"], ["not there in version 9.9.9", "1.0.0"]),
     "unknown split": ([TINY, "--config.data.test_split=val"], ["no split 'val'", "test, train"]),
 }

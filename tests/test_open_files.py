@@ -14,7 +14,7 @@ import pytest
 
 from repre_jax.core import open_files, passing
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, folder, listing, loader, order, reading, splits, unreadable, views
+from repre_jax.data import crops, deep, folder, listing, loader, order, reading, splits, unreadable, views
 from repre_jax.system.command_line import ending
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +123,38 @@ def test_what_a_library_says_of_memory_is_the_machines():
         with pytest.raises(UserError, match="has no memory left"):
             passing.check(error)
     passing.check(crops.UnreadableImage("4 bytes are no image"))
+
+
+def test_a_machine_without_memory_is_told_what_the_command_can_change(tmp_path):
+    """Reading for `prepare`, which has no workers, and for batches, which has; a real MemoryError of a library."""
+
+    class Full(Records):
+        def __getitem__(self, index):
+            raise MemoryError
+
+    def convert(image, split):
+        raise MemoryError
+
+    none_left = "cannot be read: this machine, or the container's limit, has no memory left.\n  change:   "
+    machine, workers = "a machine with more memory, or a larger limit", "--config.data.workers to a smaller number"
+    records, view = Full(), views.CentreView((4, 4), 1.0)
+    for call, name, change in (
+        (lambda: reading.Reader(convert, skip=True)._read("train", Named(OneRecord()), 0), "x.jpg", machine),
+        (lambda: deep.look(records, 3, given=False), "A record", machine),
+        (lambda: deep.has_deep(records), "A record", machine),
+        (lambda: loader.test_sample(records, view, 0), "A record", workers),
+        (lambda: unreadable.what_is_wrong(records, 0, 3), "record 0", workers),
+    ):
+        with pytest.raises(UserError) as caught:
+            call()
+        assert str(caught.value).startswith(f"{name} {none_left}{change}")
+
+
+class OneRecord:
+    """One record that is there."""
+
+    def __getitem__(self, index):
+        return {"image": b"II*\0"}
 
 
 def test_anywhere_else_it_ends_a_command_with_the_limit(capsys):

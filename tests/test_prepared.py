@@ -386,6 +386,17 @@ def test_an_older_version_that_can_be_read_is_named(root, damage):
     assert "  or:" not in refused(root)
 
 
+def test_what_an_older_version_lacks_is_said_where_it_is_the_one_that_is_read(root, place, capsys):
+    (place / "label.labels.txt").unlink()
+    newest = prepare(root, version="1.1.0")
+    (newest / "features.json").write_text("")
+    assert "  or:       --config.data.name=pets:1.0.0" in refused(root)
+    assert "Note: " not in capsys.readouterr().out
+    assert opened(root, "pets:1.0.0").class_names == ("0", "1")
+    note = "Note: pets:1.0.0 has no label.labels.txt, so that its classes are called 0 to 1.\n"
+    assert note in capsys.readouterr().out
+
+
 def test_a_mistyped_split_has_nothing_to_do_with_versions(root):
     prepare(root, version="1.1.0")
     assert "  or:" not in refused(root, train_split="trian")

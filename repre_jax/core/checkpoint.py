@@ -204,7 +204,14 @@ class Checkpoints:
         self._background = threading.Thread(target=self._finish, args=(step, measure, state_shapes.flat(state)))
         self._background.start()
 
-    def _amend(self, step: int, measure: float) -> None:
+    def forget_measures(self) -> None:
+        """For a run that measures itself by something else from here on: the best begins anew with its next measure,
+        and those before stay only as long as they are among the newest, or by `every`."""
+        for step, measure in self.measures().items():
+            if measure is not None:
+                self._amend(step, None)
+
+    def _amend(self, step: int, measure: float | None) -> None:
         try:
             manifest.amend(self.directory / str(step), measure=measure)
         except OSError as error:

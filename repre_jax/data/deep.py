@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from repre_jax.core import passing
 from repre_jax.core.types import Records
 
 Range = tuple[float, float]  # lowest and highest value, which become 0 and 255
@@ -25,7 +26,7 @@ LUMINANCE = (19_595, 38_470, 7_471)  # of red, green and blue in Pillow's grey, 
 LOOKED_AT = 32  # records, at a start
 UNREADABLE = (
     *(OSError, ValueError, SyntaxError, LookupError, RuntimeError, EOFError),
-    *(cv2.error, Image.DecompressionBombError),
+    *(cv2.error, Image.DecompressionBombError, MemoryError),
 )
 
 
@@ -111,7 +112,8 @@ def look(source: Records, channels: int, given: bool) -> str | None:
             if not is_deep(image):
                 continue
             found = values(image, channels)
-        except UNREADABLE:
+        except UNREADABLE as error:
+            passing.check(error, "A record cannot be read")
             continue  # whoever trains on it says so
         if np.issubdtype(found.dtype, np.integer):
             count, lowest, highest = count + 1, min(lowest, float(found.min())), max(highest, float(found.max()))
@@ -155,7 +157,8 @@ def has_deep(source: Records) -> bool:
         try:
             if is_deep(source[number]["image"]):
                 return True
-        except UNREADABLE:
+        except UNREADABLE as error:
+            passing.check(error, "A record cannot be read")
             continue
     return False
 

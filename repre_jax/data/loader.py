@@ -71,8 +71,8 @@ class _Samples:
             rng = np.random.default_rng((self.seed, epoch, CROPS, number))
             try:
                 sample = self.view(self.source[number], rng)
-            except (crops.UnreadableImage, OSError) as error:  # no whole image, or a file that is gone
-                passing.check(error, "A record cannot be read")
+            except (crops.UnreadableImage, OSError, MemoryError) as error:  # no whole image, or a file that is gone
+                passing.check(error, "A record cannot be read", passing.WORKERS)
                 unreadable = number if offset == 0 else unreadable
                 continue
             return sample | {UNREADABLE: np.int64(unreadable)}
@@ -217,8 +217,8 @@ def test_sample(source: Records, view: EvalView, number: int) -> Sample | None:
     """What a view takes of a record, None where it cannot be read."""
     try:
         return view(source[number], np.random.default_rng(number))
-    except (crops.UnreadableImage, OSError) as error:
-        passing.check(error, "A record cannot be read")
+    except (crops.UnreadableImage, OSError, MemoryError) as error:
+        passing.check(error, "A record cannot be read", passing.WORKERS)
         return None
 
 

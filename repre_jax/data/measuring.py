@@ -58,6 +58,8 @@ class Statistics:
         """Raises UnreadableImage for what is no image of 16 bits."""
         try:
             values = deep.values(image, self.channels)
+        except MemoryError:
+            raise  # the machine's, as whoever reads ahead says
         except deep.UNREADABLE:
             values = np.zeros(())
         negative = values.dtype.kind == "i" and values.size and LOWEST <= values.min() < 0 and values.max() <= HIGHEST

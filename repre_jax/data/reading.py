@@ -16,6 +16,7 @@ from repre_jax.system import terminal
 
 THREADS = min(16, os.cpu_count() or 1)
 SHOWN = 50  # files in a message
+UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, UserError)
 AHEAD = 64  # images that are read and checked ahead of the writer
 
 
@@ -72,6 +73,6 @@ class Reader:
         try:
             record = images[index]
             return record | {"image": self.convert(record["image"], split)}
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UserError) as error:
+        except UNREADABLE as error:
             passing.check(error, f"{name} cannot be read")
             return f"{name}: {crops.reason(error).splitlines()[0]}"

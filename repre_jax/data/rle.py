@@ -1,6 +1,6 @@
 """Masks as run lengths, in COCO's compressed form, which pycocotools reads and writes.
 
-A mask is read column by column. Its runs take turns, the first one of zeros, which may be empty. From the third on a
+A mask is read column by column. Its runs take turns, the first one of zeros, which may be empty. From the fourth on a
 run is stored as its difference from the one before the last, in groups of five bits, as characters from '0' on.
 """
 

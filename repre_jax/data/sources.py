@@ -13,8 +13,7 @@ from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, deep, digits, folder, identity, prepared, record_files, split_syntax
-from repre_jax.data.scenes import builder as scenes
+from repre_jax.data import crops, deep, first_use, folder, identity, prepared, record_files, split_syntax
 from repre_jax.system import terminal
 
 
@@ -56,7 +55,7 @@ class DataSet:
             raise UserError(f"Data set {self.name} has no {name} split.\n  change:   --config.data.{name}_split=...")
         return records
 
-    def identity(self) -> dict[str, str | int | None]:
+    def identity(self) -> dict[str, str | int | list[list[float]] | None]:
         """What a continued run compares: name, version, sizes, digests of the contents and what of 16 bits is seen, not
         the place on disk; as JSON gives it back."""
         return {
@@ -89,31 +88,25 @@ def open_dataset(
     """
     crops.set_up_process()
     if not name:
-        raise UserError("data.name is empty.\n  expected: the name of a TFDS data set, folder:PATH, or digits")
+        raise UserError(
+            "data.name is empty.\n"
+            "  expected: the name of a TFDS data set, folder:PATH, digits, or scenes/objects, /dense or /unlabelled\n"
+            "  change:   --config.data.name=digits, or another one"
+        )
     if name.startswith(FOLDER):
         return _open_folder(name, train_split, test_split, value_range)
     root = data_root(data_dir)
-    _prepare_embedded(name, root)
+    embedded = first_use.prepare(name, root)
 
     def read(place: Path) -> DataSet:
         return _open_version(place, name, train_split, test_split, value_range)
 
-    return prepared.newest_readable(name, root, read)
-
-
-def _prepare_embedded(name: str, root: Path) -> None:
-    """Writes the data set where it is an embedded one that is not there yet."""
-    plain, _, config = name.partition(":")[0].partition("/")
-    try:
-        if name == "digits":
-            digits.prepare(os.fspath(root))
-        elif plain == scenes.NAME:
-            scenes.prepare(config, os.fspath(root))
-    except OSError as error:
-        raise UserError(
-            f"The {plain} could not be written to {root}: {error}.\n"
-            "  change:   --config.data.dir=DIR or the variable TFDS_DATA_DIR, to a folder that you can write to"
-        ) from None
+    dataset = prepared.newest_readable(name, root, read)
+    if dataset.classes and not embedded and not (Path(dataset.directory) / prepared.LABELS).exists():
+        terminal.say(
+            f"Note: {name} has no {prepared.LABELS}, so that its classes are called 0 to {dataset.classes - 1}."
+        )
+    return dataset
 
 
 def _open_version(
@@ -124,10 +117,6 @@ def _open_version(
     ranges = value_range or of_all
     builder = prepared.open_version(place, name, ranged=ranges is not None)
     label = prepared.class_label(builder)
-    if label and label.num_classes and name.partition(":")[0] != "digits" and not (place / prepared.LABELS).exists():
-        terminal.say(
-            f"Note: {name} has no {prepared.LABELS}, so that its classes are called 0 to {label.num_classes - 1}."
-        )
     parts = _open_splits(
         name,
         {split.name: split.num_examples for split in builder.info.splits.values()},

@@ -65,8 +65,8 @@ def what_is_wrong(source: Records, number: int, channels: int) -> str:
         name = record.get("file_name", name)
         crops.decode(record["image"], channels, record.get(VALUE_RANGE))
         reason = MENDED  # or a disk that fails now and then
-    except (crops.UnreadableImage, OSError) as error:
-        passing.check(error, f"{_text(name)} cannot be read")
+    except (crops.UnreadableImage, OSError, MemoryError) as error:
+        passing.check(error, f"{_text(name)} cannot be read", passing.WORKERS)
         reason = str(error).splitlines()[0]
     return f"{_text(name)}: {reason}"
 

@@ -28,8 +28,9 @@ def check(source: Records, channels: int, found: store.Split, split: str, withou
     if not gone:
         return
     lines = [what_is_wrong(source, number, channels) for number in gone[:SHOWN]]
+    role = "trained with" if split == "train" else "judged by"
     raise UserError(
-        f"{len(gone):,} {split} records cannot be read that the steps so far were trained with:\n"
+        f"{len(gone):,} {split} records cannot be read that the steps so far were {role}:\n"
         + "".join(f"  {line}\n" for line in lines)
         + "  change:   these records back; or --workdir, to start a new one without them"
     )

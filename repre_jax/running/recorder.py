@@ -10,9 +10,10 @@ from repre_jax.core.types import TrainState
 from repre_jax.data.unreadable import Unreadable
 from repre_jax.report import console, metric_names, trackers
 from repre_jax.report.live import LivePage
-from repre_jax.running import loop
+from repre_jax.running import loop, same_data
 from repre_jax.running.divergence import Watch
 from repre_jax.running.lifecycle import Session
+from repre_jax.running.resume import History
 from repre_jax.running.signals import StopRequest
 from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
@@ -45,9 +46,24 @@ class Recorder:
         self._record |= {"weights": training.weights} if training.weights else {}
         self._record |= {"left_out": training.left_out()} if training.left_out else {}
         self._seconds, self._batch_size = session.seconds, config.batch_size
-        measured = [value for value in self.checkpoints.measures().values() if value is not None]
-        self._best = max(measured, default=-math.inf)
+        self._best = self._best_so_far(past, training)
         self._finished = past.step == self.total
+
+    def _best_so_far(self, past: History, training: Training) -> float:
+        """The largest measure of the checkpoints; none that was taken of other images, or by another metric."""
+        measures = {step: value for step, value in self.checkpoints.measures().items() if value is not None}
+        if training.monitors and same_data.monitored(past, training.dataset):
+            runtime.largest(0)  # all have read them before process 0 writes
+            if runtime.is_main():
+                self.checkpoints.forget_measures()
+            if measures and self.checkpoints.keep.best:
+                best = max(measures, key=lambda step: measures[step])
+                terminal.warn(
+                    f"Note: the best checkpoint begins anew: step {best:,}, the best so far, was measured by other "
+                    "images, and is kept only as long as it is one of the newest."
+                )
+            measures = {}
+        return max(measures.values(), default=-math.inf)
 
     def to_be_evaluated(self, step: int) -> bool:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""

@@ -15,7 +15,7 @@ from repre_jax.data.scenes import concepts, packages, photographs
 HEIGHT, WIDTH = 96, 128
 RECORDS = {"train": 2000, "test": 400, "unseen": 400}
 SEED = (2, {"train": 0, "test": 1, "unseen": 2})
-OBJECTS = (2, 6)  # at least and at most, before those that are hardly visible are left out
+OBJECTS = (2, 6)  # that are visible enough, at least and at most
 SIDE = (24.0, 62.0)  # of an object's square, in pixels
 TURN = 20.0  # degrees, at most
 CROWDS = 0.15  # of the canvases have a heap instead of one of the objects
@@ -92,6 +92,8 @@ def canvas(split: str, index: int) -> DenseCanvas:
     count = int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
     crowd = int(rng.integers(count)) if rng.random() < CROWDS else None
     layers = visible_enough([_layer(rng, split, heap=number == crowd) for number in range(count)])
+    while len(layers) < OBJECTS[0]:  # some were outside or hidden: one more, which may hide another in turn
+        layers = visible_enough([*layers, _layer(rng, split, heap=False)])
     image = ground
     for layer in layers:
         image = _over(image, layer)

@@ -1,5 +1,7 @@
 """Where the files of other packages lie that scenes are made of. They are read as files: none is imported or run."""
 
+import fnmatch
+import importlib.metadata
 import importlib.util
 import shlex
 from pathlib import Path
@@ -20,10 +22,19 @@ WANTED = {
 
 
 def check() -> None:
-    """Raises UserError, which names those that are missing and the command that installs them."""
-    if missing := [name.partition("=")[0] for package, name in WANTED.items() if _folder(package) is None]:
+    """Raises UserError, which names those that are missing, or installed in a version with other pictures, and the
+    command that installs them: the data set's version stands for what it is made of, to the pixel."""
+    if missing := [_name(wanted) for package, wanted in WANTED.items() if _folder(package) is None]:
         raise UserError(
             f"The data set scenes is made of pictures in packages that are not installed: {', '.join(missing)}.\n"
+            f"  change:   {install_command()}"
+        )
+    if others := [wanted for wanted in WANTED.values() if not _is_version(_installed(wanted), wanted)]:
+        found = ", ".join(f"{_name(wanted)} {_installed(wanted) or 'of no known version'}" for wanted in others)
+        raise UserError(
+            "The data set scenes is made of pictures in other versions of packages than are installed.\n"
+            f"  expected: {', '.join(others)}\n"
+            f"  given:    {found}\n"
             f"  change:   {install_command()}"
         )
 
@@ -41,11 +52,13 @@ def file(package: str, path: str) -> Path:
     if folder is None:
         check()
     if folder is None or not (folder / path).exists():
-        name = WANTED.get(package, "scikit-learn").partition("=")[0]
+        wanted = WANTED.get(package, "scikit-learn")
+        # Without what it needs itself: that is installed, and must not move to other versions.
+        again = shlex.join(["pip", "install", "--force-reinstall", "--no-deps", wanted])
         raise UserError(
-            f"{name} is installed without {path}, which the data set scenes is made of.\n"
+            f"{_name(wanted)} is installed without {path}, which the data set scenes is made of.\n"
             "  expected: a version that has it, from pip\n"
-            f"  change:   {install_command()} --force-reinstall"
+            f"  change:   {again}"
         )
     return folder / path
 
@@ -73,3 +86,19 @@ def pngs(package: str, path: str) -> set[str]:
 def _folder(package: str) -> Path | None:
     found = importlib.util.find_spec(package)
     return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
+
+
+def _name(wanted: str) -> str:
+    return wanted.partition("=")[0]
+
+
+def _installed(wanted: str) -> str | None:
+    """The version in which a package is installed, by what pip calls it; None where nothing tells."""
+    try:
+        return importlib.metadata.version(_name(wanted))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_version(version: str | None, wanted: str) -> bool:
+    return version is not None and fnmatch.fnmatchcase(version, wanted.partition("==")[2])
