@@ -195,7 +195,7 @@ def test_a_renamed_key_and_one_that_nothing_reads(tmp_path, capsys):
     assert f"nothing reads the key batchsize of {tmp_path / 'mine.py'}. Did you mean batch_size?" in said
     assert "nothing reads the key optim.learning_rate" in said
     assert "framework" not in said, "another framework's keys are its own"
-    with pytest.raises(UserError, match=r"knn is 20 in .*mine.py.\n  expected: keys, k, test_records, "):
+    with pytest.raises(UserError, match=r"knn is 20 in .*mine.py.\n  expected: keys, hog, k, test_records, "):
         own(tmp_path, "del config['knn']; config.knn = 20")
 
 
