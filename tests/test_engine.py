@@ -42,8 +42,10 @@ def jitted(framework):
     return jax.jit(step_of(made(framework)[0]))
 
 
-@pytest.mark.parametrize("branch", ["repre", pytest.param("baseline", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("framework", CONFIGS)
+@pytest.mark.parametrize(
+    ("framework", "branch"),
+    [(framework, "repre") for framework in CONFIGS] + [pytest.param("moco_v3", "baseline", marks=pytest.mark.slow)],
+)
 def test_one_and_two_devices_agree(framework, branch, two_devices):
     """Loss, gradients and the framework's own state, and the step is traced once on each."""
     method, state = made(framework, branch)

@@ -17,12 +17,13 @@ from repre_jax.frameworks.base import Collapse, Framework
 from repre_jax.models import build_encoder
 from repre_jax.models.heads import MlpHead
 from repre_jax.train.pretrain import Pretraining
-from tests.helpers.pretraining import CONFIGS, FAST, SIZE, SMALL, batch, build, init, random_pixels, step_of
+from tests.helpers.pretraining import FAST, SIZE, SMALL, batch, build, init, random_pixels, step_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", CONFIGS)
-def test_every_framework_learns_in_parts(framework):
+@pytest.mark.parametrize("framework", ["byol", "moco_v2", "moby", "dino"])
+def test_what_frameworks_keep_learns_in_parts(framework):
+    """Running statistics of heads, one queue, two, and a centre beside local views; in bfloat16."""
     _, method = build("tiny", framework, **SMALL, **FAST, accumulate=2, dtype="bfloat16")
     state, metrics, gradients = jax.jit(step_of(method))(init(method), random_pixels(method))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics, gradients)))
