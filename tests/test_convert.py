@@ -198,9 +198,13 @@ def test_ctrl_c_ends_it_between_two_records(place, tmp_path, capsys, monkeypatch
             if not sent:
                 sent.append(os.kill(os.getpid(), signal.SIGINT))
 
-    with monkeypatch.context() as slow:
-        slow.setattr(tfrecord, "records", interrupted)
-        assert convert(place, "--data-dir", tmp_path / "out") == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with monkeypatch.context() as slow:
+            slow.setattr(tfrecord, "records", interrupted)
+            assert convert(place, "--data-dir", tmp_path / "out") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "The same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "pets" / "1.0.0").exists()
     assert convert(place, "--data-dir", tmp_path / "out") == 0
