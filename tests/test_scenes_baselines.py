@@ -5,7 +5,7 @@ from repre_jax.data.scenes import builder
 
 
 def test_raw_pixels_leave_room_and_edges_show_that_there_is_something():
-    """On a fifth of the canvases; on all of them 36.7 and 79.5 %."""
+    """On a fifth of the canvases; on all of them 38.8 and 79.5 %."""
     train, test = (
         [builder.record("objects", split, index) for index in range(0, builder.Scenes.RECORDS["objects"][split], step)]
         for split, step in (("train", 5), ("test", 5))

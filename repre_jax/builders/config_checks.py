@@ -68,7 +68,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-HOG_SIDES = (24, 96)  # pixels: a block of it, and descriptors as long as those of 32 x 32 raw pixels, about
+HOG_SIDES = (24, 96)  # pixels: from one block of it to 8,100 values an image
 
 
 def ranges(config: ConfigDict) -> None:

@@ -60,7 +60,7 @@ class Monitor:
         self.k, self.train_records, self.test_records = k, train_records, test_records
         everywhere = sharding.replicated(mesh)
         self._encode = jax.jit(self._pooled, out_shardings=everywhere)
-        self._pixels = jax.jit(_small_pixels, out_shardings=everywhere)
+        self._pixels = jax.jit(small_pixels, out_shardings=everywhere)
         self._hog = jax.jit(hog.descriptors, out_shardings=everywhere)
         self._rebuild = jax.jit(self._reconstruct, out_shardings=everywhere)
 
@@ -158,8 +158,8 @@ class Monitor:
         return pixels, rebuilt, l1(rebuilt, pixels), l1(flat, pixels)
 
 
-def _small_pixels(images: jax.Array) -> jax.Array:
-    """uint8 [B, H, W, C] -> [B, values] in 0..1."""
+def small_pixels(images: jax.Array) -> jax.Array:
+    """What is called raw pixels: uint8 [B, H, W, C] -> float32 [B, values] in 0..1, at most 32 x 32 of each image."""
     count, height, width, channels = images.shape
     small = (count, min(height, PIXEL_SIDE), min(width, PIXEL_SIDE), channels)
     pixels = jax.image.resize(images.astype(jnp.float32) / 255, small, "linear")

@@ -1,7 +1,6 @@
 """What `prepare folder` measures of the pixels while it reads them: mean, deviation, the range of deep images."""
 
 import io
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +10,12 @@ import numpy as np
 from PIL import Image
 
 from repre_jax.core import passing
-from repre_jax.data import crops, deep, folder
+from repre_jax.data import crops, deep, folder, reading
 from repre_jax.system import terminal
 
 LEVELS = 256
 HEADER = 128  # bytes of a .npy file that tell of its numbers
 AHEAD = 256  # images that are measured at once
-THREADS = min(16, os.cpu_count() or 1)
 OTHER_NUMBERS = "other numbers"
 LOWEST, HIGHEST = -(1 << 15), (1 << 16) - 1  # of 16 bits, with a sign or without
 
@@ -122,7 +120,7 @@ def of_arrays(images: Mapping[str, folder.ImageFolder], channels: int) -> deep.R
     """
     arrays = [(some, number) for some in images.values() for number, file in enumerate(some.files) if _is_npy(file)]
     train = images["train"]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(reading.THREADS) as pool:
         if not any(pool.map(lambda each: _is_deep_array(*each), arrays)):
             return None
         found: list[tuple[np.ndarray, np.ndarray]] = []

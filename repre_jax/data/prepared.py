@@ -142,7 +142,8 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> Reco
 def statistics(place: Path) -> dict[str, Any]:
     """'mean' and 'std', a tuple of floats per channel, and 'value_range' (data/deep.py), as far as `prepare folder` has
     measured them. Raises NotReadable."""
-    file, found = place / METADATA, (_read_json(place / METADATA) if (place / METADATA).exists() else {})
+    file = place / METADATA
+    found = _read_json(file) if file.exists() else {}
     try:
         known: dict[str, Any] = {key: tuple(map(float, found[key])) for key in ("mean", "std") if found.get(key)}
         if found.get("value_range"):

@@ -204,7 +204,7 @@ def _look(folder: Path, fresh: _Progress, shapes: tuple, of: Pass) -> tuple[str 
     if not whole:
         return "they are damaged", fresh
     if of.without is not None:
-        wanted = [number for number in of.without if of.batches([number])[0] < before.batches]
+        wanted = np.asarray(of.without, int)[of.batches(of.without) < before.batches].tolist()
         if sorted(before.unreadable) != sorted(wanted):
             return "they lack other records than those that they lacked when something was trained on them", fresh
     if of.readable is None:

@@ -69,7 +69,8 @@ class Spec:
 
     title:     its name as people write it.
     build:     (plan, settings of config.framework as keywords, dtype) -> Framework.
-    digits, tiny: config keys such as 'framework.out' and their values in the configs' variants of these names.
+    digits, tiny: config keys such as 'framework.out' and their values in the configs' variants of these names; those of
+               digits are the variant scenes', too.
     ranges:    key of config.framework -> (smallest, largest) number that makes sense. The momentum's are the same for
                all (builders/config_checks.py), those of widths and queues are also `build`'s to check.
     evaluated: which network its authors evaluate, where a run or a file has both.
