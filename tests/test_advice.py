@@ -10,9 +10,9 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import locate, sources
 from repre_jax.system import command_line
 from repre_jax.tools import prepare as tool
+from tests.helpers.miniature import CLASSES, picture
 from tests.helpers.prepared import Pets, change_info, prepare
 from tests.test_docs import ROOT, pages
-from tests.test_prepare import CLASSES, picture
 
 COMMAND = re.compile(r"(?:python|repre-jax|make|pip|tfds|srun|docker) \S.*")
 # Begins with -> why it is not typed here.

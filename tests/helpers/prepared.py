@@ -2,13 +2,18 @@
 
 import io
 import json
+import shlex
 import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from PIL import Image
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import sources
 
 COUNTS = {"train": 20, "test": 6}
 SHARDS = 3
@@ -70,6 +75,33 @@ def to_tfrecord(place: Path) -> Path:
 def change_info(place: Path, **keys) -> None:
     file = place / "dataset_info.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def opened(root, name="pets", **splits):
+    return sources.open_dataset(name, str(root), **splits)
+
+
+def refused(root, name="pets", **splits):
+    with pytest.raises(UserError) as error:
+        opened(root, name, **splits)
+    return str(error.value)
+
+
+def change(message):
+    """The flags that a message advises, by key; as a shell would take them apart."""
+    line = next(line for line in message.splitlines() if line.startswith("  change:"))
+    flags = [word for word in shlex.split(line.removeprefix("  change:")) if word.startswith("--config.")]
+    return dict(flag.removeprefix("--config.data.").split("=", 1) for flag in flags)
+
+
+def is_whole(dataset):
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (20, 6, 2)
+    assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
+    assert [int(record["label"]) for record in dataset.test] == [0, 1, 0, 1, 0, 1]
+
+
+def files_of(place, split="train"):
+    return sorted(place.glob(f"pets-{split}.array_record-*"))
 
 
 def framed(record: bytes) -> bytes:

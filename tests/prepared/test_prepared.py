@@ -1,9 +1,8 @@
-"""Data sets that TFDS prepared, whole, in part, damaged or elsewhere: what is read, and what is said of the rest."""
+"""Data sets that TFDS prepared, whole, in part or damaged: what is read, and what is said of the rest."""
 
 import json
 import os
 import pickle
-import shlex
 import shutil
 
 import numpy as np
@@ -11,50 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import conversion, crops, loader, record_files, sources, subset, views
+from repre_jax.data import conversion, crops, loader, record_files, subset, views
 from repre_jax.tools.checkup import storage
-from tests.helpers.prepared import Pets, change_info, picture, prepare
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A folder of data sets that holds pets 1.0.0; to be copied, not changed."""
-    root = tmp_path_factory.mktemp("whole")
-    prepare(root)
-    return root
-
-
-@pytest.fixture
-def root(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "tfds")
-
-
-@pytest.fixture
-def place(root):
-    return root / "pets" / "1.0.0"
-
-
-def opened(root, name="pets", **splits):
-    return sources.open_dataset(name, str(root), **splits)
-
-
-def refused(root, name="pets", **splits):
-    with pytest.raises(UserError) as error:
-        opened(root, name, **splits)
-    return str(error.value)
-
-
-def change(message):
-    """The flags that a message advises, by key; as a shell would take them apart."""
-    line = next(line for line in message.splitlines() if line.startswith("  change:"))
-    flags = [word for word in shlex.split(line.removeprefix("  change:")) if word.startswith("--config.")]
-    return dict(flag.removeprefix("--config.data.").split("=", 1) for flag in flags)
-
-
-def is_whole(dataset):
-    assert (len(dataset.train), len(dataset.test), dataset.classes) == (20, 6, 2)
-    assert [record["image"] for record in dataset.train] == [picture(number) for number in range(20)]
-    assert [int(record["label"]) for record in dataset.test] == [0, 1, 0, 1, 0, 1]
+from tests.helpers.prepared import Pets, change, change_info, files_of, is_whole, opened, picture, prepare, refused
 
 
 def test_records_are_those_that_tfds_reads(root, place):
@@ -68,10 +26,6 @@ def test_records_are_those_that_tfds_reads(root, place):
 
 def prepared_decoders():
     return {"image": tfds.decode.SkipDecoding()}
-
-
-def files_of(place, split="train"):
-    return sorted(place.glob(f"pets-{split}.array_record-*"))
 
 
 @pytest.mark.parametrize(
@@ -256,10 +210,6 @@ class Arrays(Pets, skip_registration=True):
         return np.full((4, 4, 3), number, np.float32)
 
 
-class Resized(Pets, skip_registration=True):
-    name = "resized"
-
-
 def test_images_of_floats_are_refused(tmp_path, root, place):
     """TFDS stores an Image of float32 as a PNG of its four bytes a pixel."""
     prepare(tmp_path, Arrays)
@@ -307,119 +257,6 @@ def test_images_of_sixteen_bits_are_read(tmp_path):
     assert len(opened(tmp_path, "sixteen").train) == 20
 
 
-@pytest.mark.parametrize("inside", ["pets/1.0.0", "pets", "..", "../..", "pets/1.0.0/.."])
-def test_a_data_directory_that_is_too_deep_or_too_high(root, inside):
-    """What the message advises is what reads the data set."""
-    given = root / inside
-    if inside == "../..":
-        assert "Data set pets was not found" in refused(given)
-        return
-    message = refused(given)
-    assert f"It lies in {root / 'pets'}.\n" in message
-    is_whole(sources.open_dataset("pets", change(message)["dir"]))
-
-
-def test_a_folder_whose_name_wants_quotes(root):
-    odd = root.rename(root.with_name("my data's"))
-    assert change(refused(odd / "pets" / "1.0.0")) == {"dir": str(odd)}
-
-
-@pytest.mark.parametrize("inside", ["", "resized", "resized/64x64", "resized/64x64/2.0.1"])
-def test_a_configuration_that_is_not_named(tmp_path, inside):
-    prepare(tmp_path, Resized, "2.0.1", "64x64")
-    message = refused(tmp_path / inside, "resized")
-    assert "one of resized/64x64\n" in message
-    advised = change(message)
-    assert advised == {"name": "resized/64x64"} | ({"dir": str(tmp_path)} if inside else {})
-    is_whole(sources.open_dataset(advised["name"], advised.get("dir", str(tmp_path))))
-    assert change(refused(tmp_path / "resized" / "64x64", "resized/64x64"))["dir"] == str(tmp_path)
-
-
-def test_a_version_that_is_named_as_a_folder(root, place):
-    assert change(refused(root, "pets/1.0.0")) == {"name": "pets:1.0.0", "dir": str(root)}
-    is_whole(opened(root, "pets:1.0.0"))
-    assert change(refused(root, str(place))) == {"name": "pets:1.0.0", "dir": str(root)}
-    bare = root / "bare"
-    shutil.copytree(place, bare)
-    assert f"{bare} holds a data set without the folder of its version" in refused(root, "bare")
-    assert "its files in .../pets/1.0.0" in refused(root, "bare")
-
-
-def test_versions_and_their_wildcards(root):
-    prepare(root, version="1.2.0")
-    prepare(root, version="2.0.0")
-    for wanted, version in (
-        (":1.*.*", "1.2.0"),
-        ("", "2.0.0"),
-        (":1.0.*", "1.0.0"),
-        (":*.*.*", "2.0.0"),
-        (":1.2.0", "1.2.0"),
-    ):
-        assert opened(root, f"pets{wanted}").version == version
-    for wanted in ("3.0.0", "3.*.*", "1.0", "newest"):
-        message = refused(root, f"pets:{wanted}")
-        assert f"Data set pets is not there in version {wanted}" in message
-        assert "one of 1.0.0, 1.2.0, 2.0.0" in message
-    for wanted, advised, version in (
-        ("1", "pets:1.*.*", "1.2.0"),
-        ("1.0", "pets:1.0.*", "1.0.0"),
-        ("7", "pets", "2.0.0"),
-    ):
-        assert change(refused(root, f"pets:{wanted}").replace(", for the newest of them", ""))["name"] == advised
-        assert opened(root, advised).version == version
-
-
-@pytest.mark.parametrize("damage", ["format", "file", "info"])
-def test_an_older_version_that_can_be_read_is_named(root, damage):
-    newest = prepare(root, version="1.1.0")
-    if damage == "format":
-        change_info(newest, fileFormat="tfrecord")
-    elif damage == "file":
-        files_of(newest)[1].unlink()
-    else:
-        (newest / "features.json").write_text("")
-    last = refused(root).splitlines()[-1]
-    assert last.startswith("  or:       --config.data.name=pets:1.0.0")
-    is_whole(opened(root, "pets:1.0.0"))
-    assert "  or:" not in refused(root, "pets:1.1.0")
-    (root / "pets" / "1.0.0" / "dataset_info.json").write_text("{")
-    assert "  or:" not in refused(root)
-
-
-def test_what_an_older_version_lacks_is_said_where_it_is_the_one_that_is_read(root, place, capsys):
-    (place / "label.labels.txt").unlink()
-    newest = prepare(root, version="1.1.0")
-    (newest / "features.json").write_text("")
-    assert "  or:       --config.data.name=pets:1.0.0" in refused(root)
-    assert "Note: " not in capsys.readouterr().out
-    assert opened(root, "pets:1.0.0").class_names == ("0", "1")
-    note = "Note: pets:1.0.0 has no label.labels.txt, so that its classes are called 0 to 1.\n"
-    assert note in capsys.readouterr().out
-
-
-def test_a_mistyped_split_has_nothing_to_do_with_versions(root):
-    prepare(root, version="1.1.0")
-    assert "  or:" not in refused(root, train_split="trian")
-
-
-def test_half_a_folder_is_named(root, place):
-    (place / "dataset_info.json").unlink()
-    message = refused(root)
-    assert message.startswith(f"{place} has no dataset_info.json")
-    assert "given:    features.json and 7 more" in message
-    assert refused(root, "pets:1.0.0") == message
-    (problem,) = storage.data(root, "--data-dir", 1024).problems
-    assert problem.what.startswith(f"{place} has no dataset_info.json")
-    shutil.rmtree(place)
-    place.mkdir()
-    assert "was not found" in refused(root)
-
-
-def test_what_is_there_instead_is_listed(root):
-    assert f"given:    {root} holds pets\n" in refused(root, "pest")
-    assert "tfds.builder" in refused(root, "pest")
-
-
 def test_array_record_beside_tfrecord_is_read(root, place):
     """As TFDS reads it, where `tfds convert_format` has converted in place."""
     for file in (*files_of(place), *files_of(place, "test")):
@@ -431,21 +268,3 @@ def test_array_record_beside_tfrecord_is_read(root, place):
     message = refused(root)
     assert "pets-train.array_record-00000-of-00003 is missing" in message
     assert "delete" not in message, "the TFRecord files may be whole"
-
-
-def test_digits_where_something_else_lies(tmp_path, capsys):
-    """An empty folder is filled; anything else is named, and neither read nor written over."""
-    place = tmp_path / "digits" / "1.0.0"
-    place.mkdir(parents=True)
-    digits = opened(tmp_path, "digits")
-    assert (len(digits.train), digits.class_names) == (1437, tuple("0123456789"))
-    assert "Note" not in capsys.readouterr().out, "the names of digits are their numbers"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".digits.lock", "digits"], "no downloads"
-    (place / "dataset_info.json").unlink()
-    message = refused(tmp_path, "digits")
-    assert message.startswith(f"{place} has no dataset_info.json")
-    assert "delete this folder" in message
-    (place / "dataset_info.json").write_text("")
-    assert refused(tmp_path, "digits").startswith(f"{place / 'dataset_info.json'} is empty")
-    shutil.rmtree(place)
-    assert len(opened(tmp_path, "digits").train) == 1437

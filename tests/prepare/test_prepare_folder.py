@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,8 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops, sources, subset
 from repre_jax.system import command_line
 from tests.helpers.preparing import records, run
+from tests.helpers.runs import ROOT
 from tests.test_folder import fill
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(("channels", "suffix"), [(3, ".jpg"), (1, ".png"), (3, ".npy"), (5, ".npy")])
