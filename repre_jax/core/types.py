@@ -53,6 +53,21 @@ class LabelledImages:
 
 
 @struct.dataclass
+class LabelMaps:
+    """One batch of images with a class for each pixel, as it travels from the host to the device.
+
+    images:     uint8 [B, H, W, C] in 0..255, cropped and resized, otherwise not augmented.
+    label_maps: uint8 [B, H, W], the class of each pixel; 255: ignored.
+    extents:    int32 [B, 2], height and width of what is image, at the top left. The rest is padding, which counts as
+                0 after normalising, and is ignored.
+    """
+
+    images: jax.Array
+    label_maps: jax.Array
+    extents: jax.Array
+
+
+@struct.dataclass
 class Pixels:
     """The augmented views of one batch, float32 in 0..1, not normalised: what a step learns from.
 
