@@ -60,11 +60,14 @@ class LabelMaps:
     label_maps: uint8 [B, H, W], the class of each pixel; 255: ignored.
     extents:    int32 [B, 2], height and width of what is image, at the top left. The rest is padding, which counts as
                 0 after normalising, and is ignored.
+    label_extents: int32 [B, 2], the same of label_maps, where those are of another size than images, as they are in a
+                test on resized images; None: extents.
     """
 
     images: jax.Array
     label_maps: jax.Array
     extents: jax.Array
+    label_extents: jax.Array | None = None
 
 
 @struct.dataclass
