@@ -25,6 +25,7 @@ def find(features: Features, name: str, image: str | None = None, label_map: str
 
     Raises NotReadable where there is none, or nobody knows which of several it is.
     """
+    features = dict(sorted(features.items()))  # TFDS reads them in another order each time
     maps = [key for key, each in features.items() if key != image and _is_map(each)]
     if not maps:  # PNGs whose channels are all the same
         maps = [key for key, each in features.items() if key in MAPS and _is_picture(each)]

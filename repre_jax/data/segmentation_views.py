@@ -110,7 +110,7 @@ class SegmentationTestView:
         return padded(image if image.shape[:2] == size else crops.resize(image, size), self.canvas)
 
 
-def test_view(
+def view_with_room(
     sizes: Mapping[Size, int], classes: Classes, channels: int = 3, scale_to: tuple[int, int] | None = None
 ) -> SegmentationTestView:
     """The test view with room for images of these sizes. sizes: (height, width) -> how many images have it."""
