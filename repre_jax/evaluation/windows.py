@@ -12,6 +12,7 @@ import numpy as np
 from flax import struct
 
 from repre_jax.core.errors import UserError
+from repre_jax.data.segmentation_views import rescaled
 
 Size = tuple[int, int]  # height, width
 Array = np.ndarray | jax.Array  # as a batch's are, on the host and on the device
@@ -37,13 +38,16 @@ class SlidingTest:
     scales: tuple[float, ...] = PLAIN
     flip: bool = False
 
+    @property
+    def within(self) -> tuple[int, int] | None:
+        """(Longer, shorter) side of resize_to, as views take it."""
+        return None if self.resize_to is None else (max(self.resize_to), min(self.resize_to))
+
     def sizes(self, size: Size) -> tuple[Size, ...]:
         """That an image of `size` has at each scale."""
-        if self.scales == PLAIN and self.resize_to is None:
-            return (size,)
-        short, long = sorted(self.resize_to or size)
         if self.scales == PLAIN:
-            return (_scaled(size, min(long / max(size), short / min(size))),)
+            return (rescaled(size, self.within),)
+        short = min(self.resize_to or size)
         smallest = max(side / own for side, own in zip(self.crop, size, strict=True))
         return tuple(_scaled(size, max(int(short * scale) / min(size), smallest)) for scale in self.scales)
 

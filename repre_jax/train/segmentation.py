@@ -12,16 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from repre_jax.core import optim
 from repre_jax.core.linen import apply
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import EncoderOutput, LabelMaps, TrainState
-from repre_jax.data import dense_augment, photometric
+from repre_jax.data import dense_augment
 from repre_jax.losses import segmentation as losses
 from repre_jax.models import resize
 from repre_jax.models.encoders import Encoder
+from repre_jax.models.segmentation.build import Head
 from repre_jax.train import microbatches, update
 
 Params = dict[str, Any]
@@ -35,8 +35,8 @@ BAND = 2**24  # logits at full size that exist at once, over all devices: 64 MiB
 class Segmentation:
     """An encoder and a head that gives a map of classes, trained end to end, or the head alone on a frozen encoder.
 
-    head:      (EncoderOutput, train) -> models/segmentation's SegmentationLogits; normalises by the batch, whose running
-               statistics are TrainState.batch_stats['head'].
+    head:      of models/segmentation; what it normalises by in tests, running statistics of the batches, is
+               TrainState.batch_stats['head'].
     optimizer: core/optim.py's, by `rules`. lr: what it goes by.
     augmentation: flip and colours. mean, std: per channel, of pixels in 0..1.
     auxiliary_weight: of the loss of each auxiliary head. over: 'all' or 'labelled' pixels, see losses/segmentation.py.
@@ -46,11 +46,11 @@ class Segmentation:
     """
 
     encoder: Encoder
-    head: nn.Module
+    head: Head
     optimizer: optax.GradientTransformationExtraArgs
     rules: Sequence[optim.Rule]
     lr: Schedule
-    augmentation: dense_augment.DenseAugment
+    augmentation: dense_augment.Distortion
     mean: Sequence[float]
     std: Sequence[float]
     auxiliary_weight: float = 0.4
@@ -85,7 +85,7 @@ class Segmentation:
         batch. encoder: as train_step's."""
         key = jax.random.fold_in(key, state.step)
         images, label_maps = self.augment(jax.random.fold_in(key, AUGMENT), batch, rows)
-        drop = jax.random.fold_in(key, DROP_PATH)
+        drop = None if self.frozen else jax.random.fold_in(key, DROP_PATH)
 
         def loss_of(params: Params) -> tuple[jax.Array, tuple[Any, Metrics]]:
             output = self._encode(params["encoder"] if encoder is None else encoder, images, drop)
@@ -104,19 +104,16 @@ class Segmentation:
 
     def augment(self, key: jax.Array, batch: LabelMaps, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(images float32 [B, H, W, C], normalised, 0 where there is no image; label_maps [B, H, W])."""
-        pixels, label_maps = dense_augment.augment(
-            key, batch.images, batch.label_maps, batch.extents, self.augmentation, rows
-        )
-        images = photometric.normalize(pixels, self.mean, self.std)
-        height, width = images.shape[1:3]
-        inside = jnp.arange(height)[:, None] < batch.extents[:, :1, None]
-        inside &= jnp.arange(width) < batch.extents[:, 1:, None]
-        return jnp.where(inside[..., None], images, 0.0), label_maps
+        views = (batch.images, batch.label_maps, batch.extents)
+        pixels, label_maps = dense_augment.augment(key, *views, self.augmentation, rows)
+        return dense_augment.normalise(pixels, batch.extents, self.mean, self.std), label_maps
 
-    def logits(self, params: Params, batch_stats: Params, images: jax.Array, encoder: Params | None = None) -> jax.Array:
+    def logits(
+        self, params: Params, batch_stats: Params, images: jax.Array, encoder: Params | None = None
+    ) -> jax.Array:
         """images [N, H, W, C], normalised -> float32 [N, H, W, classes], by running statistics."""
         output = self._encode(params["encoder"] if encoder is None else encoder, images)
-        found = self.head.apply({"params": params[HEAD], "batch_stats": batch_stats[HEAD]}, output, train=False)
+        found: Any = self.head.apply({"params": params[HEAD], "batch_stats": batch_stats[HEAD]}, output, train=False)
         return resize.bilinear(found.logits, images.shape[1:3], self.head.align_corners)
 
     def _summed(self, logits: jax.Array, label_maps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -129,7 +126,9 @@ class Segmentation:
         align = self.head.align_corners
         logits = resize.bilinear(logits, (logits.shape[1], width), align)
         whole = count * width * logits.shape[-1]
-        bands = next(n for n in range(1, height + 1) if height % n == 0 and (whole * height // n <= BAND or n == height))
+        bands = next(
+            n for n in range(1, height + 1) if height % n == 0 and (whole * height // n <= BAND or n == height)
+        )
         unit = jnp.eye(logits.shape[1], dtype=jnp.float32)[None, :, None]
         weights = resize.bilinear(unit, (height, 1), align)[0, :, 0]  # [H, h]: what each row gives to each new one
 
@@ -141,7 +140,10 @@ class Segmentation:
         def add(sums: tuple[jax.Array, jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, sums, band(logits, *part)), None
 
-        parts = (weights.reshape(bands, -1, logits.shape[1]), label_maps.reshape(count, bands, -1, width).swapaxes(0, 1))
+        parts = (
+            weights.reshape(bands, -1, logits.shape[1]),
+            label_maps.reshape(count, bands, -1, width).swapaxes(0, 1),
+        )
         return jax.lax.scan(add, (jnp.float32(0), jnp.int32(0)), parts)[0]
 
     def _encode(self, encoder: Params, images: jax.Array, key: jax.Array | None = None) -> EncoderOutput:
