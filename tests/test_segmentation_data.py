@@ -5,7 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import label_maps, segmentation
+from repre_jax.data import label_maps, loader, segmentation, unreadable
 from repre_jax.data.scenes import builder, dense_canvases
 from repre_jax.data.segmentation import Asked, open_dataset
 from repre_jax.data.segmentation_views import SegmentationView, decoded
@@ -114,6 +114,20 @@ def test_a_later_record_is_checked_when_it_is_read(tmp_path, monkeypatch):
     view = SegmentationView((8, 8), opened.classes)
     with pytest.raises(label_maps.WrongLabelMap, match="given:    4, 5, 6"):
         view(opened.dataset.train[2], np.random.default_rng(0))
+
+
+def test_an_unreadable_label_map_is_named_and_replaced(tmp_path):
+    """As an unreadable image is."""
+    fill(tmp_path, [("images/{}", "labels/{}", 4)])
+    (tmp_path / "labels/1.png").write_bytes(png(values(1))[:50])
+    opened = open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3))
+    records, view, said = opened.dataset.train, SegmentationView((8, 8), opened.classes), []
+    seen = unreadable.Unreadable(records, 3, 0.5, said.append)
+    stream = loader.train_batches(records, view, seed=0, batch_size=4, start_step=0, workers=0, on_unreadable=seen)
+    assert next(stream).images.shape == (4, 8, 8, 3)
+    assert len(said) == 1
+    assert "another record took the place of 1.png: " in said[0]
+    assert "no readable label map" in said[0]
 
 
 @pytest.mark.parametrize(
