@@ -25,7 +25,9 @@ RULES = (("^head/", "peak_scale", 10.0),)
 
 def build(head="naive", augmentation=NOTHING, depth=2, **settings):
     """Naive has an auxiliary head for each block but the last."""
-    encoder = build_encoder("vit_ti", width=8, depth=depth, heads=1, patch=8, image_size=SIZE)
+    encoder = build_encoder(
+        "vit_ti", width=8, depth=depth, heads=1, patch=8, image_size=SIZE, pyramid_blocks=tuple(range(1, depth + 1))
+    )
     plan = schedules.resolve(
         records=80, batch_size=8, epochs=1, total_steps=8, lr_per_256=0.32, lr_end=1e-4, shape="poly"
     )

@@ -56,7 +56,7 @@ class Segmented:
         self.at_once = max(1, min(MOST, PIXELS // largest))
         # Of several scales the device makes the images.
         within = how.within if how.scales == PLAIN else None
-        self.view = segmentation_views.test_view(sizes, classes, len(mean), within)
+        self.view = segmentation_views.view_with_room(sizes, classes, len(mean), within)
 
         def on_one_device(variables: Any, batch: LabelMaps, passes: tuple[Pass, ...], there: jax.Array) -> Any:
             found = sliding_window.predict(
