@@ -52,6 +52,38 @@ def test_statistics_of_a_sharded_batch_are_those_of_the_whole(two_devices):
     np.testing.assert_allclose(changed["batch_stats"]["var"], 0.9 + 0.1 * batch.var(0, ddof=1), rtol=1e-5)
 
 
+def test_its_gradient_is_that_of_the_formula():
+    """By the maps, the scale and the bias; also where nothing but the running statistics is asked for: none."""
+    x, weights = value("gradient", (2, 3, 4, 5)) + 3, value("cotangent", (2, 3, 4, 5))
+    params = {"scale": value("gradient/weight", (5,)), "bias": value("gradient/bias", (5,))}
+    statistics = {"mean": jnp.zeros(5), "var": jnp.ones(5)}
+
+    def by_the_module(x, params):
+        variables = {"params": params, "batch_stats": statistics}
+        output, changed = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+        return (output * weights).sum() + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(changed))
+
+    def by_the_formula(x, params):
+        normalised = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5)
+        return ((normalised * params["scale"] + params["bias"]) * weights).sum()
+
+    found, wanted = (jax.jit(jax.grad(by, (0, 1)))(x, params) for by in (by_the_module, by_the_formula))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, wanted)
+
+
+def test_it_keeps_one_array_of_its_inputs_size_and_dtype():
+    """For the gradient, of a half precision input."""
+    x = jax.ShapeDtypeStruct((2, 8, 8, 5), jnp.bfloat16)
+    norm = BatchNorm(dtype=jnp.bfloat16)
+    variables = jax.eval_shape(lambda: norm.init(jax.random.key(0), jnp.zeros(x.shape), train=True))
+
+    def pull(variables, x):
+        return jax.vjp(lambda x: norm.apply(variables, x, train=True, mutable=["batch_stats"])[0], x)[1]
+
+    kept = [leaf for leaf in jax.tree.leaves(jax.eval_shape(pull, variables, x)) if leaf.shape == x.shape]
+    assert [leaf.dtype for leaf in kept] == [jnp.bfloat16]
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_bilinear_resizing_is_pytorchs_and_its_gradient_the_transposed(align_corners):
     """Enlarged, made smaller, and one side kept."""
