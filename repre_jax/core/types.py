@@ -108,6 +108,18 @@ class EncoderOutput:
 
 
 @struct.dataclass
+class SegmentationLogits:
+    """What every segmentation head returns, float32, each map at the head's own resolution.
+
+    logits:    [N, h, w, classes].
+    auxiliary: such maps of the auxiliary heads, which serve training only; () elsewhere. They may have other sides.
+    """
+
+    logits: jax.Array
+    auxiliary: tuple[jax.Array, ...] = ()
+
+
+@struct.dataclass
 class TrainState:
     """Everything that changes during training. Arrays only, so that a checkpoint of it is the whole run.
 

@@ -50,10 +50,20 @@ class Metric:
 
 
 WEIGHTS, TOP1 = "Weights of the two losses", "Top-1"  # panels of several metrics
+SEGMENTED = "Segmentation"
 SPREAD = "Standard deviation of the embeddings"
 
 METRICS: dict[str, Metric] = {
     "loss": Metric("Loss", "Loss", "total", form=".4f", console="loss {}", place=10, best="smaller"),
+    "pixel_loss": Metric(
+        "Loss of the head without auxiliary ones",
+        "Loss",
+        "head",
+        form=".4f",
+        console="head {}",
+        place=15,
+        best="smaller",
+    ),
     "contrastive": Metric(
         "Contrastive loss",
         "Contrastive loss",
@@ -139,6 +149,48 @@ METRICS: dict[str, Metric] = {
         form=".1%",
         console="held-out top-1 {}",
         place=180,
+        best="larger",
+    ),
+    "miou": Metric(
+        "Mean IoU",
+        SEGMENTED,
+        "mean IoU",
+        percent=True,
+        form=".1%",
+        console="mIoU {}",
+        place=192,
+        result="Mean IoU",
+        best="larger",
+        judges=True,
+    ),
+    "macc": Metric(
+        "Mean accuracy of the classes",
+        SEGMENTED,
+        "mean accuracy of the classes",
+        percent=True,
+        form=".1%",
+        console="mAcc {}",
+        place=194,
+        best="larger",
+    ),
+    "aacc": Metric(
+        "Accuracy of all pixels",
+        SEGMENTED,
+        "accuracy of all pixels",
+        percent=True,
+        form=".1%",
+        console="aAcc {}",
+        place=196,
+        best="larger",
+    ),
+    "train_pixel_accuracy": Metric(
+        "Accuracy of the training batch's pixels",
+        SEGMENTED,
+        "training batch's pixels",
+        percent=True,
+        form=".1%",
+        console="train pixels {}",
+        place=172,
         best="larger",
     ),
     "lr": Metric("Learning rate", "Learning rate", "learning rate", form=".2e", console="lr {}", place=60),
