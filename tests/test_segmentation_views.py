@@ -94,6 +94,9 @@ def test_ten_crops_are_tried_and_an_eleventh_is_taken_as_it_is():
     view = SegmentationView((4, 4), CLASSES, ratios=(1.0, 1.0))
     sample = view(record(np.zeros((20, 20), np.uint8)), np.random.default_rng(3))
     assert tuple(sample["images"][0, 0, 1:]) == places(3, (16, 16), 11)[-1]
+    untried = SegmentationView((4, 4), CLASSES, ratios=(1.0, 1.0), largest_share=1.0)
+    sample = untried(record(np.zeros((20, 20), np.uint8)), np.random.default_rng(3))
+    assert tuple(sample["images"][0, 0, 1:]) == places(3, (16, 16), 1)[0]
 
 
 def test_the_first_crop_that_is_mixed_enough_is_taken():

@@ -36,6 +36,14 @@ def find(features: Features, name: str, image: str | None = None, label_map: str
     return _chosen("image", image, images, IMAGES, features, name), label_map
 
 
+def image_of(features: Features, name: str) -> str:
+    """The feature of the image of a data set that may have label maps or not: else 'image'."""
+    try:
+        return find(features, name)[0]
+    except NotReadable:
+        return IMAGES[0]
+
+
 def record_name(features: Features) -> str | None:
     """The feature that a record is called by, if there is one."""
     texts = (key for key in NAMES if isinstance(features.get(key), tfds.features.Text))

@@ -114,6 +114,13 @@ def how_to_prepare(name: str, root: Path) -> str:
             "            with an account; 138 GB and 6.3 GB) into a folder DIR\n"
             f"  prepare:  {shlex.join(command)}\n"
         )
+    elif name in ("cityscapes", "cityscapes/semantic_segmentation"):
+        command = ["python", "-m", "repre_jax.tools.prepare", "cityscapes", "--from=DIR", f"--data-dir={root}"]
+        prepare = (
+            "  fetch:    leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) from\n"
+            "            https://www.cityscapes-dataset.com (free, but with an account) into a folder DIR\n"
+            f"  prepare:  {shlex.join(command)}\n"
+        )
     else:
         prepare = by_tfds(name, root) + "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"
     there = _data_sets(root)

@@ -26,6 +26,8 @@ from repre_jax.data import (
     sources,
     split_syntax,
 )
+from repre_jax.data.cityscapes import builder as cityscapes
+from repre_jax.data.cityscapes import labels
 from repre_jax.data.label_classes import IGNORED, MOST, Classes, numbered, plain
 from repre_jax.data.label_folder import PairedFolder
 from repre_jax.data.sources import DataSet
@@ -176,15 +178,21 @@ def _classes(
     builder: tfds.core.DatasetBuilder, label_map: tfds.features.FeatureConnector, name: str, asked: Asked
 ) -> Classes | None:
     """As the data set or the user says; None where neither does. Raises UserError where they contradict each other."""
-    names = label_features.class_names(label_map, builder.info.metadata)
-    if names is None:
+    if builder.name == cityscapes.NAME:
+        known: Classes | None = labels.CLASSES
+    else:
+        names = label_features.class_names(label_map, builder.info.metadata)
+        known = plain(names, asked.first_value) if names else None
+    if known is None:
         return numbered(asked.num_classes, asked.first_value) if asked.num_classes else None
-    if asked.num_classes is not None and asked.num_classes != len(names):
+    if known is labels.CLASSES and asked.first_value:
+        raise UserError("Cityscapes' ids are known.\n  change:   leave --config.data.first_value out")
+    if asked.num_classes not in (None, len(known)):
         raise UserError(
-            f"data.num_classes is {asked.num_classes}, and data set {name} has {len(names)} classes.\n"
+            f"data.num_classes is {asked.num_classes}, and data set {name} has {len(known)} classes.\n"
             "  change:   leave --config.data.num_classes out"
         )
-    return plain(names, asked.first_value)
+    return known
 
 
 def _open_folder(name: str, train_split: str, test_split: str | None, asked: Asked) -> SegmentationData:

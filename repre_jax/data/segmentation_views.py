@@ -24,8 +24,8 @@ class SegmentationView:
     """'images' uint8 [H, W, C], 'label_maps' uint8 [H, W] and 'extents' int32 [2] of one random crop.
 
     The image is resized by a ratio drawn evenly from `ratios`, then cropped; what it lacks of the crop is padding,
-    right and below. A crop of which one class has `largest_share` or more of the pixels that are not ignored, or all
-    of them, is drawn again; one after `tries` of them is taken as it is.
+    right and below. A crop of which one class has `largest_share` or more of the pixels that are not ignored is drawn
+    again; one after `tries` of them is taken as it is. With a share of 1 the first crop is taken.
 
     size: (H, W). scale_to: longer and shorter side that an image keeps within at ratio 1; None: its own size.
     """
@@ -51,7 +51,7 @@ class SegmentationView:
     def _place(self, classes: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of the crop."""
         free = [max(whole - side, 0) for whole, side in zip(classes.shape, self.size, strict=True)]
-        for _ in range(self.tries):
+        for _ in range(self.tries if self.largest_share < 1 else 0):
             top, left = int(rng.integers(free[0] + 1)), int(rng.integers(free[1] + 1))
             if self._is_mixed(classes[top : top + self.size[0], left : left + self.size[1]]):
                 return top, left
@@ -59,7 +59,7 @@ class SegmentationView:
 
     def _is_mixed(self, classes: np.ndarray) -> bool:
         counts = np.bincount(classes.ravel(), minlength=256)[:IGNORED]
-        return bool(np.count_nonzero(counts) > 1 and counts.max() < self.largest_share * counts.sum())
+        return bool(counts.max() < self.largest_share * counts.sum())
 
 
 @dataclass(frozen=True)
