@@ -149,6 +149,7 @@ def for_head(config: ConfigDict, found: Backbone, blocks: Sequence[int] | None) 
     Raises UserError for a head that this encoder cannot feed.
     """
     trained, encoder = found.encoder, builder.of_head(found.encoder, config.segment.head, blocks)
+    heads.build(config.segment.head, 2, encoder)  # before anything is read: does it fit?
     if not isinstance(encoder, ViT) or not isinstance(trained, ViT):
         return found
     config.encoder.pyramid_blocks, config.encoder.pyramid_levels = encoder.pyramid_blocks, None

@@ -29,6 +29,7 @@ IN_MICROBATCHES = "each is normalised by its own statistics, and the running one
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """running/training_task.run's; with config.evaluate set a run of this task is measured instead."""
     builder.check(config)
+    evaluations.check_name(config, "segment.head", "configs/segment.py")
     if config.evaluate:
         return segment_again.run(config, workdir)
     resume.check_names(config.may_change, resume.plain(config))
