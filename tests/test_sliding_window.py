@@ -44,7 +44,7 @@ def test_a_layout_has_room_for_every_image_and_refuses_one_below_the_crop():
         windows.layout([(6, 20), (5, 20)], SMALL)
     assert "--config.segment.test_size='(8, 32)'" in str(caught.value)
     enough = SlidingTest((6, 8), (4, 5), resize_to=(8, 32))
-    assert windows.layout([(5, 20)], enough).scaled == ((8, 32),)
+    assert windows.layout([(6, 20), (5, 20)], enough).scaled == ((8, 32),)
 
 
 def logits_of(pixels, xp=jnp):

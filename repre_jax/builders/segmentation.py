@@ -32,7 +32,7 @@ def check(config: ConfigDict) -> None:
     config_checks.span("segment.ratios", config.segment.ratios, 100)
     augmentation.image_size(config)
     for key in ("train_size", "test_size"):
-        if config.segment[key] is not None:
+        if config.segment[key]:
             _two_sides(f"segment.{key}", config.segment[key])
     sliding_test(config)
 
@@ -50,7 +50,7 @@ def sliding_test(config: ConfigDict) -> SlidingTest:
         )
     scales = tuple(settings.test_scales)
     config_checks.numbers("segment.test_scales", scales, max(len(scales), 1), 0.01, 100)
-    resize_to = None if settings.test_size is None else _two_sides("segment.test_size", settings.test_size)
+    resize_to = _two_sides("segment.test_size", settings.test_size) if settings.test_size else None
     return SlidingTest(crop, stride, resize_to, scales, settings.test_flip)
 
 
@@ -96,9 +96,9 @@ def train_view(config: ConfigDict, found: SegmentationData) -> SegmentationView:
     )
 
 
-def scale_to(size: Sequence[int] | None) -> tuple[int, int] | None:
-    """(Longer, shorter) side, as views take it, of height and width."""
-    return None if size is None else (max(size), min(size))
+def scale_to(size: Sequence[int]) -> tuple[int, int] | None:
+    """(Longer, shorter) side, as views take it, of height and width; None for none, which leaves images as they are."""
+    return (max(size), min(size)) if size else None
 
 
 def of_head(encoder: Encoder, name: str, blocks: Sequence[int] | None) -> Encoder:

@@ -4,6 +4,7 @@ As SETR and mmsegmentation have it (SETR mmseg/models/segmentors/encoder_decoder
 any sizes; on the device they lie at the top left of canvases that fit the largest.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -97,10 +98,12 @@ def layout(extents: Iterable[Size], how: SlidingTest) -> Layout:
     Raises UserError for an image that is smaller than the crop, once it is resized.
     """
     canvas, scaled, windows = (0, 0), [(0, 0)] * len(how.scales), [0] * len(how.scales)
-    for size in sorted(set(extents)):
+    sizes = sorted(set(extents))
+    for size in sizes:
         canvas = _larger(canvas, size)
         for number, new in enumerate(how.sizes(size)):
-            _check_crop(size, new, how)
+            if new[0] < how.crop[0] or new[1] < how.crop[1]:
+                raise _below_crop(size, new, how.crop, sizes)
             scaled[number] = _larger(scaled[number], new)
             windows[number] = max(windows[number], len(places(new, how.crop, how.stride)))
     return Layout(canvas, tuple(scaled), tuple(windows))
@@ -126,15 +129,14 @@ def _larger(one: Sequence[int], other: Sequence[int]) -> Size:
     return (max(one[0], other[0]), max(one[1], other[1]))
 
 
-def _check_crop(size: Size, new: Size, how: SlidingTest) -> None:
-    if new[0] < how.crop[0] or new[1] < how.crop[1]:
-        resized = "" if new == size else f", resized to {new[0]} x {new[1]},"
-        short = max(how.crop)
-        long = int(np.ceil(max(size) * short / min(size)))
-        raise UserError(
-            f"A test image of {size[0]} x {size[1]} pixels{resized} is smaller than the crop, {how.crop[0]} x "
-            f"{how.crop[1]}, which is what the network sees at once.\n"
-            f"  change:   --config.data.image_size='(HEIGHT, WIDTH)' to a smaller crop, in a new --workdir, or\n"
-            f"            --config.segment.test_size='({short}, {long})', which makes images larger before they are "
-            "tested"
-        )
+def _below_crop(size: Size, new: Size, crop: Size, sizes: Sequence[Size]) -> UserError:
+    """sizes: of all images, which are all to fit after the advice was taken."""
+    resized = "" if new == size else f", resized to {new[0]} x {new[1]},"
+    short = max(crop)
+    long = max(math.ceil(max(each) * short / min(each)) for each in sizes)
+    return UserError(
+        f"A test image of {size[0]} x {size[1]} pixels{resized} is smaller than the crop, {crop[0]} x {crop[1]}, "
+        "which is what the network sees at once.\n"
+        "  change:   --config.data.image_size='(HEIGHT, WIDTH)' to a smaller crop, in a new --workdir, or\n"
+        f"            --config.segment.test_size='({short}, {long})', which makes images larger before they are tested"
+    )

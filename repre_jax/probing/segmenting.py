@@ -156,7 +156,7 @@ def rows(
     known = ", ".join(f"{name} {value}" for name, value in origin.items() if value is not None)
     settings, dataset = config.segment, data.dataset
     crop, stride = (" x ".join(map(str, sides)) for sides in (config.data.image_size, settings.test_stride))
-    size = "as they are" if settings.test_size is None else f"within {' x '.join(map(str, settings.test_size))}"
+    size = f"within {' x '.join(map(str, settings.test_size))}" if settings.test_size else "as they are"
     more = f"; mean of scales {', '.join(f'{scale:g}' for scale in settings.test_scales)}" * (
         len(settings.test_scales) > 1
     )
