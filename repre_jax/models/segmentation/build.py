@@ -93,7 +93,7 @@ def _check(name: str, classes: int, encoder: Encoder) -> None:
     if name not in (*own, *OF_BOTH):
         raise UserError(
             f"The segmentation head {name!r} cannot read a {kind}'s maps.\n  expected: {_listed(own, OF_BOTH)}\n"
-            f"  change:   --config.head.name={own[0]}"
+            f"  change:   --config.segment.head={own[0]}"
         )
     if isinstance(encoder, ViT) and encoder.pyramid_blocks[-1] != encoder.depth:
         raise UserError(
