@@ -60,7 +60,7 @@ def _name_colours(figure: Figure, legend: Mapping[str, Sequence[int]]) -> None:
     columns = -(-len(squares) // max(int(figure.get_figheight() / LINE), 1))
     longest = max(map(len, legend))
     figure.set_figwidth(figure.get_figwidth() + columns * (longest / sheet.LETTERS + 0.6))
-    figure.legend(handles=squares, loc="outside center right", fontsize=sheet.SMALL, ncols=columns)
+    figure.legend(handles=squares, loc="outside right center", fontsize=sheet.SMALL, ncols=columns)
 
 
 def colour(kind: int) -> np.ndarray:
