@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from repre_jax.data.segmentation_views import SegmentationView, decoded
 from repre_jax.system import command_line
 from repre_jax.tools.checkup import storage
 from tests.helpers.cityscapes import IMAGE, IMAGES, LABEL_MAP, SIZE, contents, files, ids, zips
+from tests.helpers.prepared import change, to_tfrecord
 from tests.helpers.preparing import run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +77,19 @@ def test_tfds_own_builder_finds_it_prepared(root):
     """So that nobody prepares it twice."""
     own = cityscapes_dataset_builder.Builder(data_dir=str(root), config="semantic_segmentation")
     assert own.info.splits["train"].num_examples == 3
+
+
+def test_what_tfds_stores_by_default_is_converted(root, tmp_path):
+    """As TFRecord, by the command and the flags that a message advises."""
+    shutil.copytree(root, tmp_path / "data")
+    to_tfrecord(tmp_path / "data" / NAME / "1.0.0")
+    with pytest.raises(UserError, match="is stored as tfrecord") as error:
+        segmentation.open_dataset(NAME, str(tmp_path / "data"))
+    command = shlex.split(re.search(r"convert:  (.*)\n", str(error.value))[1])
+    assert run(*command[3:]) == 0
+    opened = segmentation.open_dataset(NAME, change(str(error.value))["dir"])
+    assert {opened.dataset.train[number]["file_name"] for number in range(3)} == set(IMAGES["train"])
+    assert opened.classes is CLASSES
 
 
 def test_label_maps_are_read_as_classes(root):
