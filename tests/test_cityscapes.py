@@ -1,6 +1,10 @@
 """Cityscapes' official archives in miniature, prepared as TFDS would and opened by TFDS; its ids and classes."""
 
+import re
+import shlex
+import shutil
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,10 +18,13 @@ from repre_jax.data.cityscapes import archives
 from repre_jax.data.cityscapes.labels import CLASSES
 from repre_jax.data.segmentation import Asked
 from repre_jax.data.segmentation_views import SegmentationView, decoded
+from repre_jax.system import command_line
 from repre_jax.tools.checkup import storage
 from tests.helpers.cityscapes import IMAGE, IMAGES, LABEL_MAP, SIZE, contents, files, ids, zips
+from tests.helpers.prepared import change, to_tfrecord
 from tests.helpers.preparing import run
 
+ROOT = Path(__file__).resolve().parent.parent
 NAME = "cityscapes/semantic_segmentation"
 TRAIN_IDS = {
     **{7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14},
@@ -39,7 +46,7 @@ def root(downloads, tmp_path_factory):
 
 def test_every_id_has_its_class():
     """All 256 values: 19 are classes, the others below 34 and 255 are ignored, and the rest is unknown."""
-    found = CLASSES.of_values(np.arange(256, dtype=np.uint8))
+    found = CLASSES.of_values(np.arange(256, dtype=np.uint8)[None])[0]
     expected = [TRAIN_IDS.get(value, 255 if value < 34 or value == 255 else 254) for value in range(256)]
     assert found.tolist() == expected
     assert len(CLASSES) == 19
@@ -70,6 +77,19 @@ def test_tfds_own_builder_finds_it_prepared(root):
     """So that nobody prepares it twice."""
     own = cityscapes_dataset_builder.Builder(data_dir=str(root), config="semantic_segmentation")
     assert own.info.splits["train"].num_examples == 3
+
+
+def test_what_tfds_stores_by_default_is_converted(root, tmp_path):
+    """As TFRecord, by the command and the flags that a message advises."""
+    shutil.copytree(root, tmp_path / "data")
+    to_tfrecord(tmp_path / "data" / NAME / "1.0.0")
+    with pytest.raises(UserError, match="is stored as tfrecord") as error:
+        segmentation.open_dataset(NAME, str(tmp_path / "data"))
+    command = shlex.split(re.search(r"convert:  (.*)\n", str(error.value))[1])
+    assert run(*command[3:]) == 0
+    opened = segmentation.open_dataset(NAME, change(str(error.value))["dir"])
+    assert {opened.dataset.train[number]["file_name"] for number in range(3)} == set(IMAGES["train"])
+    assert opened.classes is CLASSES
 
 
 def test_label_maps_are_read_as_classes(root):
@@ -183,12 +203,21 @@ def test_another_data_sets_files_are_refused(image, label_map, words):
         archives.checked(tuple(pair), "train")
 
 
-def test_how_to_get_it_is_told(tmp_path):
+def test_how_to_get_it_is_told(downloads, tmp_path, capsys):
+    """The commands work as they are typed: the one that prepares, and the one that it then names."""
     for name in ("cityscapes", NAME):
-        with pytest.raises(
-            UserError, match=r"prepare:  python -m repre_jax.tools.prepare cityscapes --from=DIR --data-dir="
-        ):
-            segmentation.open_dataset(name, str(tmp_path))
+        with pytest.raises(UserError, match="was not found") as error:
+            segmentation.open_dataset(name, str(tmp_path / "my data"))
+    command = shlex.split(re.search(r"prepare:  (.*)\n", str(error.value))[1])
+    assert command[:3] == ["python", "-m", "repre_jax.tools.prepare"]
+    arguments = [argument.replace("--from=DIR", f"--from={downloads}") for argument in command[3:]]
+    assert run(*arguments, "--partial") == 0
+    said = shlex.split(re.search(r"To train on it:  (.*)\n", capsys.readouterr().out)[1])
+    assert said[2:4] == ["--config", "configs/segment.py"]
+    config, _ = command_line.parse(["main.py", f"--config={ROOT / said[3]}", *said[4:]])
+    opened = segmentation.open_dataset(config.data.name, config.data.dir)
+    assert len(opened.dataset.train) == 3
+    assert Path(config.init_from).name == "RUN"
 
 
 def test_it_is_prepared_once(root, downloads, capsys):

@@ -48,7 +48,9 @@ def test_a_stored_value_is_a_class(stored, expected):
 def test_values_that_begin_at_one_are_shifted_and_lower_ones_ignored():
     """As ADE20K's, whose 0 is nothing."""
     classes = label_classes.plain(["wall", "sky"], first=1)
-    np.testing.assert_array_equal(classes.of_values(np.array([0, 1, 2, 3, 254, 255])), [255, 0, 1, 254, 254, 255])
+    np.testing.assert_array_equal(
+        classes.of_values(np.array([[0, 1, 2, 3, 254, 255]], np.uint8)), [[255, 0, 1, 254, 254, 255]]
+    )
     np.testing.assert_array_equal(classes.values(np.array([0, 1, 255], np.uint8)), [1, 2, 255])
 
 
