@@ -75,20 +75,24 @@ def multiscale(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: minutes on two cores."""
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 5 minutes of a processor.
+
+    Tuned a little, on train[:80%] measured by train[80%:]. Colours tell kinds of emoji apart, and in so few steps they
+    are worth more than what distorting them teaches."""
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
-    config.data.image_size = (96, 96)
+    config.data.image_size = (64, 64)
     config.data.workers = 0
-    config.segment.test_stride = (32, 32)
     config.segment.train_size = ()
-    config.segment.test_size = ()
     config.segment.ratios = (0.75, 1.5)
+    config.segment.colours = False
+    config.segment.test_size = ()
+    config.segment.test_stride = (32, 32)
     config.batch_size = 16
-    config.epochs = 8.0
+    config.epochs = 10.0
     config.total_steps = None
     config.optim.lr = 0.02 * 256 / 16
-    config.evaluations = 4
+    config.evaluations = 2
     config.log_every = 50
     config.checkpoint.every = 250
 

@@ -1,5 +1,7 @@
 """`configs/segment.py` at full size: SETR's numbers, the step's shapes, and two steps on Cityscapes in miniature."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +15,8 @@ from repre_jax.models import build_encoder
 from repre_jax.models.segmentation import build as heads
 from tests.helpers import preparing
 from tests.helpers.cityscapes import zips
-from tests.helpers.evaluating import evaluate
 from tests.test_configs import config_of
-
-SEGMENT = "configs/segment.py"
+from tests.test_hosts import finish, started
 
 
 def rate(peak, step, steps):
@@ -78,10 +78,13 @@ def test_the_config_trains_on_cityscapes_in_miniature(tmp_path):
     """Unchanged but for batch_size: crops of 768 of images of 1024 x 2048, tested at 1025 x 2049 by eight windows."""
     data_dir = tmp_path / "data"
     assert preparing.run("cityscapes", "--from", zips(tmp_path / "zips"), "--data-dir", data_dir, "--partial") == 0
-    result = evaluate(
-        SEGMENT, None, tmp_path / "w", f"--config.data.dir={data_dir}", "--config.batch_size=1",
-        "--config.total_steps=2", "--config.log_every=1", "--config.encoder.name=vit_ti", variants="scratch",
-    )  # fmt: skip
+    argv = ["main.py", "--config=configs/segment.py:scratch", f"--config.data.dir={data_dir}",
+            f"--workdir={tmp_path / 'w'}", "--config.batch_size=1", "--config.total_steps=2", "--config.log_every=1",
+            "--config.encoder.name=vit_ti"]  # fmt: skip
+    with started(argv, devices=1) as children:  # which a batch of 1 needs
+        ((status, output, error),) = finish(children, 1200)
+    assert status == 0, (output, error)
+    result = json.loads((tmp_path / "w" / "result.json").read_text())
     assert (result["steps"], result["skipped_steps"], result["trained_on"], result["test_images"]) == (2, 0, 3, 1)
     assert len(result["iou"]) == 19
     assert "road" in result["iou"]
