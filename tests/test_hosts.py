@@ -177,8 +177,8 @@ def test_two_processes_segment_as_one(finished, tmp_path):
         tmp_path / "data", {"train": [(40, 56)] * 6, "val": [(40, 56), (48, 40), (40, 40)] * 2 + [(50, 33)]}
     )
     argv = ["main.py", "--config=configs/segment.py:linear,tiny", f"--config.init_from={finished[0]}",
-            f"--config.data.name=folder:{tmp_path / 'data'}", "--config.data.num_classes=3", "--config.data.test_split=validation",
-            "--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)",
+            f"--config.data.name=folder:{tmp_path / 'data'}", "--config.data.num_classes=3",
+            "--config.data.test_split=validation", "--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)",
             "--config.segment.train_size=()", "--config.segment.test_size=()"]  # fmt: skip
     port = free_port()
     with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
