@@ -14,10 +14,16 @@ if __name__ == "__main__":
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
 from repre_jax.system.command_line import ending, parse, usage
-from repre_jax.tasks import finetune, knn, linear, pretrain
+from repre_jax.tasks import finetune, knn, linear, pretrain, segment
 
 QUIET = "--quiet"
-TASKS = {"pretrain": pretrain.run, "knn": knn.run, "linear": linear.run, "finetune": finetune.run}
+TASKS = {
+    "pretrain": pretrain.run,
+    "knn": knn.run,
+    "linear": linear.run,
+    "finetune": finetune.run,
+    "segment": segment.run,
+}
 
 
 def main(argv: list[str]) -> int:

@@ -13,7 +13,7 @@ from repre_jax.core.errors import UserError
 
 # What makes up a published protocol or recipe: keys, groups of them, and single keys of other groups.
 PUBLISHED_OF_GROUPS = (("encoder", "drop_path"), ("data", "test_interpolation"))
-PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune")
+PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune", "segment")
 
 
 def get_config() -> ConfigDict:
@@ -139,11 +139,12 @@ def with_variants(
     known: Mapping[str, Callable[[ConfigDict], None]],
     one_of: Collection[str] = (),
     published: Collection[str] = (),
+    published_of_groups: Collection[tuple[str, str]] = PUBLISHED_OF_GROUPS,
 ) -> ConfigDict:
     """Applies those of `known` that 'cached,tiny' and the like name, in the order of `known`.
 
     one_of: those that exclude each other. published: those that make up what config.published then keeps of the
-    protocol or recipe, so that a result can name what was changed of it.
+    protocol or recipe, so that a result can name what was changed of it; with published_of_groups, keys of groups.
     Raises UserError for unknown ones, and for two of `one_of`.
     """
     names = [name.strip() for name in variants.split(",") if name.strip()]
@@ -160,7 +161,7 @@ def with_variants(
     if published:
         settings = config.to_dict()
         config.published = ConfigDict({key: settings[key] for key in PUBLISHED if key in settings})
-        for group, key in PUBLISHED_OF_GROUPS:
+        for group, key in published_of_groups:
             config.published[group] = ConfigDict({key: settings[group][key]})
     for name, change in known.items():
         if name in names and name not in published:

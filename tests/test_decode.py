@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image, ImageChops
 from sklearn.datasets import load_sample_images
 
-from repre_jax.data import crops, imagenet, order
+from repre_jax.data import crops, imagenet, order, png
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,25 @@ def test_a_tile_that_is_too_large_is_told_the_limit(value_range):
             crops.decode(image, 3, value_range)
     with pytest.raises(crops.UnreadableImage, match="400,000,000 pixels, more than the 178,956,970"):
         order.image_size(bomb())
+
+
+def test_a_large_png_is_what_pillow_reads(photograph):
+    """It is decoded by OpenCV, whatever else stands in it, but for what Pillow alone reads; half of one is none."""
+    large = np.ascontiguousarray(np.tile(photograph, (1, 2, 1)))
+    turned = Image.Exif()
+    turned[0x112] = 6
+    tagged = encoded(large, exif=turned)
+    transparent = struct.pack(">I", 6) + b"tRNS" + b"\0\1\0\2\0\3"
+    transparent += struct.pack(">I", zlib.crc32(transparent[4:]))
+    others = (encoded(large), tagged, tagged[:33] + transparent + tagged[33:])
+    for data in others:
+        assert png.decode_large(data, crops.MAX_PIXELS) is not None
+        np.testing.assert_array_equal(crops.decode(data), large)
+    for data in (encoded(photograph), encoded(large[..., 0]), encoded(Image.fromarray(large).convert("P"))):
+        assert png.decode_large(data, crops.MAX_PIXELS) is None
+    assert png.decode_large(others[0], large.shape[0] * large.shape[1] - 1) is None
+    with pytest.raises(crops.UnreadableImage, match="not a readable image"):
+        crops.decode(others[0][:-5000])
 
 
 def test_sixteen_bits_keep_the_upper_eight():

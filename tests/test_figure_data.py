@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from configs import segment
 from repre_jax.data import instances, sources
 from repre_jax.report.figures import records as drawing
 from repre_jax.tasks.figures import data
 from repre_jax.tools import figures
+from tests.helpers.label_maps import fill, values
 
 
 @pytest.fixture
@@ -78,3 +80,60 @@ def test_objects_are_drawn_where_they_are():
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((9.5, 4.5), 10, 4)
     assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "objects", "label map"]
     assert not figure.axes[4].images[0].get_array().any()
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A folder of images with label maps, in colours of its own."""
+    root = fill(tmp_path / "own", [("images/train/{}", "labels/train/{}", 4), ("images/val/{}", "labels/val/{}", 1)])
+    (root / "classes.txt").write_text("0 0 0 nothing\n128 64 128 road\n70 70 70 house\n")
+    return root
+
+
+def check_labelled(records, texts, root):
+    """That each record has its label map, and the colours that a legend names."""
+    for record in records:
+        number = int(record.name.removesuffix(".png"))
+        np.testing.assert_array_equal(record.label_map, values(number))
+        colours = np.array([(0, 0, 0), (128, 64, 128), (70, 70, 70)])
+        np.testing.assert_array_equal(record.painted, colours[values(number)])
+    assert texts["legend"] == {"nothing": (0, 0, 0), "road": (128, 64, 128), "house": (70, 70, 70)}
+    assert texts["caption"].startswith(f"{len(records)} of 4 training records of folder:{root}")
+
+
+def test_label_maps_of_a_segmentation_config(drawn, labelled, tmp_path):
+    flags = [f"--config.data.name=folder:{labelled}", "--records=3", f"--out={tmp_path / 'a.png'}"]
+    assert figures.main(["data", "--config=configs/segment.py", *flags]) == 0
+    ((records, texts),) = drawn
+    assert len(records) == 3
+    check_labelled(records, texts, labelled)
+    assert texts["title"] == f"Data\nfolder:{labelled}"
+    assert (tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_label_maps_of_a_segmentation_run(drawn, labelled, tmp_path, capsys):
+    """Its augmentations are another thing, and not drawn."""
+    config = segment.get_config()
+    config.data.name = f"folder:{labelled}"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    out = f"--out={tmp_path / 'a.png'}"
+    assert figures.main(["data", str(tmp_path / "run"), "--records=2", out]) == 0
+    ((records, texts),) = drawn
+    check_labelled(records, texts, labelled)
+    assert figures.main(["augmentations", str(tmp_path / "run"), out]) == 1
+    assert "Nothing says how" in capsys.readouterr().err
+    assert figures.main(["augmentations", "--config=configs/segment.py", out]) == 1
+    assert "The config's task is 'segment'.\n  expected: 'pretrain'\n" in capsys.readouterr().err
+
+
+def test_a_legend_has_room_beside_the_images():
+    """In more columns where there are more classes than lines."""
+    record = drawing.Known(np.zeros((20, 30, 3), np.float32), label_map=np.zeros((20, 30), int))
+    alone = drawing.draw([record], title="t", caption="c").get_figwidth()
+    wide = [
+        drawing.draw([record], title="t", caption="c", legend={str(n): (n, 0, 0) for n in range(count)})
+        for count in (3, 60)
+    ]
+    assert alone < wide[0].get_figwidth() < wide[1].get_figwidth()
+    assert [text.get_text() for text in wide[0].legends[0].get_texts()] == ["0", "1", "2"]

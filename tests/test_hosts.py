@@ -23,6 +23,7 @@ from repre_jax.running import watchdog as watchdog_module
 from repre_jax.running.agreement import Agreement
 from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime
+from tests.helpers import labelled_folder
 from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,6 +168,32 @@ def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
     ours, expected = (run_files.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
     assert [row.get("top1") for row in ours] == [row.get("top1") for row in expected]
+
+
+@pytest.mark.slow
+def test_two_processes_segment_as_one(finished, tmp_path):
+    """Images of several sizes, 7 to be tested by two: one process has an image less than the other."""
+    labelled_folder.write(
+        tmp_path / "data", {"train": [(40, 56)] * 6, "val": [(40, 56), (48, 40), (40, 40)] * 2 + [(50, 33)]}
+    )
+    argv = ["main.py", "--config=configs/segment.py:linear,tiny", f"--config.init_from={finished[0]}",
+            f"--config.data.name=folder:{tmp_path / 'data'}", "--config.data.num_classes=3",
+            "--config.data.test_split=validation", "--config.data.image_size=(32, 32)",
+            "--config.segment.test_stride=(16, 16)", "--config.segment.train_size=()",
+            "--config.segment.test_size=()"]  # fmt: skip
+    port = free_port()
+    with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
+        ends = finish(children)
+    assert [status for status, _, _ in ends] == [0, 0], ends
+    with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
+        assert finish(children)[0][0] == 0
+    ours, expected = (run_files.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
+    assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
+    assert ours[0]["miou"] == expected[0]["miou"]  # before the first step, by the same weights
+    two, one = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one"))
+    assert two["test_images"] == one["test_images"] == 7
+    assert np.sum(two["confusion"], axis=1).tolist() == np.sum(one["confusion"], axis=1).tolist()
+    assert two["miou"] == pytest.approx(one["miou"], abs=0.02)
 
 
 def test_each_process_reads_and_measures_its_share(tmp_path):

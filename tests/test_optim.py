@@ -192,3 +192,32 @@ def test_a_wrong_rule_is_named(rule, words):
 def test_an_unknown_optimiser_is_named():
     with pytest.raises(UserError, match=r"Unknown optimiser 'adam'.\n  expected: adamw, lars, sgd"):
         optim.build("adam", plan())
+
+
+def test_a_scaled_peak_falls_to_the_same_floor():
+    """SETR's SGD: heads begin at ten times the rate and end at the floor that all share (recipes-dense.md 2.3)."""
+    made = schedules.resolve(
+        records=8, batch_size=8, epochs=1, total_steps=5, lr_per_256=0.32, lr_end=1e-4, shape="poly"
+    )
+    assert (made.peak_lr, made.floor) == (pytest.approx(0.01), 1e-4)
+    optimizer = optim.build("sgd", made, momentum=0.9, rules=(("^balance/", "peak_scale", 10.0),))
+    gradients = [0.5, -0.5, -1.5, 1.0, 0.25]
+    after = train(optimizer, gradients=gradients)
+    for base_rate, start, found in (
+        (0.01, 2.0, after["encoder"]["patch"]["kernel"]),
+        (0.1, 1.0, after["balance"]["a"]),
+    ):
+        value, moment = start, 0.0
+        for step, gradient in enumerate(gradients):
+            moment = 0.9 * moment + gradient
+            value -= ((base_rate - 1e-4) * (1 - step / 5) ** 0.9 + 1e-4) * moment
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+
+
+def test_a_scaled_peak_scales_the_whole_warm_up():
+    made = schedules.resolve(
+        records=8, batch_size=8, epochs=1, total_steps=6, warmup_steps=2, lr_per_256=0.32, lr_end=1e-3, shape="poly"
+    )
+    optimizer = optim.build("sgd", made, momentum=0.0, rules=(("^balance/", "peak_scale", 10.0),))
+    after = train(optimizer, gradients=[1.0, 1.0, 1.0])
+    np.testing.assert_allclose(after["balance"]["a"], 1 - (0 + 0.05 + 0.1), rtol=1e-6)

@@ -59,6 +59,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "finetune.mixup_alpha": (0, 1e6),
     "finetune.cutmix_alpha": (0, 1e6),
     "finetune.erase_probability": (0, 1),
+    "segment.auxiliary_weight": (0, 1e3),
+    "segment.largest_share": (1e-6, 1.000001),
+    "segment.tries": (0, 10_000),
+    "data.first_value": (0, 254),
     "encoder.drop_path": (0, 0.999999),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
@@ -66,7 +70,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "distributed.timeout": (1, math.inf),
     "distributed.step_timeout": (0, math.inf),
 }
-
+# What holds for one task alone: the pixels of one image have statistics.
+OF_TASKS: dict[str, dict[str, tuple[float, float]]] = {"segment": {"batch_size": (1, math.inf)}}
 
 HOG_SIDES = (24, 96)  # pixels: from one block of it to 8,100 values an image
 
@@ -74,7 +79,7 @@ HOG_SIDES = (24, 96)  # pixels: from one block of it to 8,100 values an image
 def ranges(config: ConfigDict) -> None:
     """Raises UserError for a number outside of its range: RANGES, or for framework.* its own. NaN lies in no range,
     wherever it stands."""
-    for name, (low, high) in (RANGES | _framework_ranges(config)).items():
+    for name, (low, high) in (RANGES | _framework_ranges(config) | OF_TASKS.get(config.get("task"), {})).items():
         value = functools.reduce(lambda tree, part: None if tree is None else tree.get(part), name.split("."), config)
         if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"

@@ -20,6 +20,7 @@ from repre_jax.core.schedules import Plan, Schedule
 PROPERTIES = {
     "lr_scale": 1.0,  # multiplies the learning rate; 0 freezes
     "constant_lr": 0.0,  # 1: the peak rate throughout
+    "peak_scale": 1.0,  # multiplies the peak rate, and not the floor that it falls to, optim.lr_end
     "frozen_epochs": 0.0,  # no update, no decay and no moments before
     "weight_decay": None,  # replaces the schedule, which holds otherwise
     "trust_ratio": 1.0,  # 0: not scaled by LARS
@@ -159,10 +160,26 @@ def _learning_rate(plan: Plan, rules: Sequence[Rule]) -> optax.GradientTransform
     def scale(updates: Any, params: Any, step: jax.Array) -> Any:
         del params
         now = single(plan.lr(step))
-        scales, constant = (values_by_path(updates, rules, name) for name in ("lr_scale", "constant_lr"))
-        return jax.tree.map(lambda u, factor, c: -(plan.peak_lr if c else now) * factor * u, updates, scales, constant)
+        names = ("lr_scale", "peak_scale", "constant_lr")
+        scales, peaks, constant = (values_by_path(updates, rules, name) for name in names)
+
+        def one(update: jax.Array, factor: float, peak: float, held: float) -> jax.Array:
+            rate = plan.peak_lr * peak if held else now if peak == 1 else _from_another_peak(plan, peak, now, step)
+            return -rate * factor * update
+
+        return jax.tree.map(one, updates, scales, peaks, constant)
 
     return _at_step(scale)
+
+
+def _from_another_peak(plan: Plan, scale: float, now: jax.Array, step: jax.Array) -> jax.Array:
+    """The rate of a course from `scale` times the peak down to the same floor, where the plan's is `now`; all of it
+    scaled during the warm-up, which may begin below the floor."""
+    fall = plan.peak_lr - plan.floor
+    if fall <= 0:
+        return now * scale
+    falling = plan.floor + (now - plan.floor) * ((plan.peak_lr * scale - plan.floor) / fall)
+    return jnp.where(step < plan.warmup_steps, now * scale, falling)
 
 
 def _thaw(

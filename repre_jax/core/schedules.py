@@ -27,7 +27,8 @@ class Plan:
 
     microbatch_size: records that a framework's loss sees at once: batch_size, or its share of it (config.accumulate).
     steps_per_epoch: records / batch_size. planned_epoch: steps that an epoch of the config's `epochs` has; the same
-    unless total_steps overrides epochs, and what warm-ups and frozen epochs are measured in.
+    unless total_steps overrides epochs, and what warm-ups and frozen epochs are measured in. floor: what the learning
+    rate falls to.
     """
 
     batch_size: int
@@ -40,6 +41,7 @@ class Plan:
     lr: Schedule
     weight_decay: Schedule
     momentum: Schedule
+    floor: float = 0.0
 
     @property
     def records(self) -> int:
@@ -120,6 +122,7 @@ def resolve(
         lr=course(lr_start * ends, peak, lr_end * ends, warmup, steps, planned_epoch),
         weight_decay=half_cosine(weight_decay, weight_decay if weight_decay_end is None else weight_decay_end, steps),
         momentum=half_cosine(momentum_start, momentum_end, steps),
+        floor=lr_end * ends,
     )
 
 

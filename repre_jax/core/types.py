@@ -60,11 +60,14 @@ class LabelMaps:
     label_maps: uint8 [B, H, W], the class of each pixel; 255: ignored.
     extents:    int32 [B, 2], height and width of what is image, at the top left. The rest is padding, which counts as
                 0 after normalising, and is ignored.
+    label_extents: int32 [B, 2], the same of label_maps, where those are of another size than images, as they are in a
+                test on resized images; None: extents.
     """
 
     images: jax.Array
     label_maps: jax.Array
     extents: jax.Array
+    label_extents: jax.Array | None = None
 
 
 @struct.dataclass
@@ -102,6 +105,18 @@ class EncoderOutput:
     pyramid: tuple[jax.Array, ...]
     attention: jax.Array | None = None
     cls_of_last: jax.Array | None = None
+
+
+@struct.dataclass
+class SegmentationLogits:
+    """What every segmentation head returns, float32, each map at the head's own resolution.
+
+    logits:    [N, h, w, classes].
+    auxiliary: such maps of the auxiliary heads, which serve training only; () elsewhere. They may have other sides.
+    """
+
+    logits: jax.Array
+    auxiliary: tuple[jax.Array, ...] = ()
 
 
 @struct.dataclass

@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from repre_jax.core import open_files
 from repre_jax.core.errors import UserError
-from repre_jax.data import deep
+from repre_jax.data import deep, png
 
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses an image as a decompression bomb
 ADOBE = rb"\xff\xee..Adobe"  # the marker of a JPEG that Adobe's programs began with
@@ -69,6 +69,8 @@ def decode(encoded: bytes | np.ndarray, channels: int = 3, value_range: deep.Ran
             return _decode_jpeg(encoded, channels)
         except ValueError:
             pass  # CMYK, a harmless fault or half a file: Pillow decides
+    if channels == 3 and (found := png.decode_large(encoded, MAX_PIXELS)) is not None:
+        return found
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return _from_pillow(image, channels)

@@ -7,6 +7,7 @@ No record is read: names, sizes, and what TFDS's files beside the records say of
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,27 @@ def _of_splits(splits: Mapping[str, ImageFolder], spec: str, class_names: Sequen
     if len(found) == 1:
         return next(iter(found.values()))
     return {f"{split}: {name}": text for split, parts in found.items() for name, text in parts.items()}
+
+
+def of_label_folder(
+    splits: Mapping[str, ImageFolder],
+    maps: Mapping[str, str],
+    specs: Mapping[str, str | None],
+    coded: Mapping[tuple[int, int, int], int],
+) -> dict[str, Parts]:
+    """As of_folder, of a folder of images with label maps.
+
+    maps: path of an image -> of its label map, called as the image is but for the suffix. coded: colour -> class.
+    """
+    found: dict[str, Parts] = {}
+    for key, spec in specs.items():
+        if not spec:
+            continue
+        images = [splits[split] for split in split_syntax.named(splits, spec)]
+        names = [Path(maps[f"{some.root}{os.sep}{file}"]).name for some in images for file in some.files]
+        colours = {"colours": digest(f"{colour}: {number}" for colour, number in coded.items())} if coded else {}
+        found[key] = {**_of_splits(splits, spec, None), "label maps": _files(names), **colours}
+    return found
 
 
 def of_files(images: ImageFolder, class_names: Sequence[str] | None) -> Parts:

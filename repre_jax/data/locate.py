@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from repre_jax.core.errors import UserError
 from repre_jax.system import shipped
 
+DEMO_OF_MAPS = "--config configs/segment.py:scenes --config.init_from=RUN"
 DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 INFO, FEATURES = "dataset_info.json", "features.json"  # TFDS's
 NAMED = 5  # data sets or files, at most, in a message
@@ -107,6 +108,7 @@ def by_tfds(name: str, root: Path) -> str:
 
 def how_to_prepare(name: str, root: Path) -> str:
     """The message on a data set that is nowhere."""
+    demo = DEMO
     if name == "imagenet2012":
         command = ["python", "-m", "repre_jax.tools.prepare", "imagenet2012", "--from=DIR", f"--data-dir={root}"]
         prepare = (
@@ -114,6 +116,14 @@ def how_to_prepare(name: str, root: Path) -> str:
             "            with an account; 138 GB and 6.3 GB) into a folder DIR\n"
             f"  prepare:  {shlex.join(command)}\n"
         )
+    elif name in ("cityscapes", "cityscapes/semantic_segmentation"):
+        command = ["python", "-m", "repre_jax.tools.prepare", "cityscapes", "--from=DIR", f"--data-dir={root}"]
+        prepare = (
+            "  fetch:    leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) from\n"
+            "            https://www.cityscapes-dataset.com (free, but with an account) into a folder DIR\n"
+            f"  prepare:  {shlex.join(command)}\n"
+        )
+        demo = DEMO_OF_MAPS
     else:
         prepare = by_tfds(name, root) + "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"
     there = _data_sets(root)
@@ -123,7 +133,7 @@ def how_to_prepare(name: str, root: Path) -> str:
         + (f"  given:    {root} holds {', '.join(there[:NAMED])}{more}\n" if there else "")
         + prepare
         + "  change:   --config.data.dir=... or the variable TFDS_DATA_DIR, if it lies elsewhere\n"
-        f"  meanwhile, without any download:  {shipped.program()} {DEMO}"
+        f"  meanwhile, without any download:  {shipped.program()} {demo}"
     )
 
 

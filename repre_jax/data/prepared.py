@@ -1,7 +1,7 @@
 """Opens one prepared version of a TFDS data set, and says by name what of it cannot be read."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,18 @@ def newest_readable(name: str, root: Path, read: Callable[[Path], Any]) -> Any:
         raise
 
 
-def open_version(place: Path, name: str, ranged: bool = False) -> tfds.core.DatasetBuilder:
+def open_version(place: Path, name: str, ranged: bool = False, image: str = "image") -> tfds.core.DatasetBuilder:
     """The builder of the version in `place`, whose images and labels are in a form that is read here.
 
     name: what the data set is called in messages. ranged: whether a range of values is given, by which arrays of any
-    numbers can be read. Raises NotReadable.
+    numbers can be read. image: the feature of the images. Raises NotReadable.
     """
     builder = open_any(place)
     refuse_empty(builder)
     if FORMAT not in formats(builder):
         raise NotReadable(_other_format(builder, place, name))
     _read_array_record(builder)
-    _check_features(dict(builder.info.features), name, ranged)
+    _check_features(dict(builder.info.features), name, ranged, image)
     file, classes = place / LABELS, class_label(builder)
     if classes and classes.num_classes and file.exists():
         names = sum(bool(line.strip()) for line in _read_text(file).split("\n"))
@@ -116,10 +116,13 @@ def _read_array_record(builder: tfds.core.DatasetBuilder) -> None:
         builder.info.set_file_format(FORMAT, override=True, override_if_initialized=True)
 
 
-def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> RecordFiles:
+def open_split(
+    builder: tfds.core.DatasetBuilder, split: str, name: str, encoded: Iterable[str] = ("image",)
+) -> RecordFiles:
     """The records of `split`, in TFDS's syntax, images as encoded bytes; each file was opened once, to see it is whole.
 
-    name: what the data set is called by whoever opens it. A split without records gives none.
+    name: what the data set is called by whoever opens it. encoded: features that are left as bytes, if they are images.
+    A split without records gives none.
     Raises NotReadable, and what TFDS raises for a split that is not there.
     """
     instructions = builder.info.splits[split].file_instructions
@@ -133,10 +136,10 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, name: str) -> Reco
         if _read_json(place / locate.INFO).get("fileFormat") == CONVERTIBLE:  # which lie beside these, and may be whole
             raise NotReadable(f"{what}\n{_by_converting(place, name)}")
         raise NotReadable(_damaged(place, what, end=""))
-    image = builder.info.features["image"]
-    decoders = {"image": tfds.decode.SkipDecoding()} if isinstance(image, tfds.features.Image) else None
+    features = dict(builder.info.features)
+    skipped = {key: tfds.decode.SkipDecoding() for key in encoded if isinstance(features[key], tfds.features.Image)}
     taken = tuple((Path(each.filename).name, each.take) for each in instructions)
-    return RecordFiles(builder.as_data_source(split=split, decoders=decoders), taken)
+    return RecordFiles(builder.as_data_source(split=split, decoders=skipped or None), taken)
 
 
 def statistics(place: Path) -> dict[str, Any]:
@@ -231,8 +234,8 @@ def _by_converting(place: Path, name: str, convertible: bool = True) -> str:
     return f"{lines}  change:   {' '.join(flags)}"
 
 
-def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str, ranged: bool) -> None:
-    image = features.get("image")
+def _check_features(features: Mapping[str, tfds.features.FeatureConnector], name: str, ranged: bool, key: str) -> None:
+    image = features.get(key)
     array = isinstance(image, tfds.features.Tensor) and len(image.shape) == 3
     if image is None or not (isinstance(image, tfds.features.Image) or array):
         raise NotReadable(

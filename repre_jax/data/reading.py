@@ -12,11 +12,13 @@ from PIL import Image
 from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet
+from repre_jax.data.cityscapes import archives
 from repre_jax.system import terminal
 
 THREADS = min(16, os.cpu_count() or 1)
 SHOWN = 50  # files in a message
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, UserError)
+Found = imagenet.Images | folder.ImageFolder | archives.Pairs  # whose records have 'image', which is converted
 AHEAD = 64  # images that are read and checked ahead of the writer
 
 
@@ -28,7 +30,7 @@ class Reader:
         self.convert, self.skip = convert, skip
         self.unreadable: list[str] = []
 
-    def __call__(self, split: str, images: imagenet.Images | folder.ImageFolder) -> Iterator[dict]:
+    def __call__(self, split: str, images: Found) -> Iterator[dict]:
         """Each record, its image converted, in their order. Raises UserError at the end if one could not be read."""
         waiting: deque = deque()
         before = len(self.unreadable)
@@ -67,7 +69,7 @@ class Reader:
         lines = "".join(f"  {line}\n" for line in named[:SHOWN])
         raise UserError(f"{what}; nothing was written.\n{lines}  change:   {change}")
 
-    def _read(self, split: str, images: imagenet.Images | folder.ImageFolder, index: int) -> dict | str:
+    def _read(self, split: str, images: Found, index: int) -> dict | str:
         """The record, or the name of its file and what is wrong with it."""
         name = images.name(index)
         try:

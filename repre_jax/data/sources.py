@@ -117,7 +117,7 @@ def _open_version(
     ranges = value_range or of_all
     builder = prepared.open_version(place, name, ranged=ranges is not None)
     label = prepared.class_label(builder)
-    parts = _open_splits(
+    parts = open_splits(
         name,
         {split.name: split.num_examples for split in builder.info.splits.values()},
         {"train": train_split, "test": test_split},
@@ -181,7 +181,7 @@ def _open_folder(name: str, train_split: str, test_split: str | None, value_rang
     def open_split(spec: str) -> folder.ImageFolder:
         return dataclasses.replace(split_syntax.take(found.splits, spec), value_range=deep.carried(value_range))
 
-    parts = _open_splits(
+    parts = open_splits(
         name,
         {split: len(images) for split, images in found.splits.items()},
         {"train": train_split, "test": test_split},
@@ -209,7 +209,7 @@ def _lacking(found: folder.Folder, specs: Sequence[str | None]) -> str | None:
     return None
 
 
-def _open_splits(
+def open_splits(
     name: str, known: Mapping[str, int], wanted: dict[str, str | None], open_split: Callable[[str], Any]
 ) -> dict[str, Any]:
     """'train' and 'test', the latter found by itself when it is None, and None when there is none; 'test_split'.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops
+from repre_jax.data import crops, label_maps
 from repre_jax.data.views import VALUE_RANGE
 
 SHOWN = 50  # names in the message that ends a run
@@ -64,6 +64,8 @@ def what_is_wrong(source: Records, number: int, channels: int) -> str:
         record = source[number]
         name = record.get("file_name", name)
         crops.decode(record["image"], channels, record.get(VALUE_RANGE))
+        if isinstance(record.get("label_map"), bytes):
+            label_maps.read(record["label_map"])
         reason = MENDED  # or a disk that fails now and then
     except (crops.UnreadableImage, OSError, MemoryError) as error:
         passing.check(error, f"{_text(name)} cannot be read", passing.WORKERS)

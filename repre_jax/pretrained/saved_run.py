@@ -45,11 +45,7 @@ def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS,
     keys, hint: how a user names them, and what else may help where there is no such step, for messages.
     Raises UserError when there is none, or it is damaged.
     """
-    if not run_files.has_checkpoints(run):
-        raise UserError(f"{run} is no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
-    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:
-        step = _step(checkpoints, run, step, keys, hint)
-        record, shapes = checkpoints.record(step), checkpoints.shapes(step)
+    step, record, shapes = chosen(run, step, keys=keys, hint=hint)
     theirs = ConfigDict(record["config"])
     theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
     if "framework" not in theirs:
@@ -69,6 +65,21 @@ def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS,
             return checkpoints.restore_part(step, wanted, places)[tree][part]
 
     return Saved(framework, network, step, theirs, record, load)
+
+
+def chosen(
+    run: Path, step: int | None, *, keys: str = KEYS, hint: str = ""
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """(Step of a checkpoint, its record, the shapes of its arrays): that of `step`, else the newest whole one.
+
+    Raises as `saved`.
+    """
+    if not run_files.has_checkpoints(run):
+        raise UserError(f"{run} is no run: it has no folder checkpoints.\n  expected: the --workdir of a run")
+    with contextlib.closing(Checkpoints(run / run_files.CHECKPOINTS)) as checkpoints:
+        step = _step(checkpoints, run, step, keys, hint)
+        record, shapes = checkpoints.record(step), checkpoints.shapes(step)
+    return step, record, shapes
 
 
 def _step(checkpoints: Checkpoints, run: Path, step: int | None, keys: str, hint: str) -> int:

@@ -54,6 +54,15 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
         terminal.say(f"Note: the data set is not as the encoder's run saw it: {line}")
     if other := _other_range(found, dataset):
         terminal.warn(other)
+    warn_of_shared(config, dataset)
+    config.data.mean, config.data.std = config.data.mean or found.mean, config.data.std or found.std
+    config.data.mean, config.data.std = methods.normalisation(config, dataset)
+    train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
+    return dataclasses.replace(dataset, train=train)
+
+
+def warn_of_shared(config: ConfigDict, dataset: DataSet) -> None:
+    """Warns where test images are among the training images."""
     if dataset.test_split == config.data.train_split:
         terminal.warn(
             f"Warning: the test images are the training images, split {dataset.test_split!r} of {dataset.name}."
@@ -63,10 +72,6 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
             f"Warning: test images are among the training images: split {config.data.train_split!r} holds some of "
             f"{dataset.test_split!r} of {dataset.name}."
         )
-    config.data.mean, config.data.std = config.data.mean or found.mean, config.data.std or found.std
-    config.data.mean, config.data.std = methods.normalisation(config, dataset)
-    train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
-    return dataclasses.replace(dataset, train=train)
 
 
 def _changed_since(config: ConfigDict, found: Backbone, dataset: DataSet) -> list[str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from repre_jax.evaluation.batches import eval_batches, images_and_labels
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained.backbone import Backbone
+from repre_jax.pretrained.digest import digest
 from repre_jax.probing import begun_with, evaluations
 from repre_jax.probing.begun_with import Begun
 from repre_jax.report import console
@@ -80,16 +80,6 @@ def build(config: ConfigDict, found: Backbone) -> FrozenEncoder:
 def job_of(config: ConfigDict, encoder: Encoder, params: dict[str, Any], dataset: DataSet, mesh: Mesh) -> FrozenEncoder:
     """Of data that evaluations.open_data has opened."""
     return FrozenEncoder(mesh, dataset, encoder, params, config.data.mean, config.data.std, digest(params))
-
-
-def digest(params: Any) -> str:
-    """SHA-256 of all parameters, to the bit."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.asarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.hexdigest()
 
 
 def weights(found: Backbone) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from repre_jax.report.console import Row, duration, table, test_images, without_learning
 
+LISTED = 10  # classes, of the best and of the worst
+
 
 def linear(result: Mapping[str, Any]) -> str:
     """The end of a linear probe, from its result.json."""
@@ -47,6 +49,53 @@ def finetuned(result: Mapping[str, Any]) -> str:
             *deviations(result["departures"]),
         ]
     )
+
+
+def segmented(result: Mapping[str, Any]) -> str:
+    """The end of a segmentation, trained or measured again, from its result.json."""
+    origin, how = result["origin"], result["test"]
+    step = None if origin.get("step") is None else f"step {origin['step']:,}"
+    known = [origin.get("framework"), origin.get("branch"), step, f"head {result['head']}"]
+    after = f"  after {result['steps']:,} steps" if "steps" in result else ""
+    scales = f"; scales {', '.join(f'{scale:g}' for scale in how['test_scales'])}" * (len(how["test_scales"]) > 1)
+    test = f"windows of {_by(result['image_size'])} every {_by(how['test_stride'])}{scales}"
+    test += "; mirrored too" * how["test_flip"]
+    size = f", resized within {_by(how['test_size'])}" if how["test_size"] else ""
+    skipped = result.get("skipped_steps")
+    return table(
+        [
+            ("encoder" if "steps" in result else "measured", origin["init_from"] or "none: from scratch"),
+            ("", ", ".join(filter(None, known))),
+            ("mIoU", f"{_share(result['miou'])}{after} in {duration(result['seconds'])}"),
+            ("", f"{_share(result['miou_constant'])}  the same class everywhere, the best one"),
+            ("mAcc, aAcc", f"{_share(result['macc'])} of each class, {_share(result['aacc'])} of all pixels"),
+            *_of_classes(result["iou"]),
+            ("test images", f"{result['test_images']:,}{size}, by {test}"),
+            *([("", f"{skipped:,} steps skipped")] if skipped else []),
+            *([("trained on", f"{result['trained_on']:,} images")] if "trained_on" in result else []),
+            *deviations(result.get("departures", ())),
+        ]
+    )
+
+
+def _of_classes(iou: Mapping[str, float | None]) -> list[Row]:
+    """Rows of the IoU of each class; of many the best and the worst."""
+    there = sorted(((value, name) for name, value in iou.items() if value is not None), reverse=True)
+    names = {name for _, name in (*there[:LISTED], *there[-LISTED:])}
+    parts = [f"{name} {_share(value)}" for name, value in iou.items() if name in names]
+    absent = len(iou) - len(there)
+    first = "IoU" if len(names) == len(there) else f"IoU, best and worst {LISTED}"
+    lines = textwrap.wrap(", ".join(parts) + f"; {absent} classes are nowhere" * (absent > 0), 100)
+    return [(first if number == 0 else "", line) for number, line in enumerate(lines)]
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
+
+
+def _by(sides: Sequence[int]) -> str:
+    """For example '768 x 768'."""
+    return " x ".join(map(str, sides))
 
 
 def deviations(changes: Sequence[str]) -> list[Row]:

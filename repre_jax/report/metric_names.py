@@ -50,10 +50,37 @@ class Metric:
 
 
 WEIGHTS, TOP1 = "Weights of the two losses", "Top-1"  # panels of several metrics
+SEGMENTED = "Segmentation"
 SPREAD = "Standard deviation of the embeddings"
+
+
+def _of_pixels(title: str, console: str, place: int, result: str = "", judges: bool = False) -> Metric:
+    """Of a segmentation, all in one panel."""
+    return Metric(
+        title,
+        SEGMENTED,
+        title,
+        percent=True,
+        form=".1%",
+        console=console,
+        place=place,
+        result=result,
+        best="larger",
+        judges=judges,
+    )
+
 
 METRICS: dict[str, Metric] = {
     "loss": Metric("Loss", "Loss", "total", form=".4f", console="loss {}", place=10, best="smaller"),
+    "pixel_loss": Metric(
+        "Loss of the head without auxiliary ones",
+        "Loss",
+        "head",
+        form=".4f",
+        console="head {}",
+        place=15,
+        best="smaller",
+    ),
     "contrastive": Metric(
         "Contrastive loss",
         "Contrastive loss",
@@ -141,6 +168,10 @@ METRICS: dict[str, Metric] = {
         place=180,
         best="larger",
     ),
+    "miou": _of_pixels("Mean IoU", "mIoU {}", 192, result="Mean IoU", judges=True),
+    "macc": _of_pixels("Mean accuracy of the classes", "mAcc {}", 194),
+    "aacc": _of_pixels("Accuracy of all pixels", "aAcc {}", 196),
+    "train_pixel_accuracy": _of_pixels("Accuracy of the training batch's pixels", "train pixels {}", 172),
     "lr": Metric("Learning rate", "Learning rate", "learning rate", form=".2e", console="lr {}", place=60),
     "gradient_norm": Metric(
         "Gradient norm", "Gradient norm", "gradient norm", log=True, form=".3g", console="grad norm {}", place=110

@@ -113,6 +113,8 @@ def _compared(names: Sequence[str], run: Run) -> dict[str, float]:
         references["untrained encoder"] = run.first("effective_rank")
     if "top1" in names:
         references["untrained encoder, test"] = number(run.result.get("top1_untrained"))
+    if "miou" in names:
+        references["best constant answer, mean IoU"] = number(run.result.get("miou_constant"))
     return {label: value for label, value in references.items() if value is not None}
 
 

@@ -12,7 +12,8 @@ from repre_jax.report.run import Run, number
 
 ENCODERS = {"vit": "ViT", "swin": "Swin"}
 ACCURACIES = ("top1", "knn_top1")  # a run has one of the two
-TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN"}
+SEGMENTED = "miou"  # whose first value is that of a head that was not trained
+TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN", "segment": "Segmentation"}
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,16 @@ def _judged(run: Run) -> list[Figure]:
         metric = METRICS[name]
         value = _first(number(run.result.get(name)), run.newest(name))
         if name not in ACCURACIES and value is not None:
-            before = _first(number(run.result.get(f"{name}_untrained")), run.first(name))
-            beside = _listed({"untrained encoder": _as(metric, before)})
+            begun = None if name == SEGMENTED else run.first(name)
+            before = _first(number(run.result.get(f"{name}_untrained")), begun)
+            beside = _listed({"untrained encoder": _as(metric, before), **_constant(name, run)})
             figures.append(Figure(metric.result, metric.written(value), beside))
     return figures
+
+
+def _constant(name: str, run: Run) -> dict[str, str | None]:
+    """What the same class everywhere would give."""
+    return {"best constant answer": _as(METRICS[name], number(run.result.get(f"{name}_constant")))}
 
 
 def _reconstruction(run: Run) -> Figure | None:

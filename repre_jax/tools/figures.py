@@ -12,7 +12,8 @@ kinds:
   neighbours       the nearest training images of some test images
   pyramid          each pyramid level's features as colours
   augmentations    the first records of the first batch, as the network sees them
-  data             training records as they are stored, with class, boxes, masks and label map, where these are known
+  data             training records as they are stored, with class, boxes, masks and label map, where these are known;
+                   of segmentation (--config configs/segment.py, or such a run), too
   all              every one of these that the encoder and the data allow
 
 Images are test images, chosen at random by --seed, or those at the paths behind --images. The figure goes to
@@ -36,7 +37,7 @@ from repre_jax.report import page
 from repre_jax.report.figures import sheet
 from repre_jax.running import workdir
 from repre_jax.system import command_line, shipped, terminal
-from repre_jax.tasks.figures.request import DRAW, INPUT, Request
+from repre_jax.tasks.figures.request import DRAW, INPUT, TASKS, Request
 
 CONFIG = "configs/figures.py"
 SUFFIXES = (".png", ".pdf")
@@ -73,11 +74,12 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     config = _config(arguments, flags)
     _check_out(arguments, config.data.name)
-    if config.task == "pretrain":
+    if arguments.kind in INPUT and config.task in TASKS[arguments.kind]:
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
         with _writable(_paths(arguments, arguments.kind)):
-            figure = INPUT[arguments.kind](config, records, f"{config.framework.name}, {config.data.name}")
+            whose = f"{config.framework.name}, " if config.task == "pretrain" else ""
+            figure = INPUT[arguments.kind](config, records, f"{whose}{config.data.name}")
             _save(figure, _paths(arguments, arguments.kind))
         return
     request = Request(config, [config_paths.absolute(path) for path in arguments.of], arguments.images, arguments.seed)
@@ -111,10 +113,10 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
             hint = f"  change:   --config.{name}\n" if name in ("network", "step", "feature", "block") else ""
             raise UserError(f"Unexpected argument {flag!r}.\n{hint.replace('block', 'figures.block')}{EXPECTED}")
     config, _ = command_line.parse(["figures", *([f"--config={file}"] if file else []), *flags])
-    wanted = "pretrain" if alone else "figures"
-    if config.get("task") != wanted:
+    wanted = TASKS[arguments.kind] if alone else ("figures",)
+    if config.get("task") not in wanted:
         raise UserError(
-            f"The config's task is {config.get('task')!r}.\n  expected: {wanted!r}\n"
+            f"The config's task is {config.get('task')!r}.\n  expected: {' or '.join(map(repr, wanted))}\n"
             f"  change:   --config; a pre-training one goes with {' and '.join(INPUT)} alone, without RUN"
         )
     if not alone and not arguments.of:

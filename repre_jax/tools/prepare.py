@@ -1,6 +1,7 @@
 """Writes a data set in TFDS's layout, as ArrayRecord, without TensorFlow.
 
   python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, or train/ and val/ folders
+  python -m repre_jax.tools.prepare cityscapes --from DIR       DIR: the two official zips, or what they extract to
   python -m repre_jax.tools.prepare folder --from DIR --name N  any folder of images; also measures mean and std
   python -m repre_jax.tools.prepare convert DIR                 DIR: TFDS's own in TFRecord, its version's folder
 
@@ -26,6 +27,8 @@ from repre_jax.builders import augmentation
 from repre_jax.core import config_paths
 from repre_jax.core.errors import UserError
 from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, reading, record_files, sources, writing
+from repre_jax.data.cityscapes import archives
+from repre_jax.data.cityscapes import builder as cityscapes
 from repre_jax.system import command_line, shipped, terminal
 
 IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
@@ -36,7 +39,7 @@ SPARE = 0.05  # of what is written: keys and the records' frame
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("imagenet2012", "folder", "convert"))
+    parser.add_argument("what", choices=("imagenet2012", "cityscapes", "folder", "convert"))
     parser.add_argument("place", nargs="?", metavar="DIR", help="convert: .../imagenet2012/5.1.0, or alike")
     parser.add_argument("--from", dest="origin", metavar="DIR", help="where the images lie")
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         help="of a folder's images of more than 8 bits: the values that become black and white; once, or once for each "
         "channel; else as measured",
     )
-    parser.add_argument("--partial", action="store_true", help="ImageNet: also when images are missing")
+    parser.add_argument("--partial", action="store_true", help="ImageNet, Cityscapes: also when images are missing")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong, and the result")
     arguments = parser.parse_intermixed_args(argv)
@@ -87,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> None:
     arguments.origin = config_paths.absolute(arguments.origin)
     if not arguments.origin.is_dir():
         raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
-    prepare = {"imagenet2012": _imagenet, "folder": _folder}[arguments.what]
+    prepare = {"imagenet2012": _imagenet, "cityscapes": _cityscapes, "folder": _folder}[arguments.what]
     print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
 
 
@@ -123,6 +126,28 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
     reader = reading.Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
     _write(imagenet.ImageNet(found, reader, **_place(root)), found.size(), reader)
     return f"Written. To train on it:  {_command(root)}"
+
+
+def _cityscapes(arguments: argparse.Namespace, root: Path) -> str:
+    name = f"{cityscapes.NAME}/{cityscapes.CONFIG}"
+    place = root / name / cityscapes.VERSION
+    writing.refuse_inside(root)
+    writing.refuse_taken(place, ELSEWHERE)
+    conversion.refuse_unfinished(place, root, ELSEWHERE)
+    found = archives.find(arguments.origin)
+    for split, pairs in found.splits.items():
+        terminal.say(f"  {split:<11} {len(pairs):>9,} images with label maps in {arguments.origin}")
+    if "train" not in found.splits or (found.missing and not arguments.partial):
+        lines = "".join(f"\n  missing:  {line}" for line in found.missing)
+        raise UserError(
+            f"Cityscapes is not whole in {arguments.origin}.{lines}\n"
+            "  fetch:    leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) from\n"
+            "            https://www.cityscapes-dataset.com (free, with an account) into that folder"
+            + ("\n  change:   --partial, to go on with what is there" if "train" in found.splits else "")
+        )
+    reader = reading.Reader(archives.checked, skip=arguments.skip_unreadable)
+    _write(cityscapes.Cityscapes(found, reader, **_place(root)), found.size(), reader)
+    return f"Written. To train on it:  {_command(root, 'configs/segment.py', **{'data.name': name}, init_from='RUN')}"
 
 
 def _folder(arguments: argparse.Namespace, root: Path) -> str:
@@ -204,11 +229,11 @@ def _shuffle_without_tensorflow() -> None:
     )
 
 
-def _command(root: Path, **settings: Any) -> str:
+def _command(root: Path, config: str = "configs/moco_vit_s.py", **settings: Any) -> str:
     """The command that trains on what was written."""
     keys = {"data.dir": root, **settings}
     flags = [f"--config.{key}={value}" for key, value in keys.items()]
-    return shlex.join([*shipped.program().split(), "--config", "configs/moco_vit_s.py", *flags])
+    return shlex.join([*shipped.program().split(), "--config", config, *flags])
 
 
 if __name__ == "__main__":

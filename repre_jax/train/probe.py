@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from repre_jax.core import sharding
@@ -19,6 +18,7 @@ from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.data import photometric
 from repre_jax.models import features
+from repre_jax.models.batch_norm import BatchNorm
 from repre_jax.models.encoders import Encoder
 from repre_jax.train.update import advance, counters
 
@@ -144,10 +144,10 @@ class Probe:
     def _normalised(self, found: jax.Array, batch_stats: dict[str, jax.Array], *, train: bool) -> tuple[jax.Array, Any]:
         if not self.batch_norm:
             return found, batch_stats
-        norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-6, use_bias=False, use_scale=False)
+        norm = BatchNorm(epsilon=1e-6, use_scale=False, use_bias=False)
 
         def of_one(found: jax.Array, statistics: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-            normalised, changed = norm.apply({"batch_stats": statistics}, found, mutable=["batch_stats"])
+            normalised, changed = norm.apply({"batch_stats": statistics}, found, train=train, mutable=["batch_stats"])
             return normalised, changed["batch_stats"]
 
         return jax.vmap(of_one)(found, batch_stats)

@@ -1,17 +1,18 @@
 """Records of a data set with what is known of them: classes, boxes, masks and label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from repre_jax.report.figures import sheet
 
 IGNORED = 255  # of a label map: what is not scored, drawn white
+LINE = 0.18  # inches of a line of the legend
 SHADE = 0.45  # how much of a mask's colour covers the image
 
 
@@ -19,7 +20,8 @@ SHADE = 0.45  # how much of a mask's colour covers the image
 class Known:
     """One record. image: float [H, W, C] in 0..1. name: of its class. boxes: float [N, 4], (x, y, width, height) in
     pixels. kinds: of each box a number, which gives its colour, and a name. masks: bool [N, H, W]. label_map: int
-    [H, W], 0 the background. None where it is not known."""
+    [H, W], 0 the background. painted: the label map in colours of its data set's own, uint8 [H, W, 3]. None where it is
+    not known."""
 
     image: np.ndarray
     name: str | None = None
@@ -27,12 +29,15 @@ class Known:
     kinds: Sequence[tuple[int, str]] = ()
     masks: np.ndarray | None = None
     label_map: np.ndarray | None = None
+    painted: np.ndarray | None = None
 
 
 @sheet.styled
-def draw(records: Sequence[Known], *, title: str, caption: str) -> Figure:
+def draw(
+    records: Sequence[Known], *, title: str, caption: str, legend: Mapping[str, Sequence[int]] | None = None
+) -> Figure:
     """A row a record: its image with the class below it, its objects, its label map; columns that none has are left
-    out."""
+    out. legend: names of classes and their colours in 0..255, beside the rows."""
     columns = {"image": _image}
     columns |= {"objects": _objects} if any(each.boxes is not None for each in records) else {}
     columns |= {"label map": _label_map} if any(each.label_map is not None for each in records) else {}
@@ -41,7 +46,21 @@ def draw(records: Sequence[Known], *, title: str, caption: str) -> Figure:
     for row, record in zip(axes, records, strict=True):
         for axis, column in zip(row, columns.values(), strict=True):
             column(axis, record)
+    if legend:
+        _name_colours(figure, legend)
     return figure
+
+
+def _name_colours(figure: Figure, legend: Mapping[str, Sequence[int]]) -> None:
+    """Right of all, in as many columns as its height asks for, by which the figure becomes wider."""
+    squares = [
+        Patch(facecolor=(each[0] / 255, each[1] / 255, each[2] / 255), edgecolor="0.7", label=name)
+        for name, each in legend.items()
+    ]
+    columns = -(-len(squares) // max(int(figure.get_figheight() / LINE), 1))
+    longest = max(map(len, legend))
+    figure.set_figwidth(figure.get_figwidth() + columns * (longest / sheet.LETTERS + 0.6))
+    figure.legend(handles=squares, loc="outside right center", fontsize=sheet.SMALL, ncols=columns)
 
 
 def colour(kind: int) -> np.ndarray:
@@ -73,6 +92,9 @@ def _objects(axis: Axes, record: Known) -> None:
 def _label_map(axis: Axes, record: Known) -> None:
     if record.label_map is None:
         axis.set_axis_off()
+        return
+    if record.painted is not None:
+        sheet.show(axis, record.painted / np.float32(255))
         return
     kinds, places = np.unique(record.label_map, return_inverse=True)
     sheet.show(axis, np.stack([colour(int(kind)) for kind in kinds])[places.reshape(record.label_map.shape)])

@@ -1,5 +1,6 @@
 """What a pre-training run's network sees."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -28,13 +29,14 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     return augmentations.draw(np.asarray(pixels.views), local, title=f"Augmentations\n{name}")
 
 
-def config_of(source: Path, ours: ConfigDict, seed: int | None) -> ConfigDict:
-    """That of a run, or of the run whose export has a card; with those keys of the data that `ours` sets, and a seed.
+def config_of(source: Path, ours: ConfigDict, seed: int | None, tasks: Collection[str] = ("pretrain",)) -> ConfigDict:
+    """That of a run of one of these tasks, or of the run whose export has a card; with those keys of the data that
+    `ours` sets, and a seed.
 
     Raises NotPossible when nothing says how the encoder was pre-trained.
     """
     found = weight_file.read_card(source).get("config") if run_files.is_file(source) else run_files.read_config(source)
-    if not found or found.get("task") != "pretrain":
+    if not found or found.get("task") not in tasks:
         raise NotPossible(
             f"Nothing says how {source} was pre-trained.\n"
             "  expected: a pre-training run with its config.json, an export with its card, or\n"

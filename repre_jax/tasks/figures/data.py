@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation
+from repre_jax.builders import augmentation, segmentation
 from repre_jax.core import passing
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, instances
+from repre_jax.data import crops, instances, segmentation_views
+from repre_jax.data.label_classes import Classes
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, VALUE_RANGE, label_of
 from repre_jax.report.figures import records as sheet
@@ -20,27 +21,44 @@ from repre_jax.report.figures.records import Known
 
 def draw(config: ConfigDict, records: int, name: str) -> Figure:
     """Training records as they are stored, chosen at random by the config's seed; those that cannot be read are passed
-    over. config: of pre-training. name: whose data they are, for the title.
+    over. config: of pre-training, or of segmentation, whose label maps are drawn in the data set's own colours. name:
+    whose data they are, for the title.
 
     Raises UserError where the data set cannot be opened, or none of its records be read.
     """
-    dataset = augmentation.open_dataset(config)
+    classes = None
+    if config.task == "segment":
+        found = segmentation.open_data(config)
+        dataset, classes = found.dataset, found.classes
+    else:
+        dataset = augmentation.open_dataset(config)
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))
-    known = list(itertools.islice(_readable(dataset, order, config.data.channels), records))
+    known = list(
+        itertools.islice(_readable(dataset, order, config.data.channels or augmentation.RGB, classes), records)
+    )
     if not known:
         raise UserError(f"No record of {dataset.name} is a readable image.\n  change:   --config.data.name")
     caption = f"{len(known)} of {len(order):,} training records of {dataset.name}, as they are stored."
     if any((each.label_map == sheet.IGNORED).any() for each in known if each.label_map is not None):
-        caption += f" Label map: 0 is black, and {sheet.IGNORED}, which is not scored, is white."
-    return sheet.draw(known, title=f"Data\n{name}", caption=caption)
+        black = "" if classes else "0 is black, and "
+        caption += f" Label map: {black}{sheet.IGNORED}, which is not scored, is white."
+    legend = dict(zip(classes.names, classes.colours, strict=True)) if classes else {}
+    return sheet.draw(known, title=f"Data\n{name}", caption=caption, legend=legend)
 
 
-def _readable(dataset: DataSet, order: np.ndarray, channels: int) -> Iterator[Known]:
+def _readable(dataset: DataSet, order: np.ndarray, channels: int, classes: Classes | None) -> Iterator[Known]:
     for number in order:
         try:
-            yield _known(dataset, dataset.train[int(number)], channels)
+            record = dataset.train[int(number)]
+            yield _known(dataset, record, channels) if classes is None else _labelled(record, channels, classes)
         except (crops.UnreadableImage, OSError) as error:
             passing.check(error, "A record cannot be read")
+
+
+def _labelled(record: Mapping, channels: int, classes: Classes) -> Known:
+    image, label_map = segmentation_views.decoded(record, classes, channels)
+    name = record.get("file_name")
+    return Known(image.astype(np.float32) / 255, name, label_map=label_map, painted=classes.painted(label_map))
 
 
 def _known(dataset: DataSet, record: Mapping, channels: int) -> Known:

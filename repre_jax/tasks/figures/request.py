@@ -23,7 +23,8 @@ DRAW: dict[str, Callable[["Request", Subject], Figure]] = {
     "augmentations": lambda request, subject: request.of_input("augmentations"),
     "data": lambda request, subject: request.of_input("data"),
 }
-INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a pre-training config, before there is a run, too
+INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a config, before there is a run, too
+TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment")}  # whose configs and runs these draw
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Request:
                 f"{kind} draws one run's own training images.\n  change:   leave --images and other runs out"
             )
         (source,) = self.of
-        config = augmentations.config_of(source, self.config, self.seed)
+        config = augmentations.config_of(source, self.config, self.seed, TASKS[kind])
         return INPUT[kind](config, self.config.figures.records, source.absolute().name)
 
     def _subjects(self) -> list[Subject]:

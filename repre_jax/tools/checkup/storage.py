@@ -66,7 +66,7 @@ def _fault(place: Path, name: str) -> tuple[str, str] | None:
 
     Of another format only what TFDS's own files beside the records tell.
     """
-    from repre_jax.data import prepared  # not before tools/doctor.py has seen that it can be imported
+    from repre_jax.data import label_features, prepared  # not before tools/doctor.py has seen that it can be imported
 
     again = "copy or prepare this data set again"
     try:
@@ -74,7 +74,8 @@ def _fault(place: Path, name: str) -> tuple[str, str] | None:
         if READ not in prepared.formats(builder):
             prepared.refuse_empty(builder)
             return None
-        builder = prepared.open_version(place, name)
+        image = label_features.image_of(dict(builder.info.features), name)
+        builder = prepared.open_version(place, name, image=image)
         prepared.statistics(place)
     except prepared.NotReadable as error:
         return str(error).splitlines()[0], " ".join(str(error).rpartition("change:")[2].split())

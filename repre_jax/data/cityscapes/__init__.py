@@ -1,0 +1,1 @@
+"""Cityscapes: its classes, its two official archives, and TFDS's layout of them."""

@@ -1,0 +1,218 @@
+"""The two official archives of Cityscapes, or their extracted folders: which images and label maps they hold.
+
+leftImg8bit_trainvaltest.zip   leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
+gtFine_trainvaltest.zip        gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png
+"""
+
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops, label_maps
+from repre_jax.data.cityscapes.labels import CLASSES
+
+SIZE = (1024, 2048)
+COUNTS = {"train": 2975, "validation": 500, "test": 1525}
+CITIES = {
+    "train": (
+        *("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg", "hanover", "jena"),
+        *("krefeld", "monchengladbach", "strasbourg", "stuttgart", "tubingen", "ulm", "weimar", "zurich"),
+    ),
+    "validation": ("frankfurt", "lindau", "munster"),
+    "test": ("berlin", "bielefeld", "bonn", "leverkusen", "mainz", "munich"),
+}
+FOLDERS = {"train": "train", "val": "validation", "test": "test"}  # in the archives -> split
+KINDS = {  # folder in its archive -> (the archive, how its files end)
+    "leftImg8bit": ("leftImg8bit_trainvaltest.zip", "_leftImg8bit.png"),
+    "gtFine": ("gtFine_trainvaltest.zip", "_gtFine_labelIds.png"),
+}
+SHOWN = 8  # names in a message
+
+
+class Store(Protocol):
+    """Where files lie: an archive, or the folder that it would be extracted to."""
+
+    def names(self) -> Iterable[str]:
+        """Of all files, from the archive's own folder on."""
+        ...
+
+    def size(self, name: str) -> int: ...
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError."""
+        ...
+
+
+class Archive:
+    """A zip, whose files are read by several threads."""
+
+    def __init__(self, place: Path):
+        """Raises UserError for what is no whole zip."""
+        self._name = place.name
+        try:
+            self._zip = zipfile.ZipFile(place)
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise UserError(
+                f"{place} cannot be read: {error}.\n  expected: the archive as it was downloaded; is it whole?"
+            ) from None
+
+    def names(self) -> Iterable[str]:
+        return self._zip.namelist()
+
+    def size(self, name: str) -> int:
+        return self._zip.getinfo(name).file_size
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._zip.read(name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+            raise OSError(f"{self._name}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A folder that holds leftImg8bit/ or gtFine/."""
+
+    place: Path
+    folder: str
+
+    def names(self) -> Iterable[str]:
+        """Raises UserError for a folder that cannot be entered."""
+
+        def refuse(error: OSError) -> None:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}.\n  change:   its permissions")
+
+        for at, _, files in os.walk(self.place / self.folder, onerror=refuse, followlinks=True):
+            below = Path(at).relative_to(self.place).as_posix()
+            yield from (f"{below}/{file}" for file in files)
+
+    def size(self, name: str) -> int:
+        return (self.place / name).stat().st_size
+
+    def read(self, name: str) -> bytes:
+        return (self.place / name).read_bytes()
+
+
+class Pair(NamedTuple):
+    """An image and its label map. image_id: 'aachen_000000_000019'."""
+
+    image_id: str
+    image: str
+    label_map: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Random access to a split: {'image_id', 'image': (encoded image, encoded label map)}."""
+
+    pairs: Sequence[Pair]
+    images: Store
+    maps: Store
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        """What to call an image in a message."""
+        return self.pairs[index].image
+
+    def __getitem__(self, index: int) -> dict:
+        pair = self.pairs[index]
+        return {"image_id": pair.image_id, "image": (self.images.read(pair.image), self.maps.read(pair.label_map))}
+
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(self.images.size(pair.image) + self.maps.size(pair.label_map) for pair in self.pairs)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The pairs of each split that has some, and what is missing, a line each."""
+
+    splits: Mapping[str, Pairs]
+    missing: Sequence[str]
+
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(pairs.size() for pairs in self.splits.values())
+
+
+def find(folder: Path) -> Found:
+    """Lists the images and label maps in `folder` without reading them; archives are preferred to extracted folders.
+
+    Raises UserError for an archive that cannot be read.
+    """
+    stores = {kind: _store(folder, kind) for kind in KINDS}
+    absent = [
+        f"neither {archive} nor a folder {kind}/ was found"
+        for kind, (archive, _) in KINDS.items()
+        if stores[kind] is None
+    ]
+    images, maps = (stores[kind] for kind in KINDS)
+    if images is None or maps is None:
+        return Found({}, absent)
+    listed = {kind: _listed(store, KINDS[kind][1]) for kind, store in zip(KINDS, (images, maps), strict=True)}
+    splits, missing = {}, []
+    for split, count in COUNTS.items():
+        here, there = (listed[kind][split] for kind in KINDS)
+        common = sorted(here.keys() & there.keys())
+        if common:
+            splits[split] = Pairs([Pair(each, here[each], there[each]) for each in common], images, maps)
+        missing += _missing(split, here, there, len(common), count)
+    return Found(splits, missing)
+
+
+def checked(pair: tuple[bytes, bytes], split: str) -> tuple[bytes, bytes]:
+    """The same image and label map. Raises UserError for one that is not whole, or not of Cityscapes' size or ids."""
+    del split
+    image = crops.decode(pair[0])
+    if image.shape[:2] != SIZE:
+        raise UserError(f"an image of {image.shape[0]} x {image.shape[1]} pixels, expected {SIZE[0]} x {SIZE[1]}")
+    label_maps.classes_of(pair[1], CLASSES, SIZE)
+    return pair
+
+
+def _store(folder: Path, kind: str) -> Store | None:
+    archive = folder / KINDS[kind][0]
+    if archive.is_file():
+        return Archive(archive)
+    return Extracted(folder, kind) if (folder / kind).is_dir() else None
+
+
+def _listed(store: Store, ending: str) -> dict[str, dict[str, str]]:
+    """Split -> image_id -> file."""
+    found: dict[str, dict[str, str]] = {split: {} for split in COUNTS}
+    for name in store.names():
+        parts = name.split("/")
+        if len(parts) == 4 and name.endswith(ending) and parts[1] in FOLDERS and not parts[3].startswith("."):
+            found[FOLDERS[parts[1]]][parts[3].removesuffix(ending)] = name
+    return found
+
+
+def _missing(split: str, here: Mapping[str, str], there: Mapping[str, str], pairs: int, count: int) -> list[str]:
+    """Lines on what a split lacks: label maps of images, images of label maps, whole cities, or neither of both."""
+    lines = []
+    image, label_map = (ending for _, ending in KINDS.values())
+    for what, names, ending in (
+        ("label maps", sorted(here.keys() - there.keys()), label_map),
+        ("images", sorted(there.keys() - here.keys()), image),
+    ):
+        if names:
+            lines.append(f"{split}: {len(names):,} {what}: {_some([name + ending for name in names])}")
+    if pairs != count:
+        cities = Counter(name.partition("_")[0] for name in (*here, *there))
+        absent = [city for city in CITIES[split] if not cities[city]]
+        of = f"; none of {_some(absent)}" if absent else ""
+        lines.insert(0, f"{split}: {pairs:,} of {count:,} images with label maps{of}")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

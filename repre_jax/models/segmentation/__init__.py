@@ -1,0 +1,1 @@
+"""Heads that give a class to every place of an image."""

@@ -1,0 +1,183 @@
+"""A trained segmentation, taken out of its run: a function of an image that gives the class of each pixel.
+
+segment = segmenter.load("runs/segment")
+label_map = segment(image)               # uint8 [H, W, C] -> uint8 [H, W]
+segment.class_names[label_map[0, 0]]
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.builders import segmentation as builder
+from repre_jax.core import config_paths, run_files, sharding
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core.errors import UserError
+from repre_jax.core.types import LabelMaps
+from repre_jax.data import crops
+from repre_jax.data.segmentation_views import rescaled
+from repre_jax.evaluation import sliding_window, windows
+from repre_jax.evaluation.windows import PLAIN, Layout, Pass, SlidingTest
+from repre_jax.models import resize, vit
+from repre_jax.models.encoders import Encoder
+from repre_jax.models.segmentation import build as heads
+from repre_jax.models.segmentation.build import Head
+from repre_jax.models.vit import ViT
+from repre_jax.pretrained import backbone, saved_run
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.pretrained.digest import digest
+from repre_jax.running import resume
+
+TASK = "segment"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """An encoder with its head.
+
+    config: the run's. step: of its checkpoint. variables: 'encoder' and 'head', parameters, and 'batch_stats', running
+    statistics, on each device. how: the test that the run itself is measured by. class_names: of the numbers that it
+    gives. weights: SHA-256 of the encoder that training began with.
+    """
+
+    config: ConfigDict
+    step: int
+    encoder: Encoder
+    head: Head
+    variables: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    how: SlidingTest
+    class_names: tuple[str, ...]
+    weights: str
+    _compiled: dict[tuple[SlidingTest, Layout], Any] = field(default_factory=dict, repr=False)
+
+    def logits(self, variables: dict[str, Any], pixels: jax.Array) -> jax.Array:
+        """[N, *crop, C], normalised -> float32 [N, *crop, classes]."""
+        output = self.encoder.apply({"params": variables["encoder"]}, pixels, train=False)
+        of_head = {"params": variables["head"], "batch_stats": variables["batch_stats"]}
+        found: Any = self.head.apply(of_head, output, train=False)
+        return resize.bilinear(found.logits, pixels.shape[1:3], self.head.align_corners)
+
+    def __call__(self, image: np.ndarray, how: SlidingTest | None = None) -> np.ndarray:
+        """uint8 [H, W, C] -> the class of each pixel, uint8 [H, W]. how: another test than the run's.
+
+        Compiled once for each size of images. Raises UserError for an image of other channels, or below the crop.
+        """
+        how, channels = how or self.how, len(self.mean)
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+            raise UserError(
+                f"An image to be segmented is {image.dtype} of shape {image.shape}.\n"
+                f"  expected: uint8 [height, width, {channels}]"
+            )
+        size = (image.shape[0], image.shape[1])
+        found = windows.layout([size], how)
+        if how.scales == PLAIN and (new := rescaled(size, how.within)) != size:
+            image = crops.resize(image, new)
+        own = np.array([size], np.int32)
+        arrays = (image[None], np.zeros((1, *size), np.uint8), np.array([image.shape[:2]], np.int32), own)
+        batch = LabelMaps(*map(jnp.asarray, arrays))
+        if (how, found) not in self._compiled:
+            self._compiled[how, found] = self._compile(how, found)
+        return np.asarray(self._compiled[how, found](self.variables, batch, windows.passes(own, found, how)))[0]
+
+    def _compile(self, how: SlidingTest, found: Layout) -> Any:
+        def run(variables: dict[str, Any], batch: LabelMaps, passes: tuple[Pass, ...]) -> jax.Array:
+            return sliding_window.predict(
+                lambda pixels: self.logits(variables, pixels),
+                batch,
+                passes,
+                found,
+                how,
+                mean=self.mean,
+                std=self.std,
+                align_corners=self.head.align_corners,
+            ).astype(np.uint8)
+
+        return jax.jit(run)
+
+
+def load(run: str | Path, step: int | None = None, mesh: Mesh | None = None) -> Segmenter:
+    """The segmentation that a run of configs/segment.py has trained, of its newest checkpoint or that of `step`.
+
+    mesh: devices that get its parameters; else all. Raises UserError where there is no such thing, or the encoder that
+    it froze is not there any more.
+    """
+    path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
+    step, record, shapes = saved_run.chosen(path, step)
+    if record["config"].get("task") != TASK:
+        raise UserError(
+            f"{path} is a run of the task {record['config'].get('task')!r}.\n"
+            "  expected: one of segmentation, as configs/segment.py trains it"
+        )
+    config = ConfigDict(backbone.tuples(record["config"]))
+    encoder = methods.encoder_of(config, augmentation.image_size(config))
+    names = _class_names(path, record)
+    parts = {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
+    places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)
+    with contextlib.closing(Checkpoints(path / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(path, step):
+        state = checkpoints.restore_part(step, parts, places)
+    weights = state["params"].get("encoder") or _frozen(config, path, mesh, record["weights"])
+    return Segmenter(
+        config=config,
+        step=step,
+        encoder=encoder,
+        head=heads.build(config.segment.head, len(names), encoder),
+        variables={"encoder": weights, "head": state["params"]["head"], "batch_stats": state["batch_stats"]["head"]},
+        mean=tuple(record["pixels"]["mean"]),
+        std=tuple(record["pixels"]["std"]),
+        how=builder.sliding_test(config),
+        class_names=names,
+        weights=record["weights"],
+    )
+
+
+def for_head(config: ConfigDict, found: Backbone, blocks: Sequence[int] | None) -> Backbone:
+    """The encoder with the pyramid that the config's head reads, and without a class token where that has no use for
+    one; the config then says so. blocks: those that the config asked for.
+
+    Raises UserError for a head that this encoder cannot feed.
+    """
+    trained, encoder = found.encoder, builder.of_head(found.encoder, config.segment.head, blocks)
+    heads.build(config.segment.head, 2, encoder)  # before anything is read: does it fit?
+    if not isinstance(encoder, ViT) or not isinstance(trained, ViT):
+        return found
+    config.encoder.pyramid_blocks, config.encoder.pyramid_levels = encoder.pyramid_blocks, None
+    if encoder.class_token == trained.class_token:
+        return dataclasses.replace(found, encoder=encoder)
+    config.encoder.class_token = encoder.class_token
+
+    def without(load: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda mesh, *seed: vit.without_class_token(encoder, load(mesh, *seed))
+
+    return dataclasses.replace(found, encoder=encoder, load=without(found.load), untrained=without(found.untrained))
+
+
+def _class_names(run: Path, record: dict[str, Any]) -> tuple[str, ...]:
+    """As the run's data set had them; numbers, where that was not kept."""
+    known = run_files.read_data(run).get("class_names")
+    count = record["data"]["classes"]
+    return tuple(known) if known and len(known) == count else tuple(map(str, range(count)))
+
+
+def _frozen(config: ConfigDict, run: Path, mesh: Mesh, sha256: str) -> Any:
+    """The parameters of an encoder that is in no checkpoint, since it was not trained."""
+    theirs = config.copy_and_resolve_references()
+    found = for_head(theirs, backbone.find(theirs, run, scratch=True, resize_positions=True), None)
+    weights = found.untrained(mesh, config.seed) if config.network == "untrained" else found.load(mesh)
+    if digest(weights) != sha256:
+        raise UserError(
+            f"The encoder in {config.init_from} is not the one on which {run} has trained its head.\n"
+            "  change:   the weights back, as they were"
+        )
+    return weights
