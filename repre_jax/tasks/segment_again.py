@@ -80,7 +80,7 @@ def _complete(config: ConfigDict, found: Segmenter, source: Path) -> None:
 
 def _check_classes(found: Segmenter, data: SegmentationData) -> None:
     """Raises UserError for other classes than the network was trained on."""
-    ours, theirs = data.classes.names, found.class_names
+    ours, theirs = data.classes.names, found.classes.names
     if ours == theirs:
         return
     if len(ours) != len(theirs):
