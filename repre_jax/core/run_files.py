@@ -41,7 +41,8 @@ RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
 # Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
-DRAWN = re.compile(r"(attention|augmentations|data|neighbours|pyramid|reconstructions|tsne)(-and-.+)?\.png", re.DOTALL)
+KINDS = "attention|augmentations|confusion|data|neighbours|pyramid|reconstructions|segmentation|tsne"
+DRAWN = re.compile(rf"({KINDS})(-and-.+)?\.png", re.DOTALL)
 DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ WRONG = np.array((0.89, 0.10, 0.11), np.float32)
 FADED = 0.35  # of the image, in grey, below the errors; the rest is white
 SHADE = 0.55  # of the colours over an image
 SIDE = 2.1  # inches of an image's larger side
+PIXELS = 640  # of it, that are drawn at most
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,18 @@ def draw(shown: Sequence[Segmented], classes: Classes, *, title: str, caption: s
         caption = f"Errors: red. {caption}"
     else:
         columns |= {"prediction": _prediction, "prediction on the image": _blended}
+    legend = _legend(shown, classes)
+    shares = [None if each.label_map is None else correct(each.label_map, each.predicted) for each in shown]
+    shown = [_reduced(each) for each in shown]
     shape = np.max([each.image.shape[:2] for each in shown], axis=0)
     figure, axes = sheet.images(len(shown), list(columns), shape, title=title, caption=caption, side=SIDE, under=0.2)
     for row, each in zip(axes, shown, strict=True):
         for axis, column in zip(row, columns.values(), strict=True):
             column(axis, each, classes)
-    sheet.name_colours(figure, _legend(shown, classes))
+    for row, each, share in zip(axes, shown, shares, strict=True):
+        if each.label_map is not None:
+            row[-1].set_xlabel("nothing is labelled" if share is None else f"{share:.1%} correct")
+    sheet.name_colours(figure, legend)
     return figure
 
 
@@ -50,6 +58,22 @@ def correct(label_map: np.ndarray, predicted: np.ndarray) -> float | None:
     """The share of pixels that are predicted correctly, of those that are not ignored; None where all are."""
     scored = label_map != IGNORED
     return float((label_map == predicted)[scored].mean()) if scored.any() else None
+
+
+def _reduced(each: Segmented) -> Segmented:
+    """A large image as it can be seen at this size, and its maps with it."""
+    height, width = each.image.shape[:2]
+    if max(height, width) <= PIXELS:
+        return each
+    share = PIXELS / max(height, width)
+    size = (max(1, round(width * share)), max(1, round(height * share)))  # as OpenCV takes it
+    image = cv2.resize(each.image, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], -1)
+
+    def smaller(values: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+
+    label_map = None if each.label_map is None else smaller(each.label_map)
+    return Segmented(image, smaller(each.predicted), label_map, each.name)
 
 
 def _legend(shown: Sequence[Segmented], classes: Classes) -> dict[str, Sequence[int]]:
@@ -90,8 +114,6 @@ def _errors(axis: Axes, each: Segmented, classes: Classes) -> None:
     pixels[each.label_map != each.predicted] = WRONG
     pixels[each.label_map == IGNORED] = 1
     sheet.show(axis, pixels)
-    share = correct(each.label_map, each.predicted)
-    axis.set_xlabel("nothing is labelled" if share is None else f"{share:.1%} correct")
 
 
 def _blended(axis: Axes, each: Segmented, classes: Classes) -> None:
