@@ -63,6 +63,10 @@ def test_a_run_is_measured_over_every_pixel_that_has_a_class(linear, data):
     page = (workdir / "report.html").read_text()
     assert "Segmentation of MoCo v3, ViT" in page
     assert f"best constant answer {result['miou_constant']:.1%}" in page
+    assert 'alt="Segmentation, from figures/segmentation.png"' in page
+    assert 'alt="Confusion matrix, from figures/confusion.png"' in page
+    kinds = [f"{kind}{suffix}" for kind in ("confusion", "segmentation") for suffix in (".pdf", ".png")]
+    assert sorted(path.name for path in (workdir / "figures").iterdir()) == kinds
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, data, linear, tmp_path):

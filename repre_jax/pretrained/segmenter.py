@@ -178,9 +178,11 @@ def _classes(run: Path, record: dict[str, Any]) -> Classes:
     """As the run's data set had them; numbers, where that was not kept."""
     known, count = run_files.read_data(run), record["data"]["classes"]
     names, colours, values = (known.get(key) or () for key in ("class_names", "class_colours", "class_values"))
-    if len(names) == len(colours) == len(values) == count:
-        return label_classes.stored(names, [tuple(colour) for colour in colours], values)
-    return label_classes.numbered(count)
+    if len(names) != count:
+        return label_classes.numbered(count)
+    if not len(colours) == len(values) == count:
+        return label_classes.plain(names)
+    return label_classes.stored(names, [tuple(colour) for colour in colours], values)
 
 
 def _frozen(config: ConfigDict, run: Path, mesh: Mesh, sha256: str) -> Any:
