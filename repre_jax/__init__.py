@@ -20,7 +20,7 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   pretrained  finds a trained encoder: in a run's checkpoint or in a file
   probing     measures frozen features
   tasks       what main.py runs: run(config, workdir) -> results
-  tools       commands of their own: figures, export, prepare, inspect, compare, doctor
+  tools       commands of their own: figures, export, segment, prepare, inspect, compare, doctor
 """
 
 from typing import TYPE_CHECKING, Any
