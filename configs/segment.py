@@ -15,6 +15,7 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import base_evaluation
 
+CITYSCAPES = "cityscapes/semantic_segmentation"
 PER_256 = 256 / 8  # rates are SETR's for batches of 8
 # SETR multiplies the rate of what is called a head by ten, down to the same floor; a neck is a part of its encoder.
 FASTER = ("^head/", "peak_scale", 10.0)
@@ -75,29 +76,32 @@ def multiscale(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: minutes on two cores."""
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 5 minutes of a processor.
+
+    Tuned a little, on train[:80%] measured by train[80%:]. Colours tell kinds of emoji apart, and in so few steps they
+    are worth more than what distorting them teaches."""
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
-    config.data.image_size = (96, 96)
+    config.data.image_size = (64, 64)
     config.data.workers = 0
-    config.segment.test_stride = (32, 32)
     config.segment.train_size = ()
-    config.segment.test_size = ()
     config.segment.ratios = (0.75, 1.5)
+    config.segment.colours = False
+    config.segment.test_size = ()
+    config.segment.test_stride = (32, 32)
     config.batch_size = 16
-    config.epochs = 8.0
+    config.epochs = 10.0
     config.total_steps = None
     config.optim.lr = 0.02 * 256 / 16
-    config.evaluations = 4
+    config.evaluations = 2
     config.log_every = 50
     config.checkpoint.every = 250
 
 
 def tiny(config: ConfigDict) -> None:
-    """For smoke tests; with scenes the whole way on its images, else on crops of 64 pixels."""
-    config.data.image_size = (64, 64)
-    config.data.workers = 0
-    config.segment.test_stride = (32, 32)
+    """For smoke tests; in place of Cityscapes, which few have at hand, with the images of scenes."""
+    if config.data.name == CITYSCAPES:
+        scenes(config)
     config.batch_size = 2
     config.total_steps = 4
     config.log_every = 2
@@ -122,7 +126,7 @@ def get_config(variants: str = "") -> ConfigDict:
     data = config.data
     for key in ("labels", "draw", "test_crop", "test_interpolation"):
         del data[key]
-    data.name = "cityscapes/semantic_segmentation"  # or another data set with label maps, or folder:PATH
+    data.name = CITYSCAPES  # or another data set with label maps, or folder:PATH
     data.train_split = "train"
     data.test_split = "validation"  # *
     data.image_size = (768, 768)  # of crops, in training and of the windows in tests

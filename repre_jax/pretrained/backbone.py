@@ -228,7 +228,7 @@ def _of_nothing(config: ConfigDict) -> Backbone:
 
 def _named(config: ConfigDict) -> ConfigDict:
     """An encoder that only the config describes, in the form of a run's config."""
-    data = {key: config.data[key] or usual for key, usual in DATA.items()}
+    data = {key: config.data.get(key) or usual for key, usual in DATA.items()}
     return ConfigDict({"encoder": config.encoder.to_dict(), "data": data, "seed": config.seed})
 
 

@@ -1,0 +1,95 @@
+"""`configs/segment.py` at full size: SETR's numbers, the step's shapes, and two steps on Cityscapes in miniature."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.builders import segmentation as builder
+from repre_jax.core import optim, run_files
+from repre_jax.core.types import LabelMaps
+from repre_jax.models import build_encoder
+from repre_jax.models.segmentation import build as heads
+from tests.helpers import preparing
+from tests.helpers.cityscapes import zips
+from tests.test_configs import config_of
+from tests.test_hosts import finish, started
+
+
+def rate(peak, step, steps):
+    """mmcv's poly: all groups fall from their own peak to the floor that they share."""
+    return (peak - 1e-4) * (1 - step / steps) ** 0.9 + 1e-4
+
+
+def built(variants):
+    config = config_of("segment", variants)
+    config.data.channels, config.data.mean, config.data.std = 3, *methods.IMAGENET.values()
+    encoder = build_encoder("vit_s", image_size=(768, 768))
+    encoder = builder.of_head(encoder, config.segment.head, None)
+    plan = methods.build_plan(config, records=2975)
+    return config, plan, builder.build_method(config, encoder, heads.build(config.segment.head, 19, encoder), plan)
+
+
+@pytest.mark.parametrize(
+    ("variants", "peak", "steps"), [("", 0.01, 80_000), ("mla", 0.002, 80_000), ("pup,short", 0.01, 40_000)]
+)
+def test_rates_are_setrs(variants, peak, steps):
+    """recipes-dense.md 2.1, 2.3, D6: heads ten times, MLA's neck not; no weight decay, no warm-up."""
+    config, plan, method = built(variants)
+    assert (config.batch_size, plan.total_steps, plan.warmup_steps, plan.weight_decay(0)) == (8, steps, 0, 0)
+    params = {"encoder": {"a": jnp.zeros(1)}, "head": {"neck": {"b": jnp.zeros(1)}, "decode": {"c": jnp.zeros(1)}}}
+    if variants != "mla":
+        del params["head"]["neck"]
+    optimizer, ones = method.optimizer, jax.tree.map(jnp.ones_like, params)
+    assert optim.values_by_path(params, method.rules, "peak_scale")["head"]["decode"]["c"] == 10
+    for step in (0, 1000, steps - 1):
+        updates, _ = optimizer.update(ones, optimizer.init(params), params, at_step=jnp.int32(step))
+        assert updates["encoder"]["a"] == pytest.approx(-rate(peak, step, steps), rel=1e-3)
+        assert updates["head"]["decode"]["c"] == pytest.approx(-rate(10 * peak, step, steps), rel=1e-3)
+        if variants == "mla":
+            assert updates["head"]["neck"]["b"] == pytest.approx(-rate(peak, step, steps), rel=1e-3)
+
+
+@pytest.mark.parametrize("variants", ["naive", "pup", "mla"])
+def test_the_step_takes_batches_of_8_crops_of_768(variants):
+    """Traced, not compiled."""
+    config, _, method = built(variants)
+    assert augmentation.image_size(config) == (768, 768)
+
+    def new_state():
+        encoder = method.encoder.init(jax.random.key(0), jnp.zeros((1, 768, 768, 3)))["params"]
+        return method.new_state(encoder, jnp.zeros(2, jnp.uint32))
+
+    state = jax.eval_shape(new_state)
+    shapes = (((8, 768, 768, 3), np.uint8), ((8, 768, 768), np.uint8), ((8, 2), np.int32))
+    batch = LabelMaps(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+    after, metrics = jax.eval_shape(method.train_step, state, batch)
+    assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
+    assert {value.shape for value in metrics.values()} == {()}
+    assert method.encoder.pyramid_blocks == ((5, 8, 10, 12) if variants == "pup" else (3, 6, 9, 12))
+    assert state.params["encoder"]["pos_embed"].shape == (1, 48 * 48 + (variants != "mla"), 384)
+
+
+@pytest.mark.slow
+def test_the_config_trains_on_cityscapes_in_miniature(tmp_path):
+    """Unchanged but for batch_size: crops of 768 of images of 1024 x 2048, tested at 1025 x 2049 by eight windows."""
+    data_dir = tmp_path / "data"
+    assert preparing.run("cityscapes", "--from", zips(tmp_path / "zips"), "--data-dir", data_dir, "--partial") == 0
+    argv = ["main.py", "--config=configs/segment.py:scratch", f"--config.data.dir={data_dir}",
+            f"--workdir={tmp_path / 'w'}", "--config.batch_size=1", "--config.total_steps=2", "--config.log_every=1",
+            "--config.encoder.name=vit_ti"]  # fmt: skip
+    with started(argv, devices=1) as children:  # which a batch of 1 needs
+        ((status, output, error),) = finish(children, 1200)
+    assert status == 0, (output, error)
+    result = json.loads((tmp_path / "w" / "result.json").read_text())
+    assert (result["steps"], result["skipped_steps"], result["trained_on"], result["test_images"]) == (2, 0, 3, 1)
+    assert len(result["iou"]) == 19
+    assert "road" in result["iou"]
+    labelled = np.sum(result["confusion"])
+    assert 0.4 * 1024 * 2048 < labelled < 0.7 * 1024 * 2048  # 19 of 34 ids are classes
+    losses = [row["loss"] for row in run_files.read_metrics(tmp_path / "w" / "metrics.jsonl") if "loss" in row]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
