@@ -1,5 +1,7 @@
 """A run of configs/segment.py with one checkpoint of random numbers: nothing was trained."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +38,8 @@ def saved(workdir, data_name, *overrides):
         return rng.standard_normal(leaf.shape).astype(leaf.dtype) if floating else leaf
 
     state = training.fresh()
-    head = jax.tree.map(draw, jax.device_get(state.params["head"]))
-    state = state.replace(params={**state.params, "head": head})
+    params = {**state.params, "head": jax.tree.map(draw, state.params["head"])}
+    state = jax.device_get(dataclasses.replace(state, params=params))
     record = {
         "config": resume.plain(config),
         "data": training.dataset.identity(),
