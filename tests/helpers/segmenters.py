@@ -25,6 +25,7 @@ def saved(workdir, data_name, *overrides):
     flags = [
         *("--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)"),
         *("--config.segment.test_size=()", "--config.segment.frozen=False", f"--config.data.name={data_name}"),
+        "--config.data.test_split=validation",
     ]
     argv = ["main.py", "--config=configs/segment.py:scratch,linear,tiny", *flags, *ENCODER, *overrides]
     config, _ = command_line.parse(argv)
