@@ -24,9 +24,9 @@ CLASSES = (
 # Photographs that train[80%:] alone shows, so that whoever tunes on it meets others than in train[:80%].
 HELD_OUT, HELD_OUT_FROM = ("camera", "china", "ihc"), 4800
 CROPS = 4  # of each photograph, at most: a background that many records share does not tell them apart
-CONTRAST = 0.6  # of a crop that is left
+CONTRAST = 0.3  # of a crop that is left
 ZOOMS = (3.0, 4.0, 5.5)  # of the photograph: near, and so without details smaller than an object's
-SIDE = (22.0, 38.0)  # of an object's square, in pixels
+SIDE = (18.0, 32.0)  # of an object's square, in pixels
 OUTSIDE = 4.0  # pixels of the square that may stand out of the canvas
 TURN = 15.0  # degrees, at most
 LIGHT = (0.75, 1.1)
