@@ -1,7 +1,8 @@
 """RePre (Wang et al., 2022) in JAX and Flax: contrastive pre-training of vision transformers with pixel reconstruction.
 
-`repre_jax.load_encoder(path)` loads an exported encoder. Everything else is imported from its room, and
-`import repre_jax` itself loads neither JAX nor Flax.
+`repre_jax.load_encoder(path)` loads an exported encoder, `repre_jax.load_segmenter(run)` what a run of
+configs/segment.py has trained. Everything else is imported from its room, and `import repre_jax` itself loads neither
+JAX nor Flax.
 
 Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   core        types, errors, sharding, schedules, optimiser, checkpoints, the files of a run
@@ -19,7 +20,7 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   pretrained  finds a trained encoder: in a run's checkpoint or in a file
   probing     measures frozen features
   tasks       what main.py runs: run(config, workdir) -> results
-  tools       commands of their own: figures, export, prepare, inspect, compare, doctor
+  tools       commands of their own: figures, export, segment, prepare, inspect, compare, doctor
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repre_jax.models.encoders import Encoder
+    from repre_jax.pretrained.segmenter import Segmenter
 
 __version__ = "0.2.0"
 
@@ -43,3 +45,16 @@ def load_encoder(path: "str | Path") -> "tuple[Encoder, dict[str, Any], dict[str
     from repre_jax.pretrained import exported  # here, since it loads JAX
 
     return exported.load_encoder(path)
+
+
+def load_segmenter(run: "str | Path", step: int | None = None) -> "Segmenter":
+    """The segmentation that a run of configs/segment.py has trained: a function of an image.
+
+    run: its workdir. step: of the checkpoint; None: the newest. The images are uint8 RGB [H, W, 3] of any size, the
+    label maps that it gives uint8 [H, W]; `classes.names` says what the numbers mean, `classes.painted(label_map)` is a
+    picture of them.
+    Raises core.errors.UserError when there is no such run or step.
+    """
+    from repre_jax.pretrained import segmenter  # here, since it loads JAX
+
+    return segmenter.load(run, step)

@@ -48,7 +48,7 @@ def test_figures_that_were_drawn_into_the_folder_are_no_images(tmp_path):
     what = "Passed over: 4 files, which were drawn by repre_jax.tools.figures"
     assert said == f"{what}: {first}, ..."
     assert listing.loose_images(tmp_path) == [], "else folders called Training and Testing would be no splits"
-    assert all(run_files.DRAWN.fullmatch(f"{kind}.png") for kind in request.DRAW)
+    assert all(run_files.DRAWN.fullmatch(f"{kind}.png") for kind in (*request.DRAW, *request.SEGMENTED))
 
 
 def test_suffixes(tmp_path):

@@ -49,10 +49,11 @@ def test_what_is_printed_has_a_format_and_a_place_of_its_own():
 def test_the_line_of_a_step_as_it_always_was():
     values = dict.fromkeys(METRICS, 0.25)
     assert progress_line(1, 2, values, batch_size=1) == (
-        "step 1/2  loss 0.2500  contrastive 0.2500  reconstruction 0.2500  weights 0.25  0.25  lr 2.50e-01  decay 0.250"
-        "  momentum 0.2500  teacher temperature 0.250  entropy 0.250  grad norm 0.25  emb std 0.2500"
-        "  (1/sqrt(d) 0.2500)  0 images/s  waiting 25%  k-NN 25.0%  train top-1 25.0%  held-out top-1 25.0%"
-        "  top-1 25.0%  effective rank 0.2  0:04 left"
+        "step 1/2  loss 0.2500  head 0.2500  contrastive 0.2500  reconstruction 0.2500  weights 0.25  0.25"
+        "  lr 2.50e-01  decay 0.250  momentum 0.2500  teacher temperature 0.250  entropy 0.250  grad norm 0.25"
+        "  emb std 0.2500  (1/sqrt(d) 0.2500)  0 images/s  waiting 25%  k-NN 25.0%  train top-1 25.0%"
+        "  train pixels 25.0%  held-out top-1 25.0%  top-1 25.0%  mIoU 25.0%  mAcc 25.0%  aAcc 25.0%"
+        "  effective rank 0.2  0:04 left"
     )
 
 
@@ -67,6 +68,7 @@ def test_the_panels_as_they_always_were(tmp_path):
         "k-NN top-1",
         "Effective rank of the features",
         "Top-1",
+        "Segmentation",
         "Learning rate",
         "Gradient norm",
         "Standard deviation of the embeddings",
@@ -88,7 +90,7 @@ def test_the_panels_as_they_always_were(tmp_path):
 
 
 def test_the_first_judge_that_was_measured_counts():
-    assert metric_names.judges() == ["knn_top1", "effective_rank", "top1"]
+    assert metric_names.judges() == ["knn_top1", "effective_rank", "top1", "miou"]
     assert metric_names.quality({"top1": 0.5, "effective_rank": 7.0, "loss": 1.0}) == 7.0
     assert metric_names.quality({"knn_top1": None, "top1": 0.5}) == 0.5
     assert metric_names.quality({"loss": 1.0}) is None

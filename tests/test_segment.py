@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 import main
+import repre_jax
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
+from repre_jax.data import crops, label_classes
 from repre_jax.evaluation import confusion
+from repre_jax.models import resize
 from repre_jax.pretrained import segmenter
 from repre_jax.running.recorder import Recorder
 from tests.helpers import labelled_folder
@@ -60,6 +63,10 @@ def test_a_run_is_measured_over_every_pixel_that_has_a_class(linear, data):
     page = (workdir / "report.html").read_text()
     assert "Segmentation of MoCo v3, ViT" in page
     assert f"best constant answer {result['miou_constant']:.1%}" in page
+    assert 'alt="Segmentation, from figures/segmentation.png"' in page
+    assert 'alt="Confusion matrix, from figures/confusion.png"' in page
+    kinds = [f"{kind}{suffix}" for kind in ("confusion", "segmentation") for suffix in (".pdf", ".png")]
+    assert sorted(path.name for path in (workdir / "figures").iterdir()) == kinds
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, data, linear, tmp_path):
@@ -84,14 +91,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, data, linear
 
 def test_a_trained_head_is_a_function_of_an_image(linear, data):
     """Alone, each image gives what it gave among others, on two devices."""
-    segment = segmenter.load(linear[0])
-    assert segment.class_names == ("0", "1", "2")
+    segment = repre_jax.load_segmenter(str(linear[0]))
+    assert segment.classes.names == ("0", "1", "2")
+    assert segment.classes.colours == label_classes.palette(3)
     total = sum(np.asarray(confusion.count(segment(image), labels, 3)) for image, labels in data[1]["val"])
     np.testing.assert_array_equal(total, linear[1]["confusion"])
     with pytest.raises(UserError, match=r"float32 of shape \(40, 56, 3\).\n  expected: uint8 \[height, width, 3\]"):
         segment(data[1]["val"][0][0].astype(np.float32))
-    with pytest.raises(UserError, match="A test image of 24 x 56 pixels is smaller than the crop, 32 x 32"):
-        segment(data[1]["val"][0][0][:24])
+
+
+def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
+    """As by hand, by bilinear resizing; what it gives has the image's own size."""
+    segment, image = segmenter.load(linear[0]), data[1]["val"][0][0][:24]
+    found = segment(image)
+    assert (found.shape, found.dtype) == ((24, 56), np.uint8)
+    enlarged = crops.resize(image, (32, 75))
+    pixels = (enlarged / np.float32(255) - np.float32(segment.mean)) / np.float32(segment.std)
+    columns = [0, 16, 32, 43]  # 75 by windows of 32 every 16
+    logits, cover = np.zeros((32, 75, 3), np.float32), np.zeros((32, 75, 1), np.float32)
+    for left in columns:
+        window = np.s_[:, left : left + 32]
+        logits[window] += np.asarray(segment.logits(segment.variables, pixels[window][None].astype(np.float32)))[0]
+        cover[window] += 1
+    own = np.asarray(resize.bilinear((logits / cover)[None], (24, 56), segment.head.align_corners))[0]
+    assert (found == own.argmax(-1)).mean() > 0.995
+    np.testing.assert_array_equal(segment(image[:20, :10]).shape, (20, 10))
 
 
 def measured(run, workdir, *arguments):

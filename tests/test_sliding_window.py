@@ -1,6 +1,7 @@
 """Whole images tested by windows: where these lie, how logits are merged, sizes, mirror images."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -169,3 +170,20 @@ def test_resized_images_are_scored_at_the_size_of_their_label_maps():
     assert found.shape == (1, 7, 10)
     expected = by_matrices(by_hand(normalized(image[0])), (7, 10)).argmax(-1)
     assert (found[0] == expected).mean() > 0.98
+
+
+@pytest.mark.parametrize("resize_to", [None, (40, 90)])
+def test_an_image_of_any_size_can_be_made_to_reach_the_crop(resize_to):
+    """And its layout has room for all windows; images with as many in a row and column share it."""
+    how = SlidingTest((32, 48), (16, 20), resize_to)
+    for size in itertools.product((1, 7, 24, 31, 32, 40, 41, 100), (1, 30, 48, 49, 67, 68, 69, 200)):
+        reached = windows.reaching(size, how)
+        (new,) = reached.sizes(size)
+        assert new[0] >= 32 and new[1] >= 48
+        if (plain := how.sizes(size)[0])[0] >= 32 and plain[1] >= 48:
+            assert reached == how
+        found = windows.roomy(size, reached)
+        assert all(room >= side for room, side in zip(found.scaled[0] + found.canvas, new + size, strict=True))
+        assert found.windows == (len(windows.places(new, how.crop, how.stride)),)
+    assert windows.roomy((33, 68), SlidingTest((32, 48), (16, 20))) == windows.Layout((48, 68), ((48, 68),), (4,))
+    assert windows.roomy((48, 49), SlidingTest((32, 48), (16, 20))) == windows.Layout((48, 68), ((48, 68),), (4,))

@@ -6,7 +6,7 @@
   metrics.jsonl       a line a logging step: 'step' and what was measured there
   result.json         of a finished run; result.before.json of one that goes on; report.html, the page of both
   checkpoints/        of training (core/checkpoint.py, core/manifest.py); features/ of evaluations (evaluation/store.py)
-  figures/, export/   what the tools write
+  figures/, export/, predictions/   what the tools write
   tensorboard/, wandb.json, .lock
 
 No other module opens, lists, renames or removes a file of a run (tests/test_run_files_only.py): for runs in a bucket
@@ -40,8 +40,10 @@ CONFIG, DATA, STARTS, METRICS = "config.json", "data.json", "starts.jsonl", "met
 RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
+PREDICTIONS = "predictions"
 # Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
-DRAWN = re.compile(r"(attention|augmentations|data|neighbours|pyramid|reconstructions|tsne)(-and-.+)?\.png", re.DOTALL)
+KINDS = "attention|augmentations|confusion|data|neighbours|pyramid|reconstructions|segmentation|tsne"
+DRAWN = re.compile(rf"({KINDS})(-and-.+)?\.png", re.DOTALL)
 DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written
 

@@ -59,6 +59,14 @@ def plain(names: Sequence[str], first: int = 0, colours: Sequence[Colour] = ()) 
     return Classes(tuple(names), tuple(colours) or palette(len(names)), table.tobytes())
 
 
+def stored(names: Sequence[str], colours: Sequence[Colour], values: Sequence[int]) -> Classes:
+    """Classes whose label maps have these values, one each."""
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[IGNORED] = IGNORED
+    table[list(values)] = np.arange(len(names))
+    return Classes(tuple(names), tuple(colours), table.tobytes())
+
+
 def numbered(count: int, first: int = 0) -> Classes:
     """Classes of which nobody knows more than their number."""
     return plain([str(number) for number in range(count)], first)

@@ -30,6 +30,7 @@ OF_A_RUN = (  # folders that a run keeps beside its config.json
     run_files.FEATURES,
     run_files.FIGURES,
     run_files.EXPORT,
+    run_files.PREDICTIONS,
     run_files.TENSORBOARD,
 )
 

@@ -14,6 +14,7 @@ from repre_jax.core.config_paths import FOLDER
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep, first_use, folder, identity, prepared, record_files, split_syntax
+from repre_jax.data.label_classes import Classes
 from repre_jax.system import terminal
 
 
@@ -30,6 +31,7 @@ class DataSet:
     lacking: which classes of a split, that has others of train's, train lacks, as a sentence's beginning: a reason why
              there are no labels. None where there is no such split.
     contents: 'train', and 'test' if there is one -> what is known of its files or shards (data/identity.py).
+    label_classes: of label maps: the same classes with their colours and stored values.
     """
 
     name: str
@@ -47,6 +49,7 @@ class DataSet:
     objects: Mapping[int, str] = field(default_factory=dict)
     lacking: str | None = None
     contents: Mapping[str, identity.Parts] = field(default_factory=dict)
+    label_classes: Classes | None = None
 
     def split(self, name: str) -> Records:
         """The records of 'train' or 'test'. Raises UserError where there is no such split."""

@@ -1,7 +1,7 @@
 """A whole split segmented by sliding windows, on all devices of all processes, and counted in one confusion matrix."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelMaps, Records
 from repre_jax.data import segmentation_views
 from repre_jax.data.label_classes import Classes
+from repre_jax.data.subset import Subset
 from repre_jax.evaluation import confusion, sliding_window, windows
-from repre_jax.evaluation.batches import eval_batches
+from repre_jax.evaluation.batches import eval_batches, never
 from repre_jax.evaluation.windows import PLAIN, Pass, Size, SlidingTest
 
 PIXELS = 2**20  # of a device's images at once, below which several are
@@ -70,13 +71,13 @@ class Segmented:
                 align_corners=align_corners,
             )
             matrix = confusion.count(found, batch.label_maps, self.classes)
-            return matrix[None], there.sum(dtype=jnp.int32)[None]
+            return matrix[None], there.sum(dtype=jnp.int32)[None], found.astype(jnp.uint8)
 
         whole, split = PartitionSpec(), PartitionSpec("data")
         each = jax.shard_map(
             on_one_device, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False
         )
-        self._count = jax.jit(each, out_shardings=sharding.replicated(mesh))
+        self._run = jax.jit(each, out_shardings=sharding.replicated(mesh))
 
     def confusion(
         self, variables: Any, should_stop: Callable[[], bool], max_unreadable: float
@@ -87,17 +88,30 @@ class Segmented:
         `max_unreadable` of the images cannot be read.
         """
         total, seen = np.zeros((self.classes, self.classes), np.int64), 0
-        batch_size = self.at_once * self.mesh.size
-        for batch, count in eval_batches(self.records, self.view, batch_size, "evaluating", should_stop):
-            rows = len(batch.images)
-            there = (np.arange(rows) < count).astype(np.int32)
-            sizes = np.asarray(batch.label_extents) * there[:, None]
-            on_devices = sharding.shard_batch((batch, windows.passes(sizes, self.layout, self.how), there), self.mesh)
-            matrices, counts = jax.device_get(self._count(variables, *on_devices))
+        for found in self._batches(self.records, variables, "evaluating", should_stop):
+            matrices, counts = jax.device_get(found[:2])
             total += matrices.sum(axis=0, dtype=np.int64)
             seen += int(counts.sum())
         _check_readable(len(self.records), seen, max_unreadable)
         return total, seen
+
+    def predicted(self, variables: Any, numbers: np.ndarray) -> np.ndarray:
+        """The class of each pixel of the records of these numbers, all of which can be read: uint8 [n, *canvas], of
+        which the size of each one's label map counts. The same in every process."""
+        found = self._batches(Subset(self.records, numbers), variables, "segmenting", never)
+        return np.concatenate([np.asarray(predictions) for _, _, predictions in found])[: len(numbers)]
+
+    def _batches(
+        self, records: Records, variables: Any, what: str, should_stop: Callable[[], bool]
+    ) -> Iterator[tuple[jax.Array, jax.Array, jax.Array]]:
+        """Of each batch: int32 [devices, classes, classes], the images that each device has counted, and predictions,
+        uint8 [rows, *canvas]."""
+        for batch, count in eval_batches(records, self.view, self.at_once * self.mesh.size, what, should_stop):
+            rows = len(batch.images)
+            there = (np.arange(rows) < count).astype(np.int32)
+            sizes = np.asarray(batch.label_extents) * there[:, None]
+            on_devices = sharding.shard_batch((batch, windows.passes(sizes, self.layout, self.how), there), self.mesh)
+            yield self._run(variables, *on_devices)
 
 
 def _check_readable(records: int, seen: int, largest_share: float) -> None:

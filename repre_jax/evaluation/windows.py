@@ -6,7 +6,7 @@ any sizes; on the device they lie at the top left of canvases that fit the large
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -107,6 +107,30 @@ def layout(extents: Iterable[Size], how: SlidingTest) -> Layout:
             scaled[number] = _larger(scaled[number], new)
             windows[number] = max(windows[number], len(places(new, how.crop, how.stride)))
     return Layout(canvas, tuple(scaled), tuple(windows))
+
+
+def reaching(size: Size, how: SlidingTest) -> SlidingTest:
+    """The same test; for an image of `size` that it would leave below the crop, one that enlarges it that far."""
+    if how.scales != PLAIN or all(new >= side for new, side in zip(how.sizes(size)[0], how.crop, strict=True)):
+        return how
+    factor = max(side / own for side, own in zip(how.crop, size, strict=True))
+    return replace(how, resize_to=(math.ceil(factor * min(size)), math.ceil(factor * max(size))))
+
+
+def roomy(size: Size, how: SlidingTest) -> Layout:
+    """A layout for an image of `size`, and for any other with as many windows in each row and column: so images of many
+    sizes need few programs."""
+    sizes = how.sizes(size)
+    scaled = tuple(_filled(new, how) for new in sizes)
+    own = scaled[0] if how.scales == PLAIN and how.resize_to is None else _filled(size, how)
+    return Layout(own, scaled, tuple(len(places(new, how.crop, how.stride)) for new in sizes))
+
+
+def _filled(size: Size, how: SlidingTest) -> Size:
+    """The largest image with as many windows."""
+    counts = [len(starts(*sides)) for sides in zip(size, how.crop, how.stride, strict=True)]
+    height, width = (c + (n - 1) * s for n, c, s in zip(counts, how.crop, how.stride, strict=True))
+    return height, width
 
 
 def passes(extents: np.ndarray, found: Layout, how: SlidingTest) -> tuple[Pass, ...]:

@@ -2,7 +2,8 @@
 
 segment = segmenter.load("runs/segment")
 label_map = segment(image)               # uint8 [H, W, C] -> uint8 [H, W]
-segment.class_names[label_map[0, 0]]
+segment.classes.names[label_map[0, 0]]
+segment.classes.painted(label_map)       # in the colours of the data set, uint8 [H, W, 3]
 """
 
 import contextlib
@@ -24,8 +25,8 @@ from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelMaps
-from repre_jax.data import crops
-from repre_jax.data.segmentation_views import rescaled
+from repre_jax.data import crops, label_classes, segmentation_views
+from repre_jax.data.label_classes import Classes
 from repre_jax.evaluation import sliding_window, windows
 from repre_jax.evaluation.windows import PLAIN, Layout, Pass, SlidingTest
 from repre_jax.models import resize, vit
@@ -46,8 +47,8 @@ class Segmenter:
     """An encoder with its head.
 
     config: the run's. step: of its checkpoint. variables: 'encoder' and 'head', parameters, and 'batch_stats', running
-    statistics, on each device. how: the test that the run itself is measured by. class_names: of the numbers that it
-    gives. weights: SHA-256 of the encoder that training began with.
+    statistics, on each device. how: the test that the run itself is measured by. classes: what the numbers mean that it
+    gives, with names and colours. weights: SHA-256 of the encoder that training began with.
     """
 
     config: ConfigDict
@@ -58,7 +59,7 @@ class Segmenter:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     how: SlidingTest
-    class_names: tuple[str, ...]
+    classes: Classes
     weights: str
     _compiled: dict[tuple[SlidingTest, Layout], Any] = field(default_factory=dict, repr=False)
 
@@ -70,26 +71,36 @@ class Segmenter:
         return resize.bilinear(found.logits, pixels.shape[1:3], self.head.align_corners)
 
     def __call__(self, image: np.ndarray, how: SlidingTest | None = None) -> np.ndarray:
-        """uint8 [H, W, C] -> the class of each pixel, uint8 [H, W]. how: another test than the run's.
+        """uint8 [H, W, C] of any size -> the class of each pixel, uint8 [H, W]. how: another test than the run's.
 
-        Compiled once for each size of images. Raises UserError for an image of other channels, or below the crop.
+        An image that the test leaves below the crop is enlarged for it. Compiled once for each number of windows in a
+        row and in a column. Raises UserError for what is no such image.
         """
-        how, channels = how or self.how, len(self.mean)
-        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+        image, channels = np.asarray(image), len(self.mean)
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or not image.size:
             raise UserError(
                 f"An image to be segmented is {image.dtype} of shape {image.shape}.\n"
                 f"  expected: uint8 [height, width, {channels}]"
             )
         size = (image.shape[0], image.shape[1])
-        found = windows.layout([size], how)
-        if how.scales == PLAIN and (new := rescaled(size, how.within)) != size:
+        how = windows.reaching(size, how or self.how)
+        found = windows.roomy(size, how)
+        if how.scales == PLAIN and (new := how.sizes(size)[0]) != size:
             image = crops.resize(image, new)
+        sample = segmentation_views.padded(image, found.scaled[0] if how.scales == PLAIN else found.canvas)
         own = np.array([size], np.int32)
-        arrays = (image[None], np.zeros((1, *size), np.uint8), np.array([image.shape[:2]], np.int32), own)
-        batch = LabelMaps(*map(jnp.asarray, arrays))
-        if (how, found) not in self._compiled:
-            self._compiled[how, found] = self._compile(how, found)
-        return np.asarray(self._compiled[how, found](self.variables, batch, windows.passes(own, found, how)))[0]
+        nothing = np.zeros((1, *found.canvas), np.uint8)  # no label map
+        batch = LabelMaps(
+            images=jnp.asarray(sample["images"])[None],
+            label_maps=jnp.asarray(nothing),
+            extents=jnp.asarray(sample["extents"])[None],
+            label_extents=jnp.asarray(own),
+        )
+        program = dataclasses.replace(how, resize_to=how.resize_to and how.crop), found  # to what is the host's
+        if program not in self._compiled:
+            self._compiled[program] = self._compile(*program)
+        classes: jax.Array = self._compiled[program](self.variables, batch, windows.passes(own, found, how))
+        return np.asarray(classes[0])[: size[0], : size[1]]
 
     def _compile(self, how: SlidingTest, found: Layout) -> Any:
         def run(variables: dict[str, Any], batch: LabelMaps, passes: tuple[Pass, ...]) -> jax.Array:
@@ -122,7 +133,7 @@ def load(run: str | Path, step: int | None = None, mesh: Mesh | None = None) -> 
         )
     config = ConfigDict(backbone.tuples(record["config"]))
     encoder = methods.encoder_of(config, augmentation.image_size(config))
-    names = _class_names(path, record)
+    classes = _classes(path, record)
     parts = {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
     places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)
     with contextlib.closing(Checkpoints(path / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(path, step):
@@ -132,12 +143,12 @@ def load(run: str | Path, step: int | None = None, mesh: Mesh | None = None) -> 
         config=config,
         step=step,
         encoder=encoder,
-        head=heads.build(config.segment.head, len(names), encoder),
+        head=heads.build(config.segment.head, len(classes), encoder),
         variables={"encoder": weights, "head": state["params"]["head"], "batch_stats": state["batch_stats"]["head"]},
         mean=tuple(record["pixels"]["mean"]),
         std=tuple(record["pixels"]["std"]),
         how=builder.sliding_test(config),
-        class_names=names,
+        classes=classes,
         weights=record["weights"],
     )
 
@@ -163,11 +174,15 @@ def for_head(config: ConfigDict, found: Backbone, blocks: Sequence[int] | None) 
     return dataclasses.replace(found, encoder=encoder, load=without(found.load), untrained=without(found.untrained))
 
 
-def _class_names(run: Path, record: dict[str, Any]) -> tuple[str, ...]:
+def _classes(run: Path, record: dict[str, Any]) -> Classes:
     """As the run's data set had them; numbers, where that was not kept."""
-    known = run_files.read_data(run).get("class_names")
-    count = record["data"]["classes"]
-    return tuple(known) if known and len(known) == count else tuple(map(str, range(count)))
+    known, count = run_files.read_data(run), record["data"]["classes"]
+    names, colours, values = (known.get(key) or () for key in ("class_names", "class_colours", "class_values"))
+    if len(names) != count:
+        return label_classes.numbered(count)
+    if not len(colours) == len(values) == count:
+        return label_classes.plain(names)
+    return label_classes.stored(names, [tuple(colour) for colour in colours], values)
 
 
 def _frozen(config: ConfigDict, run: Path, mesh: Mesh, sha256: str) -> Any:

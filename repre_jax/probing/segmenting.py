@@ -17,6 +17,7 @@ from repre_jax.evaluation.confusion import Scores, scores
 from repre_jax.evaluation.segmented import LogitsOf, Segmented
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Values
+from repre_jax.pretrained.segmenter import Segmenter
 from repre_jax.probing import evaluations
 from repre_jax.report import console
 from repre_jax.running import resume
@@ -62,6 +63,23 @@ def open_data(config: ConfigDict, mean: Values | None, std: Values | None) -> Se
     config.data.mean, config.data.std = config.data.mean or mean, config.data.std or std
     config.data.mean, config.data.std = methods.normalisation(config, dataset)
     return data
+
+
+def check_classes(found: Segmenter, data: SegmentationData) -> None:
+    """Raises UserError for other classes than the network was trained on."""
+    ours, theirs = data.classes.names, found.classes.names
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        what = f"{len(ours)} classes, and {len(theirs)} were trained on"
+    else:
+        first = next(number for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+        what = f"class {first} {ours[first]!r}, which was {theirs[first]!r} in training"
+    raise UserError(
+        f"Data set {data.dataset.name} has {what}.\n"
+        "  expected: the classes of the data set that the run was trained on, in their order\n"
+        "  change:   --config.data.name or --config.data.num_classes"
+    )
 
 
 def logits_of(method: Segmentation) -> LogitsOf:

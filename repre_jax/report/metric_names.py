@@ -53,6 +53,23 @@ WEIGHTS, TOP1 = "Weights of the two losses", "Top-1"  # panels of several metric
 SEGMENTED = "Segmentation"
 SPREAD = "Standard deviation of the embeddings"
 
+
+def _of_pixels(title: str, console: str, place: int, result: str = "", judges: bool = False) -> Metric:
+    """Of a segmentation, all in one panel."""
+    return Metric(
+        title,
+        SEGMENTED,
+        title,
+        percent=True,
+        form=".1%",
+        console=console,
+        place=place,
+        result=result,
+        best="larger",
+        judges=judges,
+    )
+
+
 METRICS: dict[str, Metric] = {
     "loss": Metric("Loss", "Loss", "total", form=".4f", console="loss {}", place=10, best="smaller"),
     "pixel_loss": Metric(
@@ -151,48 +168,10 @@ METRICS: dict[str, Metric] = {
         place=180,
         best="larger",
     ),
-    "miou": Metric(
-        "Mean IoU",
-        SEGMENTED,
-        "mean IoU",
-        percent=True,
-        form=".1%",
-        console="mIoU {}",
-        place=192,
-        result="Mean IoU",
-        best="larger",
-        judges=True,
-    ),
-    "macc": Metric(
-        "Mean accuracy of the classes",
-        SEGMENTED,
-        "mean accuracy of the classes",
-        percent=True,
-        form=".1%",
-        console="mAcc {}",
-        place=194,
-        best="larger",
-    ),
-    "aacc": Metric(
-        "Accuracy of all pixels",
-        SEGMENTED,
-        "accuracy of all pixels",
-        percent=True,
-        form=".1%",
-        console="aAcc {}",
-        place=196,
-        best="larger",
-    ),
-    "train_pixel_accuracy": Metric(
-        "Accuracy of the training batch's pixels",
-        SEGMENTED,
-        "training batch's pixels",
-        percent=True,
-        form=".1%",
-        console="train pixels {}",
-        place=172,
-        best="larger",
-    ),
+    "miou": _of_pixels("Mean IoU", "mIoU {}", 192, result="Mean IoU", judges=True),
+    "macc": _of_pixels("Mean accuracy of the classes", "mAcc {}", 194),
+    "aacc": _of_pixels("Accuracy of all pixels", "aAcc {}", 196),
+    "train_pixel_accuracy": _of_pixels("Accuracy of the training batch's pixels", "train pixels {}", 172),
     "lr": Metric("Learning rate", "Learning rate", "learning rate", form=".2e", console="lr {}", place=60),
     "gradient_norm": Metric(
         "Gradient norm", "Gradient norm", "gradient norm", log=True, form=".3g", console="grad norm {}", place=110

@@ -21,6 +21,8 @@ CSS_DPI = 96  # CSS pixels in an inch
 WIDE = 720  # CSS pixels; a wider picture scrolls on a phone, where it would else be too small
 BESIDE = "-and-"  # in the name of a picture of several runs
 KINDS = {  # in this order
+    "segmentation": "Segmentation",
+    "confusion": "Confusion matrix",
     "reconstructions": "Reconstructions",
     "attention": "Attention",
     "tsne": "t-SNE",

@@ -7,6 +7,8 @@ what is compared is the identity that a checkpoint, or result.json, was written 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from repre_jax.core.errors import UserError
 from repre_jax.data import identity
 from repre_jax.data.sources import DataSet
@@ -20,7 +22,11 @@ def described(dataset: DataSet) -> dict[str, Any]:
     """The identity, with what its digests are of, as JSON gives it back."""
     names = None if dataset.class_names is None else list(dataset.class_names)
     contents = {split: dict(parts) for split, parts in dataset.contents.items()}
-    return {"identity": dataset.identity(), "class_names": names, "contents": contents}
+    found: dict[str, Any] = {"identity": dataset.identity(), "class_names": names, "contents": contents}
+    if (labels := dataset.label_classes) is not None:
+        values = labels.values(np.arange(len(labels), dtype=np.uint8)).tolist()
+        found |= {"class_colours": [list(colour) for colour in labels.colours], "class_values": values}
+    return found
 
 
 def check(

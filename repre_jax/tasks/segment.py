@@ -22,6 +22,7 @@ from repre_jax.running import loop, resume, training_task
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.tasks import segment_again
+from repre_jax.tasks.figures.segmentation import Drawing
 
 IN_MICROBATCHES = "each is normalised by its own statistics, and the running ones move with each"
 
@@ -40,15 +41,18 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return training_task.run(
         config,
         workdir,
-        build=lambda _: build(config, source, mesh),
+        build=lambda _: build(config, source, mesh, workdir),
         summary=evaluated.segmented,
         reopen=lambda: builder.open_data(config).dataset,
         weights=None if config.network == "untrained" else lambda: frozen.weights(source),
     )
 
 
-def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
-    """Raises UserError when the data is not there, or has no label maps, or its test images do not fit the crop."""
+def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Training:
+    """workdir: gets figures whenever the test images are segmented.
+
+    Raises UserError when the data is not there, or has no label maps, or its test images do not fit the crop.
+    """
     data = segmenting.open_data(config, source.mean, source.std)
     dataset = data.dataset
     plan = methods.build_plan(config, records=len(dataset.train))
@@ -60,13 +64,19 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
     layout = sharding.of_state(jax.eval_shape(method.new_state, weights, key), mesh, split=False)
     new_state = jax.jit(method.new_state, out_shardings=layout)
     whole = segmenting.whole_images(config, data, mesh, segmenting.logits_of(method), head.align_corners)
-    measured = segmenting.once_a_step(config, whole, weights if config.segment.frozen else None)
+    encoder = weights if config.segment.frozen else None
+    measured = segmenting.once_a_step(config, whole, encoder)
+    draw = Drawing(config, workdir, data, whole)
 
     def evaluate(state: TrainState, should_stop: ShouldStop) -> loop.Values:
-        found = measured(state, should_stop)[0]
+        measures = measured(state, should_stop)
+        draw(int(state.step), measures, segmenting.variables(state, encoder), (".png",))
+        found = measures[0]
         return {"miou": found.miou, "macc": found.macc, "aacc": found.aacc}
 
     def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
+        measures = measured(state, should_stop)
+        draw(int(state.step), measures, segmenting.variables(state, encoder), (".png", ".pdf"))
         return {
             **segmenting.record(config, source.origin, data),
             **evaluations.training_record(config, len(dataset.train)),
@@ -74,7 +84,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
             "steps": plan.total_steps,
             "seconds": seconds,
             "skipped_steps": int(state.skipped),
-            **segmenting.result_of(measured(state, should_stop), data.classes),
+            **segmenting.result_of(measures, data.classes),
         }
 
     view = builder.train_view(config, data)

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 from repre_jax.builders import segmentation as builder
 from repre_jax.core import config_paths, sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
-from repre_jax.data.segmentation import SegmentationData
 from repre_jax.evaluation.confusion import scores
 from repre_jax.pretrained import segmenter
 from repre_jax.pretrained.segmenter import Segmenter
@@ -39,7 +38,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         if session.past.result is not None:
             return session.report(evaluated.segmented, lambda: weights, lambda: builder.open_data(config).dataset)
         data = segmenting.open_data(config, found.mean, found.std)
-        _check_classes(found, data)
+        segmenting.check_classes(found, data)
         origin = {"init_from": str(source), "step": found.step}
         whole = segmenting.whole_images(config, data, mesh, found.logits, found.head.align_corners)
         rows = [("devices", console.devices()), *segmenting.rows(config, found.encoder, origin, data)]
@@ -76,20 +75,3 @@ def _complete(config: ConfigDict, found: Segmenter, source: Path) -> None:
         for name in names:
             config[group][name] = theirs[group][name]
     builder.check(config)  # the crop is the run's: strides may be beyond it
-
-
-def _check_classes(found: Segmenter, data: SegmentationData) -> None:
-    """Raises UserError for other classes than the network was trained on."""
-    ours, theirs = data.classes.names, found.class_names
-    if ours == theirs:
-        return
-    if len(ours) != len(theirs):
-        what = f"{len(ours)} classes, and {len(theirs)} were trained on"
-    else:
-        first = next(number for number, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-        what = f"class {first} {ours[first]!r}, which was {theirs[first]!r} in training"
-    raise UserError(
-        f"Data set {data.dataset.name} has {what}.\n"
-        "  expected: the classes of the data set that the run was trained on, in their order\n"
-        "  change:   --config.data.name or --config.data.num_classes"
-    )

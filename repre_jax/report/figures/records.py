@@ -7,12 +7,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from repre_jax.report.figures import sheet
 
 IGNORED = 255  # of a label map: what is not scored, drawn white
-LINE = 0.18  # inches of a line of the legend
 SHADE = 0.45  # how much of a mask's colour covers the image
 
 
@@ -47,20 +46,8 @@ def draw(
         for axis, column in zip(row, columns.values(), strict=True):
             column(axis, record)
     if legend:
-        _name_colours(figure, legend)
+        sheet.name_colours(figure, legend)
     return figure
-
-
-def _name_colours(figure: Figure, legend: Mapping[str, Sequence[int]]) -> None:
-    """Right of all, in as many columns as its height asks for, by which the figure becomes wider."""
-    squares = [
-        Patch(facecolor=(each[0] / 255, each[1] / 255, each[2] / 255), edgecolor="0.7", label=name)
-        for name, each in legend.items()
-    ]
-    columns = -(-len(squares) // max(int(figure.get_figheight() / LINE), 1))
-    longest = max(map(len, legend))
-    figure.set_figwidth(figure.get_figwidth() + columns * (longest / sheet.LETTERS + 0.6))
-    figure.legend(handles=squares, loc="outside right center", fontsize=sheet.SMALL, ncols=columns)
 
 
 def colour(kind: int) -> np.ndarray:

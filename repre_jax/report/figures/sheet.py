@@ -2,7 +2,7 @@
 
 import functools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from repre_jax.core import run_files
@@ -31,6 +32,7 @@ LARGE, SMALL = 11, 8  # points, of the title and of the caption
 GAP = 0.08  # inches between images
 SHORTEST = 0.8  # inches of an image's side
 LETTERS = 15  # of small text in an inch
+LINE = 0.18  # inches of a line of a legend
 OUTLINE: list[AbstractPathEffect] = [withStroke(linewidth=1, foreground="black")]  # of light text on an image
 OTHERS = np.array((0.33, 0.43, 0.62), np.float32)  # tints what is not meant: seen on black and on white
 
@@ -100,6 +102,19 @@ def wrapped(text: str, most: int) -> str:
     while most > 20 and len(textwrap.wrap(text, most - 1)) == count:
         most -= 1
     return "\n".join(textwrap.wrap(text, most))
+
+
+def name_colours(figure: Figure, legend: Mapping[str, Sequence[int]]) -> None:
+    """A legend of names and colours in 0..255, right of all, in as many columns as its height asks for, by which the
+    figure becomes wider."""
+    squares = [
+        Patch(facecolor=(each[0] / 255, each[1] / 255, each[2] / 255), edgecolor="0.7", label=name)
+        for name, each in legend.items()
+    ]
+    columns = -(-len(squares) // max(int(figure.get_figheight() / LINE), 1))
+    longest = max(map(len, legend))
+    figure.set_figwidth(figure.get_figwidth() + columns * (longest / LETTERS + 0.6))
+    figure.legend(handles=squares, loc="outside right center", fontsize=SMALL, ncols=columns)
 
 
 def show(axis: Axes, image: np.ndarray) -> None:

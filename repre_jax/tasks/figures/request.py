@@ -1,5 +1,6 @@
 """What a user asks for, and the figures that it gives."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -8,9 +9,20 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
+from repre_jax.pretrained import segmenter
 from repre_jax.probing import evaluations
-from repre_jax.tasks.figures import attention, augmentations, data, neighbours, pyramid, reconstructions, tsne
+from repre_jax.tasks.figures import (
+    attention,
+    augmentations,
+    data,
+    neighbours,
+    pyramid,
+    reconstructions,
+    segmentation,
+    tsne,
+)
 from repre_jax.tasks.figures.subject import NotPossible, Subject
 
 MOST = 64  # images of a figure; a sheet of more can neither be drawn soon nor read
@@ -22,6 +34,10 @@ DRAW: dict[str, Callable[["Request", Subject], Figure]] = {
     "pyramid": lambda request, subject: pyramid.draw(subject),
     "augmentations": lambda request, subject: request.of_input("augmentations"),
     "data": lambda request, subject: request.of_input("data"),
+}
+SEGMENTED: dict[str, Callable[["Request", Path], Figure]] = {  # of a run of configs/segment.py
+    "segmentation": lambda request, source: segmentation.draw(source, request.config, request.images),
+    "confusion": lambda request, source: segmentation.of_result(source, request.config.step),
 }
 INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a config, before there is a run, too
 TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment")}  # whose configs and runs these draw
@@ -42,6 +58,8 @@ class Request:
         self._check()
         if kind in INPUT:
             return self.of_input(kind)
+        if kind in SEGMENTED:
+            return self.of_segmentation(kind)
         if len(self.of) == 1:
             return DRAW[kind](self, self._subjects()[0])
         if kind != "attention":
@@ -56,12 +74,30 @@ class Request:
         if len(self.of) != 1:
             raise UserError(f"all is of one run or file, got {len(self.of)}.\n  expected: several with attention alone")
         self._check()
-        (subject,) = self._subjects()
-        for kind, draw in DRAW.items():
+        for kind, draw in self._kinds().items():
             try:
-                yield kind, draw(self, subject)
+                yield kind, draw()
             except NotPossible as error:
                 yield kind, error
+
+    def _kinds(self) -> dict[str, Callable[[], Figure]]:
+        """Those that a run or file of this sort may allow, and what draws each."""
+        theirs = run_files.read_config(self.of[0]) or {}
+        if theirs.get("task") == segmenter.TASK:
+            of_run: dict[str, Callable[[], Figure]] = {
+                kind: functools.partial(self.of_segmentation, kind) for kind in SEGMENTED
+            }
+            return of_run | {"data": functools.partial(self.of_input, "data")}
+        (subject,) = self._subjects()
+        return {kind: functools.partial(draw, self, subject) for kind, draw in DRAW.items()}
+
+    def of_segmentation(self, kind: str) -> Figure:
+        """What the one run predicts, or which classes it takes for which."""
+        if len(self.of) != 1:
+            raise UserError(f"{kind} is drawn of one run, got {len(self.of)}.")
+        if kind == "confusion" and self.images:
+            raise NotPossible("confusion is of all test images.\n  change:   leave --images out")
+        return SEGMENTED[kind](self, self.of[0])
 
     def of_input(self, kind: str) -> Figure:
         """What the one run, or the run that the file is of, was trained on."""

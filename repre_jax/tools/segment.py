@@ -1,0 +1,182 @@
+"""Writes what a trained segmentation predicts: a label map for each image, as a PNG.
+
+  python -m repre_jax.tools.segment RUN                        the test images of the data set that RUN was trained on
+  python -m repre_jax.tools.segment RUN --split test           those of another split, as for Cityscapes' test server
+  python -m repre_jax.tools.segment RUN --images a.jpg b.jpg   one's own pictures, of any size
+
+RUN is the workdir of a run of configs/segment.py. A label map has one channel, the size and the name of its image, and
+the values that the data set's own label maps have: of Cityscapes labelIds, under names that its test server takes. They
+go to RUN/predictions, or to --out; what has such a name there is replaced.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import jax
+import numpy as np
+
+from repre_jax.core import config_paths, passing, run_files, sharding
+from repre_jax.core.config_paths import FOLDER
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops
+from repre_jax.data.listing import SUFFIXES
+from repre_jax.data.views import VALUE_RANGE
+from repre_jax.evaluation.windows import SlidingTest
+from repre_jax.pretrained import segmenter
+from repre_jax.pretrained.segmenter import Segmenter
+from repre_jax.probing import segmenting
+from repre_jax.system import command_line, terminal
+from repre_jax.tasks.figures.segmentation import read_image
+
+INTERRUPTED = "Interrupted. The label maps that were written are whole."
+LISTED = 40  # classes whose values are said at the end
+COLOURED = "-coloured"  # how the folder of pictures ends; in the same one the test server would take them for others
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images to be segmented. read(number) gives what each is called, None where nobody knows, and uint8 [H, W, C];
+    raises crops.UnreadableImage and OSError."""
+
+    count: int
+    read: Callable[[int], tuple[str | None, np.ndarray]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
+    parser.add_argument("--split", help="of the data set, as TFDS writes it; else the run's test split")
+    parser.add_argument("--data", metavar="NAME", help="another data set of the same classes, or folder:PATH")
+    parser.add_argument("--data-dir", help="where data sets lie; else the run's")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
+    parser.add_argument(
+        "--coloured", action="store_true", help=f"pictures in the classes' colours, too, to DIR{COLOURED}"
+    )
+    parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
+    parser.add_argument("--scales", nargs="+", type=float, metavar="SCALE", help="the mean of several; else the run's")
+    parser.add_argument("--flip", action="store_true", help="the mean of each image and its mirror image")
+    arguments = parser.parse_args(argv)
+    return command_line.exit_status(lambda: _segment(arguments), INTERRUPTED)
+
+
+def _segment(arguments: argparse.Namespace) -> None:
+    run = config_paths.absolute(arguments.run)
+    found = segmenter.load(run, arguments.step, sharding.make_mesh(jax.device_count()))
+    how = _how(arguments, found)
+    pictures = _own(arguments, found) if arguments.images else _records(arguments, found)
+    out = config_paths.absolute(arguments.out or run / run_files.PREDICTIONS)
+    if arguments.out:
+        _refuse_among_images(out, arguments.data or found.config.data.name)
+    with run_files.made(out):
+        run_files.check_writable(out)
+        written = _write(pictures, found, how, out, coloured=arguments.coloured)
+    if not written:
+        raise UserError("None of these images could be read: nothing was written.")
+    print(f"Written: {written:,} label maps in {out}")
+    if len(found.classes) <= LISTED:
+        values = found.classes.values(np.arange(len(found.classes), dtype=np.uint8))
+        print(
+            f"Values: {', '.join(f'{value} {name}' for value, name in zip(values, found.classes.names, strict=True))}"
+        )
+
+
+def _how(arguments: argparse.Namespace, found: Segmenter) -> SlidingTest:
+    scales = found.how.scales if arguments.scales is None else tuple(arguments.scales)
+    if not all(0.01 <= scale <= 100 for scale in scales):
+        raise UserError(f"--scales is {' '.join(map(str, scales))}.\n  expected: numbers of 0.01 to 100")
+    return dataclasses.replace(found.how, scales=scales, flip=found.how.flip or arguments.flip)
+
+
+def _own(arguments: argparse.Namespace, found: Segmenter) -> Pictures:
+    """Those at the paths given. Raises UserError where two would have one name."""
+    if arguments.split or arguments.data or arguments.data_dir:
+        raise UserError("--images are of no data set.\n  change:   leave --split, --data and --data-dir out")
+    paths = [config_paths.absolute(path) for path in arguments.images]
+    names = [file_of(path.name) for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"Two images would have one label map, {min(twice)}.\n"
+            "  change:   one command for each, with --out to another folder"
+        )
+    return Pictures(len(paths), lambda number: (paths[number].name, read_image(paths[number], found.config)))
+
+
+def _records(arguments: argparse.Namespace, found: Segmenter) -> Pictures:
+    """The test images of a data set. Raises UserError where it cannot be had, or has other classes."""
+    config = found.config.copy_and_resolve_references()
+    for key, given in (("name", arguments.data), ("dir", arguments.data_dir), ("test_split", arguments.split)):
+        if given is not None:
+            config.data[key] = config_paths.stored(f"data.{key}", given)
+    data = segmenting.open_data(config, found.mean, found.std)
+    segmenting.check_classes(found, data)
+    records = data.dataset.split("test")
+
+    def read(number: int) -> tuple[str | None, np.ndarray]:
+        record = records[number]
+        image = crops.decode(record["image"], config.data.channels, record.get(VALUE_RANGE))
+        return record.get("file_name"), image
+
+    return Pictures(len(records), read)
+
+
+def _write(pictures: Pictures, found: Segmenter, how: SlidingTest, out: Path, *, coloured: bool) -> int:
+    """Returns how many were written. Those that cannot be read are named and left out."""
+    taken: set[str] = set()
+    with terminal.bar(pictures.count, "segmenting") as bar:
+        for number in range(pictures.count):
+            bar.update(1)
+            try:
+                name, image = pictures.read(number)
+            except (crops.UnreadableImage, OSError) as error:
+                passing.check(error, "An image cannot be read")
+                terminal.warn(f"Warning: image {number:,} cannot be read, and has no label map: {error}")
+                continue
+            file = file_of(name or f"{number:06d}")
+            file = file if file not in taken else f"{file.removesuffix('.png')}-{number}.png"
+            taken.add(file)
+            label_map = found(image, how)
+            _write_png(out / file, found.classes.values(label_map))
+            if coloured:
+                painted = found.classes.painted(label_map)[..., ::-1]  # as OpenCV orders colours
+                _write_png(out.with_name(out.name + COLOURED) / file, painted)
+    return len(taken)
+
+
+def file_of(name: str) -> str:
+    """The label map of an image that is called so, below their folder: 'berlin/a.jpg' -> 'berlin/a.png'."""
+    path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", "..")))
+    last = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return str(path.parent / f"{last}.png")
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    """In one go. pixels: uint8 [H, W], or [H, W, 3] as blue, green, red."""
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    run_files.make_folder(path.parent, parents=True)
+    with run_files.replacing(path, "wb") as file:
+        file.write(encoded.tobytes())
+
+
+def _refuse_among_images(out: Path, data_name: str) -> None:
+    """Raises UserError where the label maps would be images of a data set that is a folder."""
+    if not data_name.startswith(FOLDER):
+        return
+    images = config_paths.absolute(data_name.removeprefix(FOLDER)).resolve()
+    if out.resolve().is_relative_to(images):
+        raise UserError(
+            f"--out is {out}, in the folder of images {images}: label maps would be some of them.\n"
+            "  change:   --out=DIR, another folder"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

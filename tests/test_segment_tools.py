@@ -1,0 +1,202 @@
+"""A trained segmentation used on its own: label maps written as files, and its figures."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+import repre_jax
+from repre_jax.data import label_maps
+from repre_jax.data.cityscapes.labels import CLASSES
+from repre_jax.data.label_classes import numbered, plain, stored
+from repre_jax.report.figures import confusion as matrix_drawing
+from repre_jax.report.figures import segmentation as drawing
+from repre_jax.report.figures.segmentation import WRONG, Segmented
+from repre_jax.tools import figures
+from repre_jax.tools import segment as tool
+from tests.helpers import labelled_folder, segmenters
+
+COLOURS = ((10, 200, 10), (200, 0, 0), (0, 0, 200))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """(Folder, its images and label maps), whose class 0 is stored as 1, and whose classes have names and colours."""
+    root = tmp_path_factory.mktemp("labelled")
+    made = labelled_folder.write(root)
+    for path in root.glob("labels/*/*.png"):
+        values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(values == 255, 255, values + 1))
+    lines = [
+        f"{red} {green} {blue} {name}"
+        for (red, green, blue), name in zip(COLOURS, ("grass", "cat", "sea"), strict=True)
+    ]
+    (root / "classes.txt").write_text("\n".join(lines))
+    return root, made
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmented") / "run"
+    return segmenters.saved(folder, f"folder:{data[0]}", "--config.data.first_value=1")
+
+
+@pytest.fixture(scope="module")
+def segment(run):
+    return repre_jax.load_segmenter(run)
+
+
+def test_label_maps_of_a_data_set_are_what_the_function_gives(run, segment, data, capsys):
+    """As the data set's own are stored: read back, they are the predictions."""
+    assert segment.classes.names == ("grass", "cat", "sea")
+    assert segment.classes.colours == COLOURS
+    assert tool.main([str(run), "--coloured"]) == 0
+    said = capsys.readouterr().out
+    assert f"Written: 3 label maps in {run / 'predictions'}\nValues: 1 grass, 2 cat, 3 sea\n" in said
+    assert sorted(path.name for path in (run / "predictions").iterdir()) == ["0.png", "1.png", "2.png"]
+    classes, seen = plain(("grass", "cat", "sea"), 1), set()
+    for number, (image, labels) in enumerate(data[1]["val"]):
+        encoded = (run / "predictions" / f"{number}.png").read_bytes()
+        expected = segment(image)
+        seen |= set(np.unique(expected).tolist())
+        assert expected.shape == labels.shape
+        np.testing.assert_array_equal(label_maps.read(encoded), expected + 1)
+        np.testing.assert_array_equal(label_maps.classes_of(encoded, classes, labels.shape), expected)
+        painted = cv2.imread(str(run / "predictions-coloured" / f"{number}.png"), cv2.IMREAD_COLOR_RGB)
+        np.testing.assert_array_equal(painted, np.array(COLOURS)[expected])
+    assert len(seen) > 1, "else any mistake in the values would pass"
+
+
+def test_label_maps_of_ones_own_pictures(run, segment, data, tmp_path, capsys):
+    """Of any size, also where the data set is gone; by another test than the run's, too."""
+    image = data[1]["train"][0][0]
+    for name, pixels in (("a.b.png", image), ("small.PNG", image[:20, :30])):
+        cv2.imwrite(str(tmp_path / name), pixels[..., ::-1])
+    paths = [str(tmp_path / name) for name in ("a.b.png", "small.PNG")]
+    assert tool.main([str(run), "--images", *paths, f"--out={tmp_path / 'out'}"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.b.png", "small.png"]
+    for name, pixels in (("a.b.png", image), ("small.png", image[:20, :30])):
+        found = label_maps.read((tmp_path / "out" / name).read_bytes())
+        np.testing.assert_array_equal(found, segment(pixels) + 1)
+    for arguments, message in (
+        (["--images", paths[0], paths[0]], "Two images would have one label map, a.b.png"),
+        (["--images", str(tmp_path / "none.jpg")], "none.jpg cannot be read: No such file"),
+        (["--images", paths[0], "--split=test"], "--images are of no data set"),
+        (["--scales", "0"], "--scales is 0.0"),
+        ([f"--out={data[0] / 'images' / 'maps'}"], "in the folder of images"),
+        (["--step=7"], "has no checkpoint 7"),
+    ):
+        assert tool.main([str(run), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert not (data[0] / "images" / "maps").exists()
+
+
+def test_names_of_label_maps():
+    """Cityscapes' test server takes <city>_123456_123456*.png (evalPixelLevelSemanticLabeling.py, getPrediction)."""
+    assert tool.file_of("berlin_000000_000019") == "berlin_000000_000019.png"
+    assert tool.file_of("berlin/berlin_000000_000019_leftImg8bit.png") == "berlin/berlin_000000_000019_leftImg8bit.png"
+    assert tool.file_of("a/b.c.JPG") == "a/b.c.png"
+    assert tool.file_of("/../../x.jpeg") == "x.png"
+    assert CLASSES.values(np.array([[0, 13, 18]], np.uint8)).tolist() == [[7, 26, 33]]
+
+
+def test_classes_are_kept_beside_a_run(run):
+    """With their stored values, so that no data set need be there."""
+    kept = json.loads((run / "data.json").read_text())
+    assert (kept["class_values"], kept["class_colours"]) == ([1, 2, 3], [list(colour) for colour in COLOURS])
+    again = stored(CLASSES.names, CLASSES.colours, CLASSES.values(np.arange(19, dtype=np.uint8)).tolist())
+    np.testing.assert_array_equal(
+        again.values(np.arange(19, dtype=np.uint8)), CLASSES.values(np.arange(19, dtype=np.uint8))
+    )
+
+
+def captured(monkeypatch, module):
+    calls, function = [], module.draw
+
+    def call(*arguments, **texts):
+        calls.append((arguments, texts))
+        return function(*arguments, **texts)
+
+    monkeypatch.setattr(module, "draw", call)
+    return calls
+
+
+def test_the_figure_shows_what_the_function_gives(run, segment, data, tmp_path, monkeypatch):
+    calls = captured(monkeypatch, drawing)
+    assert figures.main(["segmentation", str(run), "--records=2", "--seed=5", f"--out={tmp_path / 'a.png'}"]) == 0
+    (((shown, classes), texts),) = calls
+    chosen = np.random.default_rng(5).permutation(3)[:2].tolist()
+    assert [each.name for each in shown] == [f"{number}.png" for number in chosen]
+    for each, number in zip(shown, chosen, strict=True):
+        image, labels = data[1]["val"][number]
+        np.testing.assert_array_equal(each.image, image)
+        np.testing.assert_array_equal(each.label_map, labels)
+        np.testing.assert_array_equal(each.predicted, segment(image))
+    assert classes.colours == COLOURS
+    assert texts["title"] == "Segmentation\nrun: linear, step 3"
+    picture = tmp_path / "own.png"
+    cv2.imwrite(str(picture), data[1]["val"][0][0][..., ::-1])
+    out = f"--out={tmp_path / 'b.pdf'}"
+    assert figures.main(["segmentation", str(run), "--images", str(picture), out]) == 0
+    ((one,), _), _ = calls[1]
+    assert (one.name, one.label_map) == ("own.png", None)
+    np.testing.assert_array_equal(one.predicted, segment(data[1]["val"][0][0]))
+
+
+def test_all_figures_of_a_segmentation(run, tmp_path, capsys):
+    """The matrix is that of its result, once it has one."""
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("predictions*"))
+    assert figures.main(["all", str(copy), "--records=1"]) == 0
+    out = capsys.readouterr().out
+    assert "Left out, confusion: " in out
+    assert sorted(path.stem for path in (copy / "figures").glob("*.png")) == ["data", "segmentation"]
+    result = {"confusion": [[3, 1], [0, 0]], "iou": {"a": 0.75, "b": 0.0}, "miou": 0.375, "test_images": 2}
+    whole = result | {"head": "linear", "steps": 3, "data_set": {"name": "some"}, "task": "segment", "seconds": 1.0}
+    (copy / "result.json").write_text(json.dumps(whole))
+    assert figures.main(["confusion", str(copy), "--config.step=2"]) == 1
+    assert "is that of step 3" in capsys.readouterr().err
+    assert figures.main(["confusion", str(copy)]) == 0
+    assert (copy / "figures" / "confusion.pdf").exists()
+    assert figures.main(["segmentation", str(copy), str(run)]) == 1
+    assert "segmentation is drawn of one run, got 2" in capsys.readouterr().err
+
+
+def test_a_confusion_matrix_is_drawn_in_shares_of_its_rows():
+    matrix = np.array([[90, 10, 0], [0, 0, 0], [1, 0, 2]])
+    np.testing.assert_allclose(
+        matrix_drawing.shares_of(matrix), [[0.9, 0.1, 0], [np.nan] * 3, [1 / 3, 0, 2 / 3]], equal_nan=True
+    )
+    figure = matrix_drawing.draw(matrix, ("a", "b", "c"), (0.5, None, 0.25), title="t", caption="c")
+    cells = {(text.get_position()): text.get_text() for text in figure.axes[0].texts if text.get_text() != "IoU"}
+    assert cells == {(0, 0): "90", (1, 0): "10", (0, 2): "33", (2, 2): "67"}
+    many = matrix_drawing.draw(np.eye(60, dtype=int), [str(n) for n in range(60)], [1.0] * 60, title="t", caption="c")
+    assert [text.get_text() for text in many.axes[0].texts] == ["IoU"]
+
+
+def test_errors_are_red_and_the_legend_has_what_is_there():
+    labels, predicted = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+    labels[:5], predicted[10:, :15] = 255, 2
+    image = np.full((20, 30, 3), 100, np.uint8)
+    figure = drawing.draw([Segmented(image, predicted, labels, "x")], numbered(4), title="t", caption="c")
+    assert [axis.get_title() for axis in figure.axes] == ["image", "ground truth", "prediction", "errors"]
+    errors = figure.axes[3].images[0].get_array()
+    np.testing.assert_allclose(errors[10:, :15], np.broadcast_to(WRONG, (10, 15, 3)))
+    assert (errors[:5] == 1).all()
+    assert np.ptp(errors[5:10]) < 1e-6
+    assert figure.axes[3].get_xlabel() == "66.7% correct"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0", "2", "ignored"]
+    alone = drawing.draw([Segmented(image, predicted)], numbered(4), title="t", caption="c")
+    assert [axis.get_title() for axis in alone.axes] == ["image", "prediction", "prediction on the image"]
+
+
+def test_a_large_image_is_drawn_smaller_and_scored_as_it_is():
+    labels = np.zeros((900, 1300), np.uint8)
+    predicted = labels.copy()
+    predicted[0, 1] = 1
+    image = np.zeros((900, 1300, 3), np.uint8)
+    figure = drawing.draw([Segmented(image, predicted, labels)], numbered(2), title="t", caption="c")
+    assert all(axis.images[0].get_array().shape == (443, 640, 3) for axis in figure.axes)
+    assert drawing.correct(labels, predicted) == 1 - 1 / (900 * 1300)
+    assert drawing.correct(np.full((2, 2), 255), predicted[:2, :2]) is None
