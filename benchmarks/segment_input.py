@@ -3,9 +3,9 @@
   python -m benchmarks.segment_input [--images 24] [--workers 2] [--images-per-second N] [--config.KEY=VALUE ...]
 
 Records are pairs of PNGs of 1024 x 2048 pixels, Cityscapes' size, of about its images' bytes, made of scikit-learn's
-two photographs, and prepared as Cityscapes' archives are. All but the end-to-end part is processor time of one core, the
-median over the images, so that what else the machine does counts little. --images-per-second, which a step takes, says
-how many workers feed it.
+two photographs, and prepared as Cityscapes' archives are. All but the end-to-end part is processor time of one core,
+the median over the images, so that what else the machine does counts little. --images-per-second, which a step takes,
+says how many workers feed it.
 """
 
 import argparse
