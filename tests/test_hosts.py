@@ -178,8 +178,9 @@ def test_two_processes_segment_as_one(finished, tmp_path):
     )
     argv = ["main.py", "--config=configs/segment.py:linear,tiny", f"--config.init_from={finished[0]}",
             f"--config.data.name=folder:{tmp_path / 'data'}", "--config.data.num_classes=3",
-            "--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)",
-            "--config.segment.train_size=()", "--config.segment.test_size=()"]  # fmt: skip
+            "--config.data.test_split=validation", "--config.data.image_size=(32, 32)",
+            "--config.segment.test_stride=(16, 16)", "--config.segment.train_size=()",
+            "--config.segment.test_size=()"]  # fmt: skip
     port = free_port()
     with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
         ends = finish(children)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import repre_jax
-from repre_jax.data import label_maps
+from repre_jax.data import label_maps, segmentation
 from repre_jax.data.cityscapes.labels import CLASSES
 from repre_jax.data.label_classes import numbered, plain, stored
+from repre_jax.data.segmentation import Asked
 from repre_jax.report.figures import confusion as matrix_drawing
 from repre_jax.report.figures import segmentation as drawing
 from repre_jax.report.figures.segmentation import WRONG, Segmented
@@ -127,10 +128,11 @@ def test_the_figure_shows_what_the_function_gives(run, segment, data, tmp_path, 
     calls = captured(monkeypatch, drawing)
     assert figures.main(["segmentation", str(run), "--records=2", "--seed=5", f"--out={tmp_path / 'a.png'}"]) == 0
     (((shown, classes), texts),) = calls
+    records = segmentation.open_dataset(f"folder:{data[0]}", asked=Asked(first_value=1)).dataset.split("test")
     chosen = np.random.default_rng(5).permutation(3)[:2].tolist()
-    assert [each.name for each in shown] == [f"{number}.png" for number in chosen]
-    for each, number in zip(shown, chosen, strict=True):
-        image, labels = data[1]["val"][number]
+    assert [each.name for each in shown] == [records[number]["file_name"] for number in chosen]
+    for each in shown:
+        image, labels = data[1]["val"][int(each.name.removesuffix(".png"))]
         np.testing.assert_array_equal(each.image, image)
         np.testing.assert_array_equal(each.label_map, labels)
         np.testing.assert_array_equal(each.predicted, segment(image))

@@ -1,5 +1,7 @@
 """A run of configs/segment.py with one checkpoint of random numbers: nothing was trained."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,7 @@ def saved(workdir, data_name, *overrides):
     flags = [
         *("--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)"),
         *("--config.segment.test_size=()", "--config.segment.frozen=False", f"--config.data.name={data_name}"),
+        "--config.data.test_split=validation",
     ]
     argv = ["main.py", "--config=configs/segment.py:scratch,linear,tiny", *flags, *ENCODER, *overrides]
     config, _ = command_line.parse(argv)
@@ -36,8 +39,8 @@ def saved(workdir, data_name, *overrides):
         return rng.standard_normal(leaf.shape).astype(leaf.dtype) if floating else leaf
 
     state = training.fresh()
-    head = jax.tree.map(draw, jax.device_get(state.params["head"]))
-    state = state.replace(params={**state.params, "head": head})
+    params = {**state.params, "head": jax.tree.map(draw, state.params["head"])}
+    state = jax.device_get(dataclasses.replace(state, params=params))
     record = {
         "config": resume.plain(config),
         "data": training.dataset.identity(),
