@@ -19,12 +19,15 @@ def _of(jaxpr: core.Jaxpr) -> int:
 
 
 def _of_equation(equation: core.JaxprEqn) -> int:
-    result = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    given, results = (
+        [getattr(each.aval, "shape", ()) for each in side] for side in (equation.invars, equation.outvars)
+    )
+    result = math.prod(results[0]) if results else 0
     if equation.primitive.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
-        return result * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return result * math.prod(given[0][axis] for axis in contracted)
     if equation.primitive.name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
+        kernel = given[1]
         return result * math.prod(kernel) // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
     inner = [_of(each) for each in _inner(list(equation.params.values()))]
     if equation.primitive.name == "cond":

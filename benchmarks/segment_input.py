@@ -10,6 +10,7 @@ says how many workers feed it.
 
 import argparse
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -101,7 +102,6 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
     maps = [label_maps.classes_of(record["label_map"], found.classes, archives.SIZE) for record in taken]
     samples = [view(record, np.random.default_rng(number)) for number, record in enumerate(taken)]
     scale = builder.scale_to(config.segment.train_size)
-    sizes = {ratio: rescaled(archives.SIZE, scale, ratio) for ratio in RATIOS}
     test = SegmentationTestView(archives.SIZE, found.classes, scale_to=builder.scale_to(config.segment.test_size))
 
     def of_view(pair: tuple[int, Any]) -> Any:
@@ -116,15 +116,18 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
         ),
         **{
             f"resize both by {ratio:g}": milliseconds(
-                lambda pair, size=size: (crops.resize(pair[0], size), label_maps.resized(pair[1], size)),
-                zip(images, maps, strict=True),
+                functools.partial(resized, size=rescaled(archives.SIZE, scale, ratio)), zip(images, maps, strict=True)
             )
-            for ratio, size in sizes.items()
+            for ratio in RATIOS
         },
         "the whole train view": milliseconds(of_view, [*enumerate(taken), *enumerate(taken, len(taken))]),
         "batch": milliseconds(lambda s: np.stack([s["images"]]), samples),
         "the whole test view": milliseconds(lambda record: test(record, np.random.default_rng(0)), taken),
     }
+
+
+def resized(pair: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    return crops.resize(pair[0], size), label_maps.resized(pair[1], size)
 
 
 def end_to_end(config: ConfigDict, found: SegmentationData, workers: int, batches: int) -> float:

@@ -11,6 +11,7 @@ counted by the products of encoder and head (benchmarks/products.py), not by XLA
 import argparse
 import sys
 import time
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,7 +30,7 @@ def row(config: ConfigDict, *, at_once: bool) -> tuple[str, ...]:
     begun = time.perf_counter()
     compiled = program.compile()
     seconds = time.perf_counter() - begun
-    plan = compiled.memory_analysis()
+    plan: Any = compiled.memory_analysis()
     other = "-"
     if at_once:
         other = gib(memory.of_program(segment_program.build(config, at_once=True).compile()))

@@ -119,9 +119,10 @@ def build(config: ConfigDict, *, at_once: bool = False) -> Program:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)
 
     shapes = (((*size, 3), np.uint8), (size, np.uint8), ((2,), np.int32))
-    batch = LabelMaps(
-        *(jax.ShapeDtypeStruct((config.batch_size, *shape), dtype, sharding=rows) for shape, dtype in shapes)
-    )
+    arrays: list[Any] = [
+        jax.ShapeDtypeStruct((config.batch_size, *shape), dtype, sharding=rows) for shape, dtype in shapes
+    ]
+    batch = LabelMaps(*arrays)
     state, frozen = jax.tree.map(placed, jax.eval_shape(lambda: _init(config, method)))
     return Program(config, method, mesh, state, batch, frozen)
 

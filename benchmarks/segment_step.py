@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import hardware, segment_program, steps
 from repre_jax.core import sharding
+from repre_jax.core.types import LabelMaps
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment, huge_pages
@@ -59,15 +60,15 @@ def measure(config: ConfigDict, turns: int) -> dict[str, Any]:
     }
 
 
-def synthetic(program: segment_program.Program) -> Any:
+def synthetic(program: segment_program.Program) -> LabelMaps:
     """A batch of random crops without padding."""
-    rng = np.random.default_rng(0)
-    shapes = program.batch
-    return type(shapes)(
+    rng, shapes = np.random.default_rng(0), program.batch
+    arrays: list[Any] = [
         rng.integers(0, 256, shapes.images.shape, np.uint8),
         rng.integers(0, segment_program.CLASSES, shapes.label_maps.shape, np.uint8),
         np.full(shapes.extents.shape, shapes.label_maps.shape[1:], np.int32),
-    )
+    ]
+    return LabelMaps(*arrays)
 
 
 def cells(found: dict[str, Any]) -> tuple[str, ...]:
