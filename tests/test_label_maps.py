@@ -100,6 +100,27 @@ def test_a_jpeg_is_refused_and_half_a_file_is_unreadable():
             label_maps.read(broken)
 
 
+def test_a_large_map_is_what_pillow_reads():
+    """It is decoded by OpenCV, whatever else stands in it, but for what Pillow alone reads; half of one is none."""
+    large = np.kron(np.arange(32, dtype=np.uint8).reshape(4, 8), np.ones((256, 128), np.uint8))
+
+    def saved(pixels, **more):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", **more)
+        return buffer.getvalue()
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for data in (saved(large), saved(large, transparency=3), saved(large, gamma=0.4, exif=exif)):
+        assert label_maps.png.decode_large_map(data, crops.MAX_PIXELS) is not None
+        np.testing.assert_array_equal(label_maps.read(data), large)
+    for other in (saved(large.astype(np.uint16)), palette_png(large, [(9, 8, 7)] * 32), saved(large[::8])):
+        assert label_maps.png.decode_large_map(other, crops.MAX_PIXELS) is None
+    whole = saved(large)
+    with pytest.raises(crops.UnreadableImage):
+        label_maps.read(whole[: len(whole) // 2])
+
+
 def test_colours_tell_classes_apart():
     """And begin as PASCAL VOC's do."""
     assert label_classes.palette(4) == ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, deep
+from repre_jax.data import crops, deep, png
 from repre_jax.data.label_classes import IGNORED, UNKNOWN, Classes
 
 GREY, PALETTE = 0, 3  # a PNG's colour types
@@ -72,6 +72,8 @@ def read(encoded: bytes | np.ndarray) -> np.ndarray:
             "  expected: a PNG of one channel, whose values are the classes\n"
             "  change:   the label maps, to PNGs made anew from what the JPEGs were made of"
         )
+    if (found := png.decode_large_map(encoded, crops.MAX_PIXELS)) is not None:
+        return found
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return _flat(_from_pillow(image, encoded))

@@ -134,7 +134,10 @@ class Segmentation:
 
         @jax.checkpoint
         def band(logits: jax.Array, weights: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-            full = jnp.einsum("or,nrwk->nowk", weights, logits, precision="highest")
+            # A product for each image: as one over all of them XLA cannot compile it for NVIDIA's GPUs.
+            flat = logits.reshape(count, logits.shape[1], -1)
+            full = jnp.matmul(jnp.broadcast_to(weights, (count, *weights.shape)), flat, precision="highest")
+            full = full.reshape(count, -1, width, logits.shape[-1])
             return losses.cross_entropy(full, labels).sum(), losses.correct(full, labels)
 
         def add(sums: tuple[jax.Array, jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
