@@ -134,7 +134,7 @@ def test_objects_are_the_emoji_that_their_class_names():
         below = np.round(object_canvases.ground(by_name[canvas.photograph], canvas.crop))
         thing = np.abs(canvas.image - below).max(axis=-1) > 1
         colours = dense_canvases.picture(object_canvases.pictures()[canvas.label])
-        assert 60 < thing.sum() < 38 * 38
+        assert 40 < thing.sum() < 32 * 32
         opaque = colours[colours[..., 3] == 1][:, :3].mean(axis=0)
         unlit = canvas.image[thing].mean(axis=0)
         assert np.corrcoef(unlit, opaque)[0, 1] > 0.8, index
