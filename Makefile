@@ -1,5 +1,5 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
-# make scenes the same on digits that lie on photographs   make test-slow  the long tests
+# make scenes the same on emoji that lie on photographs   make test-slow  the long tests
 # make bench  what RePre costs, on this machine
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
@@ -59,6 +59,7 @@ scenes: $(READY_SCENES)
 	$(PY) main.py --config configs/knn.py:scenes --config.init_from=$(SCENES_DIR) --workdir $(SCENES_DIR)-knn
 	$(PY) main.py --config configs/linear.py:scenes,cached --config.init_from=$(SCENES_DIR) \
 		--workdir $(SCENES_DIR)-linear
+	$(PY) -m repre_jax.tools.results $(SCENES_DIR) $(SCENES_DIR)-knn $(SCENES_DIR)-linear
 	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
 
 test: lint

@@ -19,6 +19,7 @@ from repre_jax.builders import monitor
 from repre_jax.core import sharding
 from repre_jax.core.types import Records
 from repre_jax.data import crops, sources
+from repre_jax.data.scenes import object_canvases
 from repre_jax.evaluation import hog, knn
 from repre_jax.report import console
 
@@ -46,7 +47,7 @@ def accuracies(bank: Records, queries: Records) -> dict[str, dict[int, float]]:
     return {
         name: knn.accuracy(
             *(described(train, by), train_labels, described(test, by), test_labels),
-            classes=10,
+            classes=len(object_canvases.CLASSES),
             ks=KS,
             mesh=mesh,
         )
@@ -67,7 +68,7 @@ def run() -> None:
     print(
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, "
         f"jax {jax.__version__}; {NAME} {dataset.version}, {len(train):,} train and "
-        f"{len(test):,} test images, chance 10 %\n"
+        f"{len(test):,} test images, chance {1 / len(object_canvases.CLASSES):.0%}\n"
     )
     print(f"| k-NN, cosine, temperature {knn.TEMPERATURE} | {' | '.join(f'k = {k}' for k in KS)} |")
     print(f"|---|{'---|' * len(KS)}")

@@ -165,7 +165,7 @@ FUSIONS = {  # Table 5
     "transformer4": decoder(operator="transformer", fusion_layers=4),
 }
 DECODERS = {"light": decoder(preset="light"), "both": decoder(views=2), "single": decoder(single=True)} | FUSIONS
-EMBEDDED = {"digits": embedded.digits, "scenes": embedded.scenes}
+EMBEDDED = {"digits": embedded.digits, "scenes": embedded.scenes, "scenes_dense": embedded.scenes_dense}
 VARIANTS = EMBEDDED | {"baseline": baseline} | DECODERS | {"tiny": embedded.tiny}
 NUMBERS = ("epochs", "batch_size", "total_steps", "seed")  # variants of the form epochs=600
 

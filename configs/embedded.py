@@ -44,7 +44,7 @@ def digits(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Digits on photographs, all of the framework's augmentations, and an encoder that two CPU cores train in minutes.
+    """Emoji on photographs, all of the framework's augmentations, and an encoder that two CPU cores train in minutes.
 
     Not tuned: in so few steps its k-NN stays far below that of raw pixels (docs/scenes.md)."""
     config.data.name = "scenes/objects"
@@ -69,6 +69,17 @@ def scenes(config: ConfigDict) -> None:
     config.log_every = 50
     config.checkpoint.every = 200
     config.update_from_flattened_dict(FRAMEWORKS[config.framework.name].digits | {"epochs": config.epochs})
+
+
+def scenes_dense(config: ConfigDict) -> None:
+    """The images of scenes/dense without labels, and patches of 4 pixels for what is then asked of each pixel. Of 8
+    pixels a step costs a fifth, but the best label map that they can tell apart has mIoU 0.64, of 4 pixels 0.88."""
+    scenes(config)
+    config.data.name = "scenes/unlabelled"
+    config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.2), 1.0)
+    config.knn.hog = False
+    if config.encoder.name not in SWINS:
+        config.encoder.patch = 4
 
 
 def tiny(config: ConfigDict) -> None:

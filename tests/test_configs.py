@@ -119,7 +119,9 @@ def test_every_framework_takes_a_swin(framework):
     assert "reconstruction" in metrics
 
 
-@pytest.mark.parametrize(("variant", "data"), [("digits", "digits"), ("scenes", "scenes/objects")])
+@pytest.mark.parametrize(
+    ("variant", "data"), [("digits", "digits"), ("scenes", "scenes/objects"), ("scenes_dense", "scenes/unlabelled")]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_embedded_data_and_numbers_are_variants_of_all(name, variant, data):
     config = config_of(name, f"{variant},epochs=7.5,seed=3")

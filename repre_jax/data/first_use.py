@@ -20,9 +20,8 @@ def prepare(name: str, root: Path) -> bool:
     there = locate.versions(root / plain)
     if there and kind == scenes.NAME and config not in scenes.CONFIGS:
         return False  # somebody's own, from before there was one of this name
-    version = str(digits.Digits.VERSION) if kind == digits.Digits.name else scenes.VERSION
-    known = kind == digits.Digits.name or config in scenes.CONFIGS
-    if wanted and known and not locate.matches(version, wanted):
+    version = str(digits.Digits.VERSION) if kind == digits.Digits.name else scenes.VERSIONS.get(config)
+    if wanted and version and not locate.matches(version, wanted):
         if not there:
             raise UserError(
                 f"Data set {plain} is not there in version {wanted}: {root / plain}.\n"

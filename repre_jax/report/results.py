@@ -54,7 +54,16 @@ def _encoder(config: Mapping[str, Any]) -> str:
 
 def summary(run: Run) -> list[Figure]:
     """Of a finished run what result.json says, of another the newest of what was logged."""
-    return [figure for figure in (_accuracy(run), *_judged(run), _reconstruction(run), *_course(run)) if figure]
+    found = (_accuracy(run), *_votes(run), *_judged(run), _reconstruction(run), *_course(run))
+    return [figure for figure in found if figure]
+
+
+def _votes(run: Run) -> list[Figure]:
+    """Of the task k-NN, whose result has an accuracy for each k."""
+    votes, metric = run.result.get("knn_top1"), METRICS["knn_top1"]
+    if not isinstance(votes, Mapping):
+        return []
+    return [Figure(metric.result, metric.written(accuracy), f"k = {k}") for k, accuracy in votes.items()]
 
 
 def _accuracy(run: Run) -> Figure | None:

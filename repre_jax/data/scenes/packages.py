@@ -73,11 +73,6 @@ def image(package: str, path: str, mode: str) -> np.ndarray:
     return np.asarray(Image.open(file(package, path)).convert(mode))
 
 
-def numbers(package: str, path: str) -> np.ndarray:
-    """float32 [rows, columns] of a table with commas, which may be compressed."""
-    return np.loadtxt(file(package, path), delimiter=",", dtype=np.float32)
-
-
 def pngs(package: str, path: str) -> set[str]:
     """Names, without '.png', of a folder's files."""
     return {each.stem for each in file(package, path).glob("*.png")}

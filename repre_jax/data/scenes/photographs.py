@@ -62,6 +62,13 @@ def background(
 ) -> tuple[np.ndarray, Photograph]:
     """(a crop of one of the split's photographs, float32 [height, width, 3] in 0..255; the photograph)."""
     photograph = OF_SPLIT[split][rng.integers(len(OF_SPLIT[split]))]
+    return crop_of(rng, photograph, height, width, zooms), photograph
+
+
+def crop_of(
+    rng: np.random.Generator, photograph: Photograph, height: int, width: int, zooms: tuple[float, ...]
+) -> np.ndarray:
+    """A crop of a photograph, mirrored or not, lit and tinted: float32 [height, width, 3] in 0..255."""
     whole = resized(photograph, zooms[rng.integers(len(zooms))], height, width)
     top = rng.integers(whole.shape[0] - height + 1)
     left = rng.integers(whole.shape[1] - width + 1)
@@ -70,7 +77,7 @@ def background(
     grey = crop[..., 0] == crop[..., 1]
     tint = rng.uniform(0.65, 1.0, 3) if grey.all() else rng.uniform(0.92, 1.08, 3)
     light = rng.uniform(0.75, 1.2)
-    return np.clip(crop * np.float32(light) * tint.astype(np.float32), 0, 255), photograph
+    return np.clip(crop * np.float32(light) * tint.astype(np.float32), 0, 255)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,25 @@
+"""Results of runs, printed one under the other."""
+
+from repre_jax.tools import results
+from tests.helpers import logged
+
+
+def test_each_run_has_its_numbers_and_what_they_are_compared_with(tmp_path, capsys):
+    trained, voted, begun = tmp_path / "trained", tmp_path / "voted", tmp_path / "begun"
+    logged.write(trained, result=logged.RESULT)
+    votes = {"task": "knn", "knn_top1": {"10": 0.951, "20": 0.953}, "seconds": 3.0}
+    logged.write(voted, logged=[], config=logged.CONFIG | {"task": "knn", "repre": {}}, result=votes)
+    logged.write(begun, logged=[])
+    assert results.main([str(trained), str(voted), str(begun)]) == 0
+    first, second, third = (each.splitlines() for each in capsys.readouterr().out.strip().split("\n\n"))
+    assert first[0] == f"MoCo v3 with RePre, ViT-S, digits: {trained}"
+    assert first[1].split() == ["k-NN", "top-1", "95.3%", "untrained", "encoder", "65.8%,", "raw", "pixels", "94.4%"]
+    assert first[2].split() == ["Reconstruction", "L1", "0.0041", "each", "image's", "mean", "colour", "0.2845"]
+    assert second[0] == f"k-NN of MoCo v3, ViT-S, digits: {voted}"
+    assert [line.split()[2:] for line in second[1:3]] == [["95.1%", "k", "=", "10"], ["95.3%", "k", "=", "20"]]
+    assert third == [f"MoCo v3 with RePre, ViT-S, digits: {begun}  (not finished, step 0)", "  no result yet"]
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    assert results.main([str(tmp_path)]) == 1
+    assert f"{tmp_path} holds no run: it has no config.json." in capsys.readouterr().err
