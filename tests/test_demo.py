@@ -39,8 +39,16 @@ def test_it_ends_with_its_accuracies_and_where_to_look(target, variant):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     text = done.stdout.replace("\\\n", "")
     lines = [line for line in text.splitlines() if not line.startswith("make")]  # under make it names folders
-    first, figures, *_, linear, last = lines
+    first, figures, *others, last = lines
+    linear = next(line for line in others if "configs/linear.py" in line)
     assert f"configs/moco_vit_s.py:{variant} --workdir runs/x" in first
     assert "repre_jax.tools.figures all runs/x" in figures
     assert f"configs/linear.py:{variant},cached --config.init_from=runs/x" in linear
     assert last.startswith("echo ") and "runs/x/report.html" in last
+    if target == "scenes":
+        segment, drawn, results = others[-3:]
+        assert segment.endswith(
+            "main.py --config configs/segment.py:scenes --config.init_from=runs/x --workdir runs/x-segment"
+        )
+        assert "repre_jax.tools.figures segmentation runs/x-segment" in drawn
+        assert results.endswith("repre_jax.tools.results runs/x runs/x-knn runs/x-linear runs/x-segment")
