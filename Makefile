@@ -44,6 +44,8 @@ PYTEST := -n $(WORKERS) --maxprocesses 4 --dist worksteal
 TWO := tests --ignore=tests/eight_devices $(PYTEST)
 EIGHT := tests/eight_devices $(PYTEST)
 TESTS ?= test
+# Of the long tests only those in these files; else all.
+SLOW ?=
 
 .PHONY: demo scenes test test-slow minutes lint bench
 
@@ -69,8 +71,8 @@ test: lint
 	REPRE_TEST_DEVICES=8 $(PY) -m pytest -m "not slow" $(EIGHT)
 
 test-slow: $(READY_DEV)
-	$(PY) -m pytest -m slow $(TWO)
-	REPRE_TEST_DEVICES=8 $(PY) -m pytest -m slow $(EIGHT)
+	$(PY) -m pytest -m slow $(if $(SLOW),$(SLOW) $(PYTEST),$(TWO))
+	$(if $(SLOW),,REPRE_TEST_DEVICES=8 $(PY) -m pytest -m slow $(EIGHT))
 
 minutes: $(READY_DEV)
 	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
