@@ -1,6 +1,7 @@
-"""Every framework, with and without RePre, trained on the embedded digits: what pre-training does to k-NN accuracy.
+"""Every framework, with and without RePre, trained on an embedded data set: what pre-training does to k-NN accuracy.
 
   python -m benchmarks.frameworks [--workdir runs/frameworks] > benchmarks/frameworks.txt
+  python -m benchmarks.frameworks --data scenes --only moco_v3 dino > benchmarks/frameworks_scenes.txt
 
 Runs `main.py --config configs/NAME.py:digits` and `:digits,baseline`, in turns, each in a process of its own; runs
 that are finished in the workdir are read, so that an interrupted table goes on. Seed 0, one run each.
@@ -13,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -21,20 +23,26 @@ from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import console
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-VARIANTS = {"without": "digits,baseline", "with": "digits"}
+WITHOUT_LEARNING = {"raw pixels": "knn_top1_pixels", "HOG": "knn_top1_hog"}
 
 
-def frameworks() -> dict[str, str]:
-    """Title of each framework -> its config for ViT-S, in the order of the files' names."""
+def variants(data: str) -> dict[str, str]:
+    """Without and with RePre."""
+    return {"without": f"{data},baseline", "with": data}
+
+
+def frameworks(only: Collection[str] = ()) -> dict[str, str]:
+    """Title of each framework, or of those in `only` -> its config for ViT-S, in the order of the files' names."""
     names = sorted(path.stem for path in CONFIGS.glob("*_vit_s.py"))
     configs = {name: importlib.import_module(f"configs.{name}").get_config() for name in names}
-    return {FRAMEWORKS[config.framework.name].title: name for name, config in configs.items()}
+    wanted = {name: config.framework.name for name, config in configs.items()}
+    return {FRAMEWORKS[own].title: name for name, own in wanted.items() if not only or own in only}
 
 
-def result_of(config: str, variants: str, workdir: Path) -> dict:
+def result_of(config: str, variant: str, workdir: Path) -> dict:
     """result.json of one run, trained if need be. Its output goes to stderr; a run that fails ends everything."""
-    folder = workdir / f"{config}-{variants.replace(',', '-')}"
-    command = [sys.executable, "main.py", "--config", f"configs/{config}.py:{variants}", "--workdir", str(folder)]
+    folder = workdir / f"{config}-{variant.replace(',', '-')}"
+    command = [sys.executable, "main.py", "--config", f"configs/{config}.py:{variant}", "--workdir", str(folder)]
     done = subprocess.run(command, check=False, stdout=sys.stderr)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:])} failed with status {done.returncode}.")
@@ -59,18 +67,21 @@ def row(framework: str, repre: str, result: dict) -> str:
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/frameworks"))
+    parser.add_argument("--data", choices=("digits", "scenes"), default="digits")
+    parser.add_argument("--only", nargs="+", choices=FRAMEWORKS, default=(), metavar="FRAMEWORK")
     arguments = parser.parse_args()
 
     lines = []
-    for name, config in frameworks().items():
-        for repre, variants in VARIANTS.items():
-            result = result_of(config, variants, arguments.workdir)
+    for name, config in frameworks(arguments.only).items():
+        for repre, variant in variants(arguments.data).items():
+            result = result_of(config, variant, arguments.workdir)
             lines.append(row(name, repre, result))
+    beside = [f"{name} {result[key]:.1%}" for name, key in WITHOUT_LEARNING.items() if result.get(key) is not None]
     print(
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, ",
         end="",
     )
-    print(f"jax {jax.__version__}; raw pixels: k-NN {result['knn_top1_pixels']:.1%}\n")
+    print(f"jax {jax.__version__}; {result['data_set']['name']}, k-NN without learning: {', '.join(beside)}\n")
     print("| framework | RePre | k-NN untrained | k-NN trained | reconstruction L1 | steps | training time |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(lines))
