@@ -92,7 +92,6 @@ def scenes(config: ConfigDict) -> None:
     config.batch_size = 16
     config.epochs = 10.0
     config.total_steps = None
-    config.optim.lr = 0.02 * 256 / 16
     config.evaluations = 2
     config.log_every = 50
     config.checkpoint.every = 250
@@ -128,7 +127,7 @@ def get_config(variants: str = "") -> ConfigDict:
         del data[key]
     data.name = CITYSCAPES  # or another data set with label maps, or folder:PATH
     data.train_split = "train"
-    data.test_split = "validation"  # *
+    data.test_split = config_dict.placeholder(str)  # * else 'validation' where there is one, else 'test'
     data.image_size = (768, 768)  # of crops, in training and of the windows in tests
     data.image_key = config_dict.placeholder(str)  # of records that hold several images: which is meant
     data.label_map_key = config_dict.placeholder(str)

@@ -57,4 +57,4 @@ def load_segmenter(run: "str | Path", step: int | None = None) -> "Segmenter":
     """
     from repre_jax.pretrained import segmenter  # here, since it loads JAX
 
-    return segmenter.load(run, step)
+    return segmenter.load(run, step, keys="")

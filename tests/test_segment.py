@@ -11,6 +11,7 @@ import pytest
 
 import main
 import repre_jax
+from configs import segment as segment_config
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, label_classes
@@ -98,6 +99,8 @@ def test_a_trained_head_is_a_function_of_an_image(linear, data):
     np.testing.assert_array_equal(total, linear[1]["confusion"])
     with pytest.raises(UserError, match=r"float32 of shape \(40, 56, 3\).\n  expected: uint8 \[height, width, 3\]"):
         segment(data[1]["val"][0][0].astype(np.float32))
+    with pytest.raises(UserError, match=r"expected: one of 2, 4\n  change:   step="):
+        repre_jax.load_segmenter(str(linear[0]), step=3)
 
 
 def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
@@ -118,12 +121,23 @@ def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
     np.testing.assert_array_equal(segment(image[:20, :10]).shape, (20, 10))
 
 
+def test_every_variant_keeps_the_rate_of_its_head():
+    """A fifth of the others' for MLA."""
+    for variants in ("", "scenes", "tiny"):
+        rates = [
+            segment_config.get_config(f"{head},{variants}".strip(",")).optim.lr for head in ("naive", "pup", "mla")
+        ]
+        assert rates == [0.32, 0.32, pytest.approx(0.064)], variants
+
+
 def measured(run, workdir, *arguments):
     return evaluate(SEGMENT, None, workdir, f"--config.evaluate={run}", *arguments, variants="linear,tiny")
 
 
 def test_a_run_is_measured_again_by_other_tests(linear, data, tmp_path, capsys):
-    again = measured(linear[0], tmp_path / "a", *flags(data[0]), "--config.batch_size=6")
+    again = measured(linear[0], tmp_path / "a", *flags(data[0]), "--config.batch_size=6", "--config.dtype=bfloat16")
+    said = capsys.readouterr()
+    assert "What was trained is measured as it was trained: dtype is float32, not bfloat16" in said.out + said.err
     assert again["confusion"] == linear[1]["confusion"]
     assert (again["origin"]["step"], "steps" in again) == (4, False)
     more = ("--config.segment.test_flip=True", "--config.segment.test_scales=(1.0, 1.5)")

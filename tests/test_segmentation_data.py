@@ -179,6 +179,9 @@ def test_a_folders_faults_are_named(tmp_path):
     (tmp_path / "classes.txt").write_text("road\n1 2 3 car\n4 5 6 sky")
     with pytest.raises(UserError, match="given:    3 names and 2 colours"):
         open_dataset(f"folder:{tmp_path}")
+    (tmp_path / "classes.txt").write_text("road\ncar\nroad\n")
+    with pytest.raises(UserError, match="names the class 'road' twice"):
+        open_dataset(f"folder:{tmp_path}")
 
 
 def test_maps_in_colours_need_a_table_of_them(tmp_path):

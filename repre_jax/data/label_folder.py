@@ -192,6 +192,9 @@ def _read(file: Path) -> tuple[list[str], list[Colour], list[Colour]]:
             "            '128 64 128 road'\n"
             f"  given:    {len(names)} names and {len(colours)} colours"
         )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{file} names the class {twice!r} twice.\n  change:   a name of its own for each class")
     if len(set(colours + omitted)) < len(colours) + len(omitted):
         raise UserError(f"{file} has one colour twice.\n  change:   a line for each colour")
     return names, colours, omitted

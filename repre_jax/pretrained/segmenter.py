@@ -118,14 +118,16 @@ class Segmenter:
         return jax.jit(run)
 
 
-def load(run: str | Path, step: int | None = None, mesh: Mesh | None = None) -> Segmenter:
+def load(
+    run: str | Path, step: int | None = None, mesh: Mesh | None = None, *, keys: str = saved_run.KEYS
+) -> Segmenter:
     """The segmentation that a run of configs/segment.py has trained, of its newest checkpoint or that of `step`.
 
-    mesh: devices that get its parameters; else all. Raises UserError where there is no such thing, or the encoder that
-    it froze is not there any more.
+    mesh: devices that get its parameters; else all. keys: how the flag of `step` begins, for messages. Raises UserError
+    where there is no such thing, or the encoder that it froze is not there any more.
     """
     path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
-    step, record, shapes = saved_run.chosen(path, step)
+    step, record, shapes = saved_run.chosen(path, step, keys=keys)
     if record["config"].get("task") != TASK:
         raise UserError(
             f"{path} is a run of the task {record['config'].get('task')!r}.\n"

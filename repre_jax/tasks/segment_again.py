@@ -15,7 +15,7 @@ from repre_jax.probing import frozen, segmenting
 from repre_jax.report import console, evaluated
 from repre_jax.running import lifecycle
 from repre_jax.running.signals import StopRequest
-from repre_jax.system import environment
+from repre_jax.system import environment, terminal
 
 OF_TRAINED = ("image_size", "channels", "mean", "std", "value_range")  # keys of data: what the network sees is its own
 
@@ -62,10 +62,12 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def _complete(config: ConfigDict, found: Segmenter, source: Path) -> None:
-    """Sets what was trained to the run's."""
+    """Sets what was trained to the run's, and says where the config has something else."""
     theirs = found.config
     config.evaluate, config.step = str(source), found.step
+    others = []
     for key in ("init_from", "network", "dtype", "seed"):
+        others += _other(key, config[key], theirs[key])
         config[key] = theirs[key]
     for group, names in (
         ("encoder", list(theirs.encoder)),
@@ -73,5 +75,13 @@ def _complete(config: ConfigDict, found: Segmenter, source: Path) -> None:
         ("data", OF_TRAINED),
     ):
         for name in names:
+            others += _other(f"{group}.{name}", config[group][name], theirs[group][name])
             config[group][name] = theirs[group][name]
+    if others:
+        terminal.warn(f"What was trained is measured as it was trained: {'; '.join(others)}.")
     builder.check(config)  # the crop is the run's: strides may be beyond it
+
+
+def _other(key: str, given: Any, theirs: Any) -> list[str]:
+    """Nothing where the key is not set, or the run has the same."""
+    return [] if given is None or given == theirs else [f"{key} is {theirs}, not {given}"]

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _segment(arguments: argparse.Namespace) -> None:
     run = config_paths.absolute(arguments.run)
-    found = segmenter.load(run, arguments.step, sharding.make_mesh(jax.device_count()))
+    found = segmenter.load(run, arguments.step, sharding.make_mesh(jax.device_count()), keys="--")
     how = _how(arguments, found)
     pictures = _own(arguments, found) if arguments.images else _records(arguments, found)
     out = config_paths.absolute(arguments.out or run / run_files.PREDICTIONS)
