@@ -7,8 +7,10 @@ that there is something to learn, and HOG at least 20 points above them.
 """
 
 import argparse
+import contextlib
 import datetime
 import platform
+import sys
 from collections.abc import Callable
 
 import jax
@@ -59,7 +61,8 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="folder of data sets; else $TFDS_DATA_DIR or TFDS's default")
     arguments = parser.parse_args()
-    dataset = sources.open_dataset(NAME, arguments.data_dir)
+    with contextlib.redirect_stdout(sys.stderr):  # on first use it says where it writes the data set
+        dataset = sources.open_dataset(NAME, arguments.data_dir)
     train, test = dataset.split("train"), dataset.split("test")
     lines = [
         f"| {name} | {' | '.join(f'{each:.1%}' for each in found.values())} |"

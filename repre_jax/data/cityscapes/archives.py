@@ -57,7 +57,7 @@ class Archive:
         self._name = place.name
         try:
             self._zip = zipfile.ZipFile(place)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: a newer kind of zip
             raise UserError(
                 f"{place} cannot be read: {error}.\n  expected: the archive as it was downloaded; is it whole?"
             ) from None
