@@ -155,10 +155,11 @@ def test_two_processes_judge_as_one(finished, tmp_path):
     assert ours == expected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["linear.py:cached,tiny", "finetune.py:tiny"])
-def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
-    argv = ["main.py", f"--config=configs/{config}", f"--config.init_from={finished[0]}"]
+def metrics_of_two_and_one(argv, tmp_path):
+    """What the same command logs in two processes of a device each, workdir 'two', and in one of two devices, 'one'.
+
+    Their losses are equal.
+    """
     port = free_port()
     with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
         ends = finish(children)
@@ -167,6 +168,14 @@ def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
         assert finish(children)[0][0] == 0
     ours, expected = (run_files.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
     assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
+    return ours, expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["linear.py:cached,tiny", "finetune.py:tiny"])
+def test_two_processes_train_a_head_as_one(finished, tmp_path, config):
+    argv = ["main.py", f"--config=configs/{config}", f"--config.init_from={finished[0]}"]
+    ours, expected = metrics_of_two_and_one(argv, tmp_path)
     assert [row.get("top1") for row in ours] == [row.get("top1") for row in expected]
 
 
@@ -181,14 +190,7 @@ def test_two_processes_segment_as_one(finished, tmp_path):
             "--config.data.test_split=validation", "--config.data.image_size=(32, 32)",
             "--config.segment.test_stride=(16, 16)", "--config.segment.train_size=()",
             "--config.segment.test_size=()"]  # fmt: skip
-    port = free_port()
-    with started(*[[*argv, f"--workdir={tmp_path / 'two'}", *flags(port, process)] for process in (0, 1)]) as children:
-        ends = finish(children)
-    assert [status for status, _, _ in ends] == [0, 0], ends
-    with started([*argv, f"--workdir={tmp_path / 'one'}"], devices=2) as children:
-        assert finish(children)[0][0] == 0
-    ours, expected = (run_files.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("two", "one"))
-    assert [row.get("loss") for row in ours[1:]] == pytest.approx([row["loss"] for row in expected[1:]], abs=1e-4)
+    ours, expected = metrics_of_two_and_one(argv, tmp_path)
     assert ours[0]["miou"] == expected[0]["miou"]  # before the first step, by the same weights
     two, one = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "one"))
     assert two["test_images"] == one["test_images"] == 7
