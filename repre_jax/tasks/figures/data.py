@@ -1,7 +1,6 @@
 """What a data set holds: some of its records, with what is known of them."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, segmentation
-from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, instances, segmentation_views
 from repre_jax.data.label_classes import Classes
@@ -17,6 +15,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, VALUE_RANGE, label_of
 from repre_jax.report.figures import records as sheet
 from repre_jax.report.figures.records import Known
+from repre_jax.tasks.figures import readable
 
 
 def draw(config: ConfigDict, records: int, name: str) -> Figure:
@@ -33,9 +32,13 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     else:
         dataset = augmentation.open_dataset(config)
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))
-    known = list(
-        itertools.islice(_readable(dataset, order, config.data.channels or augmentation.RGB, classes), records)
-    )
+    channels = config.data.channels or augmentation.RGB
+
+    def read(number: int) -> Known:
+        record = dataset.train[number]
+        return _known(dataset, record, channels) if classes is None else _labelled(record, channels, classes)
+
+    known = readable.first(records, order, read)
     if not known:
         raise UserError(f"No record of {dataset.name} is a readable image.\n  change:   --config.data.name")
     caption = f"{len(known)} of {len(order):,} training records of {dataset.name}, as they are stored."
@@ -44,15 +47,6 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
         caption += f" Label map: {black}{sheet.IGNORED}, which is not scored, is white."
     legend = dict(zip(classes.names, classes.colours, strict=True)) if classes else {}
     return sheet.draw(known, title=f"Data\n{name}", caption=caption, legend=legend)
-
-
-def _readable(dataset: DataSet, order: np.ndarray, channels: int, classes: Classes | None) -> Iterator[Known]:
-    for number in order:
-        try:
-            record = dataset.train[int(number)]
-            yield _known(dataset, record, channels) if classes is None else _labelled(record, channels, classes)
-        except (crops.UnreadableImage, OSError) as error:
-            passing.check(error, "A record cannot be read")
 
 
 def _labelled(record: Mapping, channels: int, classes: Classes) -> Known:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation
-from repre_jax.core import passing, run_files
+from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, segmentation_views
@@ -24,6 +24,7 @@ from repre_jax.report.figures import confusion, sheet
 from repre_jax.report.figures import segmentation as drawing
 from repre_jax.report.figures.segmentation import Segmented
 from repre_jax.system import runtime, terminal
+from repre_jax.tasks.figures import readable
 from repre_jax.tasks.figures.subject import NotPossible
 
 EXAMPLES = 6  # of a run's own figure
@@ -72,15 +73,8 @@ def examples(data: SegmentationData, channels: int, count: int, seed: int) -> Ex
     """`count` test records, chosen at random; those that cannot be read are passed over. Raises UserError when none
     can."""
     records = data.dataset.split("test")
-    found = []
-    for number in np.random.default_rng(seed).permutation(len(records)).tolist():
-        try:
-            found.append((number, *_decoded(records, number, data.classes, channels)))
-        except (crops.UnreadableImage, OSError) as error:
-            passing.check(error, "A record cannot be read")
-            continue
-        if len(found) == count:
-            break
+    order = np.random.default_rng(seed).permutation(len(records))
+    found = readable.first(count, order, lambda number: (number, *_decoded(records, number, data.classes, channels)))
     if not found:
         raise UserError(f"None of {len(records):,} test records of {data.dataset.name} is a readable image.")
     numbers, images, label_maps, names = zip(*found, strict=True)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import config_paths, passing, run_files
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep, photometric
@@ -27,6 +27,7 @@ from repre_jax.pretrained import backbone
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.probing import evaluations
 from repre_jax.system import terminal
+from repre_jax.tasks.figures import readable
 
 
 class NotPossible(UserError):
@@ -168,16 +169,12 @@ class Subject:
 
     def records(self, source: Records, numbers: np.ndarray, count: int) -> Shown:
         """The first `count` of these records that can be read. Raises UserError when none can."""
-        found = []
-        for number in numbers:
-            try:
-                record = source[int(number)]
-                found.append((self.view(record["image"], record.get(VALUE_RANGE)), label_of(record), int(number)))
-            except (crops.UnreadableImage, OSError) as error:
-                passing.check(error, "A record cannot be read")
-                continue
-            if len(found) == count:
-                break
+
+        def read(number: int) -> tuple[np.ndarray, np.int32, int]:
+            record = source[number]
+            return self.view(record["image"], record.get(VALUE_RANGE)), label_of(record), number
+
+        found = readable.first(count, numbers, read)
         if not found:
             raise UserError(f"None of {len(numbers):,} records of {self.dataset.name} is a readable image.")
         return Shown(*(np.stack(column) for column in zip(*found, strict=True)))
