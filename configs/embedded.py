@@ -46,7 +46,8 @@ def digits(config: ConfigDict) -> None:
 def scenes(config: ConfigDict) -> None:
     """Emoji on photographs, all of the framework's augmentations, and an encoder that two CPU cores train in minutes.
 
-    Not tuned to its end: on the test photographs its k-NN is about that of raw pixels (docs/scenes.md)."""
+    Tuned on train[:80%] and train[80%:], seed 0. Colours tell most of an emoji, so hue, grey, blur and solarize are
+    rarer or weaker than for photographs: k-NN 72 in place of 66 % after 200 steps."""
     config.data.name = "scenes/objects"
     config.data.image_size = (48, 48)
     config.data.test_crop = 1.0
@@ -56,14 +57,19 @@ def scenes(config: ConfigDict) -> None:
         config.encoder.update(width=32, depth=(1, 2, 2), heads=(2, 4, 8), patch=4, window=6)
     else:
         config.encoder.update(width=64, depth=(4,), heads=(4,), patch=8)
-    config.augment.crop_scale = (max(config.augment.crop_scale[0], 0.5), 1.0)
-    config.augment.blur_sigma = (0.1, 1.0)  # for views of 48 pixels in place of 224
-    config.augment.local_views = min(config.augment.local_views, 2)
-    config.augment.local_size = (24, 24)
-    config.augment.local_scale = (0.15, 0.5)
+    augment = config.augment
+    augment.crop_scale = (max(augment.crop_scale[0], 0.4), 1.0)
+    augment.jitter = (0.4, 0.4, 0.2, 0.02)
+    augment.grey_probability = min(augment.grey_probability, 0.05)
+    augment.blur_probability = tuple(min(each, 0.5) for each in augment.blur_probability)
+    augment.blur_sigma = (0.1, 1.0)  # for views of 48 pixels in place of 224
+    augment.solarize_probability = tuple(min(each, 0.05) for each in augment.solarize_probability)
+    augment.local_views = min(augment.local_views, 2)
+    augment.local_size = (24, 24)
+    augment.local_scale = (0.15, 0.5)
     config.knn.hog = True
     config.batch_size = 64
-    config.epochs = 8.0
+    config.epochs = 5.0
     config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 1.0
     config.log_every = 50

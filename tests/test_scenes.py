@@ -87,7 +87,7 @@ def records(place):
 
 def test_objects_are_labelled_by_what_they_show(root):
     found = sources.open_dataset("scenes/objects", str(root))
-    assert (found.version, found.classes, found.class_names) == ("2.0.0", 20, object_canvases.CLASSES)
+    assert (found.version, found.classes, found.class_names) == ("3.0.0", 20, object_canvases.CLASSES)
     assert (len(found.train), len(found.test), found.test_split) == (30, 12, "test")
     record = found.test[3]
     np.testing.assert_array_equal(crops.decode(record["image"]), object_canvases.canvas("test", 3).image)
@@ -146,13 +146,13 @@ def precision(truth, detections, kind, *, categories):
 def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(builder.Scenes, "RECORDS", FEW)
     assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
-    place = tmp_path / "scenes" / "objects" / "2.0.0"
+    place = tmp_path / "scenes" / "objects" / "3.0.0"
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"Writing 42 canvases of scenes/objects, which takes about half a minute, to {place}."
     assert re.fullmatch(r"Written in \d+ s of processor time\.", second)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing else is needed from now on
-    assert len(sources.open_dataset("scenes/objects:2.0.0", str(tmp_path)).train) == 30
+    assert len(sources.open_dataset("scenes/objects:3.0.0", str(tmp_path)).train) == 30
     assert capsys.readouterr().out == ""
 
 
@@ -186,13 +186,13 @@ def test_no_other_package_is_imported(root):
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("scenes/objects", "2.0.0"), ("scenes/dense", "1.0.0"), ("digits", "1.0.0")]
+    ("name", "version"), [("scenes/objects", "3.0.0"), ("scenes/dense", "1.0.0"), ("digits", "1.0.0")]
 )
 def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name, version):
     with pytest.raises(UserError) as caught:
-        sources.open_dataset(f"{name}:3.0.0", str(tmp_path))
+        sources.open_dataset(f"{name}:9.0.0", str(tmp_path))
     assert str(caught.value) == (
-        f"Data set {name} is not there in version 3.0.0: {tmp_path / name}.\n"
+        f"Data set {name} is not there in version 9.0.0: {tmp_path / name}.\n"
         f"  expected: {version}, which is written on first use\n"
         f"  change:   --config.data.name={name}"
     )
@@ -201,9 +201,9 @@ def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name, 
 
 def test_another_version_that_is_there_is_read(root, tmp_path):
     older = tmp_path / "scenes" / "objects" / "1.0.0"
-    shutil.copytree(root / "scenes" / "objects" / "2.0.0", older)
+    shutil.copytree(root / "scenes" / "objects" / "3.0.0", older)
     info = older / "dataset_info.json"
-    info.write_text(info.read_text().replace('"version": "2.0.0"', '"version": "1.0.0"'))
+    info.write_text(info.read_text().replace('"version": "3.0.0"', '"version": "1.0.0"'))
     found = sources.open_dataset("scenes/objects:1.0.0", str(tmp_path))
     assert (found.version, len(found.train)) == ("1.0.0", 30)
     assert [path.name for path in older.parent.iterdir()] == ["1.0.0"]

@@ -131,7 +131,7 @@ def test_objects_are_the_emoji_that_their_class_names():
         assert canvas.label == index % 20
         assert (canvas.image.shape, canvas.image.dtype) == ((48, 48, 3), np.uint8)
         by_name = {each.name: each for each in photographs.TRAIN}
-        below = np.round(object_canvases.ground(by_name[canvas.photograph], canvas.crop))
+        below = np.round(object_canvases.ground(by_name[canvas.photograph], canvas.crop, canvas.hue))
         thing = np.abs(canvas.image - below).max(axis=-1) > 1
         colours = dense_canvases.picture(object_canvases.pictures()[canvas.label])
         assert 40 < thing.sum() < 32 * 32
@@ -141,8 +141,13 @@ def test_objects_are_the_emoji_that_their_class_names():
 
 
 def test_backgrounds_are_few():
-    shown = {(each.photograph, each.crop) for each in (object_canvases.canvas("test", n) for n in range(400))}
-    assert len(shown) == len(photographs.TEST) * object_canvases.CROPS == 20
+    """And of mean colours that train and test share, whatever the photograph's own are."""
+    canvases = [object_canvases.canvas("test", n) for n in range(400)]
+    assert len({(each.photograph, each.crop) for each in canvases}) == len(photographs.TEST) * object_canvases.CROPS
+    assert {each.hue for each in canvases} == set(range(object_canvases.HUES))
+    for split in photographs.TRAIN, photographs.TEST:
+        colours = [object_canvases.ground(each, 1, 3).mean(axis=(0, 1)) for each in split]
+        np.testing.assert_allclose(colours, np.tile(object_canvases.mean_colours()[3], (len(split), 1)), atol=0.1)
 
 
 def test_photographs_are_read_as_they_are():

@@ -21,7 +21,7 @@ from repre_jax.system import terminal
 
 NAME = "scenes"
 OBJECTS, DENSE, UNLABELLED = CONFIGS = ("objects", "dense", "unlabelled")
-VERSIONS: Mapping[str, str] = {OBJECTS: "2.0.0", DENSE: "1.0.0", UNLABELLED: "1.0.0"}
+VERSIONS: Mapping[str, str] = {OBJECTS: "3.0.0", DENSE: "1.0.0", UNLABELLED: "1.0.0"}
 SHOWS = {
     OBJECTS: "One of twenty emoji on a crop of a photograph; 48 x 48 pixels, 20 classes.",
     DENSE: "Two to six emoji on a crop of a photograph, partly hidden, with masks, boxes and classes; 96 x 128 pixels. "
@@ -40,6 +40,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES: ClassVar[Mapping[str, str]] = {
         "1.0.0": "The first.",
         "2.0.0": "objects: emoji; the digits that it showed could not be learnt in minutes.",
+        "3.0.0": "objects: mean colours of backgrounds that both splits share.",
     }
     RECORDS: ClassVar[Mapping[str, Mapping[str, int]]] = {
         OBJECTS: object_canvases.RECORDS,
