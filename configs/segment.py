@@ -131,6 +131,7 @@ def get_config(variants: str = "") -> ConfigDict:
     data.image_size = (768, 768)  # of crops, in training and of the windows in tests
     data.image_key = config_dict.placeholder(str)  # of records that hold several images: which is meant
     data.label_map_key = config_dict.placeholder(str)
+    data.decoded_cache = config_dict.placeholder(str)  # a folder: training images are decoded once, into it (24 GB)
     data.num_classes = config_dict.placeholder(int)  # where the data set does not tell
     data.first_value = 0  # of label maps: class 0; lower ones are ignored, as ADE20K's 0 is with 1
 

@@ -107,6 +107,12 @@ def sizes(records: Records, name: str) -> Mapping[tuple[int, int], int]:
     return known
 
 
+def mean_pixels(records: Records) -> int:
+    """Of an image, by the headers of some; 0 where none of these can be read."""
+    some = [size_of(record["image"]) for record in _readable(records)]
+    return round(sum(height * width for height, width in some) / len(some)) if some else 0
+
+
 def size_of(encoded: bytes | np.ndarray) -> tuple[int, int]:
     """(Height, width) of an image, by its header. Raises UnreadableImage."""
     try:

@@ -17,6 +17,7 @@ from repre_jax.data.label_classes import IGNORED, Classes
 from repre_jax.data.views import VALUE_RANGE, Sample
 
 Size = tuple[int, int]  # height, width
+DECODED = "decoded"  # of a record that data/decoded.py has kept: what `decoded` gives of it, and nothing else
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,9 @@ def _largest(sizes: Mapping[Size, int] | list[Size]) -> Size:
 
 def decoded(record: Mapping, classes: Classes, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """(Image uint8 [h, w, C], class of each pixel uint8 [h, w]). Raises as crops.decode and label_maps.classes_of."""
+    if (known := record.get(DECODED)) is not None:
+        image, of_pixels = known
+        return image, of_pixels
     image = crops.decode(record["image"], channels, record.get(VALUE_RANGE))
     name = record.get("file_name")
     return image, label_maps.classes_of(record["label_map"], classes, (image.shape[0], image.shape[1]), name)
