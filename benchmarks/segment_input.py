@@ -35,7 +35,7 @@ from benchmarks import segment_program
 from repre_jax.builders import segmentation as builder
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import Records
-from repre_jax.data import crops, label_maps, loader
+from repre_jax.data import crops, label_maps, loader, segmentation_views
 from repre_jax.data.cityscapes import archives
 from repre_jax.data.segmentation import SegmentationData
 from repre_jax.data.segmentation_views import SegmentationTestView, rescaled
@@ -137,7 +137,7 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
 
 
 def resized(pair: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    return crops.resize(pair[0], size), label_maps.resized(pair[1], size)
+    return segmentation_views.resized(pair[0], size), label_maps.resized(pair[1], size)
 
 
 def end_to_end(config: ConfigDict, found: SegmentationData, records: Records, workers: int, batches: int) -> float:
