@@ -130,13 +130,14 @@ def test_an_image_or_a_label_map_that_changed_is_decoded_again(place):
 
 def test_other_data_have_another_folder(place):
     folders = set()
-    for settings in ({}, {}, {"train_split": "train[1:]"}, {"num_classes": 4}, {"channels": 1}):
+    others = ({"train_split": "train[1:]"}, {"first_value": 1}, {"channels": 1}, {"image_key": "image"})
+    for settings in ({}, {}, *others):
         records, _ = kept(*place, **settings)
         image, _ = records[0][DECODED]
         assert image.shape == (*SIZE, settings.get("channels", 3))
         folders.add(records.folder)
-    assert len(folders) == 4
-    assert len(files(place[1])) == 4
+    assert len(folders) == 5
+    assert len(files(place[1])) == 5
     records, _ = kept(*place, train_split="train[1:]")
     assert png(records[0][DECODED][0]) == photograph(number_of(records, 0))
 
@@ -159,7 +160,7 @@ def test_a_disk_that_is_too_small_is_refused(place, monkeypatch):
     records, _ = kept(*place)
     assert records[0]
     one = 128 + 4 * SIZE[0] * SIZE[1]
-    monkeypatch.setattr(decoded, "free_bytes", lambda _: 6 * one)
+    monkeypatch.setattr(decoded, "free_bytes", lambda _: 5 * one)  # one is there
     kept(*place)
     monkeypatch.setattr(decoded, "free_bytes", lambda _: 4 * one)
     with pytest.raises(UserError, match=r"no room for the 6 training images of folder:.*\n.*0.0 MB are free\n"):
