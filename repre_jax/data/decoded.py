@@ -59,13 +59,13 @@ class Decoded:
             self._write(file, *found)
         return {DECODED: found}
 
-    def _write(self, file: Path, image: np.ndarray, classes: np.ndarray) -> None:
+    def _write(self, path: Path, image: np.ndarray, classes: np.ndarray) -> None:
         height, width = classes.shape
         whole = np.concatenate([image.reshape(-1, width), classes])
         assert len(whole) == (self.channels + 1) * height
         try:
-            with run_files.replacing(file, "wb") as opened:
-                np.save(opened, whole)
+            with run_files.replacing(path, "wb") as file:
+                np.save(file, whole)
         except OSError as error:
             self._full.append(str(error))
             terminal.warn(f"Warning: decoded images are not kept any more: {error}. They are decoded each time.")
