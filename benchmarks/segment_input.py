@@ -4,8 +4,9 @@
 
 Records are pairs of PNGs of 1024 x 2048 pixels, Cityscapes' size, of about its images' bytes, made of scikit-learn's
 two photographs, and prepared as Cityscapes' archives are. All but the end-to-end part is processor time of one core,
-the median over the images, so that what else the machine does counts little. --images-per-second, which a step takes,
-says how many workers feed it.
+the median over the images, so that what else the machine does counts little. Both with and without
+data.decoded_cache, whose files are then in the page cache, as they are where there is memory for all of them.
+--images-per-second, which a step takes, says how many workers feed it.
 """
 
 import argparse
@@ -33,7 +34,8 @@ from sklearn.datasets import load_sample_images
 from benchmarks import segment_program
 from repre_jax.builders import segmentation as builder
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, label_maps, loader
+from repre_jax.core.types import Records
+from repre_jax.data import crops, label_maps, loader, segmentation_views
 from repre_jax.data.cityscapes import archives
 from repre_jax.data.segmentation import SegmentationData
 from repre_jax.data.segmentation_views import SegmentationTestView, rescaled
@@ -43,6 +45,8 @@ from repre_jax.tools import prepare
 
 CUT = (320, 640)  # of a photograph of 427 x 640, mirrored to fill a quarter each, as noisy as a street is
 IDS = 34  # of label maps
+READ, VIEW = "read, image and label map", "the whole train view"
+KEPT, KEPT_VIEW = "map what was decoded before", "the train view of that"
 RATIOS = (0.5, 1.0, 1.5, 2.0)
 
 
@@ -101,6 +105,10 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
     images = [crops.decode(record["image"]) for record in taken]
     maps = [label_maps.classes_of(record["label_map"], found.classes, archives.SIZE) for record in taken]
     samples = [view(record, np.random.default_rng(number)) for number, record in enumerate(taken)]
+    kept, _ = builder.train_records(config, found)
+    for number in range(len(kept)):
+        kept[number]  # writes it
+    known = [kept[number] for number in range(len(kept))]
     scale = builder.scale_to(config.segment.train_size)
     test = SegmentationTestView(archives.SIZE, found.classes, scale_to=builder.scale_to(config.segment.test_size))
 
@@ -108,7 +116,7 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
         return view(pair[1], np.random.default_rng(pair[0]))
 
     return {
-        "read, image and label map": milliseconds(lambda number: records[number], range(len(records))),
+        READ: milliseconds(lambda number: records[number], range(len(records))),
         "decode the image": milliseconds(lambda record: crops.decode(record["image"]), taken),
         "  (by Pillow)": milliseconds(lambda r: np.asarray(Image.open(io.BytesIO(r["image"])).convert("RGB")), taken),
         "decode the label map to classes": milliseconds(
@@ -120,20 +128,22 @@ def stages(config: ConfigDict, found: SegmentationData) -> dict[str, float]:
             )
             for ratio in RATIOS
         },
-        "the whole train view": milliseconds(of_view, [*enumerate(taken), *enumerate(taken, len(taken))]),
+        VIEW: milliseconds(of_view, [*enumerate(taken), *enumerate(taken, len(taken))]),
+        KEPT: milliseconds(lambda number: kept[number], range(len(kept))),
+        KEPT_VIEW: milliseconds(of_view, [*enumerate(known), *enumerate(known, len(known))]),
         "batch": milliseconds(lambda s: np.stack([s["images"]]), samples),
         "the whole test view": milliseconds(lambda record: test(record, np.random.default_rng(0)), taken),
     }
 
 
 def resized(pair: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    return crops.resize(pair[0], size), label_maps.resized(pair[1], size)
+    return segmentation_views.resized(pair[0], size), label_maps.resized(pair[1], size)
 
 
-def end_to_end(config: ConfigDict, found: SegmentationData, workers: int, batches: int) -> float:
+def end_to_end(config: ConfigDict, found: SegmentationData, records: Records, workers: int, batches: int) -> float:
     """Images a second of the loader with worker processes, by the clock."""
     stream = loader.train_batches(
-        found.dataset.train,
+        records,
         builder.train_view(config, found),
         seed=0,
         batch_size=config.batch_size,
@@ -160,17 +170,22 @@ def run() -> None:
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as temporary:
         write(Path(temporary), arguments.images)
-        config = segment_program.parse("", [*overrides, f"--config.data.dir={temporary}/data"])
+        places = (f"--config.data.dir={temporary}/data", f"--config.data.decoded_cache={temporary}/decoded")
+        config = segment_program.parse("", [*overrides, *places])
         found = builder.open_data(config)
         load = os.getloadavg()[0]
         everywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(everywhere)})
         parts = stages(config, found)
         os.sched_setaffinity(0, everywhere)
-        rate = end_to_end(config, found, arguments.workers, arguments.batches)
+        kept, _ = builder.train_records(config, found)
+        rates = [
+            end_to_end(config, found, records, arguments.workers, arguments.batches)
+            for records in (found.dataset.train, kept)
+        ]
         record = found.dataset.train[0]
         kilobytes = [len(record[name]) / 1e3 for name in ("image", "label_map")]
-    host = parts["read, image and label map"] + parts["the whole train view"]
+    host = parts[READ] + parts[VIEW], parts[KEPT] + parts[KEPT_VIEW]
     print(environment.command())
     print()
     print(
@@ -180,11 +195,12 @@ def run() -> None:
     print()
     for name, value in parts.items():
         print(f"{name:<34} {value:7.2f} ms")
-    print(f"{'read and train view, of one core':<34} {1e3 / host:7.1f} images/s")
-    print(f"{f'{arguments.workers} workers, end to end':<34} {rate:7.1f} images/s")
-    if arguments.images_per_second:
-        workers = math.ceil(arguments.images_per_second * host / 1e3)
-        print(f"{arguments.images_per_second:g} images/s want --config.data.workers={workers}, at a core each")
+    for which, of_one, rate in zip(("", ", decoded before"), host, rates, strict=True):
+        print(f"{f'read and train view, of one core{which}':<50} {1e3 / of_one:7.1f} images/s")
+        print(f"{f'{arguments.workers} workers, end to end{which}':<50} {rate:7.1f} images/s")
+        if wanted := arguments.images_per_second:
+            workers = math.ceil(wanted * of_one / 1e3)
+            print(f"{wanted:g} images/s want --config.data.workers={workers}, at a core each{which}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,9 +104,9 @@ def parse(variants: str, overrides: list[str]) -> ConfigDict:
     return config
 
 
-def build(config: ConfigDict, *, at_once: bool = False) -> Program:
-    """For Cityscapes' classes. at_once: AtOnce's step."""
-    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
+def build(config: ConfigDict, *, at_once: bool = False, devices: Sequence[jax.Device] = ()) -> Program:
+    """For Cityscapes' classes. at_once: AtOnce's step. devices: to compile for; else those that are here."""
+    mesh = Mesh(np.asarray(devices), ("data",)) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
     size = augmentation.image_size(config)
     encoder = methods.encoder_of(config)
     encoder = builder.of_head(encoder, config.segment.head, None)

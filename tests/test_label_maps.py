@@ -95,6 +95,8 @@ def test_a_jpeg_is_refused_and_half_a_file_is_unreadable():
     Image.fromarray(WITHIN).save(stream, "JPEG")
     with pytest.raises(label_maps.WrongLabelMap, match="is a JPEG"):
         label_maps.read(stream.getvalue())
+    with pytest.raises(label_maps.WrongLabelMap, match=r"^A label map is a JPEG, that of a/1\.png, which changes"):
+        label_maps.classes_of(stream.getvalue(), CLASSES, SIZE, "a/1.png")
     for broken in (png(WITHIN)[:60], b"nothing", npy(WITHIN)[:100], np.zeros((4, 4))):
         with pytest.raises(crops.UnreadableImage):
             label_maps.read(broken)

@@ -81,6 +81,16 @@ def test_label_maps_of_a_data_set_are_what_the_function_gives(run, segment, data
     assert len(seen) > 1, "else any mistake in the values would pass"
 
 
+def test_what_lay_in_the_folder_before_is_said(run, data, tmp_path, capsys):
+    pictures = [str(data[0] / "images/val" / f"{number}.png") for number in (0, 1)]
+    for images, others in (([pictures[0]], None), ([pictures[0]], None), ([pictures[1]], "1 other files lie there")):
+        assert tool.main([str(run), "--out", str(tmp_path / "out"), "--images", *images]) == 0
+        said = capsys.readouterr().out
+        assert ("other files" in said) == (others is not None)
+        assert others is None or f"{others}, of earlier commands, such as 0.png: --out to an empty folder" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+
 def test_label_maps_of_ones_own_pictures(run, segment, data, tmp_path, capsys):
     """Of any size, also where the data set is gone; by another test than the run's, too."""
     image = data[1]["train"][0][0]

@@ -1,8 +1,11 @@
 """Data sets of images with label maps: prepared by TFDS, and folders."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import label_maps, loader, segmentation, unreadable
@@ -182,6 +185,46 @@ def test_a_folders_faults_are_named(tmp_path):
     (tmp_path / "classes.txt").write_text("road\ncar\nroad\n")
     with pytest.raises(UserError, match="names the class 'road' twice"):
         open_dataset(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("asked", [Asked(), Asked(num_classes=3)])
+def test_a_label_map_that_is_a_jpeg_is_named_before_any_training(asked, tmp_path):
+    fill(tmp_path, SPLITS)
+    (tmp_path / "labels/train/2.png").unlink()
+    Image.fromarray(values(2)).save(tmp_path / "labels/train/2.jpg")
+    with pytest.raises(label_maps.WrongLabelMap, match=r"A label map is a JPEG, that of 2\.png, which"):
+        open_dataset(f"folder:{tmp_path}", asked=asked)
+
+
+def test_a_test_split_without_a_single_class_cannot_be_measured_by(tmp_path, capsys):
+    """Of 20 label maps 8 are looked at when they are opened, and all before they are refused."""
+    fill(tmp_path, [SPLITS[0], ("images/val/{}", "labels/val/{}", 20)])
+    for number in range(20):
+        (tmp_path / f"labels/val/{number}.png").write_bytes(png(np.full(SIZE, 255, np.uint8)))
+    opened = open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3))
+    assert capsys.readouterr().out.count("none has a pixel of a class") == 1
+    (tmp_path / "images/val/3.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"No label map of the test images of folder:.* has a pixel(.|\n)*data.test_sp"):
+        opened.check_scored()
+    mapped = opened.dataset.test
+    unseen = next(number for number in range(20) if number not in np.linspace(0, 19, 8).astype(int))
+    some = np.full(SIZE, 255, np.uint8)
+    some[5, 7] = 2
+    Path(mapped.map(unseen)).write_bytes(png(some))
+    opened = open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3))
+    assert opened.unlabelled
+    opened.check_scored()
+    check(opened, tests=20)
+
+
+def test_a_training_split_without_a_class_is_warned_of_and_a_test_split_with_some_is_scored(tmp_path, capsys):
+    fill(tmp_path, SPLITS)
+    for number in range(4):
+        (tmp_path / f"labels/train/{number}.png").write_bytes(png(np.full(SIZE, 255, np.uint8)))
+    opened = open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3))
+    assert "of 4 label maps" in capsys.readouterr().out
+    assert not opened.unlabelled
+    opened.check_scored()
 
 
 def test_maps_in_colours_need_a_table_of_them(tmp_path):

@@ -1,11 +1,13 @@
 """Crops and canvases of images with label maps: SETR's rules on small images."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from repre_jax.data import label_classes, loader
 from repre_jax.data.label_classes import IGNORED
-from repre_jax.data.segmentation_views import SegmentationTestView, SegmentationView, rescaled, view_with_room
+from repre_jax.data.segmentation_views import SegmentationTestView, SegmentationView, rescaled, resized, view_with_room
+from repre_jax.evaluation import sliding_window
 
 CLASSES = label_classes.numbered(5)
 
@@ -47,6 +49,36 @@ def test_image_and_label_map_are_cropped_at_one_place():
         np.testing.assert_array_equal(np.diff(sample["images"][..., 1].astype(int), axis=0), 1)
         assert sample["extents"].tolist() == [8, 8]
     assert len({sample["images"].tobytes() for sample in found}) == 8
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_an_image_is_made_smaller_without_an_average_whatever_the_factor(factor, channels):
+    """Samples at half-pixel centres: of an odd factor one pixel of the old ones, of 2 the mean of four."""
+    image = np.random.default_rng(factor).integers(0, 256, (6 * factor, 8 * factor, channels), dtype=np.uint8)
+    found = resized(image, (6, 8))
+    assert found.shape == (6, 8, channels)
+    if factor % 2:
+        np.testing.assert_array_equal(found, image[factor // 2 :: factor, factor // 2 :: factor])
+    else:
+        mean = image.reshape(6, 2, 8, 2, channels).mean(axis=(1, 3))
+        assert np.abs(found - mean).max() <= 0.5
+    if channels == 3:
+        sizes = np.array([[6 * factor, 8 * factor]]), np.array([[6, 8]])
+        device = sliding_window.resized(jnp.asarray(image[None], jnp.float32), *sizes, (6, 8))
+        assert np.abs(np.asarray(device)[0] - found).max() <= 0.5
+
+
+def test_crops_and_whole_images_are_resized_alike():
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    labels = mixed(60, 90)
+    expected = resized(image, (20, 30))
+    found = {"image": image, "label_map": labels}
+    crop = SegmentationView((20, 30), CLASSES, scale_to=(30, 20), ratios=(1.0, 1.0))(found, np.random.default_rng(0))
+    whole = SegmentationTestView((60, 90), CLASSES, scale_to=(30, 20))(found, np.random.default_rng(0))
+    np.testing.assert_array_equal(crop["images"], expected)
+    np.testing.assert_array_equal(whole["images"], expected)
+    assert resized(image, (60, 90)) is image
 
 
 def test_resizing_takes_the_nearest_label_and_blends_the_image():

@@ -9,7 +9,8 @@ from repre_jax.builders import augmentation, config_checks, methods
 from repre_jax.core import optim
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
-from repre_jax.data import segmentation
+from repre_jax.core.types import Records
+from repre_jax.data import decoded, segmentation
 from repre_jax.data.dense_augment import Distortion
 from repre_jax.data.segmentation import SegmentationData
 from repre_jax.data.segmentation_views import SegmentationView
@@ -99,6 +100,18 @@ def train_view(config: ConfigDict, found: SegmentationData) -> SegmentationView:
         largest_share=settings.largest_share,
         tries=settings.tries,
     )
+
+
+def train_records(config: ConfigDict, found: SegmentationData) -> tuple[Records, str | None]:
+    """What train_view's records are read from, and, with data.decoded_cache, what is to be said of that folder.
+
+    Raises UserError where it cannot be used.
+    """
+    data = config.data
+    if not data.decoded_cache:
+        return found.dataset.train, None
+    asked = [f"{key} {data[key]}" for key in ("train_split", "image_key", "label_map_key")]
+    return decoded.kept(found.dataset, found.classes, data.channels, asked, data.decoded_cache)
 
 
 def scale_to(size: Sequence[int]) -> tuple[int, int] | None:

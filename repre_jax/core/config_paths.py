@@ -10,7 +10,13 @@ if TYPE_CHECKING:  # tools/doctor.py works where packages are missing
     from ml_collections import ConfigDict
 
 FOLDER = "folder:"  # how data.name begins where a path follows
-KEYS = ("data.name", "data.dir", "init_from", "evaluate")  # of configs, whose values are or hold a path
+KEYS = (
+    "data.name",
+    "data.dir",
+    "data.decoded_cache",
+    "init_from",
+    "evaluate",
+)  # of configs, whose values are or hold a path
 
 
 def absolute(path: str | os.PathLike) -> Path:

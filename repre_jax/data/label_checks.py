@@ -22,9 +22,9 @@ THREADS = min(16, os.cpu_count() or 1)
 UNREADABLE = (crops.UnreadableImage, OSError)
 
 
-def look(records: Records, classes: Classes, name: str) -> None:
+def look(records: Records, classes: Classes, name: str) -> bool:
     """Raises UserError where one of some records has a label map with unknown values or of another size than its image,
-    or palettes say that one index is not one class. Warns where none of them has a pixel that is not ignored.
+    or palettes say that one index is not one class. Returns whether any has a pixel of a class; warns where none has.
 
     name: of the data set. Records that cannot be read are left to whoever trains on them.
     """
@@ -36,12 +36,39 @@ def look(records: Records, classes: Classes, name: str) -> None:
         readable += 1
         seen += int((found != IGNORED).sum())
         if not classes.coded and (colours := label_maps.colours(encoded)) is not None:
-            _check_palette(palettes, colours, np.unique(label_maps.read(encoded)), name)
+            _check_palette(palettes, colours, np.unique(label_maps.read(encoded, record.get("file_name"))), name)
     if readable and not seen:
         terminal.warn(
             f"Warning: of {readable} label maps of {name} that were looked at, none has a pixel of a class: all are "
             "ignored, as in Cityscapes' test split."
         )
+    return bool(seen or not readable)
+
+
+def refuse_unlabelled(records: Records, classes: Classes, name: str) -> None:
+    """Raises UserError where no label map at all has a pixel of a class: nothing can be measured by them."""
+
+    def any_class(number: int) -> bool:
+        try:
+            record = records[number]
+            found = label_maps.classes_of(
+                record["label_map"], classes, size_of(record["image"]), record.get("file_name")
+            )
+        except UNREADABLE as error:
+            passing.check(error, "A record cannot be read")
+            return False
+        return bool((found != IGNORED).any())
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        if any(pool.map(any_class, range(len(records)))):
+            return
+    raise UserError(
+        f"No label map of the test images of {name} has a pixel of a class: all are ignored, as in Cityscapes' test\n"
+        "split, whose labels are not public. There is nothing to measure.\n"
+        "  change:   --config.data.test_split, as to 'validation', or a part of train, 'train[90%:]', with\n"
+        "            --config.data.train_split='train[:90%]'; `python -m repre_jax.tools.segment RUN --split SPLIT`\n"
+        "            writes label maps of such images"
+    )
 
 
 def _check_palette(known: dict[int, tuple[int, ...]], colours: np.ndarray, used: np.ndarray, name: str) -> None:
@@ -62,7 +89,7 @@ def are_coloured(records: Records) -> bool:
     """Whether one of some label maps is a picture: in colours, or by a palette."""
     for record in _readable(records):
         encoded = record["label_map"]
-        if label_maps.colours(encoded) is not None or label_maps.read(encoded).ndim == 3:
+        if label_maps.colours(encoded) is not None or label_maps.read(encoded, record.get("file_name")).ndim == 3:
             return True
     return False
 
@@ -71,7 +98,7 @@ def refuse_uncounted(records: Records, name: str) -> NoReturn:
     """Raises UserError: nobody says how many classes there are. Says what the first records have."""
     highest = 0
     for record in _readable(records):
-        stored = label_maps.read(record["label_map"])
+        stored = label_maps.read(record["label_map"], record.get("file_name"))
         if stored.ndim == 3:
             label_maps.refuse_colours(record.get("file_name"))
         some = stored[stored != IGNORED]
@@ -107,6 +134,12 @@ def sizes(records: Records, name: str) -> Mapping[tuple[int, int], int]:
     return known
 
 
+def mean_pixels(records: Records) -> int:
+    """Of an image, by the headers of some; 0 where none of these can be read."""
+    some = [size_of(record["image"]) for record in _readable(records)]
+    return round(sum(height * width for height, width in some) / len(some)) if some else 0
+
+
 def size_of(encoded: bytes | np.ndarray) -> tuple[int, int]:
     """(Height, width) of an image, by its header. Raises UnreadableImage."""
     try:
@@ -126,7 +159,7 @@ def _readable(records: Records) -> Iterator[Mapping]:
         try:
             record = records[number]
             size_of(record["image"])
-            label_maps.read(record["label_map"])
+            label_maps.read(record["label_map"], record.get("file_name"))
         except UNREADABLE as error:
             passing.check(error, "A record cannot be read")
             continue

@@ -34,7 +34,7 @@ def classes_of(encoded: bytes | np.ndarray, classes: Classes, size: tuple[int, i
     Raises UnreadableImage for what is no whole picture, and WrongLabelMap for one of another size, or with values or
     colours that no class has.
     """
-    stored = read(encoded)
+    stored = read(encoded, name)
     if stored.shape[:2] != size:
         raise WrongLabelMap(
             f"A label map has another size than its image{_of(name)}.\n"
@@ -54,10 +54,11 @@ def classes_of(encoded: bytes | np.ndarray, classes: Classes, size: tuple[int, i
     return found
 
 
-def read(encoded: bytes | np.ndarray) -> np.ndarray:
+def read(encoded: bytes | np.ndarray, name: Any = None) -> np.ndarray:
     """What is stored: values, integers [h, w], or, of a picture in colours, uint8 [h, w, 3].
 
-    Of a picture with a palette these are its indices. Raises UnreadableImage, and WrongLabelMap for a JPEG.
+    Of a picture with a palette these are its indices. name: of the record, for messages.
+    Raises UnreadableImage, and WrongLabelMap for a JPEG.
     """
     if isinstance(encoded, np.ndarray):
         return _flat(encoded)
@@ -68,7 +69,7 @@ def read(encoded: bytes | np.ndarray) -> np.ndarray:
             raise crops.UnreadableImage(f"{len(encoded):,} bytes are not a readable .npy file: {error}") from None
     if encoded.startswith(b"\xff\xd8"):
         raise WrongLabelMap(
-            "A label map is a JPEG, which changes values to save room: the classes are lost.\n"
+            f"A label map is a JPEG{_of(name)}, which changes values to save room: the classes are lost.\n"
             "  expected: a PNG of one channel, whose values are the classes\n"
             "  change:   the label maps, to PNGs made anew from what the JPEGs were made of"
         )

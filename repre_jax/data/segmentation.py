@@ -55,12 +55,20 @@ class Asked:
 class SegmentationData:
     """dataset: its records have 'image' and 'label_map'; its classes are these.
 
-    size: (height, width) of all images, where the data set says that they have one size.
+    size: (height, width) of all images, where the data set says that they have one size. unlabelled: whether none of
+    some test records has a pixel of a class, see check_scored.
     """
 
     dataset: DataSet
     classes: Classes
     size: tuple[int, int] | None = None
+    unlabelled: bool = False
+
+    def check_scored(self) -> None:
+        """Raises UserError where the test images have label maps without a single class, after looking at all of them
+        if some had none."""
+        if self.unlabelled:
+            label_checks.refuse_unlabelled(self.dataset.split("test"), self.classes, self.dataset.name)
 
     def sizes(self, split: str) -> Mapping[tuple[int, int], int]:
         """(Height, width) -> how many images of 'train' or 'test' have it. Reads the headers of all of them, unless the
@@ -119,10 +127,9 @@ def open_dataset(
             return _open_version(place, name, train_split, test_split, asked)
 
         opened = prepared.newest_readable(name, root, read)
-    for split in (opened.dataset.train, opened.dataset.test):
-        if split is not None:
-            label_checks.look(split, opened.classes, name)
-    return opened
+    label_checks.look(opened.dataset.train, opened.classes, name)
+    test = opened.dataset.test
+    return replace(opened, unlabelled=test is not None and not label_checks.look(test, opened.classes, name))
 
 
 def _check_asked(asked: Asked) -> None:

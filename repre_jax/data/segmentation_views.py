@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import cv2
 import numpy as np
 
 from repre_jax.core.types import LabelMaps
@@ -17,6 +18,7 @@ from repre_jax.data.label_classes import IGNORED, Classes
 from repre_jax.data.views import VALUE_RANGE, Sample
 
 Size = tuple[int, int]  # height, width
+DECODED = "decoded"  # of a record that data/decoded.py has kept: what `decoded` gives of it, and nothing else
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class SegmentationView:
         classes = label_maps.resized(classes, size)
         top, left = self._place(classes, rng)
         box = np.s_[top : top + self.size[0], left : left + self.size[1]]
-        image = image if image.shape[:2] == size else crops.resize(image, size)
-        return padded(image[box], self.size) | {"label_maps": padded_map(classes[box], self.size)}
+        return padded(resized(image, size)[box], self.size) | {"label_maps": padded_map(classes[box], self.size)}
 
     def _place(self, classes: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of the crop."""
@@ -106,8 +107,7 @@ class SegmentationTestView:
 
     def image(self, image: np.ndarray) -> Sample:
         """'images' and 'extents' of a decoded image, uint8 [h, w, C]."""
-        size = rescaled(image.shape[:2], self.scale_to)
-        return padded(image if image.shape[:2] == size else crops.resize(image, size), self.canvas)
+        return padded(resized(image, rescaled(image.shape[:2], self.scale_to)), self.canvas)
 
 
 def view_with_room(
@@ -124,6 +124,9 @@ def _largest(sizes: Mapping[Size, int] | list[Size]) -> Size:
 
 def decoded(record: Mapping, classes: Classes, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """(Image uint8 [h, w, C], class of each pixel uint8 [h, w]). Raises as crops.decode and label_maps.classes_of."""
+    if (known := record.get(DECODED)) is not None:
+        image, of_pixels = known
+        return image, of_pixels
     image = crops.decode(record["image"], channels, record.get(VALUE_RANGE))
     name = record.get("file_name")
     return image, label_maps.classes_of(record["label_map"], classes, (image.shape[0], image.shape[1]), name)
@@ -136,6 +139,18 @@ def rescaled(size: tuple[int, ...], scale_to: tuple[int, int] | None, ratio: flo
     long, short = scale_to or (max(height, width), min(height, width))
     factor = min(int(long * ratio) / max(height, width), int(short * ratio) / min(height, width))
     return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+
+
+def resized(image: np.ndarray, size: Size) -> np.ndarray:
+    """uint8 [h, w, C] -> [*size, C]; the image itself where it has this size.
+
+    Bilinear whatever the factor, as mmcv and the device (evaluation/sliding_window.py) have it: where a side becomes
+    less than half as long, pixels are left out, which crops.resize would average.
+    """
+    if image.shape[:2] == size:
+        return image
+    found = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return found.reshape(*size, image.shape[2])  # OpenCV drops a single channel
 
 
 def padded(image: np.ndarray, size: Size) -> Sample:

@@ -61,7 +61,7 @@ def check_disk(place: Path, written: int, needed: int) -> None:
 
     Raises UserError where too little is.
     """
-    free = shutil.disk_usage(place.parent).free
+    free = free_bytes(place.parent)
     terminal.say(
         f"  disk        {gigabytes(written)} to be written to {place}; {gigabytes(needed)} are needed on the way,\n"
         f"              {gigabytes(free)} are free"
@@ -70,6 +70,11 @@ def check_disk(place: Path, written: int, needed: int) -> None:
         raise UserError(
             f"The disk is too small: {gigabytes(needed)} are needed.\n  change:   --data-dir=DIR on another"
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """On the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def gigabytes(size: int) -> str:

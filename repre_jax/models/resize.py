@@ -33,15 +33,27 @@ def _forward(x: jax.Array, size: tuple[int, int], align_corners: bool) -> tuple[
 
 def _backward(size: tuple[int, int], align_corners: bool, like: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     wide = gradient.astype(jnp.float32)
-    for axis, product in ((2, "oc,nhod->nhcd"), (1, "or,nowd->nrwd")):
+    for axis in (2, 1):
         old, new = like.shape[axis], size[axis - 1]
         if old != new:
             lower, upper, share = _neighbours(old, new, align_corners)
             matrix = np.zeros((new, old), np.float32)
             np.add.at(matrix, (np.arange(new), lower), 1 - share)
             np.add.at(matrix, (np.arange(new), upper), share)
-            wide = jnp.einsum(product, matrix, wide, precision="highest")
+            wide = _of_columns(wide, matrix) if axis == 2 else _of_rows(wide, matrix)
     return (wide.astype(like.dtype),)
+
+
+def _of_columns(wide: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """[N, h, new, D] by [new, old] -> [N, h, old, D]. A product for each image, with the same numbers as one for all,
+    which XLA cannot always compile for NVIDIA's GPUs (Couldn't find output tile sizes)."""
+    each = jnp.broadcast_to(matrix, (len(wide), *matrix.shape))
+    return jnp.einsum("noc,nhod->nhcd", each, wide, precision="highest")
+
+
+def _of_rows(wide: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """[N, new, w, D] by [new, old] -> [N, old, w, D]."""
+    return jnp.einsum("or,nowd->nrwd", matrix, wide, precision="highest")
 
 
 bilinear.defvjp(_forward, _backward)

@@ -25,7 +25,7 @@ from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelMaps
-from repre_jax.data import crops, label_classes, segmentation_views
+from repre_jax.data import label_classes, segmentation_views
 from repre_jax.data.label_classes import Classes
 from repre_jax.evaluation import sliding_window, windows
 from repre_jax.evaluation.windows import PLAIN, Layout, Pass, SlidingTest
@@ -86,7 +86,7 @@ class Segmenter:
         how = windows.reaching(size, how or self.how)
         found = windows.roomy(size, how)
         if how.scales == PLAIN and (new := how.sizes(size)[0]) != size:
-            image = crops.resize(image, new)
+            image = segmentation_views.resized(image, new)
         sample = segmentation_views.padded(image, found.scaled[0] if how.scales == PLAIN else found.canvas)
         own = np.array([size], np.int32)
         nothing = np.zeros((1, *found.canvas), np.uint8)  # no label map

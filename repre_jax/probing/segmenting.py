@@ -96,7 +96,8 @@ def variables(state: TrainState, encoder: Any | None) -> dict[str, Any]:
 def whole_images(
     config: ConfigDict, data: SegmentationData, mesh: Mesh, of: LogitsOf, align_corners: bool
 ) -> Segmented:
-    """The test split by sliding windows. Raises UserError for an image below the crop."""
+    """The test split by sliding windows. Raises UserError for an image below the crop, or none with a class."""
+    data.check_scored()
     return Segmented(
         data.dataset.split("test"),
         data.sizes("test"),

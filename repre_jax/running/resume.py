@@ -22,6 +22,7 @@ from repre_jax.system import runtime
 FREE_KEYS = (
     "data.dir",
     "data.workers",
+    "data.decoded_cache",
     "data.max_unreadable",
     "log_every",
     "knn.hog",

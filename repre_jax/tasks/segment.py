@@ -89,10 +89,11 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
         }
 
     view = builder.train_view(config, data)
+    records, kept = builder.train_records(config, data)
     return Training(
         mesh=mesh,
         dataset=dataset,
-        batches=functools.partial(training_task.image_batches, config, dataset.train, view, mesh),
+        batches=functools.partial(training_task.image_batches, config, records, view, mesh),
         plan=plan,
         train_step=method.train_step,
         fresh=lambda: new_state(weights, key),
@@ -104,6 +105,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
         description=[
             *console.shares(plan, mesh.size, IN_MICROBATCHES),
             *segmenting.rows(config, source.encoder, source.origin, data),
+            *([("decoded images", kept)] if kept else []),
             *evaluated.deviations(evaluations.deviations(config)),
             *console.plan(
                 plan,

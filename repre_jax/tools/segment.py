@@ -83,9 +83,15 @@ def _segment(arguments: argparse.Namespace) -> None:
     with run_files.made(out):
         run_files.check_writable(out)
         written = _write(pictures, found, how, out, coloured=arguments.coloured)
+        others = [file for file in run_files.files_below(out) if file not in written]
     if not written:
         raise UserError("None of these images could be read: nothing was written.")
-    print(f"Written: {written:,} label maps in {out}")
+    print(f"Written: {len(written):,} label maps in {out}")
+    if others:
+        terminal.warn(
+            f"Warning: {len(others):,} other files lie there, of earlier commands, such as {others[0]}: --out to an "
+            "empty folder has these label maps alone."
+        )
     if len(found.classes) <= LISTED:
         values = found.classes.values(np.arange(len(found.classes), dtype=np.uint8))
         print(
@@ -132,8 +138,8 @@ def _records(arguments: argparse.Namespace, found: Segmenter) -> Pictures:
     return Pictures(len(records), read)
 
 
-def _write(pictures: Pictures, found: Segmenter, how: SlidingTest, out: Path, *, coloured: bool) -> int:
-    """Returns how many were written. Those that cannot be read are named and left out."""
+def _write(pictures: Pictures, found: Segmenter, how: SlidingTest, out: Path, *, coloured: bool) -> set[str]:
+    """Returns the files that were written, below `out`. Those that cannot be read are named and left out."""
     taken: set[str] = set()
     with terminal.bar(pictures.count, "segmenting") as bar:
         for number in range(pictures.count):
@@ -152,7 +158,7 @@ def _write(pictures: Pictures, found: Segmenter, how: SlidingTest, out: Path, *,
             if coloured:
                 painted = found.classes.painted(label_map)[..., ::-1]  # as OpenCV orders colours
                 _write_png(out.with_name(out.name + COLOURED) / file, painted)
-    return len(taken)
+    return taken
 
 
 def file_of(name: str) -> str:
