@@ -1,0 +1,1 @@
+"""Mask R-CNN: from an encoder's maps to boxes, classes and masks of objects."""
