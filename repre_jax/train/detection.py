@@ -18,7 +18,7 @@ from repre_jax.core.types import ObjectImages, TrainState
 from repre_jax.data import dense_augment
 from repre_jax.losses import detection as losses
 from repre_jax.models.detection import targets
-from repre_jax.models.detection.mask_rcnn import Detecting, Detections, MaskRcnn
+from repre_jax.models.detection.mask_rcnn import Detecting, Found, MaskRcnn
 from repre_jax.models.detection.mask_targets import mask_targets
 from repre_jax.models.detection.proposals import Proposals, propose
 from repre_jax.train import microbatches, update
@@ -83,7 +83,7 @@ class Detection:
         pixels = batch.images.astype(jnp.float32) / LEVELS
         return dense_augment.normalise(pixels, batch.extents, self.mean, self.std)
 
-    def detections(self, params: Params, batch: ObjectImages) -> Detections:
+    def detections(self, params: Params, batch: ObjectImages) -> Found:
         """What is found in a batch of a test."""
         return self.model.detections(params, self.normalised(batch), batch.extents, batch.scale, self.testing)
 

@@ -40,7 +40,7 @@ class Detecting:
     candidates: int = 5000
 
 
-class Detections(NamedTuple):
+class Found(NamedTuple):
     """What was found in each of B images, by falling score; slots that are not valid stand at the end.
 
     boxes: float32 [B, n, 4], in pixels of the image as it was before it was resized. scores: float32 [B, n], above
@@ -117,7 +117,7 @@ class MaskRcnn:
 
     def detections(
         self, params: Params, images: jax.Array, extents: jax.Array, scale: jax.Array, settings: Detecting
-    ) -> Detections:
+    ) -> Found:
         """What it finds. images: [N, H, W, C], normalised; extents: int32 [N, 2], height and width of what is image;
         scale: float32 [N, 2], by how much height and width were multiplied when it was resized."""
         canvas = (images.shape[1], images.shape[2])
@@ -165,8 +165,8 @@ def choose(
     proposals: Proposals,
     extent: jax.Array,
     scale: jax.Array,
-) -> Detections:
-    """The detections of one image, without masks: logits [R, classes + 1], deltas [R, classes, 4].
+) -> Found:
+    """What is found in one image, without masks: logits [R, classes + 1], deltas [R, classes, 4].
 
     Each proposal may be found as several classes, by the box that it has as each. Boxes are clipped to the image and
     brought to its size before it was resized; then each class is suppressed by itself, without the shift of its
@@ -182,7 +182,7 @@ def choose(
     kept = nms(found, best, best > settings.score, settings.threshold, category)
     scored, at = lax.top_k(jnp.where(kept, best, -1.0), min(settings.detections, len(best)))
     valid = scored >= 0
-    return Detections(
+    return Found(
         boxes=jnp.where(valid[:, None], found[at], 0),
         scores=jnp.where(valid, scored, 0),
         classes=jnp.where(valid, category[at], 0),
