@@ -1,4 +1,4 @@
-"""Proposals and what is chosen of them in a test, against loops in NumPy; targets of one image on canvases of two sizes."""
+"""Proposals and what a test chooses of them, against loops in NumPy; targets of one image on canvases of two sizes."""
 
 import jax
 import jax.numpy as jnp
