@@ -18,7 +18,6 @@ from repre_jax.models.feature_pyramid import Neck
 
 Params = dict[str, Any]
 BOX_SIDE, MASK_SIDE = 7, 14  # of the regions that the two heads read
-REGION_LEVELS = 4  # of the pyramid, that regions are read from
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,10 @@ class Found(NamedTuple):
 class MaskRcnn:
     """An encoder, a neck and the heads; parameters are a dictionary with a tree for each. Images are a multiple of 32
     high and wide, normalised, 0 where a canvas is padding.
+
+    The encoder's final LayerNorm is not used; its parameters stay as they are. On a map no larger than one window Swin
+    does what it did in pre-training, with a smaller window and no shift, where mmdetection's pads and shifts: no map of
+    an image of 800 pixels is that small.
 
     mask_head: None for Faster R-CNN, which finds boxes alone.
     """
@@ -194,5 +197,5 @@ def choose(
 
 def _read(levels: tuple[jax.Array, ...], regions: jax.Array, side: int) -> jax.Array:
     """Regions [N, R, 4] of the pyramid as maps, [N * R, side, side, D]."""
-    read = jax.vmap(lambda maps, regions: roi_align(maps, regions, side))(levels[:REGION_LEVELS], regions)
+    read = jax.vmap(lambda maps, regions: roi_align(maps, regions, side))(levels[: len(necks.STRIDES)], regions)
     return read.reshape(-1, *read.shape[2:])
