@@ -64,7 +64,7 @@ def test_slots_without_a_proposal_are_empty():
         logits, np.zeros_like(deltas)
     )
     count = int(found.valid.sum())
-    assert 0 < count < 252 == len(logits)
+    assert 0 < count < 258 == len(logits)
     assert found.boxes.shape == (900, 4)
     assert found.valid[:count].all()
     assert not np.asarray(found.boxes[count:]).any()
@@ -148,8 +148,8 @@ def test_regions_are_sampled_among_proposals_and_the_objects_own_boxes():
 def test_few_places_for_positives_go_to_random_ones():
     few = targets.Sampling(regions=4, region_positives=1)
     proposals = Proposals(np.zeros((3, 4), np.float32), np.ones(3), np.ones(3, bool))
-    run = jax.jit(lambda key: targets.of_regions(key, proposals, OBJECTS, 3, few))
-    found = [run(jax.random.key(seed)) for seed in range(12)]
+    run = jax.jit(lambda key, *given: targets.of_regions(key, *given, 3, few))
+    found = [run(jax.random.key(seed), proposals, OBJECTS) for seed in range(12)]
     assert all(x.positive.sum() == 1 and x.used.sum() == 4 for x in found)
     assert {int(x.objects[0]) for x in found} == {0, 1, 2}
 
