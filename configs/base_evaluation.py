@@ -13,7 +13,7 @@ from repre_jax.core.errors import UserError
 
 # What makes up a published protocol or recipe: keys, groups of them, and single keys of other groups.
 PUBLISHED_OF_GROUPS = (("encoder", "drop_path"), ("data", "test_interpolation"))
-PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune", "segment")
+PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune", "segment", "detect")
 
 
 def get_config() -> ConfigDict:
@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     config.encoder.class_token = config_dict.placeholder(bool)
     config.encoder.drop_path = 0.0
     config.encoder.remat = False
+    config.encoder.attention = "xla"  # of a ViT; 'cudnn': fused, on a GPU with float16 or bfloat16
 
     config.distributed = ConfigDict()  # as in configs/base.py
     config.distributed.coordinator = config_dict.placeholder(str)

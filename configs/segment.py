@@ -116,7 +116,9 @@ def get_config(variants: str = "") -> ConfigDict:
     config = base_evaluation.get_config()
     base_evaluation.add_training(config)
     config.task = "segment"
-    config.evaluate = config_dict.placeholder(str)  # a run of this task: measure it by the keys marked *, train nothing
+    # A run of this task: measure it, train nothing. Keys marked * are the run's unless a variant or the command line
+    # sets them, and result.json says which differ; others cannot be changed.
+    config.evaluate = config_dict.placeholder(str)
     config.accumulate = 1  # microbatches that a batch is computed in; each is normalised by its own statistics
     config.batch_size = 8
     config.total_steps = 80_000
@@ -125,20 +127,21 @@ def get_config(variants: str = "") -> ConfigDict:
     data = config.data
     for key in ("labels", "draw", "test_crop", "test_interpolation"):
         del data[key]
-    data.name = CITYSCAPES  # or another data set with label maps, or folder:PATH
-    data.train_split = "train"
+    data.name = CITYSCAPES  # * or another data set with label maps, or folder:PATH
+    data.train_split = "train"  # *
     data.test_split = config_dict.placeholder(str)  # * else 'validation' where there is one, else 'test'
     data.image_size = (768, 768)  # of crops, in training and of the windows in tests
-    data.image_key = config_dict.placeholder(str)  # of records that hold several images: which is meant
-    data.label_map_key = config_dict.placeholder(str)
-    data.num_classes = config_dict.placeholder(int)  # where the data set does not tell
-    data.first_value = 0  # of label maps: class 0; lower ones are ignored, as ADE20K's 0 is with 1
+    data.image_key = config_dict.placeholder(str)  # * of records that hold several images: which is meant
+    data.label_map_key = config_dict.placeholder(str)  # *
+    data.num_classes = config_dict.placeholder(int)  # * where the data set does not tell
+    data.first_value = 0  # * of label maps: class 0; lower ones are ignored, as ADE20K's 0 is with 1
 
     config.segment = ConfigDict()
     config.segment.head = "naive"
     config.segment.frozen = False  # True: only the head is trained
     config.segment.auxiliary_weight = 0.4  # of each auxiliary head's loss
-    config.segment.loss_over = "all"  # pixels that the loss is averaged over; 'labelled': without those ignored
+    # Pixels that the loss is averaged over; 'labelled': without those ignored, in each microbatch by itself.
+    config.segment.loss_over = "all"
     config.segment.train_size = (1025, 2049)  # height, width: images are resized to fit, times a ratio; (): their own
     config.segment.ratios = (0.5, 2.0)
     config.segment.largest_share = 0.75  # a crop with as much of one class is drawn again,
@@ -157,6 +160,10 @@ def get_config(variants: str = "") -> ConfigDict:
     config.optim.lr = 0.01 * PER_256
     config.optim.lr_end = 1e-4
     config.optim.rules = (FASTER,)
+    config.typed = ()  # which keys the command line sets, as main.py notes; neither this nor `usual` is stored
+    usual = config.to_dict()
     known = HEADS | PROTOCOL | {"scenes": scenes, "tiny": tiny}
     published = (*HEADS, *PROTOCOL)
-    return base_evaluation.with_variants(config, variants, known, tuple(HEADS), published, OF_PROTOCOL)
+    config = base_evaluation.with_variants(config, variants, known, tuple(HEADS), published, OF_PROTOCOL)
+    config.usual = ConfigDict(usual)  # what nobody has set
+    return config

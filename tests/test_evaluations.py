@@ -113,6 +113,7 @@ def test_a_frozen_encoder_that_has_changed_is_noticed(finished, tmp_path):
         (LINEAR, ["--config.network=both"], "Unknown network 'both'"),
         (FINETUNE, ["--config.finetune.layer_decay=2.0"], "finetune.layer_decay is 2.0"),
         (FINETUNE, ["--config.finetune.randaugment=rand-x"], "rand-x"),
+        (FINETUNE, ["--config.encoder.attention=cudnn"], "encoder.attention cudnn: float32, heads 8 wide, on cpu"),
     ],
 )
 def test_wrong_use_is_one_message(finished, tmp_path, capsys, config, arguments, message):

@@ -131,22 +131,35 @@ def test_every_variant_keeps_the_rate_of_its_head():
 
 
 def measured(run, workdir, *arguments):
-    return evaluate(SEGMENT, None, workdir, f"--config.evaluate={run}", *arguments, variants="linear,tiny")
+    """Without any variant: what is not set is the run's."""
+    argv = ["main.py", "--config", SEGMENT, f"--config.evaluate={run}", f"--workdir={workdir}", *arguments]
+    assert main.main([*argv, "--config.data.workers=0"]) == 0
+    return json.loads((workdir / "result.json").read_text())
 
 
 def test_a_run_is_measured_again_by_other_tests(linear, data, tmp_path, capsys):
-    again = measured(linear[0], tmp_path / "a", *flags(data[0]), "--config.batch_size=6", "--config.dtype=bfloat16")
-    said = capsys.readouterr()
-    assert "What was trained is measured as it was trained: dtype is float32, not bfloat16" in said.out + said.err
-    assert again["confusion"] == linear[1]["confusion"]
+    again = measured(linear[0], tmp_path / "a", "--config.batch_size=6")
+    assert "other than the run" not in capsys.readouterr().out
+    assert (again["confusion"], again["departures"]) == (linear[1]["confusion"], [])
+    assert (again["data_set"]["name"], again["image_size"]) == (f"folder:{data[0]}", [32, 32])
     assert (again["origin"]["step"], "steps" in again) == (4, False)
-    more = ("--config.segment.test_flip=True", "--config.segment.test_scales=(1.0, 1.5)")
-    other = measured(linear[0], tmp_path / "b", *flags(data[0], *more))
+    assert not {"typed", "usual"} & set(json.loads((tmp_path / "a" / "config.json").read_text()))
+    more = ("--config.segment.test_flip=True", "--config.segment.test_scales=(1.0, 1.5)", "--config.dtype=bfloat16")
+    other = measured(linear[0], tmp_path / "b", *more)
+    expected = [
+        "segment.test_scales [1.0, 1.5] instead of [1.0]",
+        "segment.test_flip True instead of False",
+        "dtype 'bfloat16' instead of 'float32'",
+    ]
+    assert (other["departures"], other["dtype"]) == (expected, "bfloat16")
+    said = capsys.readouterr().out
+    assert f"other than the run  {expected[0]}\n" in said
+    assert all(f"  {line}\n" in said for line in expected[1:])
     assert np.sum(other["confusion"]) == np.sum(again["confusion"])
     assert other["confusion"] != again["confusion"]
     assert other["test"]["test_scales"] == [1.0, 1.5]
     capsys.readouterr()
-    assert measured(linear[0], tmp_path / "a", *flags(data[0]), "--config.batch_size=6") == again
+    assert measured(linear[0], tmp_path / "a", "--config.batch_size=6") == again
     assert "This evaluation is finished." in capsys.readouterr().out
 
 
@@ -182,7 +195,12 @@ WRONG = [
     (["--config.network=target", "--config.step=5"], "has no checkpoint 5"),
     (["--config.segment.head=mla"], "segment.head is 'mla', and the settings are those of 'linear'"),
     (["--config.segment.test_stride=(40, 32)"], "segment.test_stride is 40 x 32, for windows of 32 x 32 pixels"),
-    (["--config.segment.test_scales=()"], "segment.test_scales is ()"),
+    (
+        ["--config.segment.test_scales=()"],
+        "segment.test_scales is ().\n  expected: one number or several from 0.01 to 100\n"
+        "  change:   --config.segment.test_scales='(1.0,)'",
+    ),
+    (["--config.encoder.attention=cudnn"], "encoder.attention cudnn: float32, heads"),
     (["--config.segment.ratios=(2.0, 0.5)"], "segment.ratios is (2.0, 0.5)"),
     (["--config.segment.loss_over=some"], "Unknown segment.loss_over 'some'.\n  expected: all, labelled"),
     (["--config.batch_size=0"], "batch_size is 0.\n  expected: a number at least 1"),
@@ -205,7 +223,7 @@ def test_a_swins_head_is_not_a_vits(finished, data, tmp_path, capsys):
     assert main.main(argv) == 1
     error = capsys.readouterr().err
     assert "The segmentation head 'fpn' cannot read a ViT's maps" in error
-    assert "change:   --config configs/segment.py:naive" in error
+    assert "change:   variant naive in place of fpn, as in --config configs/segment.py:naive" in error
 
 
 def test_what_a_head_was_trained_by_cannot_change_but_its_test_can(finished, data, linear, tmp_path, capsys):

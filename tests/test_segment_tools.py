@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import repre_jax
+from repre_jax.core.errors import UserError
 from repre_jax.data import label_maps, segmentation
 from repre_jax.data.cityscapes.labels import CLASSES
 from repre_jax.data.label_classes import numbered, plain, stored
 from repre_jax.data.segmentation import Asked
+from repre_jax.pretrained import saved_run, segmenter
 from repre_jax.report.figures import confusion as matrix_drawing
 from repre_jax.report.figures import segmentation as drawing
 from repre_jax.report.figures.segmentation import WRONG, Segmented
@@ -41,12 +43,21 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmented") / "run"
-    return segmenters.saved(folder, f"folder:{data[0]}", "--config.data.first_value=1")
+    return segmenters.saved(folder, f"folder:{data[0]}", "--config.data.first_value=1", attention="cudnn")
 
 
 @pytest.fixture(scope="module")
 def segment(run):
     return repre_jax.load_segmenter(run)
+
+
+def test_a_run_that_was_trained_by_cudnns_attention_is_used_anywhere(run, segment):
+    assert saved_run.chosen(run, None)[1]["config"]["encoder"]["attention"] == "cudnn"
+    assert (segment.encoder.attention, segment.config.encoder.attention) == ("xla", "xla")
+    assert segment.encoder.dtype == "float32"
+    assert segmenter.load(run, dtype="bfloat16").encoder.dtype == "bfloat16"
+    with pytest.raises(UserError, match=r"encoder.attention cudnn: bfloat16, heads 8 wide, on cpu"):
+        segmenter.load(run, dtype="bfloat16", attention="cudnn")
 
 
 def test_label_maps_of_a_data_set_are_what_the_function_gives(run, segment, data, capsys):
@@ -87,7 +98,7 @@ def test_label_maps_of_ones_own_pictures(run, segment, data, tmp_path, capsys):
         (["--images", paths[0], "--split=test"], "--images are of no data set"),
         (["--scales", "0"], "--scales is 0.0"),
         ([f"--out={data[0] / 'images' / 'maps'}"], "in the folder of images"),
-        (["--step=7"], "has no checkpoint 7"),
+        (["--step=7"], "has no checkpoint 7, or not any more.\n  expected: one of 3\n  change:   --step=...\n"),
     ):
         assert tool.main([str(run), *arguments]) == 1
         assert message in capsys.readouterr().err

@@ -58,6 +58,20 @@ def test_the_matrix_is_that_of_all_pixels_for_any_number_of_devices(two_devices)
     assert 0.5 < np.diag(expected).sum() / expected.sum() < 0.8
 
 
+def test_predictions_stay_where_they_are_made_unless_somebody_asks_for_them(two_devices):
+    made = records()
+    for devices in (1, 2):
+        whole = over(devices, made)
+        for matrices, counts, predictions in whole._batches(made, jnp.ones(3), "", lambda: False):
+            assert len(predictions) == whole.at_once * devices
+            assert {shard.data.shape[0] for shard in predictions.addressable_shards} == {whole.at_once}
+            assert matrices.is_fully_replicated and counts.is_fully_replicated
+        found = whole.predicted(jnp.ones(3), np.array([3, 0]))
+        for number, one in zip((3, 0), found, strict=True):
+            image = made[number]["image"]
+            np.testing.assert_array_equal(one[: image.shape[0], : image.shape[1]], image.argmax(-1))
+
+
 def test_few_large_images_are_on_a_device_at_once():
     assert over(1, records()).at_once == segmented.MOST
     big = {"image": np.zeros((1024, 2048, 3), np.uint8), "label_map": np.zeros((1024, 2048), np.uint8)}

@@ -43,12 +43,16 @@ def test_a_layout_has_room_for_every_image_and_refuses_one_below_the_crop():
     assert (found.canvas, found.scaled, found.windows) == ((15, 20), ((15, 20),), (4,))
     with pytest.raises(UserError, match=r"A test image of 5 x 20 pixels is smaller than the crop, 6 x 8") as caught:
         windows.layout([(6, 20), (5, 20)], SMALL)
-    assert "--config.segment.test_size='(8, 32)'" in str(caught.value)
+    advice = "--config.segment.test_size='(8, 32)', which makes images larger before they are tested"
+    assert str(caught.value).endswith(f"in a new --workdir, or\n            {advice}")
+    with pytest.raises(UserError) as caught:
+        windows.layout([(6, 20), (5, 20)], SMALL, trained=True)
+    assert str(caught.value).endswith(f"at once.\n  change:   {advice}")
     enough = SlidingTest((6, 8), (4, 5), resize_to=(8, 32))
     assert windows.layout([(6, 20), (5, 20)], enough).scaled == ((8, 32),)
 
 
-def logits_of(pixels, xp=jnp):
+def of_place(pixels, xp=jnp):
     """Depends on the place within the window, so that averages do not hide a shift: [N, 6, 8, 3]."""
     rows, columns = np.arange(6, dtype=np.float32)[:, None], np.arange(8, dtype=np.float32)
     place = xp.broadcast_to(rows * 0.1 + columns * 0.2, pixels.shape[:3])
@@ -60,7 +64,7 @@ def by_hand(image):
     height, width = image.shape[:2]
     total, cover = np.zeros((height, width, 3)), np.zeros((height, width, 1))
     for y, x in windows.places((height, width), SMALL.crop, SMALL.stride):
-        total[y : y + 6, x : x + 8] += logits_of(image[None, y : y + 6, x : x + 8], np)[0]
+        total[y : y + 6, x : x + 8] += of_place(image[None, y : y + 6, x : x + 8], np)[0]
         cover[y : y + 6, x : x + 8] += 1
     assert cover.min() > 0
     return total / cover
@@ -81,7 +85,26 @@ def canvases(sizes=SIZES):
     return images
 
 
-def test_logits_are_averaged_by_the_number_of_windows_and_padding_is_in_none():
+def test_windows_of_an_image_are_seen_at_once_as_far_as_memory_goes():
+    """Cityscapes' 8 windows in two halves, rather than as 7 and 1; 150 classes of ADE20K weigh more."""
+    of = sliding_window.at_once
+    assert of(images=1, crop=(768, 768), classes=19, windows=8) == 4
+    assert of(images=1, crop=(512, 512), classes=150, windows=6) == 3
+    assert of(images=16, crop=(64, 64), classes=12, windows=6) == 6
+    assert of(images=16, crop=(768, 768), classes=19, windows=8) == 1
+    assert of(images=1, crop=(4096, 4096), classes=2, windows=1) == 1
+
+
+@pytest.mark.parametrize(("room", "together"), [(1, 1), (3, 3), (5, 4)])
+def test_logits_are_averaged_by_the_number_of_windows_and_padding_is_in_none(room, together, monkeypatch):
+    """However many are seen at once; the images have 8, 2, 1 and none."""
+    seen = []
+
+    def logits_of(pixels):
+        seen.append(pixels.shape[0])
+        return of_place(pixels)
+
+    monkeypatch.setattr(sliding_window, "PIXELS", room * len(SIZES) * 6 * 8)
     images = canvases().astype(np.float32) / 255
     found = windows.layout([tuple(size) for size in SIZES[:3]], SMALL)
     (of_scale,) = windows.passes(SIZES, found, SMALL)
@@ -91,6 +114,7 @@ def test_logits_are_averaged_by_the_number_of_windows_and_padding_is_in_none():
         assert not one[height:].any()
         assert not one[:, width:].any()
     assert not merged[3].any()
+    assert (found.windows, set(seen)) == ((8,), {len(SIZES), len(SIZES) * together})
 
 
 def predicted(images, sizes, how, label_sizes=None):
@@ -98,7 +122,7 @@ def predicted(images, sizes, how, label_sizes=None):
     own = sizes if label_sizes is None else label_sizes
     found = windows.layout([tuple(size) for size in own if size.any()], how)
     run = functools.partial(
-        sliding_window.predict, logits_of, found=found, how=how, mean=(0.4, 0.5), std=(0.2, 0.3), align_corners=False
+        sliding_window.predict, of_place, found=found, how=how, mean=(0.4, 0.5), std=(0.2, 0.3), align_corners=False
     )
     return np.asarray(jax.jit(run)(batch, windows.passes(own, found, how)))
 

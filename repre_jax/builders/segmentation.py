@@ -49,7 +49,12 @@ def sliding_test(config: ConfigDict) -> SlidingTest:
             f"  change:   --config.segment.test_stride='({min(stride[0], crop[0])}, {min(stride[1], crop[1])})'"
         )
     scales = tuple(settings.test_scales)
-    config_checks.numbers("segment.test_scales", scales, max(len(scales), 1), 0.01, 100)
+    if not scales:
+        raise UserError(
+            "segment.test_scales is ().\n  expected: one number or several from 0.01 to 100\n"
+            "  change:   --config.segment.test_scales='(1.0,)', for images as they are"
+        )
+    config_checks.numbers("segment.test_scales", scales, len(scales), 0.01, 100)
     resize_to = _two_sides("segment.test_size", settings.test_size) if settings.test_size else None
     return SlidingTest(crop, stride, resize_to, scales, settings.test_flip)
 

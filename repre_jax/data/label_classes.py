@@ -36,8 +36,8 @@ class Classes:
         return cv2.LUT(stored, np.frombuffer(self.table, np.uint8))  # four times as fast as an index
 
     def values(self, classes: np.ndarray) -> np.ndarray:
-        """Classes, uint8 [...] -> the first stored value that means each, as maps of this data set have it; ignored
-        pixels stay IGNORED."""
+        """Classes, uint8 [...] -> the first stored value that means each, as maps of this data set have it; the number
+        of the class where maps are coloured pictures. Ignored pixels stay IGNORED."""
         back = np.arange(256, dtype=np.uint8)
         for value in reversed(range(256)):
             if self.table[value] < len(self):

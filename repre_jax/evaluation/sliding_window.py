@@ -4,6 +4,7 @@ What a pixel is predicted as does not depend on the other images, nor on how man
 few images at once on each device, whatever the batch, the number of devices and of processes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -12,6 +13,9 @@ import jax.numpy as jnp
 from repre_jax.core.types import LabelMaps
 from repre_jax.data import photometric
 from repre_jax.evaluation.windows import PLAIN, Array, Layout, Pass, Size, SlidingTest
+
+PIXELS = 2**22  # of the windows that are seen at once
+LOGITS = 2**27  # of these, float32
 
 LogitsOf = Callable[[jax.Array], jax.Array]  # float32 [N, *crop, C], normalised -> [N, *crop, classes]
 
@@ -53,10 +57,21 @@ def predict(
     return total.argmax(axis=-1).astype(jnp.int32)
 
 
+def at_once(images: int, crop: Size, classes: int, windows: int) -> int:
+    """How many windows of each of some images are seen at once, at most: all, or shares of them that are alike.
+
+    Within PIXELS, which for a ViT-S is about what a step of one such crop takes in training, and within LOGITS.
+    """
+    pixels = images * crop[0] * crop[1]
+    most = max(1, min(windows, PIXELS // pixels, LOGITS // (pixels * classes)))
+    return math.ceil(windows / math.ceil(windows / most))
+
+
 def merged(logits_of: LogitsOf, pixels: jax.Array, windows: Pass, crop: Size) -> jax.Array:
     """Logits of whole images [B, *canvas, classes]: those of all windows that a pixel lies in, averaged; 0 in none."""
     count, *canvas, channels = pixels.shape
     classes = jax.eval_shape(logits_of, jax.ShapeDtypeStruct((count, *crop, channels), jnp.float32)).shape[-1]
+    together = at_once(count, crop, classes, windows.places.shape[1])
     total = jnp.zeros((count, *canvas, classes), jnp.float32)
     cover = jnp.zeros((count, *canvas, 1), jnp.float32)
 
@@ -66,14 +81,23 @@ def merged(logits_of: LogitsOf, pixels: jax.Array, windows: Pass, crop: Size) ->
     def add(image: jax.Array, part: jax.Array, place: Array) -> jax.Array:
         return jax.lax.dynamic_update_slice(image, cut(image, place) + part, (place[0], place[1], 0))
 
-    def window(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        place = windows.places[:, number]
-        there = (number < windows.counts).astype(jnp.float32)[:, None, None, None]
-        logits = logits_of(jax.vmap(cut)(pixels, place)) * there
-        ones = jnp.broadcast_to(there, (count, *crop, 1))
-        return jax.vmap(add)(sums[0], logits, place), jax.vmap(add)(sums[1], ones, place)
+    def group(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        numbers = number * together + jnp.arange(together)
+        places = jnp.asarray(windows.places).take(numbers, axis=1, mode="clip").swapaxes(0, 1)  # [together, B, 2]
+        seen = jax.vmap(jax.vmap(cut), in_axes=(None, 0))(pixels, places)
+        logits = logits_of(seen.reshape(-1, *seen.shape[2:]))
+        logits = logits.reshape(together, count, *crop, classes)
 
-    total, cover = jax.lax.fori_loop(0, jnp.asarray(windows.counts).max(), window, (total, cover))
+        def window(within: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            there = (numbers[within] < windows.counts).astype(jnp.float32)[:, None, None, None]
+            ones = jnp.broadcast_to(there, (count, *crop, 1))
+            place = places[within]
+            return jax.vmap(add)(sums[0], logits[within] * there, place), jax.vmap(add)(sums[1], ones, place)
+
+        return jax.lax.fori_loop(0, together, window, sums)
+
+    groups = (jnp.asarray(windows.counts).max() + together - 1) // together
+    total, cover = jax.lax.fori_loop(0, groups, group, (total, cover))
     return total / jnp.maximum(cover, 1.0)
 
 

@@ -92,8 +92,8 @@ class Pass:
     counts: Array
 
 
-def layout(extents: Iterable[Size], how: SlidingTest) -> Layout:
-    """Of all images of a split. extents: their heights and widths.
+def layout(extents: Iterable[Size], how: SlidingTest, *, trained: bool = False) -> Layout:
+    """Of all images of a split. extents: their heights and widths. trained: the crop cannot be changed any more.
 
     Raises UserError for an image that is smaller than the crop, once it is resized.
     """
@@ -103,7 +103,7 @@ def layout(extents: Iterable[Size], how: SlidingTest) -> Layout:
         canvas = _larger(canvas, size)
         for number, new in enumerate(how.sizes(size)):
             if new[0] < how.crop[0] or new[1] < how.crop[1]:
-                raise _below_crop(size, new, how.crop, sizes)
+                raise _below_crop(size, new, how.crop, sizes, trained=trained)
             scaled[number] = _larger(scaled[number], new)
             windows[number] = max(windows[number], len(places(new, how.crop, how.stride)))
     return Layout(canvas, tuple(scaled), tuple(windows))
@@ -153,7 +153,7 @@ def _larger(one: Sequence[int], other: Sequence[int]) -> Size:
     return (max(one[0], other[0]), max(one[1], other[1]))
 
 
-def _below_crop(size: Size, new: Size, crop: Size, sizes: Sequence[Size]) -> UserError:
+def _below_crop(size: Size, new: Size, crop: Size, sizes: Sequence[Size], *, trained: bool) -> UserError:
     """sizes: of all images, which are all to fit after the advice was taken."""
     resized = "" if new == size else f", resized to {new[0]} x {new[1]},"
     short = max(crop)
@@ -161,6 +161,8 @@ def _below_crop(size: Size, new: Size, crop: Size, sizes: Sequence[Size]) -> Use
     return UserError(
         f"A test image of {size[0]} x {size[1]} pixels{resized} is smaller than the crop, {crop[0]} x {crop[1]}, "
         "which is what the network sees at once.\n"
-        "  change:   --config.data.image_size='(HEIGHT, WIDTH)' to a smaller crop, in a new --workdir, or\n"
-        f"            --config.segment.test_size='({short}, {long})', which makes images larger before they are tested"
+        "  change:   "
+        + "--config.data.image_size='(HEIGHT, WIDTH)' to a smaller crop, in a new --workdir, or\n            "
+        * (not trained)
+        + f"--config.segment.test_size='({short}, {long})', which makes images larger before they are tested"
     )

@@ -21,7 +21,8 @@ def denominator(label_maps: jax.Array, over: str) -> jax.Array:
 
     all:      every pixel, ignored ones and padding too, as SETR and mmsegmentation have it
               (SETR mmseg/models/losses/cross_entropy_loss.py:19-30): the more is ignored, the smaller the step.
-    labelled: those with a class. A batch that has none gives a loss of 0, not 0 / 0.
+    labelled: those with a class. A batch that has none gives a loss of 0, not 0 / 0. Of microbatches each is divided by
+              its own number, and their mean is taken: not quite the mean over the whole batch's labelled pixels.
     """
     if over == "all":
         return jnp.float32(label_maps.size)

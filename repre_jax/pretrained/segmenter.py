@@ -119,12 +119,19 @@ class Segmenter:
 
 
 def load(
-    run: str | Path, step: int | None = None, mesh: Mesh | None = None, *, keys: str = saved_run.KEYS
+    run: str | Path,
+    step: int | None = None,
+    mesh: Mesh | None = None,
+    *,
+    dtype: str | None = None,
+    attention: str = "xla",
+    keys: str = saved_run.KEYS,
 ) -> Segmenter:
     """The segmentation that a run of configs/segment.py has trained, of its newest checkpoint or that of `step`.
 
-    mesh: devices that get its parameters; else all. keys: how the flag of `step` begins, for messages. Raises UserError
-    where there is no such thing, or the encoder that it froze is not there any more.
+    mesh: devices that get its parameters; else all. dtype: of matrix products, else the run's. attention: how it is
+    computed, whatever the run was trained by (models/vit.py). keys: how the flag of `step` begins, for messages. Raises
+    UserError where there is no such thing, or the encoder that it froze is not there any more.
     """
     path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
     step, record, shapes = saved_run.chosen(path, step, keys=keys)
@@ -134,7 +141,10 @@ def load(
             "  expected: one of segmentation, as configs/segment.py trains it"
         )
     config = ConfigDict(backbone.tuples(record["config"]))
-    encoder = methods.encoder_of(config, augmentation.image_size(config))
+    config.encoder.attention = "xla"  # which any machine has
+    asked = config.copy_and_resolve_references()
+    asked.dtype, asked.encoder.attention = dtype or config.dtype, attention
+    encoder = methods.encoder_of(asked, augmentation.image_size(config))
     classes = _classes(path, record)
     parts = {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
     places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)

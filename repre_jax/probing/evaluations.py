@@ -177,14 +177,16 @@ def deviations(config: ConfigDict) -> list[str]:
     published, settings = run_files.flat(settings["published"]), run_files.flat(settings)
     unused = ("augment.", "encoder.drop_path") if settings.get("linear.cached") else "none."
     return [
-        f"{key} {_value(settings[key])}{', which is not set there' if was is None else f' instead of {was!r}'}"
+        instead_of(key, settings[key], was)
         for key, was in published.items()
         if settings[key] != was and key not in OURS and not key.startswith(unused)
     ]
 
 
-def _value(value: Any) -> str:
-    return "not set" if value is None else repr(value)
+def instead_of(key: str, now: Any, was: Any) -> str:
+    """For example 'batch_size 64 instead of 1024'."""
+    value = "not set" if now is None else repr(now)
+    return f"{key} {value}{', which is not set there' if was is None else f' instead of {was!r}'}"
 
 
 def check_name(config: ConfigDict, key: str, file: str) -> None:

@@ -41,7 +41,8 @@ FIXED_KEYS = (
     *("data.classes", "data.class_names"),  # of the data set's identity
     *(f"segment.{key}" for key in TRAINED),
 )
-OF_DATA = ("image_size", "channels", "mean", "std")  # keys of config.data that a result depends on
+# Keys of config.data that a result depends on.
+OF_DATA = ("image_size", "channels", "mean", "std", "num_classes", "first_value")
 
 Measured = tuple[Scores, np.ndarray, int]  # the confusion matrix, and how many images it is of
 
@@ -106,6 +107,7 @@ def whole_images(
         align_corners=align_corners,
         mean=config.data.mean,
         std=config.data.std,
+        trained=bool(config.get("evaluate")),
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 
 from repre_jax.core.errors import UserError
 
+HALF = ("bfloat16", "float16")  # of config.dtype, which take half the memory
 CONTAINER = ("memory.max", "memory.current")
 
 
@@ -52,14 +53,24 @@ def of_program(compiled: jax.stages.Compiled) -> int:
 
 
 @contextlib.contextmanager
-def explained(**settings: Any) -> Iterator[None]:
-    """Turns XLA's error into `explain`'s, with these settings."""
+def explained(how: Callable[..., UserError] | None = None, **settings: Any) -> Iterator[None]:
+    """Turns XLA's error into that of `how`, else of `explain`, with these settings."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise explain(error, **settings) from error
+        raise (how or explain)(error, **settings) from error
+
+
+def of_images(error: Exception, *, images: int, dtype: str) -> UserError:
+    """Where a device has as many images at once whatever the batch is, as in measuring a segmentation."""
+    half = "" if dtype in HALF else "--config.dtype=bfloat16, or "
+    return UserError(
+        f"A device ran out of memory. It had {images} image{'s' * (images > 1)} at once, which no key makes fewer.\n"
+        f"  given:    {str(error).strip().splitlines()[0]}\n"
+        f"  change:   {half}JAX_PLATFORMS=cpu before the command, which then has the machine's memory"
+    )
 
 
 def explain(

@@ -53,6 +53,8 @@ def parse(argv: list[str]) -> tuple[ConfigDict, Path]:
     if "may_change" in values.config:
         keys = values.config.may_change
         values.config.may_change = tuple(renamed(key) if isinstance(key, str) else key for key in keys)
+    if "typed" in values.config:
+        values.config.typed = overrides.typed(argv)
     name = "-".join([path.stem, *filter(None, re.split(r"[:,]", given)[1:])])
     config_paths.settle(values.config)
     return values.config, config_paths.absolute(values.workdir or Path("runs") / name)

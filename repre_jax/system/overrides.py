@@ -25,6 +25,12 @@ def check_keys(argv: list[str], config: ConfigDict) -> None:
             node = node[part]
 
 
+def typed(argv: list[str]) -> tuple[str, ...]:
+    """The keys that the command line sets, sorted."""
+    found = (re.match(r"--?(?:no)?config\.([^=]+)", argument) for argument in argv)
+    return tuple(sorted({match[1] for match in found if match}))
+
+
 def last_wins(argv: list[str], config: ConfigDict) -> list[str]:
     """The command line without values of a key that it gives again later: a tuple's would be appended."""
     given: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ from repre_jax.core.types import TrainState
 from repre_jax.models.segmentation import build as heads
 from repre_jax.pretrained import finished, segmenter
 from repre_jax.pretrained.backbone import Backbone
-from repre_jax.probing import evaluations, frozen, segmenting
+from repre_jax.probing import evaluations, frozen, measured_again, segmenting
 from repre_jax.report import console, evaluated
 from repre_jax.running import loop, resume, training_task
 from repre_jax.running.lifecycle import ShouldStop
@@ -29,15 +29,16 @@ IN_MICROBATCHES = "each is normalised by its own statistics, and the running one
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """running/training_task.run's; with config.evaluate set a run of this task is measured instead."""
-    builder.check(config)
+    asked = measured_again.asked(config)
     evaluations.check_name(config, "segment.head", "configs/segment.py")
     if config.evaluate:
-        return segment_again.run(config, workdir)
+        return segment_again.run(config, workdir, asked)
+    builder.check(config)
     resume.check_names(config.may_change, resume.plain(config))
     mesh = sharding.make_mesh(config.batch_size, config.accumulate)
-    asked = config.encoder.pyramid_blocks
+    blocks = config.encoder.pyramid_blocks
     source = finished.find(config, workdir, scratch=True, resize_positions=True)
-    source = segmenter.for_head(config, source, asked)
+    source = segmenter.for_head(config, source, blocks)
     return training_task.run(
         config,
         workdir,

@@ -5,8 +5,12 @@
   python -m repre_jax.tools.segment RUN --images a.jpg b.jpg   one's own pictures, of any size
 
 RUN is the workdir of a run of configs/segment.py. A label map has one channel, the size and the name of its image, and
-the values that the data set's own label maps have: of Cityscapes labelIds, under names that its test server takes. They
-go to RUN/predictions, or to --out; what has such a name there is replaced.
+the values that the data set's own label maps have: of Cityscapes labelIds, under names that its test server takes;
+where these are pictures in colours, the numbers of the classes, from 0. They go to RUN/predictions, or to --out; what
+has such a name there is replaced.
+
+One image is segmented at a time, its windows together, and several devices are no faster than one: so an image may have
+any size, be smaller than the crop, too, and one that cannot be read costs no other its label map.
 """
 
 import argparse

@@ -20,8 +20,8 @@ ENCODER = (
 )
 
 
-def saved(workdir, data_name, *overrides):
-    """The workdir, of crops of 32 every 16, on images as they are."""
+def saved(workdir, data_name, *overrides, attention="xla"):
+    """The workdir, of crops of 32 every 16, on images as they are. attention: by which it says that it was trained."""
     flags = [
         *("--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)"),
         *("--config.segment.test_size=()", "--config.segment.frozen=False", f"--config.data.name={data_name}"),
@@ -49,6 +49,7 @@ def saved(workdir, data_name, *overrides):
         "seconds": 1.0,
         "unreadable": [],
     }
+    record["config"]["encoder"]["attention"] = attention
     (workdir / run_files.CHECKPOINTS).mkdir(parents=True)
     checkpoints = Checkpoints(workdir / run_files.CHECKPOINTS)
     checkpoints.save(STEP, state, record)

@@ -93,7 +93,7 @@ def _check(name: str, classes: int, encoder: Encoder) -> None:
     if name not in (*own, *OF_BOTH):
         raise UserError(
             f"The segmentation head {name!r} cannot read a {kind}'s maps.\n  expected: {_listed(own, OF_BOTH)}\n"
-            f"  change:   --config configs/segment.py:{own[0]}"
+            f"  change:   variant {own[0]} in place of {name}, as in --config configs/segment.py:{own[0]}"
         )
     if isinstance(encoder, ViT) and encoder.pyramid_blocks[-1] != encoder.depth:
         raise UserError(

@@ -1,0 +1,182 @@
+"""A whole split put through a detector, on all devices of all processes, and compared with what is there."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+
+from repre_jax.core import sharding
+from repre_jax.core.types import ObjectImages, Records
+from repre_jax.data.detection import Categories
+from repre_jax.data.detection_order import by_canvas
+from repre_jax.data.detection_views import DetectionTestView
+from repre_jax.data.object_index import ObjectIndex
+from repre_jax.data.resizing import Resizing
+from repre_jax.data.subset import Subset
+from repre_jax.evaluation import detected
+from repre_jax.evaluation.batches import check_readable, eval_batches
+from repre_jax.evaluation.detected import BOXES, MASKS, Precision, Result
+from repre_jax.models.detection.mask_rcnn import Detections
+
+PIXELS = 2**20  # of a device's images at once, below which several are
+MOST = 16  # images
+
+# (parameters, batch) -> what is found in it
+DetectionsOf = Callable[[Any, ObjectImages], Detections]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector finds in a split, the same in every process.
+
+    boxes, masks: COCO's results, by the records' numbers and falling score; masks None of a detector of boxes.
+    precision: by BOXES, and with masks MASKS. images: how many were read. overflow: in how many of them there were more
+    candidates than are compared (mask_rcnn.Detecting).
+    """
+
+    boxes: Sequence[Result]
+    masks: Sequence[Result] | None
+    precision: dict[str, Precision]
+    images: int
+    overflow: int
+
+
+class DetectionRun:
+    """Finds the objects in the images of a split.
+
+    A device always has as many images at once, whatever the batches in training, so that what is found does not change
+    with the number of devices or the batch size.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        index: ObjectIndex,
+        categories: Categories,
+        how: Resizing,
+        detections_of: DetectionsOf,
+        mesh: Mesh,
+        *,
+        channels: int,
+        masks: bool,
+    ):
+        """records: data/detection.py's, of which index knows the sizes. masks: whether masks are predicted."""
+        self.records, self.categories, self.mesh, self.masks = records, categories, mesh, masks
+        self.passes = [
+            (DetectionTestView(how, canvas, channels), Subset(records, numbers), max(1, min(MOST, PIXELS // area)))
+            for canvas, numbers in by_canvas(np.maximum(index.sizes, 1), how)  # 0 of what cannot be read
+            for area in [canvas[0] * canvas[1]]
+        ]
+        self._truth: dict[int, dict[str, Any]] = {}
+        whole, split = PartitionSpec(), PartitionSpec("data")
+        each = jax.shard_map(detections_of, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
+        self._run = jax.jit(each, out_shardings=sharding.replicated(mesh))
+
+    @property
+    def at_once(self) -> int:
+        """The most images that a device has."""
+        return max(count for _, _, count in self.passes)
+
+    def found(self, params: Any, should_stop: Callable[[], bool], max_unreadable: float) -> Found:
+        """Of the whole split. params: float32, whole on each device. Raises Interrupted, and UserError when more than
+        the share `max_unreadable` of the images cannot be read."""
+        rows: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            waiting: list[Future[dict[str, Any]]] = []
+            for view, records, count in self.passes:
+                for batch, there, found in self._batches(params, view, records, count, should_stop):
+                    waiting += [pool.submit(self._row, batch, found, place) for place in range(there)]
+            rows = [row.result() for row in waiting]
+        rows = sorted(_of_all_processes(rows), key=lambda row: row["record"])
+        check_readable(len(self.records), len(rows), max_unreadable)
+        boxes = [result for row in rows for result in row["boxes"]]
+        masks = [result for row in rows for result in row["masks"]] if self.masks else None
+        truth = self.truth([row["record"] for row in rows])
+        precision = {BOXES: detected.precision(truth, boxes, BOXES)}
+        if masks is not None:
+            precision[MASKS] = detected.precision(truth, masks, MASKS)
+        return Found(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows))
+
+    def truth(self, numbers: Sequence[int]) -> dict[str, list]:
+        """What COCO's annotation file says of the records of these numbers, which were all read."""
+        for number in numbers:
+            if number not in self._truth:
+                record = self.records[number]
+                height, width = record["objects"].size
+                self._truth[number] = {
+                    "image": {"id": record["image_id"], "height": height, "width": width},
+                    "annotations": record["objects"].annotations(record["image_id"]),
+                }
+        known = [self._truth[number] for number in numbers]
+        return {
+            "images": [each["image"] for each in known],
+            "annotations": [annotation for each in known for annotation in each["annotations"]],
+            "categories": self.categories.listed(),
+        }
+
+    def _batches(
+        self,
+        params: Any,
+        view: DetectionTestView,
+        records: Records,
+        count: int,
+        should_stop: Callable[[], bool],
+    ) -> Iterator[tuple[ObjectImages, int, Detections]]:
+        """(This process's batch, how many of it are records, what was found in it), each while the devices are at the
+        next one."""
+        before: tuple[ObjectImages, int, Detections] | None = None
+        for batch, there in eval_batches(records, view, count * self.mesh.size, "detecting", should_stop):
+            now = batch, there, self._run(params, sharding.shard_batch(batch, self.mesh))
+            if before is not None:
+                yield self._here(*before)
+            before = now
+        if before is not None:
+            yield self._here(*before)
+
+    def _here(self, batch: ObjectImages, there: int, found: Detections) -> tuple[ObjectImages, int, Detections]:
+        """The rows of this process."""
+        first = jax.process_index() * len(batch.records)
+        return batch, there, jax.tree.map(lambda x: np.asarray(x)[first : first + len(batch.records)], found)
+
+    def _row(self, batch: ObjectImages, found: Detections, place: int) -> dict[str, Any]:
+        """What is found in one image, as JSON has it."""
+        number = int(batch.records[place])
+        some = np.asarray(found.valid[place])
+        height, width = batch.sizes[place].tolist()
+        of_image = detected.Detections(
+            image_id=self._image_id(number),
+            size=(height, width),
+            boxes=np.asarray(found.boxes[place])[some],
+            scores=np.asarray(found.scores[place])[some],
+            classes=np.asarray(found.classes[place])[some],
+            masks=None if found.masks is None else np.asarray(found.masks[place])[some],
+        )
+        return {
+            "record": number,
+            "boxes": of_image.of_boxes(self.categories),
+            "masks": of_image.of_masks(self.categories),
+            "overflow": bool(found.overflow[place]),
+        }
+
+    def _image_id(self, number: int) -> int:
+        self.truth([number])
+        return self._truth[number]["image"]["id"]
+
+
+def _of_all_processes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of all, in every process."""
+    if jax.process_count() == 1:
+        return rows
+    mine = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int64(len(mine)))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(mine)] = mine
+    gathered = multihost_utils.process_allgather(padded)
+    return [row for text, size in zip(gathered, sizes, strict=True) for row in json.loads(text[:size].tobytes())]

@@ -1,0 +1,133 @@
+"""A trained detector, taken out of its run, and an encoder made ready to become one."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from repre_jax.builders import augmentation, methods
+from repre_jax.builders import detection as builder
+from repre_jax.core import config_paths, run_files, sharding
+from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core.errors import UserError
+from repre_jax.core.types import ObjectImages
+from repre_jax.data import dense_augment
+from repre_jax.data.detection import Categories
+from repre_jax.data.resizing import Resizing
+from repre_jax.models import vit
+from repre_jax.models.detection.mask_rcnn import Detecting, Detections, MaskRcnn
+from repre_jax.models.vit import ViT
+from repre_jax.pretrained import backbone, saved_run
+from repre_jax.pretrained.backbone import Backbone
+from repre_jax.running import resume
+
+TASK = "detect"
+LEVELS = 255.0
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A Mask R-CNN, or without a mask head a Faster R-CNN.
+
+    config: the run's. step: of its checkpoint. params: the model's, on each device. how, testing: the test that the run
+    itself is measured by. categories: what its classes are. weights: SHA-256 of the encoder that training began with.
+    """
+
+    config: ConfigDict
+    step: int
+    model: MaskRcnn
+    params: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    how: Resizing
+    testing: Detecting
+    categories: Categories
+    weights: str
+
+    def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Detections:
+        """What is found in a batch of a test; to be jitted. testing: another test than the run's."""
+        pixels = batch.images.astype(jnp.float32) / LEVELS
+        pixels = dense_augment.normalise(pixels, batch.extents, self.mean, self.std)
+        return self.model.detections(params, pixels, batch.extents, batch.scale, testing or self.testing)
+
+
+def load(
+    run: str | Path,
+    step: int | None = None,
+    mesh: Mesh | None = None,
+    *,
+    dtype: str | None = None,
+    attention: str = "xla",
+    keys: str = saved_run.KEYS,
+) -> Detector:
+    """The detector that a run of configs/detect.py has trained, of its newest checkpoint or that of `step`.
+
+    mesh: devices that get its parameters; else all. dtype: of matrix products, else the run's. attention: how it is
+    computed, whatever the run was trained by (models/vit.py). keys: how the flag of `step` begins, for messages. Raises
+    UserError where there is no such thing.
+    """
+    path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
+    step, record, shapes = saved_run.chosen(path, step, keys=keys)
+    if record["config"].get("task") != TASK:
+        raise UserError(
+            f"{path} is a run of the task {record['config'].get('task')!r}.\n"
+            "  expected: one of detection, as configs/detect.py trains it"
+        )
+    config = ConfigDict(backbone.tuples(record["config"]))
+    config.encoder.attention = "xla"  # which any machine has
+    asked = config.copy_and_resolve_references()
+    asked.dtype, asked.encoder.attention = dtype or config.dtype, attention
+    encoder = methods.encoder_of(asked, augmentation.image_size(config))
+    categories = _categories(path, record)
+    parts = {"params": shapes["params"]}
+    places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)
+    with contextlib.closing(Checkpoints(path / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(path, step):
+        state = checkpoints.restore_part(step, parts, places)
+    return Detector(
+        config=config,
+        step=step,
+        model=builder.build_model(config, encoder, len(categories)),
+        params=state["params"],
+        mean=tuple(record["pixels"]["mean"]),
+        std=tuple(record["pixels"]["std"]),
+        how=builder.resizing_of_tests(config),
+        testing=builder.testing(config),
+        categories=categories,
+        weights=record["weights"],
+    )
+
+
+def for_detector(config: ConfigDict, found: Backbone, blocks: Sequence[int] | None) -> Backbone:
+    """The encoder as a detector reads it; the config then says so. blocks: those that the config asked for.
+
+    Learned positions stay of the size that they were trained for, and each pass resizes them, as ViTDet does: canvases
+    have two orientations. Raises UserError for an encoder that is unfit, before anything is read.
+    """
+    trained, encoder = found.encoder, builder.of_detector(found.encoder, blocks)
+    builder.build_model(config, encoder, 2)
+    if not isinstance(encoder, ViT) or not isinstance(trained, ViT):
+        return found
+    config.encoder.pyramid_blocks, config.encoder.pyramid_levels = encoder.pyramid_blocks, None
+    config.encoder.class_token = encoder.class_token
+    if encoder.class_token == trained.class_token:
+        return dataclasses.replace(found, encoder=encoder)
+
+    def without(load: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda mesh, *seed: vit.without_class_token(encoder, load(mesh, *seed))
+
+    return dataclasses.replace(found, encoder=encoder, load=without(found.load), untrained=without(found.untrained))
+
+
+def _categories(run: Path, record: dict[str, Any]) -> Categories:
+    """As the run's data set had them; numbered from 1 on, where that was not kept."""
+    listed, count = run_files.read_data(run).get("objects") or [], record["data"]["classes"]
+    if len(listed) != count:
+        return Categories(tuple(range(1, count + 1)), tuple(map(str, range(count))))
+    return Categories(tuple(int(each["id"]) for each in listed), tuple(str(each["name"]) for each in listed))
