@@ -13,10 +13,11 @@ from pycocotools.coco import COCO
 from tensorflow_datasets.core import shuffle
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import detection, instances, loader
+from repre_jax.data import detection, loader, sources
 from repre_jax.data.detection_views import DetectionView
 from repre_jax.data.resizing import Resizing
 from repre_jax.evaluation import detected
+from repre_jax.tasks.figures import data
 from tests.helpers.coco import CATEGORIES, SIZES, file_name, jpeg, pictures, tables, zips
 from tests.helpers.preparing import run
 
@@ -112,11 +113,16 @@ def test_the_truth_scores_one(root):
     """Through ids with holes, crowds and run lengths, by the real evaluator."""
     for split in ("train", "validation"):
         found = detection.open_dataset(NAME, str(root), test_split=split)
-        truth = instances.coco(stored(root, split)[0], found.categories.listed())
+        truth = detected.ground_truth((found.dataset.test[n] for n in range(len(found.dataset.test))), found.categories)
         assert {each["category_id"] for each in truth["annotations"]} == {1, 18, 90}
+        assert [each["id"] for each in truth["annotations"]] == list(range(1, 8 if split == "train" else 4))
+        of_file = {each["image_id"]: each for each in truth["annotations"] if each["iscrowd"]}
+        assert {identity: each["area"] for identity, each in of_file.items()} == (
+            {30: 64 * 32, 34: 70 * 45} if split == "train" else {}
+        )
         for what in (detected.BOXES, detected.MASKS):
             results = detected.truth_as_results(truth, what)
-            assert detected.precision(truth, results, what).values["AP"] == 1.0
+            assert detected.precision(truth, results, what).values["AP"] == pytest.approx(1)
 
 
 def test_what_is_missing_is_named(downloads, tmp_path, capsys):
@@ -191,6 +197,12 @@ def test_how_to_get_it_is_told(downloads, tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_images_of_one_id_cannot_be_scored_together(root):
+    found = detection.open_dataset(NAME, str(root))
+    with pytest.raises(UserError, match="the same id"):
+        detected.ground_truth([found.dataset.train[0]] * 2, found.categories)
+
+
 @pytest.mark.parametrize("name", ["", "folder:photos"])
 def test_what_has_no_objects_is_refused(name, tmp_path):
     with pytest.raises(UserError, match="no data set of images with objects"):
@@ -205,3 +217,12 @@ def test_tfds_own_features_are_refused(tmp_path):
     with pytest.raises(UserError, match="no objects as they are read here") as error:
         detection.open_dataset("pets", str(tmp_path))
     assert "there is no image_id, objects/area, objects/bbox, objects/category_id" in str(error.value)
+
+
+def test_figures_draw_its_boxes_and_masks(root):
+    """Any pre-training on it shows them, since they are stored as those of scenes/dense are."""
+    dataset = sources.open_dataset(NAME, str(root))
+    known = data._known(dataset, dataset.train[0], 3)
+    assert known.kinds == [(3, "toothbrush"), (1, "person")]
+    np.testing.assert_allclose(known.boxes, [[10.25, 8.5, 40.13, 30.77], [50, 40, 28, 19.5]])
+    assert known.masks.shape == (2, 60, 80) and known.masks[1].sum() == pytest.approx(273, rel=0.05)

@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as pycocotools_mask
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, detection, instances
+from repre_jax.data import crops, detection
 from repre_jax.data.coco import listing, objects
 from repre_jax.data.coco.converting import Converter
 from repre_jax.data.coco.listing import Entry
@@ -270,14 +270,11 @@ def test_ones_own_is_prepared_and_opened(tmp_path, capsys):
         assert line in said, line
     found = detection.open_dataset("mine", str(tmp_path / "data"))
     assert (len(found.dataset.train), found.dataset.test, found.masks) == (3, None, True)
-    truth = {"images": [], "annotations": [], "categories": found.categories.listed()}
-    for number in range(3):
-        record = found.dataset.train[number]
-        truth["images"].append({"id": record["image_id"]})
-        truth["annotations"] += record["objects"].annotations(record["image_id"])
-    assert sorted(each["id"] for each in truth["annotations"]) == [1, 2, 4, 5, 6]
+    records = [found.dataset.train[number] for number in range(3)]
+    assert sorted(each for record in records for each in record["objects"].ids) == [1, 2, 4, 5, 6]
+    truth = detected.ground_truth(records, found.categories)
     results = detected.truth_as_results(truth, detected.MASKS)
-    assert detected.precision(truth, results, detected.MASKS).values["AP"] == 1.0
+    assert detected.precision(truth, results, detected.MASKS).values["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("flags", [[], ["--boxes-only"]])
@@ -294,8 +291,10 @@ def test_boxes_alone(flags, tmp_path, capsys):
         detection.open_dataset("mine", str(tmp_path / "data"))
     found = detection.open_dataset("mine", str(tmp_path / "data"), masks=False)
     assert found.dataset.train[0]["objects"].counts == (b"", b"")
-    truth = instances.coco([], found.categories.listed())
-    assert [each["name"] for each in truth["categories"]] == ["person", "dog", "toothbrush"]
+    truth = detected.ground_truth([found.dataset.train[0]], found.categories)
+    assert "segmentation" not in truth["annotations"][0]
+    results = detected.truth_as_results(truth, detected.BOXES)
+    assert detected.precision(truth, results, detected.BOXES).values["AP"] == pytest.approx(1)
 
 
 def test_two_files_and_a_zip(tmp_path, capsys):

@@ -145,14 +145,14 @@ def test_the_recipes_sizes():
 
 def test_the_order_of_draws():
     """Flip, whether to crop, first size, height, width, top, left, last size: what a run drew stays what it draws."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(0)
     draws = [rng.random() for _ in range(2)]
     assert draws[1] < 0.5
     first = [(400, 533), (500, 667), (600, 800)][rng.integers(3)]
     height, width = (int(rng.integers(min(side, 384), min(side, 600) + 1)) for side in first)
     top, left = int(rng.integers(first[0] - height + 1)), int(rng.integers(first[1] - width + 1))
     short = 480 + 32 * int(rng.integers(11))
-    found = Resizing().drawn((480, 640), np.random.default_rng(4))
+    found = Resizing().drawn((480, 640), np.random.default_rng(0))
     assert (found.flip, found.crop) == (draws[0] < 0.5, (first, (top, left, height, width)))
     assert min(found.last) == short
 
@@ -214,7 +214,18 @@ def test_objects_of_another_size_than_the_image_are_refused():
 def test_nearest_is_opencvs():
     """Whose index is floor(i * (1 / (to / from))), in double: on some sides one less than floor(i * from / to)."""
     differing = 0
-    for size, to in [(640, 1067), (480, 800), (427, 961), (333, 1301), (500, 389), (640, 640), (612, 1099), (75, 1)]:
+    for size, to in [
+        (640, 1067),
+        (480, 800),
+        (427, 961),
+        (333, 1301),
+        (500, 389),
+        (640, 640),
+        (612, 1099),
+        (400, 498),
+        (400, 848),
+        (75, 1),
+    ]:
         column = np.random.default_rng(size).integers(0, 2, (size, 1), dtype=np.uint8)
         resized = cv2.resize(column, (1, to), interpolation=cv2.INTER_NEAREST)
         np.testing.assert_array_equal(column[nearest(size, to)], resized)

@@ -5,7 +5,7 @@ All of it runs on the host, at the size of the stored images.
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from repre_jax.core.errors import UserError
 from repre_jax.data.detection import Categories
 
 BOXES, MASKS = "bbox", "segm"  # what is compared, as pycocotools calls it
@@ -110,10 +111,30 @@ class Precision:
     curves: np.ndarray = field(repr=False)
 
 
+def ground_truth(records: Iterable[Mapping], categories: Categories) -> dict[str, list]:
+    """Of records as data/detection.py gives them, as COCO's files have it; annotations are numbered from 1.
+
+    Raises UserError where two images have one id, as those of several splits may.
+    """
+    images: list[Result] = []
+    annotations: list[Result] = []
+    for record in records:
+        (height, width), identity = record["objects"].size, record["image_id"]
+        images.append({"id": identity, "height": height, "width": width})
+        annotations += record["objects"].annotations(identity)
+    if len({each["id"] for each in images}) != len(images):
+        raise UserError(
+            "Two images to be scored have the same id, as images of several splits may have.\n"
+            "  change:   --config.data.test_split to one split"
+        )
+    numbered = [each | {"id": number} for number, each in enumerate(annotations, 1)]
+    return {"images": images, "annotations": numbered, "categories": categories.listed()}
+
+
 def precision(truth: Mapping[str, list], results: Sequence[Result], what: str) -> Precision:
     """Of `results`, as Detections gives them, by COCO's rules.
 
-    truth: a data set as data/instances.coco gives it, of the images that were looked at, no less and no more.
+    truth: ground_truth's, of the images that were looked at, no less and no more.
     what: BOXES or MASKS. Nothing found is a precision of 0, not an error, as it would be in pycocotools.
     """
     ids = [each["id"] for each in truth["annotations"]]

@@ -29,11 +29,11 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         super().__init__(**settings)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        annotation = {
+        annotation = {  # as bytes, since TFDS keeps other floating-point numbers in 32 bits
             "id": np.int64,
             "category_id": np.int64,
-            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-            "area": np.float64,
+            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float64, encoding="bytes"),
+            "area": tfds.features.Tensor(shape=(), dtype=np.float64, encoding="bytes"),
             "iscrowd": np.int64,
             "counts": tfds.features.Text(),
         }

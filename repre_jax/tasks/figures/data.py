@@ -66,15 +66,17 @@ def _known(dataset: DataSet, record: Mapping, channels: int) -> Known:
 
 
 def _objects(record: Mapping, size: tuple[int, int], names: Mapping[int, str]) -> dict[str, Any]:
-    """Boxes of `objects`: with masks as scenes/dense has them, or as TFDS's own detection data sets have them."""
+    """Boxes of `objects`: as scenes/dense and `prepare coco` have them, with masks if there are any, or as TFDS's own
+    detection data sets have them."""
     found = record.get("objects")
     if found is None or "bbox" not in found:
         return {}
-    if {"category_id", "counts"} <= found.keys() and "label_map" in record:
+    if {"category_id", "counts"} <= found.keys():
         objects = instances.of_record(record)
         places = {each: place for place, each in enumerate(sorted(names), start=1)}  # as in the label map
         kinds = [(places.get(each, each), names.get(each, str(each))) for each in objects.category_ids.tolist()]
-        return {"boxes": objects.boxes, "masks": objects.masks(), "kinds": kinds}
+        masks = {"masks": objects.masks()} if all(objects.counts) else {}
+        return {"boxes": objects.boxes, **masks, "kinds": kinds}
     corners = np.array(found["bbox"], np.float32).reshape(-1, 4)  # TFDS's: (ymin, xmin, ymax, xmax) in 0..1
     top, left, bottom, right = (corners * np.tile(size, 2)).T
     labels = [int(each) for each in found.get("label", np.zeros(len(corners), int))]
