@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from jax.extend import core
 
-
 Count = Callable[[core.JaxprEqn], int]
 
 # What moves numbers or describes them and computes none. Of all others each result counts as one operation.
