@@ -115,6 +115,10 @@ class Detector:
             masks=None if found.masks is None else found.masks[some],
         )
 
+    def above(self, score: float) -> "Detector":
+        """The same, which finds what exceeds this score."""
+        return dataclasses.replace(self, testing=dataclasses.replace(self.testing, score=score), _compiled={})
+
     def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Detections:
         """What is found in a batch of a test; to be jitted. testing: another test than the run's."""
         pixels = batch.images.astype(jnp.float32) / LEVELS

@@ -27,8 +27,8 @@ NOTHING = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(
 def draw(precision: Mapping[str, Precision], counted: Mapping[Verdict, int], images: str, title: str) -> Figure:
     """precision: by BOXES and MASKS. counted: `mistakes`. images: which, for the caption."""
     caption = (
-        f"{images}. Curves: the mean over classes. What they are: boxes with a score of at least {SCORE:g}; right is of "
-        f"the object's class with an IoU of at least {matching.HIT:g}, once."
+        f"{images}. Curves: the mean over classes. What they are: boxes with a score of at least {SCORE:g}; right is"
+        f" of the object's class with an IoU of at least {matching.HIT:g}, once."
     )
     return curves.draw(
         {detecting.NAMES[what]: each.curves for what, each in precision.items()},
