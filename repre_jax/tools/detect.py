@@ -84,8 +84,8 @@ def _detect(arguments: argparse.Namespace) -> None:
 
 
 def _own(arguments: argparse.Namespace, found: Detector) -> Pictures:
-    """Those at the paths given, and in folders. Their ids are the numbers that they are called by, as COCO's are, else 1
-    and so on. Raises UserError where a folder has none."""
+    """Those at the paths given, and in folders. Their ids are the numbers that they are called by, as COCO's are, else
+    1 and so on. Raises UserError where a folder has none."""
     if arguments.split or arguments.data or arguments.data_dir:
         raise UserError("--images are of no data set.\n  change:   leave --split, --data and --data-dir out")
     paths: list[Path] = []
