@@ -28,10 +28,15 @@ def by_id(found):
     return {each["id"]: each for image in found.images for each in image.annotations}
 
 
-def without(key, count=2):
+def without(key, *, null):
+    """Of the first two annotations: not there, or null."""
+
     def change(found):
-        for each in found["annotations"][:count]:
-            del each[key]
+        for each in found["annotations"][:2]:
+            if null:
+                each[key] = None
+            else:
+                del each[key]
 
     return change
 
@@ -70,8 +75,9 @@ def test_ids_that_scoring_would_take_for_none_are_numbered_anew(wanted):
     ("key", "note"),
     [("area", "2 annotations have no area"), ("iscrowd", "no crowds"), ("bbox", "the smallest one around the mask")],
 )
-def test_what_may_be_missing(key, note):
-    found = parsed(without(key))
+@pytest.mark.parametrize("null", [False, True])
+def test_what_may_be_missing(key, note, null):
+    found = parsed(without(key, null=null))
     assert len(found.notes) == 1 and note in found.notes[0]
     (box, area, crowd) = (10.25, 8.5, 40.13, 30.77), 617.40005, False
     (stored, left_out) = objects.of_image(found.images[0].annotations, (60, 80), masks=True)

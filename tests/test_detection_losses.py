@@ -38,21 +38,23 @@ def of_masks(classes, logits=None):
     return losses.masks(logits, targets, classes, classes >= 0)
 
 
-def check(wanted, function, name, key, x):
-    loss, gradient = jax.value_and_grad(function)(x)
-    assert float(loss) == pytest.approx(float(wanted[f"losses/{name}"]), rel=1e-5), name
-    np.testing.assert_allclose(gradient, wanted[f"losses/{name}/{key}"], atol=1e-6, err_msg=name)
-
-
 def test_each_loss_and_its_gradient_are_pytorchs():
+    anchors = (given("anchor_logits", 2, 6), given("anchor_deltas", 2, 6, 4))
+    regions = (given("region_logits", 2, 6, 6), given("region_deltas", 2, 6, 5, 4))
+    # name -> (loss of an input, the input's name, the input)
+    cases = {
+        "objectness": (lambda x: of_anchors(SAMPLED, logits=x)[0], "logits", anchors[0]),
+        "anchor_deltas": (lambda x: of_anchors(SAMPLED, deltas=x)[1], "deltas", anchors[1]),
+        "class": (lambda x: of_regions(REGIONS, logits=x)[0], "logits", regions[0]),
+        "region_deltas": (lambda x: of_regions(REGIONS, deltas=x)[1], "deltas", regions[1]),
+        "mask": (lambda x: of_masks(MASKED, logits=x), "logits", given("mask_logits", 2, 3, 4, 4, 5)),
+    }
+    inputs = {name: x for name, (_, _, x) in cases.items()}
+    found = jax.jit(lambda xs: {name: jax.value_and_grad(cases[name][0])(x) for name, x in xs.items()})(inputs)
     wanted = np.load(GOLDEN)
-    logits, deltas = given("anchor_logits", 2, 6), given("anchor_deltas", 2, 6, 4)
-    check(wanted, lambda x: of_anchors(SAMPLED, logits=x)[0], "objectness", "logits", logits)
-    check(wanted, lambda x: of_anchors(SAMPLED, deltas=x)[1], "anchor_deltas", "deltas", deltas)
-    logits, deltas = given("region_logits", 2, 6, 6), given("region_deltas", 2, 6, 5, 4)
-    check(wanted, lambda x: of_regions(REGIONS, logits=x)[0], "class", "logits", logits)
-    check(wanted, lambda x: of_regions(REGIONS, deltas=x)[1], "region_deltas", "deltas", deltas)
-    check(wanted, lambda x: of_masks(MASKED, logits=x), "mask", "logits", given("mask_logits", 2, 3, 4, 4, 5))
+    for name, (loss, gradient) in found.items():
+        assert float(loss) == pytest.approx(float(wanted[f"losses/{name}"]), rel=1e-5), name
+        np.testing.assert_allclose(gradient, wanted[f"losses/{name}/{cases[name][1]}"], atol=1e-6, err_msg=name)
 
 
 def test_an_image_without_positives_or_negatives_counts_as_if_it_had_one():
@@ -79,6 +81,6 @@ def test_what_is_not_sampled_reaches_neither_loss_nor_gradient(bad):
 
     shapes = ((2, 6), (2, 6, 4), (2, 6, 6), (2, 6, 5, 4), (2, 3, 4, 4, 5))
     inputs = [jnp.full(shape, bad) for shape in shapes]
-    loss, gradients = jax.value_and_grad(total, argnums=range(5))(*inputs)
+    loss, gradients = jax.jit(jax.value_and_grad(total, argnums=range(5)))(*inputs)
     assert loss == 0
     assert not any(np.asarray(x).any() for x in gradients)

@@ -89,13 +89,13 @@ def of(builder: tfds.core.DatasetBuilder, known: Stored, spec: str, records: Rec
 
 
 def read(records: Records) -> ObjectIndex:
-    """By reading all of them. One that cannot be read has no object, and 0 x 0 pixels."""
+    """By reading all of them. One that cannot be read has no object, and one pixel."""
 
     def known(number: int) -> Row:
         try:
             return row(records[number]["objects"])
         except (crops.UnreadableImage, OSError):
-            return 0, 0, 0, 0
+            return 1, 1, 0, 0
 
     threads = grain.ReadOptions(num_threads=min(16, os.cpu_count() or 1), prefetch_buffer_size=256)
     rows = list(grain.MapDataset.range(len(records)).map(known).to_iter_dataset(threads))

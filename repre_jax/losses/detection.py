@@ -38,8 +38,7 @@ def regions(logits: jax.Array, deltas: jax.Array, classes: jax.Array, targets: j
     count = jnp.maximum(used.sum(), 1)
     background = logits.shape[-1] - 1
     wrong = optax.softmax_cross_entropy_with_integer_labels(_at(used[..., None], logits), classes)
-    own = jnp.minimum(classes, background - 1)[..., None, None]
-    chosen = jnp.take_along_axis(deltas, own, axis=-2)[..., 0, :]
+    chosen = _of_class(deltas.swapaxes(-1, -2), classes[..., None])
     positive = used & (classes < background)
     return jnp.where(used, wrong, 0).sum() / count, _distance(chosen, targets, positive) / count
 
@@ -49,12 +48,17 @@ def masks(logits: jax.Array, targets: jax.Array, classes: jax.Array, positive: j
 
     logits [B, S, h, w, classes], targets [B, S, h, w] of 0 and 1; classes: int32 [B, S], anything where not positive.
     """
-    own = jnp.clip(classes, 0, logits.shape[-1] - 1)[..., None, None, None]
-    chosen = jnp.take_along_axis(logits, own, axis=-1)[..., 0]
+    chosen = _of_class(logits, classes[..., None, None])
     there = positive[..., None, None]
     wrong = optax.sigmoid_binary_cross_entropy(_at(there, chosen), targets.astype(jnp.float32))
     count = jnp.maximum(positive.sum(), 1) * (logits.shape[-3] * logits.shape[-2])
     return jnp.where(there, wrong, 0).sum() / count
+
+
+def _of_class(x: jax.Array, classes: jax.Array) -> jax.Array:
+    """[..., classes] -> [...], the value of each one's class, 0 of the background. By a sum, which fuses with what
+    follows; the gradient of taking it would be a scatter."""
+    return jnp.where(jnp.arange(x.shape[-1]) == classes[..., None], x, 0).sum(axis=-1)
 
 
 def _distance(deltas: jax.Array, targets: jax.Array, positive: jax.Array) -> jax.Array:

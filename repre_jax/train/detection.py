@@ -18,9 +18,9 @@ from repre_jax.core.types import ObjectImages, TrainState
 from repre_jax.data import dense_augment
 from repre_jax.losses import detection as losses
 from repre_jax.models.detection import targets
-from repre_jax.models.detection.mask_rcnn import Detecting, Detections, MaskRcnn
+from repre_jax.models.detection.mask_rcnn import Detecting, Found, MaskRcnn
 from repre_jax.models.detection.mask_targets import mask_targets
-from repre_jax.models.detection.proposals import Proposals, propose
+from repre_jax.models.detection.proposals import propose
 from repre_jax.train import microbatches, update
 
 Params = dict[str, Any]
@@ -83,7 +83,7 @@ class Detection:
         pixels = batch.images.astype(jnp.float32) / LEVELS
         return dense_augment.normalise(pixels, batch.extents, self.mean, self.std)
 
-    def detections(self, params: Params, batch: ObjectImages) -> Detections:
+    def detections(self, params: Params, batch: ObjectImages) -> Found:
         """What is found in a batch of a test."""
         return self.model.detections(params, self.normalised(batch), batch.extents, batch.scale, self.testing)
 
@@ -136,7 +136,7 @@ class Detection:
             key: jax.Array, logits: jax.Array, deltas: jax.Array, extent: jax.Array, objects: targets.Objects
         ) -> targets.Regions:
             numbers = (settings.per_level, settings.proposals, settings.threshold)
-            proposals: Proposals = propose(logits, deltas, canvas, extent, *numbers)
+            proposals = propose(logits, deltas, canvas, extent, *numbers)
             return targets.of_regions(key, proposals, objects, self.model.classes, settings)
 
         return jax.vmap(of_image)(keys, logits, deltas, extents, objects)

@@ -92,7 +92,13 @@ def tables(split) -> dict:
         {"id": identity, "file_name": file_name(identity), "height": size[0], "width": size[1], "license": 1}
         for identity, size in SIZES[split].items()
     ]
-    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": CATEGORIES}
+    return {
+        "info": {},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": copy.deepcopy(CATEGORIES),
+    }
 
 
 def pictures(split) -> dict[str, bytes]:

@@ -140,7 +140,7 @@ def _objects(
         _count(kept, "iscrowd", "no iscrowd: they are no crowds"),
         _count(kept, "bbox", "no bbox: it is the smallest one around the mask"),
     ]
-    used = [bool(len(listed) - len(kept)), *(any(key not in each for each in kept) for key in OPTIONAL)]
+    used = [bool(len(listed) - len(kept)), *(any(_lacks(each, key) for each in kept) for key in OPTIONAL)]
     notes = [note for note, is_used in zip(notes, used, strict=True) if is_used]
     ids = [each.get("id") for each in kept]
     if not all(_is_id(each) and each for each in ids) or len(set(ids)) != len(ids):
@@ -159,16 +159,20 @@ OPTIONAL = ("area", "iscrowd", "bbox")
 
 
 def _count(listed: Iterable[Mapping], key: str, what: str) -> str:
-    return f"{sum(key not in each for each in listed):,} annotations have {what}"
+    return f"{sum(_lacks(each, key) for each in listed):,} annotations have {what}"
+
+
+def _lacks(each: Mapping, key: str) -> bool:
+    return each.get(key) is None
 
 
 def _check_annotation(each: Mapping, what: str, name: str) -> None:
-    box, area, crowd = each.get("bbox"), each.get("area", 0), each.get("iscrowd", 0)
+    box, area, crowd = each.get("bbox"), each.get("area"), each.get("iscrowd")
     if box is None and not each.get("segmentation"):
         _refuse(name, f"{what} has neither bbox nor segmentation", "one of them, or leave it out")
     if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         _refuse(name, f"{what} has the bbox {box}", "x, y, width and height in pixels")
-    if not _is_number(area) or crowd not in (0, 1):
+    if not (area is None or _is_number(area)) or crowd not in (0, 1, None):
         _refuse(name, f"{what} has area {area} and iscrowd {crowd}", "a number of pixels; 0 or 1")
 
 

@@ -1,1 +1,1 @@
-"""Mask R-CNN: from an encoder's maps to boxes, classes and masks of objects."""
+"""Mask R-CNN: the geometry of boxes, and the modules that find and describe objects."""

@@ -18,7 +18,6 @@ from repre_jax.models.feature_pyramid import Neck
 
 Params = dict[str, Any]
 BOX_SIDE, MASK_SIDE = 7, 14  # of the regions that the two heads read
-REGION_LEVELS = 4  # of the pyramid, that regions are read from
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Detecting:
     candidates: int = 5000
 
 
-class Detections(NamedTuple):
+class Found(NamedTuple):
     """What was found in each of B images, by falling score; slots that are not valid stand at the end.
 
     boxes: float32 [B, n, 4], in pixels of the image as it was before it was resized. scores: float32 [B, n], above
@@ -61,6 +60,10 @@ class Detections(NamedTuple):
 class MaskRcnn:
     """An encoder, a neck and the heads; parameters are a dictionary with a tree for each. Images are a multiple of 32
     high and wide, normalised, 0 where a canvas is padding.
+
+    The encoder's final LayerNorm is not used; its parameters stay as they are. On a map no larger than one window Swin
+    does what it did in pre-training, with a smaller window and no shift, where mmdetection's pads and shifts: no map of
+    an image of 800 pixels is that small.
 
     mask_head: None for Faster R-CNN, which finds boxes alone.
     """
@@ -117,7 +120,7 @@ class MaskRcnn:
 
     def detections(
         self, params: Params, images: jax.Array, extents: jax.Array, scale: jax.Array, settings: Detecting
-    ) -> Detections:
+    ) -> Found:
         """What it finds. images: [N, H, W, C], normalised; extents: int32 [N, 2], height and width of what is image;
         scale: float32 [N, 2], by how much height and width were multiplied when it was resized."""
         canvas = (images.shape[1], images.shape[2])
@@ -165,8 +168,8 @@ def choose(
     proposals: Proposals,
     extent: jax.Array,
     scale: jax.Array,
-) -> Detections:
-    """The detections of one image, without masks: logits [R, classes + 1], deltas [R, classes, 4].
+) -> Found:
+    """What is found in one image, without masks: logits [R, classes + 1], deltas [R, classes, 4].
 
     Each proposal may be found as several classes, by the box that it has as each. Boxes are clipped to the image and
     brought to its size before it was resized; then each class is suppressed by itself, without the shift of its
@@ -182,7 +185,7 @@ def choose(
     kept = nms(found, best, best > settings.score, settings.threshold, category)
     scored, at = lax.top_k(jnp.where(kept, best, -1.0), min(settings.detections, len(best)))
     valid = scored >= 0
-    return Detections(
+    return Found(
         boxes=jnp.where(valid[:, None], found[at], 0),
         scores=jnp.where(valid, scored, 0),
         classes=jnp.where(valid, category[at], 0),
@@ -194,5 +197,5 @@ def choose(
 
 def _read(levels: tuple[jax.Array, ...], regions: jax.Array, side: int) -> jax.Array:
     """Regions [N, R, 4] of the pyramid as maps, [N * R, side, side, D]."""
-    read = jax.vmap(lambda maps, regions: roi_align(maps, regions, side))(levels[:REGION_LEVELS], regions)
+    read = jax.vmap(lambda maps, regions: roi_align(maps, regions, side))(levels[: len(necks.STRIDES)], regions)
     return read.reshape(-1, *read.shape[2:])

@@ -8,13 +8,14 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.models.convolutions import Deconvolution, convolve
+from repre_jax.models.detection import anchors
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.feature_pyramid import Neck
 from repre_jax.models.layers import gelu, torch_uniform
 from repre_jax.models.vit import LAYER_NORM_EPSILON, ViT
 
 WIDTH = 256
-STRIDES = (4, 8, 16, 32)  # pixels a cell of the maps that a neck gives
+STRIDES = anchors.STRIDES[:-1]  # pixels a cell of the maps that a neck gives: 4, 8, 16, 32
 
 
 class SimplePyramid(nn.Module):
