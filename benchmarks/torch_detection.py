@@ -7,8 +7,8 @@ A line 'step 5' on standard input is answered by the seconds a step of five trai
 standard output.
 
 torchvision's own detector, RoIAlign and NMS: two samples a bin instead of as many as there are cells, soft mask
-targets, smooth L1; as many anchors, proposals and regions as ours. Images keep their size. Its Swin-T pads each block to whole
-windows as ours does; drop path 0.1, AdamW.
+targets, smooth L1; as many anchors, proposals and regions as ours. Images keep their size. Its Swin-T pads each block
+to whole windows as ours does; drop path 0.1, AdamW.
 """
 
 import json
