@@ -4,8 +4,8 @@
       > benchmarks/detection_gain.txt
 
 RUN: pre-trainings of one architecture, for example with and without RePre. For each seed main.py trains
-configs/detect.py:scenes on each of them and from scratch, as long. The seed is that of the heads, the samples, the crops
-and the order of images, and from scratch of the encoder; that of the pre-training does not vary. What
+configs/detect.py:scenes on each of them and from scratch, as long. The seed is that of the heads, the samples, the
+mirror images and the order of images, and from scratch of the encoder; that of the pre-training does not vary. What
 benchmarks/segmentation_gain.py says of differences, their standard errors and interrupted tables holds here, too.
 """
 

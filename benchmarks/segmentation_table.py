@@ -1,5 +1,5 @@
-"""What benchmarks/segmentation_gain.py and benchmarks/detection_gain.py print: scores by seed, differences paired by seed
-and their standard errors."""
+"""What benchmarks/segmentation_gain.py and benchmarks/detection_gain.py print: scores by seed, differences paired by
+seed and their standard errors."""
 
 import math
 import statistics
