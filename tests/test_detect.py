@@ -1,0 +1,192 @@
+"""`configs/detect.py` as a command, on COCO's archives in miniature: what it leaves, going on, measuring again."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import main
+from repre_jax.core import run_files
+from repre_jax.pretrained import detector
+from repre_jax.running.recorder import Recorder
+from tests.helpers import coco, preparing
+from tests.helpers.evaluating import command, evaluate
+from tests.helpers.runs import final_state
+
+DETECT = "configs/detect.py"
+NAMES = ["person", "dog", "toothbrush"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    zips = coco.zips(tmp_path_factory.mktemp("downloads"))
+    assert preparing.run("coco", "--from", zips, "--data-dir", folder, "--partial") == 0
+    return folder
+
+
+def flags(root, *more):
+    """Canvases of 32 x 64 and 64 x 32, and few of everything."""
+    return (
+        f"--config.data.dir={root}", "--config.data.workers=0", "--config.batch_size=2", "--config.total_steps=4",
+        "--config.optim.warmup_steps=1", "--config.log_every=2", "--config.evaluations=2",
+        "--config.checkpoint.every=2", "--config.checkpoint.keep=9", "--config.detect.shorts=(32,)",
+        "--config.detect.longest=64",
+        "--config.detect.crop_shorts=(32,)", "--config.detect.crop_sides=(24, 32)", "--config.detect.test_short=32",
+        "--config.detect.test_longest=64", "--config.detect.slots=4", "--config.detect.width=16",
+        "--config.detect.hidden=32", "--config.detect.anchors=32", "--config.detect.anchor_positives=16",
+        "--config.detect.regions=16", "--config.detect.region_positives=4", "--config.detect.per_level=20",
+        "--config.detect.proposals=20", "--config.detect.test_per_level=20", "--config.detect.test_proposals=20",
+        "--config.detect.test_candidates=30", *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(finished, root, tmp_path_factory):
+    """(Workdir, result) of four steps; to be looked at, not changed."""
+    workdir = tmp_path_factory.mktemp("detect") / "w"
+    return workdir, evaluate(DETECT, finished[0], workdir, *flags(root), variants="")
+
+
+def scored(workdir, file, what):
+    """By COCO's program, of a file as it lies there."""
+    known = COCO()
+    known.dataset = coco.tables("val")
+    known.createIndex()
+    judge = COCOeval(known, known.loadRes(str(workdir / file)), what)
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    return judge.stats
+
+
+def test_what_a_run_leaves_is_what_coco_s_program_says_of_it(trained):
+    workdir, result = trained
+    masks, boxes = (json.loads((workdir / name).read_text()) for name in ("detections.json", "detections_boxes.json"))
+    assert len(masks) == len(boxes) == result["detections"] > 0
+    sizes = coco.SIZES["val"]
+    for mask, box in zip(masks, boxes, strict=True):
+        assert mask.keys() == {"image_id", "category_id", "score", "segmentation"}
+        assert box.keys() == {"image_id", "category_id", "score", "bbox"}
+        assert [mask[key] for key in ("image_id", "category_id", "score")] == [
+            box[key] for key in ("image_id", "category_id", "score")
+        ]
+        height, width = sizes[mask["image_id"]]
+        assert mask["segmentation"]["size"] == [height, width]
+        assert mask["category_id"] in (1, 18, 90)
+        assert 0.05 < mask["score"] <= 1
+        x, y, w, h = box["bbox"]
+        assert 0 <= x <= x + w <= width * 1.001 and 0 <= y <= y + h <= height * 1.001
+    assert {mask["image_id"] for mask in masks} == set(sizes)
+    for what, file, name in (("bbox", "detections_boxes.json", "box"), ("segm", "detections.json", "mask")):
+        stats = scored(workdir, file, what)
+        assert list(result["ap"][name].values()) == stats[:6][stats[:6] >= 0].tolist()
+        assert (result[f"{name}_ap"], result[f"{name}_ap50"]) == (stats[0], stats[1])
+    assert result["ap_of_classes"]["box"].keys() == set(NAMES)
+
+
+def test_a_run_says_what_it_was(trained):
+    workdir, result = trained
+    assert (result["task"], result["steps"], result["test_images"], result["trained_on"]) == ("detect", 4, 2, 4)
+    row = run_files.read_metrics(workdir / "metrics.jsonl")[-1]
+    assert (row["step"], row["box_ap"], row["mask_ap"]) == (4, result["box_ap"], result["mask_ap"])
+    parts = ("objectness_loss", "anchor_box_loss", "class_loss", "box_loss", "mask_loss")
+    assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-5)
+    assert (
+        "detect.shorts [32] instead of [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]" in result["departures"]
+    )
+    assert result["test"]["test_short"] == 32
+    page = (workdir / "report.html").read_text()
+    assert "Detection of MoCo v3" in page
+    assert "Losses of the detector" in page
+    assert run_files.read_data(workdir)["objects"][2] == {"id": 90, "name": "toothbrush"}
+    assert set(final_state(workdir, 4)["params"]) == {"encoder", "neck", "anchor_head", "box_head", "mask_head"}
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, root, trained, tmp_path):
+    after = Recorder.after
+
+    def stop_at_three(self, step, state, values):
+        after(self, step, state, values)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    argv = command(DETECT, finished[0], tmp_path / "w", *flags(root), variants="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "after", stop_at_three)
+        assert main.main(argv) == 128 + signal.SIGTERM
+    assert main.main(argv) == 0
+    jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path / "w", 4), final_state(trained[0], 4))
+    for name in ("detections.json", "detections_boxes.json"):
+        assert (tmp_path / "w" / name).read_text() == (trained[0] / name).read_text()
+
+
+def measured(run, workdir, *arguments):
+    return evaluate(DETECT, None, workdir, f"--config.evaluate={run}", *arguments, variants="")
+
+
+def test_a_detector_is_measured_again(trained, tmp_path):
+    """By its own data and test, whatever the batch; by another test the result says so."""
+    again = measured(trained[0], tmp_path / "a", "--config.batch_size=6")
+    assert (tmp_path / "a" / "detections.json").read_text() == (trained[0] / "detections.json").read_text()
+    assert (again["ap"], again["departures"], "steps" in again) == (trained[1]["ap"], [], False)
+    assert again["origin"]["step"] == 4
+    other = measured(trained[0], tmp_path / "b", "--config.detect.test_score=0.5", "--config.detect.test_detections=3")
+    assert other["departures"] == [
+        "detect.test_score 0.5 instead of 0.05",
+        "detect.test_detections 3 instead of 100",
+    ]
+    found = json.loads((tmp_path / "b" / "detections.json").read_text())
+    assert len(found) == sum(sorted(each["score"] > 0.5 for each in _of_image(trained[0], image))[-3:].count(True)
+                             for image in coco.SIZES["val"])  # fmt: skip
+
+
+def _of_image(workdir, image):
+    return [each for each in json.loads((workdir / "detections.json").read_text()) if each["image_id"] == image]
+
+
+def test_a_detector_is_taken_out_of_its_run(trained):
+    found = detector.load(trained[0], 2)
+    assert (found.step, found.categories.ids, list(found.categories.names)) == (2, (1, 18, 90), NAMES)
+    expected = final_state(trained[0], 4)["params"]["encoder"]
+    later = detector.load(trained[0]).params["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, later), expected)
+
+
+WRONG = [
+    (["--config.detect.shorts=()"], "detect.shorts is ()"),
+    (["--config.detect.longest=31"], "detect.longest is 31, below detect.shorts, 32"),
+    (["--config.detect.test_longest=32", "--config.detect.test_short=40"], "below detect.test_short, 40"),
+    (["--config.detect.anchor_positives=33"], "detect.anchor_positives is 33, and detect.anchors 32"),
+    (["--config.detect.test_threshold=1.5"], "detect.test_threshold is 1.5.\n  expected: a number from 0 to 1"),
+    (["--config.data.name=folder:/photos"], "no data set of images with objects"),
+    (["--config.data.test_split=none"], "has no split 'none'"),
+    (["--config.encoder.pyramid_blocks=(2,)"], "and a detector reads the last block, 4"),
+    (["--config.optim.rules=(('^neck/none', 'weight_decay', 0.0),)"], "no parameter's path matches '^neck/none'"),
+    (["--config.evaluate=nowhere"], "nowhere is no run"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_wrong_use_is_one_message(finished, root, tmp_path, capsys, arguments, message):
+    argv = command(DETECT, finished[0], tmp_path / "new", *flags(root, *arguments), variants="")
+    assert main.main(argv) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_was_trained_is_no_matter_of_measuring(finished, trained, tmp_path, capsys):
+    for run, argument, message in (
+        (trained[0], "--config.detect.width=32", "detect.width: 16, given 32"),
+        (finished[0], "--config.batch_size=2", "is a run of the task 'pretrain'"),
+    ):
+        argv = command(DETECT, None, tmp_path / "w", f"--config.evaluate={run}", argument, variants="")
+        assert main.main(argv) == 1
+        assert message in capsys.readouterr().err
