@@ -7,13 +7,20 @@ import signal
 import jax
 import numpy as np
 import pytest
+from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import main
+import repre_jax
 from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops
 from repre_jax.pretrained import detector
+from repre_jax.report.figures import precision as precision_drawing
 from repre_jax.running.recorder import Recorder
+from repre_jax.tools import detect as tool
+from repre_jax.tools import export, figures
 from tests.helpers import coco, preparing
 from tests.helpers.evaluating import command, evaluate
 from tests.helpers.runs import final_state
@@ -190,3 +197,81 @@ def test_what_was_trained_is_no_matter_of_measuring(finished, trained, tmp_path,
         argv = command(DETECT, None, tmp_path / "w", f"--config.evaluate={run}", argument, variants="")
         assert main.main(argv) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_detector_is_a_function_of_an_image(trained, tmp_path, capsys):
+    """What it gives, and what the tool writes of the split and of files, is what the run itself has found."""
+    detect = repre_jax.load_detector(trained[0])
+    names = ("detections_boxes.json", "detections.json")
+    boxes, masks = (json.loads((trained[0] / name).read_text()) for name in names)
+    for image, size in coco.SIZES["val"].items():
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / coco.file_name(image)).write_bytes(coco.jpeg(image, size))
+        found = detect(crops.decode(coco.jpeg(image, size), detect.config.data.channels))
+        mine = [place for place, each in enumerate(boxes) if each["image_id"] == image]
+        assert len(found) == len(mine) > 0
+        np.testing.assert_allclose(found.scores, [boxes[place]["score"] for place in mine], rtol=1e-5)
+        sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+        np.testing.assert_allclose(sides, [boxes[place]["bbox"] for place in mine], atol=1e-3)
+        ids = {"person": 1, "dog": 18, "toothbrush": 90}
+        assert [ids[label] for label in found.labels] == [boxes[place]["category_id"] for place in mine]
+        decoded = [pycocotools_mask.decode(masks[place]["segmentation"]) for place in mine]
+        np.testing.assert_array_equal(found.masks, np.array(decoded, bool))
+        assert found.masks.shape == (len(mine), *size)
+    with pytest.raises(UserError, match=r"expected: uint8 \[height, width, "):
+        detect(np.zeros((4, 4), np.uint8))
+    for arguments in ([], ["--images", tmp_path / "photos"]):
+        assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "out")]) == 0
+        known = COCO(str(tmp_path / "out" / "images.json"))
+        assert {each["id"]: (each["height"], each["width"]) for each in known.imgs.values()} == coco.SIZES["val"]
+        written = json.loads((tmp_path / "out" / "detections.json").read_text())
+        assert [each["segmentation"] for each in written] == [each["segmentation"] for each in masks]
+        assert len(known.loadRes(str(tmp_path / "out" / "detections_boxes.json")).anns) == len(boxes)
+    one = tmp_path / "photos" / coco.file_name(285)
+    few = [trained[0], "--images", one, "--score", "0.3", "--out", tmp_path / "few"]
+    assert tool.main([str(each) for each in few]) == 0
+    scores = [each["score"] for each in json.loads((tmp_path / "few" / "detections.json").read_text())]
+    assert len(scores) == sum(each["score"] > 0.3 for each in boxes if each["image_id"] == 285)
+    capsys.readouterr()
+    for arguments, message in (
+        (["--images", tmp_path], "has no images"),
+        (["--images", tmp_path / "a.jpg"], "a.jpg cannot be read: No such file"),
+        (["--images", tmp_path / "photos", "--split", "test"], "--images are of no data set"),
+        (["--score", "1.0"], "--score is 1.0"),
+    ):
+        assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "none")]) == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_detector_is_drawn(trained, root, tmp_path, monkeypatch):
+    """As the run itself has drawn it, of a finished run from what it has written."""
+    drawn = {path.name for path in (trained[0] / "figures").iterdir()}
+    assert drawn == {"detection.png", "detection.pdf", "precision.png", "precision.pdf"}
+    assert "Precision of detections" in (trained[0] / "report.html").read_text()
+    given, draw = [], precision_drawing.draw
+    monkeypatch.setattr(precision_drawing, "draw", lambda *of, **how: given.append(of) or draw(*of, **how))
+    assert figures.main(["precision", str(trained[0]), f"--out={tmp_path / 'p.png'}"]) == 0
+    ((curves, classes, counted),) = given
+    for what in ("box", "mask"):
+        values = curves[what]
+        assert values[values > -1].mean() == pytest.approx(trained[1]["ap"][what]["AP"])
+        assert classes[what] == trained[1]["ap_of_classes"][what]
+    found = json.loads((trained[0] / "detections_boxes.json").read_text())
+    kept = sum(each["score"] >= 0.5 for each in found)
+    assert sum(count for verdict, count in counted.items() if verdict != "missed") == kept
+    image = tmp_path / "own.jpg"
+    image.write_bytes(coco.jpeg(1, (50, 70)))
+    for arguments in (["--records=2"], ["--images", str(image)]):
+        assert figures.main(["detection", str(trained[0]), *arguments, f"--out={tmp_path / 'd.png'}"]) == 0
+    assert figures.main(["data", str(trained[0]), f"--out={tmp_path / 'data.png'}"]) == 0
+    assert figures.main(["precision", str(trained[0]), "--images", str(image)]) == 1
+
+
+def test_a_detectors_encoder_is_exported(trained, tmp_path):
+    """What fine-tuning has made of it, to the bit."""
+    assert export.main([str(trained[0]), "--format=npz", f"--output={tmp_path / 'e.npz'}"]) == 0
+    encoder, params, card = repre_jax.load_encoder(tmp_path / "e.npz")
+    expected = final_state(trained[0], 4)["params"]["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    assert (card["framework"], card["step"], encoder.class_token) == ("detect", 4, False)
