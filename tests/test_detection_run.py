@@ -14,7 +14,7 @@ from repre_jax.data.object_index import ObjectIndex
 from repre_jax.data.resizing import Resizing
 from repre_jax.evaluation.detected import BOXES, MASKS
 from repre_jax.evaluation.detection_run import DetectionRun
-from repre_jax.models.detection.mask_rcnn import Detections
+from repre_jax.models.detection.mask_rcnn import Found
 from tests.test_detection_views import of_masks
 
 CATEGORIES = Categories((3, 7), ("left", "right"))
@@ -62,7 +62,7 @@ def bright(params, batch):
 
     boxes = jax.vmap(one)(batch.images, batch.records, batch.scale)[:, None]
     count = len(batch.records)
-    return Detections(
+    return Found(
         boxes=boxes,
         scores=jnp.full((count, 1), params),
         classes=(batch.records % 2)[:, None],

@@ -23,17 +23,17 @@ from repre_jax.data.subset import Subset
 from repre_jax.evaluation import detected
 from repre_jax.evaluation.batches import check_readable, eval_batches
 from repre_jax.evaluation.detected import BOXES, MASKS, Precision, Result
-from repre_jax.models.detection.mask_rcnn import Detections
+from repre_jax.models.detection.mask_rcnn import Found
 
 PIXELS = 2**20  # of a device's images at once, below which several are
 MOST = 16  # images
 
 # (parameters, batch) -> what is found in it
-DetectionsOf = Callable[[Any, ObjectImages], Detections]
+DetectionsOf = Callable[[Any, ObjectImages], Found]
 
 
 @dataclass(frozen=True)
-class Found:
+class Measured:
     """What a detector finds in a split, the same in every process.
 
     boxes, masks: COCO's results, by the records' numbers and falling score; masks None of a detector of boxes.
@@ -75,7 +75,7 @@ class DetectionRun:
             for canvas, numbers in by_canvas(np.maximum(index.sizes, 1), how)  # 0 of what cannot be read
             for area in [canvas[0] * canvas[1]]
         ]
-        self._truth: dict[int, dict[str, Any]] = {}
+        self._known: dict[int, Mapping[str, Any]] = {}
         whole, split = PartitionSpec(), PartitionSpec("data")
         each = jax.shard_map(detections_of, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
         self._run = jax.jit(each, out_shardings=sharding.replicated(mesh))
@@ -85,7 +85,7 @@ class DetectionRun:
         """The most images that a device has."""
         return max(count for _, _, count in self.passes)
 
-    def found(self, params: Any, should_stop: Callable[[], bool], max_unreadable: float) -> Found:
+    def found(self, params: Any, should_stop: Callable[[], bool], max_unreadable: float) -> Measured:
         """Of the whole split. params: float32, whole on each device. Raises Interrupted, and UserError when more than
         the share `max_unreadable` of the images cannot be read."""
         rows: list[dict[str, Any]] = []
@@ -103,24 +103,22 @@ class DetectionRun:
         precision = {BOXES: detected.precision(truth, boxes, BOXES)}
         if masks is not None:
             precision[MASKS] = detected.precision(truth, masks, MASKS)
+<<<<<<< HEAD
         return Found(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows), truth)
+=======
+        return Measured(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows))
+>>>>>>> h-DD
 
     def truth(self, numbers: Sequence[int]) -> dict[str, list]:
-        """What COCO's annotation file says of the records of these numbers, which were all read."""
-        for number in numbers:
-            if number not in self._truth:
-                record = self.records[number]
-                height, width = record["objects"].size
-                self._truth[number] = {
-                    "image": {"id": record["image_id"], "height": height, "width": width},
-                    "annotations": record["objects"].annotations(record["image_id"]),
-                }
-        known = [self._truth[number] for number in numbers]
-        return {
-            "images": [each["image"] for each in known],
-            "annotations": [annotation for each in known for annotation in each["annotations"]],
-            "categories": self.categories.listed(),
-        }
+        """What COCO's annotation file says of the records of these numbers, which can all be read."""
+        return detected.ground_truth(map(self._record, numbers), self.categories)
+
+    def _record(self, number: int) -> Mapping[str, Any]:
+        """What a record says of its objects, read once."""
+        if number not in self._known:
+            record = self.records[number]
+            self._known[number] = {key: record[key] for key in ("objects", "image_id")}
+        return self._known[number]
 
     def _batches(
         self,
@@ -129,10 +127,10 @@ class DetectionRun:
         records: Records,
         count: int,
         should_stop: Callable[[], bool],
-    ) -> Iterator[tuple[ObjectImages, int, Detections]]:
+    ) -> Iterator[tuple[ObjectImages, int, Found]]:
         """(This process's batch, how many of it are records, what was found in it), each while the devices are at the
         next one."""
-        before: tuple[ObjectImages, int, Detections] | None = None
+        before: tuple[ObjectImages, int, Found] | None = None
         for batch, there in eval_batches(records, view, count * self.mesh.size, "detecting", should_stop):
             now = batch, there, self._run(params, sharding.shard_batch(batch, self.mesh))
             if before is not None:
@@ -141,18 +139,18 @@ class DetectionRun:
         if before is not None:
             yield self._here(*before)
 
-    def _here(self, batch: ObjectImages, there: int, found: Detections) -> tuple[ObjectImages, int, Detections]:
+    def _here(self, batch: ObjectImages, there: int, found: Found) -> tuple[ObjectImages, int, Found]:
         """The rows of this process."""
         first = jax.process_index() * len(batch.records)
         return batch, there, jax.tree.map(lambda x: np.asarray(x)[first : first + len(batch.records)], found)
 
-    def _row(self, batch: ObjectImages, found: Detections, place: int) -> dict[str, Any]:
+    def _row(self, batch: ObjectImages, found: Found, place: int) -> dict[str, Any]:
         """What is found in one image, as JSON has it."""
         number = int(batch.records[place])
         some = np.asarray(found.valid[place])
         height, width = batch.sizes[place].tolist()
         of_image = detected.Detections(
-            image_id=self._image_id(number),
+            image_id=self._record(number)["image_id"],
             size=(height, width),
             boxes=np.asarray(found.boxes[place])[some],
             scores=np.asarray(found.scores[place])[some],
@@ -166,17 +164,13 @@ class DetectionRun:
             "overflow": bool(found.overflow[place]),
         }
 
-    def _image_id(self, number: int) -> int:
-        self.truth([number])
-        return self._truth[number]["image"]["id"]
-
 
 def _of_all_processes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of all, in every process."""
     if jax.process_count() == 1:
         return rows
     mine = np.frombuffer(json.dumps(rows).encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int64(len(mine)))
+    sizes = multihost_utils.process_allgather(np.int32(len(mine)))
     padded = np.zeros(sizes.max(), np.uint8)
     padded[: len(mine)] = mine
     gathered = multihost_utils.process_allgather(padded)

@@ -31,7 +31,7 @@ from repre_jax.data.detection_views import DetectionTestView
 from repre_jax.data.resizing import Resizing, Size
 from repre_jax.evaluation import detected
 from repre_jax.models import vit
-from repre_jax.models.detection.mask_rcnn import Detecting, Detections, MaskRcnn
+from repre_jax.models.detection.mask_rcnn import Detecting, Found, MaskRcnn
 from repre_jax.models.vit import ViT
 from repre_jax.pretrained import backbone, saved_run
 from repre_jax.pretrained.backbone import Backbone
@@ -119,7 +119,7 @@ class Detector:
         """The same, which finds what exceeds this score."""
         return dataclasses.replace(self, testing=dataclasses.replace(self.testing, score=score), _compiled={})
 
-    def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Detections:
+    def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Found:
         """What is found in a batch of a test; to be jitted. testing: another test than the run's."""
         pixels = batch.images.astype(jnp.float32) / LEVELS
         pixels = dense_augment.normalise(pixels, batch.extents, self.mean, self.std)

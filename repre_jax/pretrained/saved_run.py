@@ -26,7 +26,8 @@ Params = dict[str, Any]
 class Saved:
     """One encoder of a run's checkpoint.
 
-    framework: that it was pre-trained by; of a run that trained it on, its task. network: 'online' or 'target'. config, record: the run's, as they stand in the checkpoint.
+    framework: that it was pre-trained by; of a run that has trained it on, its task. network: 'online' or 'target'.
+    config, record: the run's, as they stand in the checkpoint.
     load(mesh): the parameters, float32, whole on each device, whatever devices they were saved from; of another part
     than the encoder with its name, such as 'decoder', which no target has.
     """

@@ -15,7 +15,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.detection import Categories, DetectionData
 from repre_jax.evaluation.detected import BOXES, MASKS, Precision
-from repre_jax.evaluation.detection_run import DetectionRun, DetectionsOf, Found
+from repre_jax.evaluation.detection_run import DetectionRun, DetectionsOf, Measured
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Values
 from repre_jax.probing import evaluations
@@ -83,11 +83,11 @@ def whole_split(config: ConfigDict, data: DetectionData, mesh: Mesh, of: Detecti
     return DetectionRun(records, data.indices["test"], data.categories, how, of, mesh, channels=channels, masks=masks)
 
 
-def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState, ShouldStop], Found]:
+def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState, ShouldStop], Measured]:
     """Measures a state; one that was just measured is not measured again."""
-    last: dict[int, Found] = {}
+    last: dict[int, Measured] = {}
 
-    def measure(state: TrainState, should_stop: ShouldStop) -> Found:
+    def measure(state: TrainState, should_stop: ShouldStop) -> Measured:
         if (step := int(state.step)) not in last:
             found = whole.found(state.params, should_stop, config.data.max_unreadable)
             last.clear()
@@ -97,7 +97,7 @@ def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState
     return measure
 
 
-def logged(found: Found) -> loop.Values:
+def logged(found: Measured) -> loop.Values:
     """'box_ap', 'box_ap50' and, with masks, the same of them."""
     return {
         f"{NAMES[what]}_{name.lower()}": precision.values[name]
@@ -107,7 +107,7 @@ def logged(found: Found) -> loop.Values:
     }
 
 
-def write(workdir: Path, found: Found) -> None:
+def write(workdir: Path, found: Measured) -> None:
     """detections.json, COCO's results: the masks, without boxes, or those of a detector of boxes. With masks
     detections_boxes.json has the boxes, since COCO's programs take one of them from a file."""
     if not runtime.is_main():
@@ -119,7 +119,7 @@ def write(workdir: Path, found: Found) -> None:
         run_files.replace(workdir / name, json.dumps(results) + "\n")
 
 
-def result_of(found: Found) -> dict[str, Any]:
+def result_of(found: Measured) -> dict[str, Any]:
     """What result.json says of it: 'box_ap' and 'mask_ap', and all of COCO's numbers, 0..1; None where there is no such
     object."""
     return {
@@ -136,7 +136,7 @@ def _numbers(precision: Precision) -> Mapping[str, float]:
     return dict(precision.values)
 
 
-def warn_of_overflow(config: ConfigDict, found: Found) -> None:
+def warn_of_overflow(config: ConfigDict, found: Measured) -> None:
     """Where candidates were left out, which a test without a limit would have compared."""
     if found.overflow:
         most = config.detect.test_candidates

@@ -10,7 +10,7 @@ from repre_jax.builders import detection as builder
 from repre_jax.core import config_paths, sharding
 from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.core.types import ObjectImages
-from repre_jax.models.detection.mask_rcnn import Detections
+from repre_jax.models.detection.mask_rcnn import Found
 from repre_jax.pretrained import detector
 from repre_jax.probing import detecting, frozen, measured_again
 from repre_jax.probing.measured_again import Asked
@@ -46,7 +46,7 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
         detecting.check_categories(found.categories, data)
         origin = {"init_from": str(source), "step": found.step}
 
-        def detections(params: dict[str, Any], batch: ObjectImages) -> Detections:
+        def detections(params: dict[str, Any], batch: ObjectImages) -> Found:
             return found.detections(params, batch, testing)
 
         whole = detecting.whole_split(config, data, mesh, detections)
