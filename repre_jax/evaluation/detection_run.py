@@ -103,11 +103,8 @@ class DetectionRun:
         precision = {BOXES: detected.precision(truth, boxes, BOXES)}
         if masks is not None:
             precision[MASKS] = detected.precision(truth, masks, MASKS)
-<<<<<<< HEAD
-        return Found(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows), truth)
-=======
-        return Measured(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows))
->>>>>>> h-DD
+        overflow = sum(row["overflow"] for row in rows)
+        return Measured(boxes, masks, precision, len(rows), overflow, truth)
 
     def truth(self, numbers: Sequence[int]) -> dict[str, list]:
         """What COCO's annotation file says of the records of these numbers, which can all be read."""

@@ -42,7 +42,7 @@ LEVELS = 255.0
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ObjectsFound:
     """The objects found in one image, n of them, by falling score.
 
     boxes: float32 [n, 4], x0, y0, x1, y1 in pixels of the image as it was given. scores: float32 [n] in 0..1. classes:
@@ -79,7 +79,7 @@ class Detector:
     weights: str
     _compiled: dict[Size, Any] = field(default_factory=dict, repr=False)
 
-    def __call__(self, image: np.ndarray) -> Found:
+    def __call__(self, image: np.ndarray) -> ObjectsFound:
         """What is in an image, uint8 [H, W, C] of any size, by the run's own test. Compiled once for images that are
         wider than high, and once for others. Raises UserError for what is no such image."""
         found = self.raw(image)
@@ -88,7 +88,7 @@ class Detector:
         if found.masks is not None:
             pairs = zip(found.masks, found.boxes, strict=True)
             masks = np.array([detected.pasted(*pair, found.size) for pair in pairs], bool).reshape(-1, *found.size)
-        return Found(found.boxes, found.scores, found.classes, labels, masks)
+        return ObjectsFound(found.boxes, found.scores, found.classes, labels, masks)
 
     def raw(self, image: np.ndarray, image_id: int = 0) -> detected.Detections:
         """The same as COCO's results are made of."""

@@ -15,7 +15,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops
 from repre_jax.data.detection import DetectionData
 from repre_jax.data.views import VALUE_RANGE
-from repre_jax.evaluation.detection_run import Found
+from repre_jax.evaluation.detection_run import Measured
 from repre_jax.evaluation.matching import Objects
 from repre_jax.pretrained import detector
 from repre_jax.pretrained.detector import Detector
@@ -106,7 +106,7 @@ class Drawing:
         self.config, self.workdir, self.data = config, workdir, data
         self._chosen: list[Example] | None = None
 
-    def __call__(self, step: int, found: Found, suffixes: Sequence[str]) -> None:
+    def __call__(self, step: int, found: Measured, suffixes: Sequence[str]) -> None:
         """found: in all test images."""
         if not runtime.is_main():
             return
