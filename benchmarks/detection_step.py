@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import detection_inputs, hardware, products, steps
@@ -43,12 +44,12 @@ PEER = "torchvision"
 
 def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | None) -> dict[str, Any]:
     """What --json prints. Times in milliseconds."""
-    count, canvas = len(batch.images), batch.images.shape[1:3]
+    count, canvas = len(batch.images), (batch.images.shape[1], batch.images.shape[2])
     mesh = sharding.make_mesh(count)
-    state = jax.jit(lambda: program.init(method, canvas))()
-    layout = jax.tree.map(lambda _: sharding.replicated(mesh), state)
-    compiled = sharding.jit_step(method.train_step, layout, mesh).lower(state, batch).compile()
+    layout = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(lambda: program.init(method, canvas)))
+    state = jax.jit(lambda: program.init(method, canvas), out_shardings=layout)()
     on_devices = sharding.shard_batch(batch, mesh)
+    compiled = sharding.jit_step(method.train_step, layout, mesh).lower(state, on_devices).compile()
 
     def take(number: int) -> float:
         nonlocal state
@@ -73,7 +74,7 @@ def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | Non
 def performance(
     method: Detection, canvas: tuple[int, int], images: int, seconds: float, devices: int
 ) -> dict[str, Any]:
-    dtype = np.dtype(method.model.encoder.dtype).name
+    dtype = jnp.dtype(method.model.encoder.dtype).name
     listed = program.parts(method, canvas)
     gflop = 2 * images * sum(products.macs(part.with_gradient(), *part.given) for part in listed) / 1e9
     rate = gflop / 1e3 / seconds / devices
