@@ -7,13 +7,20 @@ import signal
 import jax
 import numpy as np
 import pytest
+from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import main
+import repre_jax
 from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
+from repre_jax.data import crops
 from repre_jax.pretrained import detector
+from repre_jax.report.figures import precision as precision_drawing
 from repre_jax.running.recorder import Recorder
+from repre_jax.tools import detect as tool
+from repre_jax.tools import export, figures
 from tests.helpers import coco, preparing
 from tests.helpers.evaluating import command, evaluate
 from tests.helpers.runs import final_state
@@ -188,3 +195,93 @@ def test_what_was_trained_is_no_matter_of_measuring(finished, trained, tmp_path,
         argv = command(DETECT, None, tmp_path / "w", f"--config.evaluate={run}", argument, variants="")
         assert main.main(argv) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_detector_is_a_function_of_an_image(trained, tmp_path):
+    """It finds what the run itself has found, but for rounding, in batches of one."""
+    detect = repre_jax.load_detector(trained[0])
+    names = ("detections_boxes.json", "detections.json")
+    boxes, masks = (json.loads((trained[0] / name).read_text()) for name in names)
+    ids = dict(zip(NAMES, (1, 18, 90), strict=True))
+    for image, size in coco.SIZES["val"].items():
+        found = detect(crops.decode(coco.jpeg(image, size), detect.config.data.channels))
+        mine = [place for place, each in enumerate(boxes) if each["image_id"] == image]
+        assert len(found) == len(mine) > 0
+        np.testing.assert_allclose(found.scores, [boxes[place]["score"] for place in mine], rtol=1e-4)
+        sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+        np.testing.assert_allclose(sides, [boxes[place]["bbox"] for place in mine], atol=1e-2)
+        assert [ids[label] for label in found.labels] == [boxes[place]["category_id"] for place in mine]
+        decoded = np.array([pycocotools_mask.decode(masks[place]["segmentation"]) for place in mine], bool)
+        assert found.masks.shape == (len(mine), *size)
+        assert (found.masks == decoded).mean() > 0.99, "values near one half fall on either side"
+    with pytest.raises(UserError, match=r"expected: uint8 \[height, width, "):
+        detect(np.zeros((4, 4), np.uint8))
+
+
+def test_detections_of_pictures_are_written_as_coco_has_them(trained, tmp_path, capsys):
+    """Of the split and of the same pictures as files, whose names are their ids."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    for image, size in coco.SIZES["val"].items():
+        (tmp_path / "photos" / coco.file_name(image)).write_bytes(coco.jpeg(image, size))
+    count, read = trained[1]["detections"], {}
+    for arguments in ([], ["--images", tmp_path / "photos"]):
+        assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "out")]) == 0
+        known = COCO(str(tmp_path / "out" / "images.json"))
+        assert {each["id"]: (each["height"], each["width"]) for each in known.imgs.values()} == coco.SIZES["val"]
+        assert {each["file_name"] for each in known.imgs.values()} == {coco.file_name(id) for id in coco.SIZES["val"]}
+        for name in ("detections.json", "detections_boxes.json"):
+            assert len(known.loadRes(str(tmp_path / "out" / name)).anns) == count
+            written = read.setdefault(name, (tmp_path / "out" / name).read_text())
+            assert (tmp_path / "out" / name).read_text() == written
+    scores = [each["score"] for each in json.loads(read["detections.json"]) if each["image_id"] == 285]
+    middle = sorted(scores)[len(scores) // 2]
+    one = tmp_path / "a.jpg"
+    one.write_bytes(coco.jpeg(285, coco.SIZES["val"][285]))
+    few = [trained[0], "--images", one, "--score", middle, "--out", tmp_path / "few"]
+    assert tool.main([str(each) for each in few]) == 0
+    found = json.loads((tmp_path / "few" / "detections.json").read_text())
+    assert (len(found), {each["image_id"] for each in found}) == (sum(each > middle for each in scores), {1})
+    capsys.readouterr()
+    for arguments, message in (
+        (["--images", tmp_path / "empty"], "empty has no images"),
+        (["--images", tmp_path / "b.jpg"], "b.jpg cannot be read: No such file"),
+        (["--images", one, "--split", "test"], "--images are of no data set"),
+        (["--score", "1.0"], "--score is 1.0"),
+    ):
+        assert tool.main([str(each) for each in (trained[0], *arguments, "--out", tmp_path / "none")]) == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_detector_is_drawn(trained, root, tmp_path, monkeypatch):
+    """As the run itself has drawn it, of a finished run from what it has written."""
+    drawn = {path.name for path in (trained[0] / "figures").iterdir()}
+    assert drawn == {"detection.png", "detection.pdf", "precision.png", "precision.pdf"}
+    assert "Precision of detections" in (trained[0] / "report.html").read_text()
+    given, draw = [], precision_drawing.draw
+    monkeypatch.setattr(precision_drawing, "draw", lambda *of, **how: given.append(of) or draw(*of, **how))
+    assert figures.main(["precision", str(trained[0]), f"--out={tmp_path / 'p.png'}"]) == 0
+    ((curves, classes, counted),) = given
+    for what in ("box", "mask"):
+        values = curves[what]
+        assert values[values > -1].mean() == pytest.approx(trained[1]["ap"][what]["AP"])
+        assert classes[what] == trained[1]["ap_of_classes"][what]
+    found = json.loads((trained[0] / "detections_boxes.json").read_text())
+    kept = sum(each["score"] >= 0.5 for each in found)
+    assert sum(count for verdict, count in counted.items() if verdict != "missed") == kept
+    image = tmp_path / "own.jpg"
+    image.write_bytes(coco.jpeg(1, (50, 70)))
+    for arguments in (["--records=2"], ["--images", str(image)]):
+        assert figures.main(["detection", str(trained[0]), *arguments, f"--out={tmp_path / 'd.png'}"]) == 0
+    assert figures.main(["data", str(trained[0]), f"--out={tmp_path / 'data.png'}"]) == 0
+    assert figures.main(["precision", str(trained[0]), "--images", str(image)]) == 1
+
+
+def test_a_detectors_encoder_is_exported(trained, tmp_path):
+    """What fine-tuning has made of it, to the bit."""
+    assert export.main([str(trained[0]), "--format=npz", f"--output={tmp_path / 'e.npz'}"]) == 0
+    encoder, params, card = repre_jax.load_encoder(tmp_path / "e.npz")
+    expected = final_state(trained[0], 4)["params"]["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    assert (card["framework"], card["step"], encoder.class_token) == ("detect", 4, False)

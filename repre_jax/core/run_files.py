@@ -44,7 +44,9 @@ CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features",
 PREDICTIONS = "predictions"
 DETECTIONS, DETECTIONS_OF_BOXES = "detections.json", "detections_boxes.json"
 # Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
-KINDS = "attention|augmentations|confusion|data|neighbours|pyramid|reconstructions|segmentation|tsne"
+KINDS = (
+    "attention|augmentations|confusion|data|detection|neighbours|precision|pyramid|reconstructions|segmentation|tsne"
+)
 DRAWN = re.compile(rf"({KINDS})(-and-.+)?\.png", re.DOTALL)
 DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written

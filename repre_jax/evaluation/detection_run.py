@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ class Measured:
 
     boxes, masks: COCO's results, by the records' numbers and falling score; masks None of a detector of boxes.
     precision: by BOXES, and with masks MASKS. images: how many were read. overflow: in how many of them there were more
-    candidates than are compared (mask_rcnn.Detecting).
+    candidates than are compared (mask_rcnn.Detecting). truth: what is there in these images, as COCO's files have it.
     """
 
     boxes: Sequence[Result]
@@ -46,6 +46,7 @@ class Measured:
     precision: dict[str, Precision]
     images: int
     overflow: int
+    truth: Mapping[str, list] = field(repr=False)
 
 
 class DetectionRun:
@@ -102,7 +103,8 @@ class DetectionRun:
         precision = {BOXES: detected.precision(truth, boxes, BOXES)}
         if masks is not None:
             precision[MASKS] = detected.precision(truth, masks, MASKS)
-        return Measured(boxes, masks, precision, len(rows), sum(row["overflow"] for row in rows))
+        overflow = sum(row["overflow"] for row in rows)
+        return Measured(boxes, masks, precision, len(rows), overflow, truth)
 
     def truth(self, numbers: Sequence[int]) -> dict[str, list]:
         """What COCO's annotation file says of the records of these numbers, which can all be read."""

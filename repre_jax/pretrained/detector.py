@@ -1,14 +1,21 @@
-"""A trained detector, taken out of its run, and an encoder made ready to become one."""
+"""A trained detector, taken out of its run: a function of an image that finds its objects. And an encoder made ready to
+become one.
+
+detect = detector.load("runs/detect")
+found = detect(image)                    # uint8 [H, W, C] -> boxes, scores, labels, masks
+found.labels[0], found.scores[0], found.boxes[0], found.masks[0]
+"""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -20,7 +27,9 @@ from repre_jax.core.errors import UserError
 from repre_jax.core.types import ObjectImages
 from repre_jax.data import dense_augment
 from repre_jax.data.detection import Categories
-from repre_jax.data.resizing import Resizing
+from repre_jax.data.detection_views import DetectionTestView
+from repre_jax.data.resizing import Resizing, Size
+from repre_jax.evaluation import detected
 from repre_jax.models import vit
 from repre_jax.models.detection.mask_rcnn import Detecting, Found, MaskRcnn
 from repre_jax.models.vit import ViT
@@ -30,6 +39,24 @@ from repre_jax.running import resume
 
 TASK = "detect"
 LEVELS = 255.0
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectsFound:
+    """The objects found in one image, n of them, by falling score.
+
+    boxes: float32 [n, 4], x0, y0, x1, y1 in pixels of the image as it was given. scores: float32 [n] in 0..1. classes:
+    int32 [n], numbers from 0; labels: their names. masks: bool [n, H, W]; None of a detector of boxes.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    labels: tuple[str, ...]
+    masks: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +77,47 @@ class Detector:
     testing: Detecting
     categories: Categories
     weights: str
+    _compiled: dict[Size, Any] = field(default_factory=dict, repr=False)
+
+    def __call__(self, image: np.ndarray) -> ObjectsFound:
+        """What is in an image, uint8 [H, W, C] of any size, by the run's own test. Compiled once for images that are
+        wider than high, and once for others. Raises UserError for what is no such image."""
+        found = self.raw(image)
+        labels = tuple(self.categories.names[number] for number in found.classes)
+        masks = None
+        if found.masks is not None:
+            pairs = zip(found.masks, found.boxes, strict=True)
+            masks = np.array([detected.pasted(*pair, found.size) for pair in pairs], bool).reshape(-1, *found.size)
+        return ObjectsFound(found.boxes, found.scores, found.classes, labels, masks)
+
+    def raw(self, image: np.ndarray, image_id: int = 0) -> detected.Detections:
+        """The same as COCO's results are made of."""
+        image, channels = np.asarray(image), len(self.mean)
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or not image.size:
+            raise UserError(
+                f"An image to find objects in is {image.dtype} of shape {image.shape}.\n"
+                f"  expected: uint8 [height, width, {channels}]"
+            )
+        size = (image.shape[0], image.shape[1])
+        canvas = self.how.canvas(self.how.tested(size).last)
+        sample = DetectionTestView(self.how, canvas, channels).image(image)
+        batch = ObjectImages(**{name: jnp.asarray(value)[None] for name, value in sample.items()})
+        if canvas not in self._compiled:
+            self._compiled[canvas] = jax.jit(self.detections)
+        found = jax.tree.map(lambda x: np.asarray(x)[0], self._compiled[canvas](self.params, batch))
+        some = found.valid
+        return detected.Detections(
+            image_id=image_id,
+            size=size,
+            boxes=found.boxes[some],
+            scores=found.scores[some],
+            classes=found.classes[some],
+            masks=None if found.masks is None else found.masks[some],
+        )
+
+    def above(self, score: float) -> "Detector":
+        """The same, which finds what exceeds this score."""
+        return dataclasses.replace(self, testing=dataclasses.replace(self.testing, score=score), _compiled={})
 
     def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Found:
         """What is found in a batch of a test; to be jitted. testing: another test than the run's."""

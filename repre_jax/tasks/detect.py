@@ -21,6 +21,7 @@ from repre_jax.running import loop, resume, training_task
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.tasks import detect_again
+from repre_jax.tasks.figures.detection import Drawing
 
 IN_MICROBATCHES = "each divides its losses by what it holds itself"
 
@@ -47,7 +48,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Training:
-    """workdir: gets what is found in the test images at the end.
+    """workdir: gets figures whenever the test images are looked at, and what is found in them at the end.
 
     Raises UserError when the data is not there, or has no objects.
     """
@@ -61,13 +62,17 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
     layout = sharding.of_state(jax.eval_shape(method.new_state, weights, key), mesh, split=False)
     new_state = jax.jit(method.new_state, out_shardings=layout)
     measured = detecting.once_a_step(config, detecting.whole_split(config, data, mesh, method.detections))
+    draw = Drawing(config, workdir, data)
 
     def evaluate(state: TrainState, should_stop: ShouldStop) -> loop.Values:
-        return detecting.logged(measured(state, should_stop))
+        found = measured(state, should_stop)
+        draw(int(state.step), found, (".png",))
+        return detecting.logged(found)
 
     def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
         found = measured(state, should_stop)
         detecting.write(workdir, found)
+        draw(int(state.step), found, (".png", ".pdf"))
         detecting.warn_of_overflow(config, found)
         return {
             **detecting.record(config, source.origin, data),
