@@ -13,7 +13,7 @@ from repre_jax.core import optim
 from repre_jax.core.schedules import resolve
 from repre_jax.core.types import ObjectImages, TrainState
 from repre_jax.models import build_encoder
-from repre_jax.models.detection import mask_rcnn, targets
+from repre_jax.models.detection import mask_rcnn, necks, targets
 from repre_jax.models.detection.mask_targets import mask_targets
 from repre_jax.models.detection.proposals import Proposals, propose
 from repre_jax.models.detection.roi_align import roi_align
@@ -97,7 +97,7 @@ def parts(method: Detection, canvas: tuple[int, int] = CANVAS, slots: int = SLOT
     logits, deltas = jax.eval_shape(functools.partial(_anchors, model), params["anchor_head"], levels)
     of_image = Shape(logits.shape[1:], np.float32), Shape(deltas.shape[1:], np.float32)
     proposals = Proposals(*(Shape((settings.proposals, *more), kind) for more, kind in _PROPOSALS))
-    read = tuple(Shape(x.shape[1:], x.dtype) for x in levels[: mask_rcnn.REGION_LEVELS])
+    read = tuple(Shape(x.shape[1:], x.dtype) for x in levels[: len(necks.STRIDES)])
     dtype, width = levels[0].dtype, levels[0].shape[-1]
 
     def boxes(count: int) -> Shape:
@@ -158,7 +158,7 @@ def _encoded(model: mask_rcnn.MaskRcnn, params: Any, images: jax.Array) -> Any:
 
 
 def _necked(model: mask_rcnn.MaskRcnn, params: Any, maps: Any) -> tuple[jax.Array, ...]:
-    return mask_rcnn.necks.with_coarsest(model.neck.apply({"params": params}, maps))
+    return necks.with_coarsest(model.neck.apply({"params": params}, maps))
 
 
 def _anchors(model: mask_rcnn.MaskRcnn, params: Any, levels: Any) -> Any:
