@@ -14,6 +14,7 @@ from tensorflow_datasets.core import shuffle
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import detection, loader, sources
+from repre_jax.data.coco import builder
 from repre_jax.data.detection_views import DetectionView
 from repre_jax.data.resizing import Resizing
 from repre_jax.evaluation import detected
@@ -177,6 +178,9 @@ def test_more_than_memory_keeps_the_order(downloads, tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 3000)
     assert run("coco", "--from", downloads, "--data-dir", tmp_path, "--partial") == 0
     assert [record["image_id"] for record in stored(tmp_path, "train")[0]] == sorted(SIZES["train"])
+    files = [shuffle.get_bucket_number(builder.key(place, 118_287), shuffle.BUCKETS_NUMBER) for place in range(118_287)]
+    assert len(set(files)) == shuffle.BUCKETS_NUMBER
+    assert files == sorted(files)
 
 
 def test_how_to_get_it_is_told(downloads, tmp_path, capsys):

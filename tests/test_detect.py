@@ -103,7 +103,7 @@ def test_a_run_says_what_it_was(trained):
     row = run_files.read_metrics(workdir / "metrics.jsonl")[-1]
     assert (row["step"], row["box_ap"], row["mask_ap"]) == (4, result["box_ap"], result["mask_ap"])
     parts = ("objectness_loss", "anchor_box_loss", "class_loss", "box_loss", "mask_loss")
-    assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-5)
+    assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-4)
     assert (
         "detect.shorts [32] instead of [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]" in result["departures"]
     )
@@ -143,18 +143,17 @@ def test_a_detector_is_measured_again(trained, tmp_path):
     assert (tmp_path / "a" / "detections.json").read_text() == (trained[0] / "detections.json").read_text()
     assert (again["ap"], again["departures"], "steps" in again) == (trained[1]["ap"], [], False)
     assert again["origin"]["step"] == 4
-    other = measured(trained[0], tmp_path / "b", "--config.detect.test_score=0.5", "--config.detect.test_detections=3")
+    before = json.loads((trained[0] / "detections.json").read_text())
+    score = float(np.median([each["score"] for each in before]))
+    flags_of_test = (f"--config.detect.test_score={score!r}", "--config.detect.test_detections=3")
+    other = measured(trained[0], tmp_path / "b", *flags_of_test)
     assert other["departures"] == [
-        "detect.test_score 0.5 instead of 0.05",
+        f"detect.test_score {score!r} instead of 0.05",
         "detect.test_detections 3 instead of 100",
     ]
-    found = json.loads((tmp_path / "b" / "detections.json").read_text())
-    assert len(found) == sum(sorted(each["score"] > 0.5 for each in _of_image(trained[0], image))[-3:].count(True)
-                             for image in coco.SIZES["val"])  # fmt: skip
-
-
-def _of_image(workdir, image):
-    return [each for each in json.loads((workdir / "detections.json").read_text()) if each["image_id"] == image]
+    above = [each["image_id"] for each in before if each["score"] > score]
+    left = [min(3, above.count(image)) for image in coco.SIZES["val"]]
+    assert other["detections"] == sum(left) > 0
 
 
 def test_a_detector_is_taken_out_of_its_run(trained):
@@ -174,7 +173,6 @@ WRONG = [
     (["--config.data.name=folder:/photos"], "no data set of images with objects"),
     (["--config.data.test_split=none"], "has no split 'none'"),
     (["--config.encoder.pyramid_blocks=(2,)"], "and a detector reads the last block, 4"),
-    (["--config.optim.rules=(('^neck/none', 'weight_decay', 0.0),)"], "no parameter's path matches '^neck/none'"),
     (["--config.evaluate=nowhere"], "nowhere is no run"),
 ]
 

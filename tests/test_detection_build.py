@@ -2,6 +2,8 @@
 
 import importlib
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -73,8 +75,6 @@ def test_norms_and_tables_of_positions_do_not_decay(kind):
     found.detect.width = found.detect.hidden = 8
     model = builder.build_model(found, builder.of_detector(encoder, None), 3)
     method = builder.build_method(found, model, methods.build_plan(found, records=117_280))
-    import jax
-    import jax.numpy as jnp
 
     def new(key):
         images = jnp.zeros((1, 32, 32, 3))

@@ -1,7 +1,8 @@
 """Proposals and what a test chooses of them, against loops in NumPy; targets of one image on canvases of two sizes."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from repre_jax.models.detection import anchors, targets
@@ -88,12 +89,23 @@ OBJECTS = targets.Objects(
     np.array([2, 0, 1, 0], np.int32),
     np.array([True, True, True, False]),
 )
+FEW = targets.Sampling(regions=8, region_positives=6)
 ALL = targets.Sampling(anchors=5000, anchor_positives=2500)  # all that has a target
+
+
+@functools.cache
+def anchors_of(canvas):
+    return jax.jit(lambda key, extent, objects: targets.of_anchors(key, canvas, extent, objects, ALL))
+
+
+@functools.cache
+def regions_of(settings):
+    return jax.jit(lambda key, *given: targets.of_regions(key, *given, 3, settings))
 
 
 def learned(canvas, objects=OBJECTS):
     """What the anchors of a canvas learn: {(x0, y0, x1, y1): (positive, deltas)}."""
-    found = jax.jit(lambda objects: targets.of_anchors(jax.random.key(0), canvas, EXTENT, objects, ALL))(objects)
+    found = anchors_of(canvas)(jax.random.key(0), EXTENT, objects)
     given, used = np.concatenate(anchors.anchors(canvas)), np.asarray(found.used)
     rows = zip(given[found.indices], np.asarray(found.positive), np.asarray(found.deltas), used, strict=True)
     return {
@@ -115,10 +127,10 @@ def test_a_larger_canvas_changes_neither_targets_nor_proposals():
 def test_without_objects_all_anchors_and_regions_are_background():
     nothing = OBJECTS._replace(valid=np.zeros(4, bool))
     assert not any(positive for positive, *_ in learned(CANVAS, nothing).values())
-    proposals = Proposals(np.tile([[0, 0, 20, 20]], (6, 1)).astype(np.float32), np.ones(6), np.arange(6) < 4)
-    found = targets.of_regions(jax.random.key(0), proposals, nothing, 3, targets.Sampling())
+    proposals = Proposals(np.tile([[0, 0, 20, 20]], (3, 1)).astype(np.float32), np.ones(3), np.arange(3) < 2)
+    found = regions_of(FEW)(jax.random.key(0), proposals, nothing)
     assert not found.positive.any()
-    assert int(found.used.sum()) == 4
+    assert int(found.used.sum()) == 2
     assert (np.asarray(found.classes)[np.asarray(found.used)] == 3).all()
     assert all(np.isfinite(x).all() for x in found)
 
@@ -146,9 +158,8 @@ def test_regions_are_sampled_among_proposals_and_the_objects_own_boxes():
 
 
 def test_few_places_for_positives_go_to_random_ones():
-    few = targets.Sampling(regions=4, region_positives=1)
+    run = regions_of(targets.Sampling(regions=4, region_positives=1))
     proposals = Proposals(np.zeros((3, 4), np.float32), np.ones(3), np.ones(3, bool))
-    run = jax.jit(lambda key, *given: targets.of_regions(key, *given, 3, few))
     found = [run(jax.random.key(seed), proposals, OBJECTS) for seed in range(12)]
     assert all(x.positive.sum() == 1 and x.used.sum() == 4 for x in found)
     assert {int(x.objects[0]) for x in found} == {0, 1, 2}
@@ -201,8 +212,8 @@ def test_more_candidates_than_are_compared_are_told():
     logits, deltas, proposals = spoken()
     given = (logits, deltas, proposals, EXTENT, np.ones(2, np.float32))
     above = int((np.asarray(jax.nn.softmax(logits))[:26, :3] > 0.1).sum())
-    for candidates, overflow in ((above, False), (above - 1, True), (5, True)):
+    for candidates, overflow in ((above, False), (above - 1, True)):
         settings = Detecting(score=0.1, detections=3, candidates=candidates)
-        found = choose(settings, *map(jnp.asarray, given[:2]), proposals, *given[3:])
+        found = jax.jit(functools.partial(choose, settings))(*given)
         assert bool(found.overflow) is overflow
         assert found.scores[0] == np.asarray(jax.nn.softmax(logits))[:26, :3].max()

@@ -60,7 +60,8 @@ def predict(
 def at_once(images: int, crop: Size, classes: int, windows: int) -> int:
     """How many windows of each of some images are seen at once, at most: all, or shares of them that are alike.
 
-    Within PIXELS, which for a ViT-S is about what a step of one such crop takes in training, and within LOGITS.
+    Within PIXELS, 7 crops of 768 x 768, and LOGITS, half a GiB of them: for larger crops, more images or more classes
+    fewer windows, at least one.
     """
     pixels = images * crop[0] * crop[1]
     most = max(1, min(windows, PIXELS // pixels, LOGITS // (pixels * classes)))

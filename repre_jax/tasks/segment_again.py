@@ -32,7 +32,9 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
         raise UserError(f"evaluate is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
     config_checks.ranges(config)
     mesh = sharding.make_mesh(config.batch_size)
-    found = segmenter.load(source, config.step, mesh, dtype=config.dtype, attention=config.encoder.attention)
+    found = segmenter.load(
+        source, config.step, mesh, dtype=config.dtype, attention=config.encoder.get("attention", "xla")
+    )
     departures = measured_again.take_over(config, found.config, source, asked)
     config.evaluate, config.step = str(source), found.step
     builder.check(config)

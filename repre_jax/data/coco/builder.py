@@ -14,7 +14,13 @@ from repre_jax.data.coco import objects
 from repre_jax.data.coco.images import Found, Listed
 
 NAME, CONFIG, VERSION = "coco_instances", "2017", "1.0.0"
-KEYS = 2**128  # TFDS sorts records by a key below, through files each of which holds a part of them
+KEYS = 2**128  # TFDS sorts records by a number below, through files that hold a part of the numbers each
+
+
+def key(place: int, records: int) -> int:
+    """That of a record at its place among so many. Small numbers would all end up in one file, which TFDS sorts in
+    memory: of COCO 19 GB."""
+    return place * (KEYS // records)
 
 
 class CocoInstances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS has no types
@@ -63,7 +69,7 @@ class CocoInstances(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         for record in self._read(split, images):
             encoded, entry, found = record["image"]
             yield (
-                len(rows) * (KEYS // len(images)),
+                key(len(rows), len(images)),
                 {
                     "image": encoded,
                     "image_id": entry.identity,
