@@ -51,7 +51,7 @@ def _curves(axis: Axes, what: str, values: np.ndarray) -> None:
     whole = values[:, :, there].mean() if there.any() else 0.0
     axis.set_title(f"{what} AP {whole:.1%}")
     legend = axis.legend(title="IoU: AP", fontsize=5.5, title_fontsize=6, labelspacing=0.2, loc="lower left")
-    legend.set(frame_on=True)
+    legend.set_frame_on(True)
     legend.get_frame().set(alpha=0.85, edgecolor="none")  # curves go on below it
 
 
