@@ -65,8 +65,8 @@ def rows(found: list[Cost]) -> list[tuple[str, ...]]:
 
 
 def _row(found: Cost, forward: int, step: int) -> tuple[str, ...]:
-    numbers = (f"{found.forward / 1e9:.2f}", f"{found.forward / forward:.1%}")
-    numbers += (f"{found.step / 1e9:.2f}", f"{found.step / step:.1%}")
+    numbers = [f"{found.forward / 1e9:.2f}", f"{found.forward / forward:.1%}"]
+    numbers += [f"{found.step / 1e9:.2f}", f"{found.step / step:.1%}"]
     return (found.part.name, *numbers, *_memory(found.planned))
 
 

@@ -58,7 +58,8 @@ def of_parts(method: Detection, canvas: tuple[int, int], given: ObjectImages) ->
         near = rng.integers(0, int(first.valid.sum()), count // 2)
         found[: count // 2] = first.boxes[near] + rng.normal(0, 4, (count // 2, 4))
         found = np.stack([found[:, :2], np.maximum(found[:, 2:], found[:, :2] + 1)], axis=1).reshape(-1, 4)
-        return Proposals(found, np.sort(rng.random(count, np.float32))[::-1].copy(), np.ones(count, bool))
+        arrays: list[Any] = [found, np.sort(rng.random(count, np.float32))[::-1].copy(), np.ones(count, bool)]
+        return Proposals(*arrays)
 
     logits, deltas, _ = shapes["proposals, NMS"]
     levels = jax.tree.map(normal, shapes["RoIAlign, boxes"][0])

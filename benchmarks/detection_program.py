@@ -91,12 +91,13 @@ def parts(method: Detection, canvas: tuple[int, int] = CANVAS, slots: int = SLOT
     params = jax.eval_shape(lambda: init(method, canvas)).params
     image, key, extent = Shape((1, *canvas, 3), np.float32), Shape((2,), np.uint32), Shape((2,), np.int32)
     found = batch(1, canvas, slots)
-    objects = targets.Objects(*(Shape(x.shape[1:], x.dtype) for x in (found.boxes, found.classes, found.valid)))
+    of_objects: list[Any] = [Shape(x.shape[1:], x.dtype) for x in (found.boxes, found.classes, found.valid)]
+    objects = targets.Objects(*of_objects)
     output = jax.eval_shape(functools.partial(_encoded, model), params["encoder"], image)
     levels = jax.eval_shape(functools.partial(_necked, model), params["neck"], output)
     logits, deltas = jax.eval_shape(functools.partial(_anchors, model), params["anchor_head"], levels)
     of_image = Shape(logits.shape[1:], np.float32), Shape(deltas.shape[1:], np.float32)
-    proposals = Proposals(*(Shape((settings.proposals, *more), kind) for more, kind in _PROPOSALS))
+    proposals = _proposals(settings.proposals)
     read = tuple(Shape(x.shape[1:], x.dtype) for x in levels[: len(necks.STRIDES)])
     dtype, width = levels[0].dtype, levels[0].shape[-1]
 
@@ -145,12 +146,13 @@ def tested(method: Detection, canvas: tuple[int, int] = CANVAS) -> Part:
     """The choice of detections among what the box head says of all proposals: the largest suppression of a test."""
     count, classes = method.testing.proposals, method.model.classes
     said = Shape((count, classes + 1), np.float32), Shape((count, classes, 4), np.float32)
-    proposals = Proposals(*(Shape((count, *more), kind) for more, kind in _PROPOSALS))
-    given = (*said, proposals, Shape((2,), np.int32), Shape((2,), np.float32))
+    given = (*said, _proposals(count), Shape((2,), np.int32), Shape((2,), np.float32))
     return Part("detections of a test, NMS", functools.partial(mask_rcnn.choose, method.testing), given, geometry=True)
 
 
-_PROPOSALS = (((4,), np.float32), ((), np.float32), ((), np.bool_))
+def _proposals(count: int) -> Any:
+    shapes: list[Any] = [Shape((count, 4), np.float32), Shape((count,), np.float32), Shape((count,), np.bool_)]
+    return Proposals(*shapes)
 
 
 def _encoded(model: mask_rcnn.MaskRcnn, params: Any, images: jax.Array) -> Any:

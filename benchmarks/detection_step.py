@@ -63,8 +63,8 @@ def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | Non
     if peer is not None:
         takers[PEER] = lambda number: peer.ask(f"step {number}")
     times = {name: steps.spread(found) for name, found in steps.in_turns(takers, turns=turns).items()}
-    ours = times["step"] | performance(method, canvas, count, times["step"]["median_ms"] / 1e3, mesh.size)
-    found = {"step": ours, "program_memory_bytes": memory.of_program(compiled)}
+    ours = {**times["step"], **performance(method, canvas, count, times["step"]["median_ms"] / 1e3, mesh.size)}
+    found: dict[str, Any] = {"step": ours, "program_memory_bytes": memory.of_program(compiled)}
     found |= {"peak_memory_bytes": hardware.peak_memory(), "parts": parts(method, batch, times["step"]["median_ms"])}
     if peer is not None:
         found[PEER] = times[PEER] | {"images_per_second": 1e3 * count / times[PEER]["median_ms"], "about": peer.about}
@@ -131,7 +131,7 @@ def started(python: str | None, batch: ObjectImages) -> Iterator[Peer | None]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     step, sheet, held = found["step"], found["step"]["mfu_of_data_sheet"], found["peak_memory_bytes"]
-    table = [("", "ms", "p10 to p90", "images/s"), ("---",) * 4, _times("repre_jax", step)]
+    table: list[tuple[str, ...]] = [("", "ms", "p10 to p90", "images/s"), ("---",) * 4, _times("repre_jax", step)]
     if PEER in found:
         about = found[PEER]["about"]
         table.append(_times(f"torchvision {about['torchvision']}, torch {about['torch']}", found[PEER]))

@@ -50,8 +50,9 @@ def _curves(axis: Axes, what: str, values: np.ndarray) -> None:
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     whole = values[:, :, there].mean() if there.any() else 0.0
     axis.set_title(f"{what} AP {whole:.1%}")
-    frame = {"frameon": True, "framealpha": 0.85, "edgecolor": "none"}  # curves go on below it
-    axis.legend(title="IoU: AP", fontsize=5.5, title_fontsize=6, labelspacing=0.2, loc="lower left", **frame)
+    legend = axis.legend(title="IoU: AP", fontsize=5.5, title_fontsize=6, labelspacing=0.2, loc="lower left")
+    legend.set_frame_on(True)
+    legend.get_frame().set(alpha=0.85, edgecolor="none")  # curves go on below it
 
 
 def _classes(axis: Axes, classes: Mapping[str, Mapping[str, float]]) -> None:
