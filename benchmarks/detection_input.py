@@ -126,6 +126,7 @@ def stages(found: DetectionData) -> dict[str, float]:
         return view(pair[1], loader.draws(0, 0, pair[0]))
 
     samples = [of_view(pair) for pair in taken[:BATCH]]
+    samples = [each for each in samples if each["images"].shape == samples[0]["images"].shape]  # as a batch has them
     test = DetectionTestView(how, how.canvases[0])
     return {
         "read": milliseconds(lambda number: records[number], range(len(records))),
@@ -138,7 +139,8 @@ def stages(found: DetectionData) -> dict[str, float]:
         "the same without masks": milliseconds(
             lambda pair: without(pair[1], loader.draws(0, 0, pair[0])), taken, statistics.mean
         ),
-        "put into a batch": milliseconds(lambda _: np.stack([each["masks"] for each in samples]), range(3)) / BATCH,
+        "put into a batch": milliseconds(lambda _: np.stack([each["masks"] for each in samples]), range(3))
+        / len(samples),
         "the whole test view": milliseconds(lambda pair: test(pair[1], np.random.default_rng(0)), taken),
         f"{FOUND} masks as results": milliseconds(lambda number: results(number, found), range(8)),
     }

@@ -36,7 +36,7 @@ def test_regions_are_torchvisions(golden):
     levels = of_level(boxes, finest)
     every = np.stack([golden[f"align/{stride}/7"] for stride in STRIDES])
     np.testing.assert_allclose(found, every[levels, np.arange(len(boxes))], atol=2e-5)
-    assert np.bincount(levels).min() > 1
+    assert np.bincount(levels, minlength=4).min() > 0
 
 
 @pytest.mark.parametrize("stride", [4, 32])

@@ -48,7 +48,7 @@ def test_boxes_masks_and_label_map_of_a_scene():
     }
     objects |= {"bbox": np.stack([each["bbox"] for each in stored["objects"]])}
     objects |= {"counts": [each["counts"] for each in stored["objects"]]}
-    record = {"label_map": canvas.label_map()[..., None], "objects": objects}
+    record = {"image": canvas.image, "label_map": canvas.label_map()[..., None], "objects": objects}
     categories = {each["id"]: each["name"] for each in builder.known("dense")["categories"]}
     found = data._objects(record, canvas.image.shape[:2], categories)
     np.testing.assert_array_equal(found["masks"], instances.of_record(record).masks())

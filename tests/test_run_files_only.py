@@ -13,7 +13,8 @@ DOOR = "core/run_files.py"
 NOT_OF_RUNS = {
     "core/access.py": "whether what an error names may be read",
     "core/plain_paths.py": "a link among the temporary files",
-    "data/cityscapes/archives.py": "Cityscapes' archives and folders",
+    "data/coco/images.py": "COCO's archives and folders of images",
+    "data/stores.py": "archives and folders that are prepared",
     "data/conversion.py": "what TFDS has prepared, and what it becomes",
     "data/embedded.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
