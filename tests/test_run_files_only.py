@@ -45,7 +45,7 @@ NOT_OF_RUNS = {
     "tools/checkup/software.py": "requirements.txt of a clone",
     "tools/checkup/storage.py": "data sets, and whether a folder that may not be there yet can be written",
     "tools/doctor.py": "/dev/shm",
-    "tools/prepare.py": "data sets",
+    "tools/preparation/written.py": "data sets",
 }
 OF_PATHS = {
     *("open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "unlink", "rename", "rmdir", "mkdir"),

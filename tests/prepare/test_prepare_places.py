@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import imagenet, sources, writing
+from repre_jax.tools.preparation import written
 from tests.helpers.patience import HANGS
 from tests.helpers.preparing import run
 from tests.helpers.runs import ROOT
@@ -26,7 +27,7 @@ def test_a_disk_that_is_too_small_is_told_beforehand(folders, tmp_path, capsys, 
     assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
     assert "The disk is too small" in capsys.readouterr().err
     size = imagenet.find(folders).size()
-    monkeypatch.setattr(prepare, "IN_MEMORY", size - 1)
+    monkeypatch.setattr(written, "IN_MEMORY", size - 1)
     for share, status in ((1.9, 1), (2.2, 0)):  # shuffling through temporary files takes as much again
         roomy = usage._replace(free=int(share * size))
         monkeypatch.setattr(shutil, "disk_usage", lambda path, roomy=roomy: roomy)
