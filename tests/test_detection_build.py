@@ -68,7 +68,7 @@ def test_variants_change_what_they_say():
 def test_norms_and_tables_of_positions_do_not_decay(kind):
     """And all else does, biases too."""
     settings = {"width": 8, "depth": (1, 1, 1, 1), "heads": (1, 1, 1, 1), "window": 4} if kind == "swin" else {}
-    vit = {"width": 8, "depth": 2, "heads": 1, "patch": 16, "image_size": (32, 32)}
+    vit = {"width": 8, "depth": 4, "heads": 1, "patch": 16, "image_size": (32, 32)}
     encoder = build_encoder("swin_t", **settings) if kind == "swin" else build_encoder("vit_ti", **vit)
     found = config()
     found.data.mean = found.data.std = (0.5, 0.5, 0.5)
