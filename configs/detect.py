@@ -74,7 +74,7 @@ def scenes(config: ConfigDict) -> None:
     detect.proposals = 100
     detect.test_per_level = 200
     detect.test_proposals = 100
-    detect.test_candidates = 500
+    detect.test_candidates = 700  # all that there are of 7 classes
     config.encoder.drop_path = 0.0
     config.batch_size = 16
     config.epochs = 6.0

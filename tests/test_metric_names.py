@@ -53,8 +53,8 @@ def test_the_line_of_a_step_as_it_always_was():
         "  masks 0.2500  contrastive 0.2500  reconstruction 0.2500  weights 0.25  0.25"
         "  lr 2.50e-01  decay 0.250  momentum 0.2500  teacher temperature 0.250  entropy 0.250  grad norm 0.25"
         "  emb std 0.2500  (1/sqrt(d) 0.2500)  0 images/s  waiting 25%  k-NN 25.0%  train top-1 25.0%"
-        "  train pixels 25.0%  regions 25.0%  held-out top-1 25.0%  top-1 25.0%  box AP 25.0%  mIoU 25.0%  AP50 25.0%"
-        "  mAcc 25.0%  mask AP 25.0%  aAcc 25.0%  AP50 25.0%"
+        "  train pixels 25.0%  regions 25.0%  held-out top-1 25.0%  box AP 25.0%  AP50 25.0%  mask AP 25.0%  AP50 25.0%"
+        "  top-1 25.0%  mIoU 25.0%  mAcc 25.0%  aAcc 25.0%"
         "  effective rank 0.2  0:04 left"
     )
 

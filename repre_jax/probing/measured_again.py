@@ -37,11 +37,13 @@ class Keys:
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Those that a measurement may have otherwise than its run."""
-        return (*OF_BOTH, *self.of_data_set, *self.taken)
+        """Those that a measurement may have otherwise than its run, in the order in which it says so."""
+        of_data = tuple(key for key in self.taken if key.startswith("data."))
+        others = tuple(key for key in self.taken if key not in of_data)
+        return ("data.name", "data.dir", *self.of_data_set, *of_data, *PIXELS, *others, "dtype")
 
 
-OF_BOTH = ("data.name", "data.dir", "data.value_range", "data.mean", "data.std", "dtype")
+PIXELS = ("data.value_range", "data.mean", "data.std")
 SPLITS = ("data.train_split", "data.test_split")
 ENCODER = ("init_from", "network", "seed", "encoder", "data.image_size", "data.channels")
 OF_TASKS = {
