@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_ONLY = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")  # conftest sets them
-ENCODER = {"name": "vit_s", "width": 48, "depth": "(3,)", "heads": "(3,)", "patch": 8}
+ENCODER = {"name": "vit_s", "width": 48, "depth": "(4,)", "heads": "(3,)", "patch": 8}
 EIGHT = "train[:8]"
 
 

@@ -267,6 +267,9 @@ def test_orientations_are_those_of_the_samples():
     assert set(shapes) == {(4, 64, 96, 3), (4, 96, 64, 3)}
     fixed = detection_order.grouped(sizes, Resizing(shorts=(64,), longest=96, crop=0.0), 4)
     assert fixed.groups_of(0, 0).tolist() == before.tolist() == fixed.groups_of(1, 9).tolist()
+    assert len(fixed) == sum(-(-int((before == kind).sum()) // 4) * 4 for kind in (LANDSCAPE, PORTRAIT))
+    square = detection_order.grouped(sizes, Resizing(shorts=(64,), longest=64, crop=0.5), 4)
+    assert (len(square), set(square.groups_of(0, 0))) == (-(-len(sizes) // 4) * 4, {LANDSCAPE})
 
 
 def test_a_test_goes_through_each_canvas():

@@ -37,6 +37,10 @@ class Orientations:
 def grouped(sizes: np.ndarray, how: Resizing, batch_size: int) -> Grouped:
     """The order for data/loader.train_batches; its batches are of one canvas of how.canvases."""
     groups = Orientations(sizes, how)
+    if len(how.canvases) == 1:
+        return Grouped(np.full(len(sizes), LANDSCAPE), batch_size)
+    if not how.crop:  # the same in each epoch, so that its places are known
+        return Grouped(groups(0, 0), batch_size)
     return Grouped(groups, batch_size, records=len(sizes), kinds=len(how.canvases))
 
 
