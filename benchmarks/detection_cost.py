@@ -51,7 +51,7 @@ def planned(function: Any, *given: Any) -> tuple[float, int, hlo.Array]:
     made = jax.jit(function).lower(*given).compile()
     plan: Any = made.memory_analysis()
     counted: Any = made.cost_analysis() or {}
-    return counted.get("flops", float("nan")), plan.temp_size_in_bytes, hlo.largest(made.as_text())
+    return counted.get("flops", float("nan")), plan.temp_size_in_bytes, hlo.largest(made.as_text() or "")
 
 
 def rows(found: list[Cost]) -> list[tuple[str, ...]]:
@@ -137,7 +137,7 @@ def whole_step(method: Any, canvas: tuple[int, int]) -> hlo.Array:
     made = jax.jit(method.train_step, donate_argnums=0).lower(state, batch).compile()
     seconds = time.perf_counter() - begun
     plan: Any = made.memory_analysis()
-    array = hlo.largest(made.as_text())
+    array = hlo.largest(made.as_text() or "")
     print(
         f"\nThe whole step of one image: {megabytes(memory.of_program(made))}, of which the state takes "
         f"{megabytes(plan.argument_size_in_bytes - _bytes(batch))} and what it holds meanwhile "

@@ -156,11 +156,13 @@ def _proposals(count: int) -> Any:
 
 
 def _encoded(model: mask_rcnn.MaskRcnn, params: Any, images: jax.Array) -> Any:
-    return tuple(model.encoder.apply({"params": params}, images).pyramid)
+    output: Any = model.encoder.apply({"params": params}, images)
+    return tuple(output.pyramid)
 
 
 def _necked(model: mask_rcnn.MaskRcnn, params: Any, maps: Any) -> tuple[jax.Array, ...]:
-    return necks.with_coarsest(model.neck.apply({"params": params}, maps))
+    found: Any = model.neck.apply({"params": params}, maps)
+    return necks.with_coarsest(found)
 
 
 def _anchors(model: mask_rcnn.MaskRcnn, params: Any, levels: Any) -> Any:
