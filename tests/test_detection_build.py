@@ -48,13 +48,17 @@ def test_the_rate_rises_for_500_steps_and_falls_after_epochs_8_and_11():
     steps = (8 * 7330 - 1, 8 * 7330, 11 * 7330 - 1, 11 * 7330, 12 * 7330 - 1)
     np.testing.assert_allclose([plan.lr(step) for step in steps], [1e-4, 1e-5, 1e-5, 1e-6, 1e-6], rtol=1e-5)
     longer = methods.build_plan(config("3x"), records=117_280)
-    assert longer.total_steps == 36 * 7330
+    assert (longer.total_steps, config("3x").encoder.drop_path, config("3x").evaluations) == (36 * 7330, 0.2, 36)
     np.testing.assert_allclose([longer.lr(27 * 7330), longer.lr(33 * 7330)], [1e-5, 1e-6], rtol=1e-5)
 
 
 def test_variants_change_what_they_say():
     single = builder.resizing(config("single_scale"))
     assert (single.shorts, single.longest, single.crop, single.flip_last) == ((800,), 1333, 0.0, True)
+    assert (config().encoder.drop_path, config().optim.warmup_steps) == (0.1, 500)
+    assert (config("single_scale").encoder.drop_path, config("single_scale").optim.warmup_steps) == (0.2, 1000)
+    longer = config("3x,scenes")
+    assert (longer.epochs, longer.optim.decay_epochs, longer.encoder.drop_path) == (18.0, (12.0, 16.5), 0.0)
     assert config("scratch").network == "untrained"
     assert (config("boxes").detect.masks, builder.train_view(config("boxes")).masks) == (False, False)
     scenes = config("scenes")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from repre_jax.evaluation.batches import check_readable, eval_batches
 from repre_jax.evaluation.detected import BOXES, MASKS, Precision, Result
 from repre_jax.models.detection.mask_rcnn import Found
 
-PIXELS = 2**20  # of a device's images at once, below which several are
+PIXELS = 2**22  # of a device's images at once: three of 800 x 1344
 MOST = 16  # images
+WAITING = 64  # images whose masks may wait for a core; each keeps its batch
 
 # (parameters, batch) -> what is found in it
 DetectionsOf = Callable[[Any, ObjectImages], Found]
@@ -90,11 +92,13 @@ class DetectionRun:
         the share `max_unreadable` of the images cannot be read."""
         rows: list[dict[str, Any]] = []
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            waiting: list[Future[dict[str, Any]]] = []
+            waiting: deque[Future[dict[str, Any]]] = deque()
             for view, records, count in self.passes:
                 for batch, there, found in self._batches(params, view, records, count, should_stop):
-                    waiting += [pool.submit(self._row, batch, found, place) for place in range(there)]
-            rows = [row.result() for row in waiting]
+                    waiting.extend(pool.submit(self._row, batch, found, place) for place in range(there))
+                    while len(waiting) > WAITING:
+                        rows.append(waiting.popleft().result())
+            rows += [row.result() for row in waiting]
         rows = sorted(_of_all_processes(rows), key=lambda row: row["record"])
         check_readable(len(self.records), len(rows), max_unreadable)
         boxes = [result for row in rows for result in row["boxes"]]
