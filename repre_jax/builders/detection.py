@@ -31,10 +31,11 @@ def check(config: ConfigDict) -> None:
     _sides("detect.shorts", settings.shorts, MULTIPLE)
     if settings.crop:
         _sides("detect.crop_shorts", settings.crop_shorts, 1)
-        _longest("detect.longest", settings.longest, "detect.crop_shorts", max(settings.crop_shorts))
         config_checks.span("detect.crop_sides", settings.crop_sides, MOST_SIDE)
         _sides("detect.crop_sides", settings.crop_sides, 1)
     _longest("detect.longest", settings.longest, "detect.shorts", max(settings.shorts))
+    if settings.crop:
+        _longest("detect.longest", settings.longest, "detect.crop_shorts", max(settings.crop_shorts))
     _longest("detect.test_longest", settings.test_longest, "detect.test_short", settings.test_short)
     for few, many in (("anchor_positives", "anchors"), ("region_positives", "regions")):
         if settings[few] > settings[many]:
