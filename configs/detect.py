@@ -4,7 +4,7 @@ python main.py --config configs/detect.py --config.init_from=RUN                
 python main.py --config configs/detect.py:single_scale --config.init_from=RUN    800 / 1333 only
 python main.py --config configs/detect.py:3x --config.init_from=RUN              36 epochs
 python main.py --config configs/detect.py:boxes --config.init_from=RUN           Faster R-CNN: boxes, no masks
-python main.py --config configs/detect.py:scenes --config.init_from=RUN          two processor cores, in minutes
+python main.py --config configs/detect.py:scenes --config.init_from=RUN          two processor cores
 python main.py --config configs/detect.py --config.evaluate=DETECTOR             measures a run of this, trains nothing
 
 Table 2 of the paper: Swin-T by MoBY 43.6 (boxes) and 39.6 (masks), 44.8 and 40.3 with RePre. The paper says 800 / 1333,
@@ -57,7 +57,8 @@ def boxes(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 6 minutes of a processor."""
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes. Not tuned: nobody has
+    trained it to its end."""
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
     config.data.workers = 0
