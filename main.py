@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
 from repre_jax.system.command_line import ending, parse, usage
-from repre_jax.tasks import finetune, knn, linear, pretrain, segment
+from repre_jax.tasks import detect, finetune, knn, linear, pretrain, segment
 
 QUIET = "--quiet"
 TASKS = {
@@ -23,6 +23,7 @@ TASKS = {
     "linear": linear.run,
     "finetune": finetune.run,
     "segment": segment.run,
+    "detect": detect.run,
 }
 
 

@@ -43,11 +43,12 @@ PROCESSOR = "processor_seconds.json"  # in the workdir
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: what is trained, for each seed, on the encoder of `run` by these variants of CONFIG."""
+    """A row of the table: what is trained, for each seed, on the encoder of `run` by these variants of a config."""
 
     name: str
     run: Path
     variants: str
+    config: str = CONFIG
 
     def folder(self, seed: int) -> str:
         return f"{self.run.name}-{self.variants.replace(',', '-')}-{seed}"
@@ -102,7 +103,7 @@ def train(row: Row, seed: int, workdir: Path) -> Trained:
     """The row's run of that seed, trained if need be, or to its end. Its output goes to stderr; one that fails ends
     everything."""
     folder = workdir / row.folder(seed)
-    command = [sys.executable, "main.py", "--config", f"{CONFIG}:{row.variants}", f"--config.init_from={row.run}"]
+    command = [sys.executable, "main.py", "--config", f"{row.config}:{row.variants}", f"--config.init_from={row.run}"]
     command += [f"--config.seed={seed}", "--workdir", str(folder)]
     finished = (folder / run_files.RESULT).exists()  # then this only looks whether it is of the same weights and data
     status = _ended(command) if finished else _timed(command, workdir / PROCESSOR, folder.name)
@@ -152,6 +153,18 @@ def _spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def trained(plan: Sequence[Row], seeds: int, workdir: Path) -> dict[str, list[Trained]]:
+    """Each row's runs, by its name, in the order of the seeds."""
+    if seeds < 1:
+        raise UserError(f"--seeds is {seeds}.\n  expected: at least 1")
+    workdir.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[Trained]] = {row.name: [] for row in plan}
+    for seed in range(seeds):  # so that an interrupted table has whole pairs
+        for row in plan:
+            found[row.name].append(train(row, seed, workdir))
+    return found
+
+
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN")
@@ -160,15 +173,8 @@ def run() -> None:
     parser.add_argument("--head", choices=HEADS, default="naive", help="of what is not linear; of a Swin fpn")
     parser.add_argument("--tiny", action="store_true", help="four steps a run: does it work?")
     arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        raise UserError(f"--seeds is {arguments.seeds}.\n  expected: at least 1")
     check(arguments.runs)
-    arguments.workdir.mkdir(parents=True, exist_ok=True)
-    plan = rows(arguments.runs, arguments.head, arguments.tiny)
-    found: dict[str, list[Trained]] = {row.name: [] for row in plan}
-    for seed in range(arguments.seeds):  # so that an interrupted table has whole pairs
-        for row in plan:
-            found[row.name].append(train(row, seed, arguments.workdir))
+    found = trained(rows(arguments.runs, arguments.head, arguments.tiny), arguments.seeds, arguments.workdir)
     print("\n".join(segmentation_table.lines(found, pairs(arguments.runs), arguments.runs)))
 
 

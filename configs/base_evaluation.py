@@ -13,7 +13,7 @@ from repre_jax.core.errors import UserError
 
 # What makes up a published protocol or recipe: keys, groups of them, and single keys of other groups.
 PUBLISHED_OF_GROUPS = (("encoder", "drop_path"), ("data", "test_interpolation"))
-PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune", "segment")
+PUBLISHED = ("batch_size", "epochs", "total_steps", "augment", "optim", "linear", "finetune", "segment", "detect")
 
 
 def get_config() -> ConfigDict:

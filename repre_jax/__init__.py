@@ -1,8 +1,8 @@
 """RePre (Wang et al., 2022) in JAX and Flax: contrastive pre-training of vision transformers with pixel reconstruction.
 
 `repre_jax.load_encoder(path)` loads an exported encoder, `repre_jax.load_segmenter(run)` what a run of
-configs/segment.py has trained. Everything else is imported from its room, and `import repre_jax` itself loads neither
-JAX nor Flax.
+configs/segment.py has trained, and `repre_jax.load_detector(run)` what one of configs/detect.py has. Everything else is
+imported from its room, and `import repre_jax` itself loads neither JAX nor Flax.
 
 Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   core        types, errors, sharding, schedules, optimiser, checkpoints, the files of a run
@@ -20,7 +20,7 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   pretrained  finds a trained encoder: in a run's checkpoint or in a file
   probing     measures frozen features
   tasks       what main.py runs: run(config, workdir) -> results
-  tools       commands of their own: figures, export, segment, prepare, inspect, compare, doctor
+  tools       commands of their own: figures, export, segment, detect, prepare, inspect, compare, doctor
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from repre_jax.models.encoders import Encoder
+    from repre_jax.pretrained.detector import Detector
     from repre_jax.pretrained.segmenter import Segmenter
 
 __version__ = "0.2.0"
@@ -58,3 +59,16 @@ def load_segmenter(run: "str | Path", step: int | None = None) -> "Segmenter":
     from repre_jax.pretrained import segmenter  # here, since it loads JAX
 
     return segmenter.load(run, step, keys="")
+
+
+def load_detector(run: "str | Path", step: int | None = None) -> "Detector":
+    """The Mask R-CNN that a run of configs/detect.py has trained: a function of an image.
+
+    run: its workdir. step: of the checkpoint; None: the newest. The images are uint8 RGB [H, W, 3] of any size; what it
+    finds in one has boxes, float32 [n, 4], x0, y0, x1, y1 in pixels, scores, float32 [n], labels, n names, and masks,
+    bool [n, H, W], or None of a detector of boxes; by falling score, down to that of the run's own test.
+    Raises core.errors.UserError when there is no such run or step.
+    """
+    from repre_jax.pretrained import detector  # here, since it loads JAX
+
+    return detector.load(run, step, keys="")

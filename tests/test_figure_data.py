@@ -5,6 +5,7 @@ import pytest
 
 from configs import segment
 from repre_jax.data import instances, sources
+from repre_jax.report.figures import objects
 from repre_jax.report.figures import records as drawing
 from repre_jax.tasks.figures import data
 from repre_jax.tools import figures
@@ -47,7 +48,7 @@ def test_boxes_masks_and_label_map_of_a_scene():
     }
     objects |= {"bbox": np.stack([each["bbox"] for each in stored["objects"]])}
     objects |= {"counts": [each["counts"] for each in stored["objects"]]}
-    record = {"label_map": canvas.label_map()[..., None], "objects": objects}
+    record = {"image": canvas.image, "label_map": canvas.label_map()[..., None], "objects": objects}
     categories = {each["id"]: each["name"] for each in builder.known("dense")["categories"]}
     found = data._objects(record, canvas.image.shape[:2], categories)
     np.testing.assert_array_equal(found["masks"], instances.of_record(record).masks())
@@ -74,7 +75,7 @@ def test_objects_are_drawn_where_they_are():
     with_box = drawing.Known(image, "a", np.array([[10, 5, 10, 4]]), [(1, "x")], mask, mask[0].astype(int))
     figure = drawing.draw([with_box, drawing.Known(image)], title="t", caption="c")
     shown = figure.axes[1].images[0].get_array()
-    np.testing.assert_allclose(shown[6, 12], drawing.SHADE * drawing.colour(1), atol=1e-6)
+    np.testing.assert_allclose(shown[6, 12], objects.SHADE * drawing.colour(1), atol=1e-6)
     assert not shown[~mask[0]].any()
     (box,) = figure.axes[1].patches
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((9.5, 4.5), 10, 4)

@@ -49,10 +49,12 @@ def test_what_is_printed_has_a_format_and_a_place_of_its_own():
 def test_the_line_of_a_step_as_it_always_was():
     values = dict.fromkeys(METRICS, 0.25)
     assert progress_line(1, 2, values, batch_size=1) == (
-        "step 1/2  loss 0.2500  head 0.2500  contrastive 0.2500  reconstruction 0.2500  weights 0.25  0.25"
+        "step 1/2  loss 0.2500  objectness 0.2500  anchors 0.2500  classes 0.2500  boxes 0.2500  head 0.2500"
+        "  masks 0.2500  contrastive 0.2500  reconstruction 0.2500  weights 0.25  0.25"
         "  lr 2.50e-01  decay 0.250  momentum 0.2500  teacher temperature 0.250  entropy 0.250  grad norm 0.25"
         "  emb std 0.2500  (1/sqrt(d) 0.2500)  0 images/s  waiting 25%  k-NN 25.0%  train top-1 25.0%"
-        "  train pixels 25.0%  held-out top-1 25.0%  top-1 25.0%  mIoU 25.0%  mAcc 25.0%  aAcc 25.0%"
+        "  train pixels 25.0%  regions 25.0%  held-out top-1 25.0%  box AP 25.0%  AP50 25.0%  mask AP 25.0%  AP50 25.0%"
+        "  top-1 25.0%  mIoU 25.0%  mAcc 25.0%  aAcc 25.0%"
         "  effective rank 0.2  0:04 left"
     )
 
@@ -69,6 +71,8 @@ def test_the_panels_as_they_always_were(tmp_path):
         "Effective rank of the features",
         "Top-1",
         "Segmentation",
+        "Average precision",
+        "Losses of the detector",
         "Learning rate",
         "Gradient norm",
         "Standard deviation of the embeddings",
@@ -76,6 +80,8 @@ def test_the_panels_as_they_always_were(tmp_path):
         "Share of the time waiting for data",
     ]
     assert [panel.title for panel in others] == [
+        "Accuracy of the training batch's regions",
+        "Regions of an object, of those sampled of an image",
         "Momentum of the target",
         "Weight decay",
         "Temperature of the teacher",
@@ -90,7 +96,7 @@ def test_the_panels_as_they_always_were(tmp_path):
 
 
 def test_the_first_judge_that_was_measured_counts():
-    assert metric_names.judges() == ["knn_top1", "effective_rank", "top1", "miou"]
+    assert metric_names.judges() == ["knn_top1", "effective_rank", "top1", "miou", "box_ap", "mask_ap"]
     assert metric_names.quality({"top1": 0.5, "effective_rank": 7.0, "loss": 1.0}) == 7.0
     assert metric_names.quality({"knn_top1": None, "top1": 0.5}) == 0.5
     assert metric_names.quality({"loss": 1.0}) is None

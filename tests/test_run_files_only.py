@@ -13,7 +13,8 @@ DOOR = "core/run_files.py"
 NOT_OF_RUNS = {
     "core/access.py": "whether what an error names may be read",
     "core/plain_paths.py": "a link among the temporary files",
-    "data/cityscapes/archives.py": "Cityscapes' archives and folders",
+    "data/coco/images.py": "COCO's archives and folders of images",
+    "data/stores.py": "archives and folders that are prepared",
     "data/conversion.py": "what TFDS has prepared, and what it becomes",
     "data/embedded.py": "prepares a data set, under a lock of its own",
     "data/folder.py": "images in folders",
@@ -44,7 +45,8 @@ NOT_OF_RUNS = {
     "tools/checkup/software.py": "requirements.txt of a clone",
     "tools/checkup/storage.py": "data sets, and whether a folder that may not be there yet can be written",
     "tools/doctor.py": "/dev/shm",
-    "tools/prepare.py": "data sets",
+    "tools/preparation/written.py": "data sets",
+    "tools/prepare.py": "what is prepared",
 }
 OF_PATHS = {
     *("open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "unlink", "rename", "rmdir", "mkdir"),

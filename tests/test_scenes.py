@@ -16,8 +16,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, instances, sources
+from repre_jax.data import crops, detection, instances, sources
+from repre_jax.data.detection_views import DetectionView
+from repre_jax.data.resizing import Resizing
 from repre_jax.data.scenes import builder, credit, dense_canvases, object_canvases, photographs
+from repre_jax.evaluation import detected
 from tests.helpers.prepared import Pets, picture, prepare
 
 FEW = {
@@ -128,6 +131,34 @@ def test_pycocotools_finds_every_object(root, capsys):
     moved = [each | {"bbox": [each["bbox"][0] + 6, *each["bbox"][1:]]} for each in detections]
     assert precision(truth, moved, "bbox", categories=True) < 0.8
     capsys.readouterr()
+
+
+def test_a_detector_is_trained_on_them(root):
+    """Opened as COCO is; nothing is stored beside the records, so that all of them are looked at."""
+    found = detection.open_dataset("scenes/dense", str(root), test_split="unseen")
+    assert (len(found.dataset.train), len(found.dataset.test), found.left_out) == (FEW["dense"]["train"], 12, 0)
+    assert found.categories.ids == (1, 2, 4, 5, 7, 10, 11) and found.masks
+    for split, index in found.indices.items():
+        records = [found.dataset.split(split)[number] for number in range(len(index))]
+        assert index.sizes.tolist() == [[96, 128]] * len(records)
+        assert index.annotations.tolist() == [len(record["objects"]) for record in records]
+        assert index.objects.tolist() == [int((~record["objects"].crowds).sum()) for record in records]
+        truth = detected.ground_truth(records, found.categories)
+        for kind in (detected.BOXES, detected.MASKS):
+            assert detected.precision(truth, detected.truth_as_results(truth, kind), kind).values[
+                "AP"
+            ] == pytest.approx(1)
+    how = Resizing(shorts=(96,), longest=128, flip=0.0, crop=0.0)
+    record = found.dataset.train[0]
+    sample = DetectionView(how, slots=16)(record, np.random.default_rng(0))
+    kept = ~record["objects"].crowds
+    np.testing.assert_array_equal(sample["images"], crops.decode(record["image"]))
+    np.testing.assert_array_equal(
+        np.unpackbits(sample["masks"], axis=-1)[sample["valid"]], record["objects"].masks()[kept]
+    )
+    np.testing.assert_array_equal(sample["boxes"][sample["valid"]], record["objects"].corners()[kept])
+    ids = [found.categories.ids[each] for each in sample["classes"][sample["valid"]]]
+    assert ids == record["objects"].category_ids[kept].tolist()
 
 
 def precision(truth, detections, kind, *, categories):

@@ -63,6 +63,25 @@ RANGES: dict[str, tuple[float, float]] = {
     "segment.largest_share": (1e-6, 1.000001),
     "segment.tries": (0, 10_000),
     "data.first_value": (0, 254),
+    "detect.slots": (1, 1000),
+    "detect.width": (1, 4096),
+    "detect.hidden": (1, 65536),
+    "detect.longest": (1, 8192),
+    "detect.crop": (0, 1),
+    "detect.anchors": (2, 100_000),
+    "detect.anchor_positives": (1, 100_000),
+    "detect.regions": (2, 10_000),
+    "detect.region_positives": (1, 10_000),
+    "detect.per_level": (1, 20_000),
+    "detect.proposals": (1, 20_000),
+    "detect.test_short": (32, 8192),
+    "detect.test_longest": (32, 8192),
+    "detect.test_per_level": (1, 20_000),
+    "detect.test_proposals": (1, 20_000),
+    "detect.test_score": (0, 0.999999),
+    "detect.test_threshold": (0, 1),
+    "detect.test_detections": (1, 100),  # COCO's precision is of 100 an image
+    "detect.test_candidates": (1, 20_000),
     "encoder.drop_path": (0, 0.999999),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep": (1, math.inf),
@@ -71,7 +90,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "distributed.step_timeout": (0, math.inf),
 }
 # What holds for one task alone: the pixels of one image have statistics.
-OF_TASKS: dict[str, dict[str, tuple[float, float]]] = {"segment": {"batch_size": (1, math.inf)}}
+OF_TASKS: dict[str, dict[str, tuple[float, float]]] = {
+    task: {"batch_size": (1, math.inf)} for task in ("segment", "detect")
+}
 
 HOG_SIDES = (24, 96)  # pixels: from one block of it to 8,100 values an image
 

@@ -6,6 +6,7 @@
   metrics.jsonl       a line a logging step: 'step' and what was measured there
   result.json         of a finished run; result.before.json of one that goes on; report.html, the page of both
   checkpoints/        of training (core/checkpoint.py, core/manifest.py); features/ of evaluations (evaluation/store.py)
+  detections.json     of a finished detection, what it finds in the test images; detections_boxes.json its boxes
   figures/, export/, predictions/   what the tools write
   tensorboard/, wandb.json, .lock
 
@@ -41,8 +42,11 @@ RESULT, RESULT_BEFORE = "result.json", "result.before.json"
 PAGE, WANDB, LOCK = "report.html", "wandb.json", ".lock"
 CHECKPOINTS, FEATURES, FIGURES, EXPORT, TENSORBOARD = "checkpoints", "features", "figures", "export", "tensorboard"
 PREDICTIONS = "predictions"
+DETECTIONS, DETECTIONS_OF_BOXES = "detections.json", "detections_boxes.json"
 # Names of pictures that the tools draw, and what stands in each of them; data/listing.py passes them over.
-KINDS = "attention|augmentations|confusion|data|neighbours|pyramid|reconstructions|segmentation|tsne"
+KINDS = (
+    "attention|augmentations|confusion|data|detection|neighbours|precision|pyramid|reconstructions|segmentation|tsne"
+)
 DRAWN = re.compile(rf"({KINDS})(-and-.+)?\.png", re.DOTALL)
 DRAWN_BY = "repre_jax"
 DRAFT = ".draft"  # how the name of a file ends that is being written

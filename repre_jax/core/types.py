@@ -5,6 +5,7 @@
   L  local views of one record, smaller (DINO; else 0)     Q  keys in a queue
   N  images through the encoder, B * V, batch-major        D  width of the encoder
   K  pyramid levels that the decoder fuses                 E  width of the embedding that the contrastive loss sees
+  G  slots for the objects of one image
 
 Batch-major means that the views of one record lie side by side ([B, V, ...]): flattening to N then costs no
 communication when B is sharded.
@@ -68,6 +69,35 @@ class LabelMaps:
     label_maps: jax.Array
     extents: jax.Array
     label_extents: jax.Array | None = None
+
+
+@struct.dataclass
+class ObjectImages:
+    """One batch of images with boxes and masks of their objects, as it travels from the host to the device.
+
+    G slots hold the objects of an image; 0 where nothing is trained, as in a test. A box is x0, y0, x1, y1 in pixels of
+    the canvas: edges, so that 0 is the left or upper edge of the image, and its width the right one.
+
+    images:  uint8 [B, H, W, C] in 0..255, resized and cropped, at the top left of a canvas; otherwise not augmented.
+    extents: int32 [B, 2], height and width of what is image. The rest is padding, which counts as 0 after normalising.
+    boxes:   float32 [B, G, 4]. classes: int32 [B, G]. valid: bool [B, G]: the slots that hold an object, which are the
+             first ones.
+    masks:   uint8 [B, G, H, ceil(W / 8)], a bit a pixel as np.packbits writes them; [B, G, 0, 0] where boxes are
+             all that is known or asked for.
+    records: int32 [B], the number of each record in its stored split; -1 where there is none.
+    scale:   float32 [B, 2], by how much height and width were multiplied, the last time that they were resized.
+    sizes:   int32 [B, 2], height and width of the images as they are stored.
+    """
+
+    images: jax.Array
+    extents: jax.Array
+    boxes: jax.Array
+    classes: jax.Array
+    valid: jax.Array
+    masks: jax.Array
+    records: jax.Array
+    scale: jax.Array
+    sizes: jax.Array
 
 
 @struct.dataclass

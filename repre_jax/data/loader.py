@@ -68,7 +68,7 @@ class _Samples:
         epoch, place = divmod(step * self.batch_size + self.host * rows + row, len(self.order))
         unreadable = NO_RECORD
         for offset, number in enumerate(self.order.from_place(self.seed, epoch, place)):
-            rng = np.random.default_rng((self.seed, epoch, CROPS, number))
+            rng = draws(self.seed, epoch, number)
             try:
                 sample = self.view(self.source[number], rng)
             except (crops.UnreadableImage, OSError, MemoryError) as error:  # no whole image, or a file that is gone
@@ -77,6 +77,11 @@ class _Samples:
                 continue
             return sample | {UNREADABLE: np.int64(unreadable)}
         raise UserError(f"None of the {len(self.source):,} training records{self.order.alike} is a readable image.")
+
+
+def draws(seed: int, epoch: int, number: int) -> np.random.Generator:
+    """What a view draws from for record `number`: for whoever has to know it before the record is read."""
+    return np.random.default_rng((seed, epoch, CROPS, number))
 
 
 def train_batches(

@@ -11,6 +11,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.system import shipped
 
 DEMO_OF_MAPS = "--config configs/segment.py:scenes --config.init_from=RUN"
+DEMO_OF_OBJECTS = "--config configs/detect.py:scenes --config.init_from=RUN"
 DEMO = "--config configs/moco_vit_s.py:digits --workdir runs/demo"
 INFO, FEATURES = "dataset_info.json", "features.json"  # TFDS's
 NAMED = 5  # data sets or files, at most, in a message
@@ -124,6 +125,14 @@ def how_to_prepare(name: str, root: Path) -> str:
             f"  prepare:  {shlex.join(command)}\n"
         )
         demo = DEMO_OF_MAPS
+    elif name in ("coco_instances", "coco_instances/2017"):
+        command = ["python", "-m", "repre_jax.tools.prepare", "coco", "--from=DIR", f"--data-dir={root}"]
+        prepare = (
+            "  fetch:    train2017.zip (19 GB), val2017.zip (0.8 GB) and annotations_trainval2017.zip (0.3 GB) from\n"
+            "            https://cocodataset.org/#download into a folder DIR\n"
+            f"  prepare:  {shlex.join(command)}\n"
+        )
+        demo = DEMO_OF_OBJECTS
     else:
         prepare = by_tfds(name, root) + "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"
     there = _data_sets(root)

@@ -13,21 +13,26 @@ from repre_jax.core import passing
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, imagenet
 from repre_jax.data.cityscapes import archives
+from repre_jax.data.coco import images as coco
 from repre_jax.system import terminal
 
 THREADS = min(16, os.cpu_count() or 1)
 SHOWN = 50  # files in a message
+WANTED = ("readable image", "readable images")
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, UserError)
-Found = imagenet.Images | folder.ImageFolder | archives.Pairs  # whose records have 'image', which is converted
+Found = (
+    imagenet.Images | folder.ImageFolder | archives.Pairs | coco.Listed
+)  # whose records have 'image', which is converted
 AHEAD = 64  # images that are read and checked ahead of the writer
 
 
 class Reader:
     """Reads images ahead of the writer and keeps the names of those that are not whole."""
 
-    def __init__(self, convert: Callable[[Any, str], Any], skip: bool):
-        """convert: an image as it was found, and its split -> as it is written; raises for what is no whole image."""
-        self.convert, self.skip = convert, skip
+    def __init__(self, convert: Callable[[Any, str], Any], skip: bool, wanted: tuple[str, str] = WANTED):
+        """convert: an image as it was found, and its split -> as it is written; raises for what is no whole image.
+        skip: leave such images out. wanted: what one of them is not, and what several are not."""
+        self.convert, self.skip, self.wanted = convert, skip, wanted
         self.unreadable: list[str] = []
 
     def __call__(self, split: str, images: Found) -> Iterator[dict]:
@@ -51,18 +56,18 @@ class Reader:
 
     def _check(self, split: str, images: int, unreadable: int) -> None:
         """Raises UserError where the split has no readable image, or one that is none and may not be left out."""
-        named, change = self.unreadable, "fetch these files again"
+        named, change, (one, several) = self.unreadable, "fetch these files again", self.wanted
         if unreadable == images:
             named = self.unreadable[-images:]
             what = (
-                f"None of the {images:,} files of {split} is a readable image"
+                f"None of the {images:,} files of {split} is a {one}"
                 if images > 1
-                else f"The one file of {split} is no readable image"
+                else f"The one file of {split} is no {one}"
             )
             change += ", or --from=DIR to another folder"
         elif self.unreadable and not self.skip:
             count = len(self.unreadable)
-            what = "1 file is no readable image" if count == 1 else f"{count:,} files are not readable images"
+            what = f"1 file is no {one}" if count == 1 else f"{count:,} files are not {several}"
             change += ", or --skip-unreadable, to leave them out"
         else:
             return

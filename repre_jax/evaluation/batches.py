@@ -1,12 +1,13 @@
 """Batches for evaluations: one pass over the records, with a progress bar, that a stop request interrupts."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from repre_jax.core.errors import Interrupted
+from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.core.types import LabelledImages, Records
 from repre_jax.data import loader
 from repre_jax.data.views import EvalView
@@ -50,6 +51,15 @@ def eval_batches(
     )
     records = len(source) if limit is None else min(limit, len(source))
     return watched(batches, records, batch_size, what, should_stop, done=min(start * batch_size, records))
+
+
+def check_readable(records: int, seen: int, largest_share: float) -> None:
+    """Raises UserError when more than this share of the records could not be read, or all."""
+    if records - seen > math.floor(largest_share * records) or not seen:
+        raise UserError(
+            f"{records - seen:,} of {records:,} records to evaluate on could not be read.\n"
+            "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
+        )
 
 
 def images_and_labels(batches: Iterable[tuple[LabelledImages, int]]) -> Iterator[Batch]:

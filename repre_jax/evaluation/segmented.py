@@ -10,13 +10,12 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from repre_jax.core import sharding
-from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelMaps, Records
 from repre_jax.data import segmentation_views
 from repre_jax.data.label_classes import Classes
 from repre_jax.data.subset import Subset
 from repre_jax.evaluation import confusion, sliding_window, windows
-from repre_jax.evaluation.batches import eval_batches, never
+from repre_jax.evaluation.batches import check_readable, eval_batches, never
 from repre_jax.evaluation.windows import PLAIN, Pass, Size, SlidingTest
 
 PIXELS = 2**20  # of a device's images at once, below which several are
@@ -96,7 +95,7 @@ class Segmented:
             matrices, counts = jax.device_get(found[:2])
             total += matrices.sum(axis=0, dtype=np.int64)
             seen += int(counts.sum())
-        _check_readable(len(self.records), seen, max_unreadable)
+        check_readable(len(self.records), seen, max_unreadable)
         return total, seen
 
     def predicted(self, variables: Any, numbers: np.ndarray) -> np.ndarray:
@@ -116,11 +115,3 @@ class Segmented:
             sizes = np.asarray(batch.label_extents) * there[:, None]
             on_devices = sharding.shard_batch((batch, windows.passes(sizes, self.layout, self.how), there), self.mesh)
             yield self._run(variables, *on_devices)
-
-
-def _check_readable(records: int, seen: int, largest_share: float) -> None:
-    if records - seen > math.floor(largest_share * records) or not seen:
-        raise UserError(
-            f"{records - seen:,} of {records:,} records to evaluate on could not be read.\n"
-            "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
-        )

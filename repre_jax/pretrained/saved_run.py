@@ -1,4 +1,4 @@
-"""An encoder as it lies in a checkpoint of a pre-training run."""
+"""An encoder as it lies in a checkpoint of a run."""
 
 import contextlib
 from collections.abc import Callable
@@ -26,7 +26,8 @@ Params = dict[str, Any]
 class Saved:
     """One encoder of a run's checkpoint.
 
-    network: 'online' or 'target'. config, record: the run's, as they stand in the checkpoint.
+    framework: that it was pre-trained by; of a run that has trained it on, its task. network: 'online' or 'target'.
+    config, record: the run's, as they stand in the checkpoint.
     load(mesh): the parameters, float32, whole on each device, whatever devices they were saved from; of another part
     than the encoder with its name, such as 'decoder', which no target has.
     """
@@ -39,18 +40,22 @@ class Saved:
     load: Callable[..., Params]
 
 
-def saved(run: Path, network: str | None, step: int | None, *, keys: str = KEYS, hint: str = "") -> Saved:
+def saved(
+    run: Path, network: str | None, step: int | None, *, keys: str = KEYS, hint: str = "", any_task: bool = False
+) -> Saved:
     """The encoder of a run that `network` and `step` name: else what the framework's authors evaluate, and the newest.
 
-    keys, hint: how a user names them, and what else may help where there is no such step, for messages.
+    any_task: also of one that was trained on by another task, such as a detector's. keys, hint: how a user names them,
+    and what else may help where there is no such step, for messages.
     Raises UserError when there is none, or it is damaged.
     """
     step, record, shapes = chosen(run, step, keys=keys, hint=hint)
     theirs = ConfigDict(record["config"])
     theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
-    if "framework" not in theirs:
+    trained_on = any_task and "encoder" in shapes["params"]
+    if "framework" not in theirs and not trained_on:
         raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
-    framework = theirs.framework.name
+    framework = theirs.framework.name if "framework" in theirs else theirs.task
     network = network or evaluated_network(framework)
     if network == "target" and not shapes["target"]:
         raise UserError(

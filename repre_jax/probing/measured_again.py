@@ -1,4 +1,4 @@
-"""What a measurement of a trained segmentation takes from its run, what it has otherwise, and what it cannot change."""
+"""What a measurement of a trained head takes from its run, what it has otherwise, and what it cannot change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,27 +10,56 @@ from ml_collections import ConfigDict
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.pretrained.backbone import tuples
-from repre_jax.probing import evaluations, segmenting
+from repre_jax.probing import detecting, evaluations, segmenting
 from repre_jax.running import resume
 from repre_jax.system import terminal
 
-# The run's unless somebody sets them. Those of a data set are not the run's where it is another data set.
-OF_DATA_SET = ("data.train_split", "data.test_split", "data.image_key", "data.label_map_key", "data.num_classes")
-TAKEN = (
-    *("data.name", "data.dir", *OF_DATA_SET, "data.first_value", "data.value_range", "data.mean", "data.std"),
-    *("segment.test_size", "segment.test_stride", "segment.test_scales", "segment.test_flip", "dtype"),
-)
 NO_DEPARTURES = ("data.dir",)  # where it lies
-# The run's, whatever else is set; groups too.
-TRAINED = (
-    *("init_from", "network", "seed", "encoder", "data.image_size", "data.channels"),
-    *(f"segment.{key}" for key in segmenting.TRAINED),
-)
 # A measurement's own keys, and groups of them.
 OWN = (
     *("evaluate", "step", "batch_size", "data.workers", "data.max_unreadable", "encoder.attention", "deterministic"),
     *("compile_cache", "may_change", "distributed", "typed", "usual"),
 )
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Of the config of one task; groups too.
+
+    file: that has them. of_data_set: the run's unless somebody sets them, or it is another data set. taken: the run's
+    unless somebody sets them, whatever the data set. trained: the run's, whatever else is set.
+    """
+
+    file: str
+    of_data_set: tuple[str, ...]
+    taken: tuple[str, ...]
+    trained: tuple[str, ...]
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Those that a measurement may have otherwise than its run, in the order in which it says so."""
+        of_data = tuple(key for key in self.taken if key.startswith("data."))
+        others = tuple(key for key in self.taken if key not in of_data)
+        return ("data.name", "data.dir", *self.of_data_set, *of_data, *PIXELS, *others, "dtype")
+
+
+PIXELS = ("data.value_range", "data.mean", "data.std")
+SPLITS = ("data.train_split", "data.test_split")
+ENCODER = ("init_from", "network", "seed", "encoder", "data.image_size", "data.channels")
+OF_TASKS = {
+    "segment": Keys(
+        "configs/segment.py",
+        (*SPLITS, "data.image_key", "data.label_map_key", "data.num_classes"),
+        ("data.first_value", *(f"segment.test_{key}" for key in ("size", "stride", "scales", "flip"))),
+        (*ENCODER, *(f"segment.{key}" for key in segmenting.TRAINED)),
+    ),
+    "detect": Keys(
+        "configs/detect.py",
+        SPLITS,
+        tuple(f"detect.test_{key}" for key in detecting.TESTED),
+        (*ENCODER, *(f"detect.{key}" for key in detecting.TRAINED)),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +75,7 @@ class Asked:
 
 
 def asked(config: ConfigDict) -> Asked:
-    """Takes out of a config of configs/segment.py what it says of the command line, so that it is not stored."""
+    """Takes out of a config of these tasks what it says of the command line, so that it is not stored."""
     settings = resume.plain(config)
     found = Asked(frozenset(settings.get("typed", ())), run_files.flat(settings.get("usual", {})))
     with config.unlocked():
@@ -63,17 +92,18 @@ def take_over(config: ConfigDict, trained: ConfigDict, run: Path, was_asked: Ask
     line has.
     """
     ours, theirs = run_files.flat(resume.plain(config)), run_files.flat(resume.plain(trained))
-    _refuse_others(ours, theirs, run, was_asked)
-    of_run = {key: theirs[key] for key in ours if key in theirs and _among(key, TRAINED) and not _among(key, OWN)}
+    keys = OF_TASKS[config.task]
+    _refuse_others(keys, ours, theirs, run, was_asked)
+    of_run = {key: theirs[key] for key in ours if key in theirs and _among(key, keys.trained) and not _among(key, OWN)}
     others = [
         f"{key} is {value}, not {ours[key]}"
         for key, value in of_run.items()
         if ours[key] is not None and was_asked.sets(key, ours[key]) and not config_paths.same(key, value, ours[key])
     ]
     departures, another = [], False
-    for key in TAKEN:
+    for key in keys.free:
         if not was_asked.sets(key, ours[key]):
-            if key in theirs and not (another and key in OF_DATA_SET):
+            if key in theirs and not (another and key in keys.of_data_set):
                 of_run[key] = theirs[key]
         elif not config_paths.same(key, theirs.get(key), ours[key]) and key not in NO_DEPARTURES:
             departures.append(evaluations.instead_of(key, ours[key], theirs.get(key)))
@@ -84,10 +114,10 @@ def take_over(config: ConfigDict, trained: ConfigDict, run: Path, was_asked: Ask
     return departures
 
 
-def _refuse_others(ours: Mapping[str, Any], theirs: Mapping[str, Any], run: Path, was_asked: Asked) -> None:
+def _refuse_others(keys: Keys, ours: Mapping[str, Any], theirs: Mapping[str, Any], run: Path, was_asked: Asked) -> None:
     """Raises UserError for keys of the command line that change nothing in a measurement, and are not as the run has
     them."""
-    free = (*OWN, *TAKEN)
+    free = (*OWN, *keys.free)
     wrong = [
         key
         for key in sorted(was_asked.typed)
@@ -97,7 +127,7 @@ def _refuse_others(ours: Mapping[str, Any], theirs: Mapping[str, Any], run: Path
         raise UserError(
             f"A measurement does not change how {run} was trained:\n"
             + "".join(f"  {key}: {theirs.get(key)!r}, given {ours[key]!r}\n" for key in wrong)
-            + "  expected: what a measurement can have otherwise, keys marked * in configs/segment.py\n"
+            + f"  expected: what a measurement can have otherwise, keys marked * in {keys.file}\n"
             + f"  change:   leave out {', '.join(f'--config.{key}' for key in wrong)}"
         )
 

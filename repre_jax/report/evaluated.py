@@ -7,6 +7,7 @@ from typing import Any
 from repre_jax.report.console import Row, duration, table, test_images, without_learning
 
 LISTED = 10  # classes, of the best and of the worst
+PRECISIONS = {"box": "box AP", "mask": "mask AP"}
 
 
 def linear(result: Mapping[str, Any]) -> str:
@@ -78,13 +79,46 @@ def segmented(result: Mapping[str, Any]) -> str:
     )
 
 
-def _of_classes(iou: Mapping[str, float | None]) -> list[Row]:
-    """Rows of the IoU of each class; of many the best and the worst."""
+def detected(result: Mapping[str, Any]) -> str:
+    """The end of a detection, trained or measured again, from its result.json."""
+    origin, how = result["origin"], result["test"]
+    step = None if origin.get("step") is None else f"step {origin['step']:,}"
+    known = [origin.get("framework"), origin.get("branch"), step]
+    after = f" after {result['steps']:,} steps" if "steps" in result else ""
+    size = f"shorter side {how['test_short']}, longer at most {how['test_longest']}"
+    skipped, overflow = result.get("skipped_steps"), result["overflow"]
+    rows: list[Row] = [
+        ("encoder" if "steps" in result else "measured", origin["init_from"] or "none: from scratch"),
+        ("", ", ".join(filter(None, known))),
+    ]
+    for what, title in PRECISIONS.items():
+        if numbers := result["ap"].get(what):
+            rows.append((title, _precision(numbers)))
+            rows += _of_classes(result["ap_of_classes"][what], f"{title} by class")
+    rows += [
+        ("test images", f"{result['test_images']:,}, {size}; {result['detections']:,} detections"),
+        *([("", f"{overflow:,} with more candidates than {how['test_candidates']:,}")] if overflow else []),
+        ("time", f"{duration(result['seconds'])}{after}"),
+        *([("", f"{skipped:,} steps skipped")] if skipped else []),
+        *([("trained on", f"{result['trained_on']:,} images")] if "trained_on" in result else []),
+        *deviations(result.get("departures", ())),
+    ]
+    return table(rows)
+
+
+def _precision(numbers: Mapping[str, float]) -> str:
+    """For example '43.6%, AP50 65.9%, AP75 47.6%, small 27.1%, medium 46.9%, large 57.5%'."""
+    names = {"AP": "", **{name: name.removeprefix("AP_") + " " for name in numbers if name != "AP"}}
+    return ", ".join(f"{names[name]}{value:.1%}" for name, value in numbers.items())
+
+
+def _of_classes(iou: Mapping[str, float | None], what: str = "IoU") -> list[Row]:
+    """Rows of the IoU, or what else, of each class; of many the best and the worst."""
     there = sorted(((value, name) for name, value in iou.items() if value is not None), reverse=True)
     names = {name for _, name in (*there[:LISTED], *there[-LISTED:])}
     parts = [f"{name} {_share(value)}" for name, value in iou.items() if name in names]
     absent = len(iou) - len(there)
-    first = "IoU" if len(names) == len(there) else f"IoU, best and worst {LISTED}"
+    first = what if len(names) == len(there) else f"{what}, best and worst {LISTED}"
     lines = textwrap.wrap(", ".join(parts) + f"; {absent} classes are nowhere" * (absent > 0), 100)
     return [(first if number == 0 else "", line) for number, line in enumerate(lines)]
 

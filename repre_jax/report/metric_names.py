@@ -51,6 +51,7 @@ class Metric:
 
 WEIGHTS, TOP1 = "Weights of the two losses", "Top-1"  # panels of several metrics
 SEGMENTED = "Segmentation"
+DETECTED, DETECTOR = "Average precision", "Losses of the detector"
 SPREAD = "Standard deviation of the embeddings"
 
 
@@ -68,6 +69,27 @@ def _of_pixels(title: str, console: str, place: int, result: str = "", judges: b
         best="larger",
         judges=judges,
     )
+
+
+def _of_detections(title: str, console: str, place: int, result: str = "", judges: bool = False) -> Metric:
+    """COCO's average precision, all in one panel."""
+    return Metric(
+        title,
+        DETECTED,
+        title,
+        percent=True,
+        form=".1%",
+        console=console,
+        place=place,
+        result=result,
+        best="larger",
+        judges=judges,
+    )
+
+
+def _of_detector(title: str, label: str, console: str, place: int) -> Metric:
+    """One of the losses whose sum is 'loss', all in one panel."""
+    return Metric(title, DETECTOR, label, form=".4f", console=console, place=place, best="smaller")
 
 
 METRICS: dict[str, Metric] = {
@@ -172,6 +194,24 @@ METRICS: dict[str, Metric] = {
     "macc": _of_pixels("Mean accuracy of the classes", "mAcc {}", 194),
     "aacc": _of_pixels("Accuracy of all pixels", "aAcc {}", 196),
     "train_pixel_accuracy": _of_pixels("Accuracy of the training batch's pixels", "train pixels {}", 172),
+    "box_ap": _of_detections("Box AP", "box AP {}", 184, result="Box AP", judges=True),
+    "mask_ap": _of_detections("Mask AP", "mask AP {}", 186, result="Mask AP", judges=True),
+    "box_ap50": _of_detections("Box AP50", "AP50 {}", 185),
+    "mask_ap50": _of_detections("Mask AP50", "AP50 {}", 187),
+    "objectness_loss": _of_detector("Loss of the anchors' objectness", "objectness", "objectness {}", 11),
+    "anchor_box_loss": _of_detector("Loss of the anchors' boxes", "anchors' boxes", "anchors {}", 12),
+    "class_loss": _of_detector("Loss of the regions' classes", "classes", "classes {}", 13),
+    "box_loss": _of_detector("Loss of the regions' boxes", "boxes", "boxes {}", 14),
+    "mask_loss": _of_detector("Loss of the masks", "masks", "masks {}", 16),
+    "region_accuracy": Metric(
+        "Accuracy of the training batch's regions",
+        percent=True,
+        form=".1%",
+        best="larger",
+        console="regions {}",
+        place=174,
+    ),
+    "positive_regions": Metric("Regions of an object, of those sampled of an image", form=".1f"),
     "lr": Metric("Learning rate", "Learning rate", "learning rate", form=".2e", console="lr {}", place=60),
     "gradient_norm": Metric(
         "Gradient norm", "Gradient norm", "gradient norm", log=True, form=".3g", console="grad norm {}", place=110

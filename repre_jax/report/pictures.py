@@ -23,6 +23,8 @@ BESIDE = "-and-"  # in the name of a picture of several runs
 KINDS = {  # in this order
     "segmentation": "Segmentation",
     "confusion": "Confusion matrix",
+    "detection": "Detection",
+    "precision": "Precision of detections",
     "reconstructions": "Reconstructions",
     "attention": "Attention",
     "tsne": "t-SNE",

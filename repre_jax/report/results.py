@@ -12,8 +12,14 @@ from repre_jax.report.run import Run, number
 
 ENCODERS = {"vit": "ViT", "swin": "Swin"}
 ACCURACIES = ("top1", "knn_top1")  # a run has one of the two
-SEGMENTED = "miou"  # whose first value is that of a head that was not trained
-TASKS = {"linear": "Linear probe", "finetune": "Fine-tuning", "knn": "k-NN", "segment": "Segmentation"}
+OF_HEADS = ("miou", "box_ap", "mask_ap")  # whose first value is that of a head that was not trained
+TASKS = {
+    "linear": "Linear probe",
+    "finetune": "Fine-tuning",
+    "knn": "k-NN",
+    "segment": "Segmentation",
+    "detect": "Detection",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def _judged(run: Run) -> list[Figure]:
         metric = METRICS[name]
         value = _first(number(run.result.get(name)), run.newest(name))
         if name not in ACCURACIES and value is not None:
-            begun = None if name == SEGMENTED else run.first(name)
+            begun = None if name in OF_HEADS else run.first(name)
             before = _first(number(run.result.get(f"{name}_untrained")), begun)
             beside = _listed({"untrained encoder": _as(metric, before), **_constant(name, run)})
             figures.append(Figure(metric.result, metric.written(value), beside))

@@ -48,7 +48,7 @@ FREE_KEYS = (
     "distributed.step_timeout",
 )
 
-MEASURING = ("knn.", "data.test_", "segment.test_")  # how the keys begin that only evaluations read
+MEASURING = ("knn.", "data.test_", "segment.test_", "detect.test_")  # how the keys begin that only evaluations read
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ def described(dataset: DataSet) -> dict[str, Any]:
     if (labels := dataset.label_classes) is not None:
         values = labels.values(np.arange(len(labels), dtype=np.uint8)).tolist()
         found |= {"class_colours": [list(colour) for colour in labels.colours], "class_values": values}
+    if dataset.objects:
+        found["objects"] = [{"id": identity, "name": name} for identity, name in dataset.objects.items()]
     return found
 
 

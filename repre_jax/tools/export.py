@@ -42,7 +42,7 @@ NOT_SHAPE = ("parent", "name", "dtype", "remat", "drop_path")  # fields of an en
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the workdir of a pre-training run")
+    parser.add_argument("run", type=Path, help="the workdir of a run that trains an encoder")
     parser.add_argument(
         "--network",
         "--branch",  # its name until 0.1.0
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _export(arguments: argparse.Namespace) -> None:
     run = config_paths.absolute(arguments.run)
-    saved = saved_run.saved(run, arguments.network, arguments.step, keys="--")
+    saved = saved_run.saved(run, arguments.network, arguments.step, keys="--", any_task=True)
     saved.config.dtype = "float32"
     saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
     encoder, size = methods.encoder_of(saved.config), augmentation.image_size(saved.config)
@@ -181,7 +181,7 @@ def _card(
             **seen,
             "channels": encoder.channels,
             "image_size": list(size),
-            "test_crop": saved.config.data.test_crop,
+            "test_crop": saved.config.data.get("test_crop", 1.0),  # whole images where they are not cropped
             "interpolation": INTERPOLATION,
         },
         "parity": {"images": IMAGES, "largest_relative_difference": difference},

@@ -13,9 +13,11 @@ kinds:
   pyramid          each pyramid level's features as colours
   augmentations    the first records of the first batch, as the network sees them
   data             training records as they are stored, with class, boxes, masks and label map, where these are known;
-                   of segmentation (--config configs/segment.py, or such a run), too
+                   of segmentation and detection (--config configs/segment.py, or such a run), too
   segmentation     of a run of configs/segment.py: image, ground truth, prediction, errors, with a legend of classes
   confusion        of such a run, finished: which classes it takes for which
+  detection        of a run of configs/detect.py: image, ground truth, detections with names and scores, mistakes
+  precision        of such a run, finished: precision over recall, AP by class, how many mistakes of which kind
   all              every one of these that the encoder and the data allow
 
 Images are test images, chosen at random by --seed, or those at the paths behind --images. The figure goes to
@@ -39,7 +41,7 @@ from repre_jax.report import page
 from repre_jax.report.figures import sheet
 from repre_jax.running import workdir
 from repre_jax.system import command_line, shipped, terminal
-from repre_jax.tasks.figures.request import DRAW, INPUT, SEGMENTED, TASKS, Request
+from repre_jax.tasks.figures.request import DENSE, DRAW, INPUT, TASKS, Request
 
 CONFIG = "configs/figures.py"
 SUFFIXES = (".png", ".pdf")
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("kind", choices=(*DRAW, *SEGMENTED, "all"), metavar="KIND", help="one of those above")
+    parser.add_argument("kind", choices=(*DRAW, *DENSE, "all"), metavar="KIND", help="one of those above")
     parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
     parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")

@@ -2,6 +2,9 @@
 
   python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, or train/ and val/ folders
   python -m repre_jax.tools.prepare cityscapes --from DIR       DIR: the two official zips, or what they extract to
+  python -m repre_jax.tools.prepare coco --from DIR             DIR: the official zips, or what they extract to
+  python -m repre_jax.tools.prepare coco --from DIR --name N --images FOLDER --annotations FILE ...
+                                                                any data set with objects in COCO's JSON
   python -m repre_jax.tools.prepare folder --from DIR --name N  any folder of images; also measures mean and std
   python -m repre_jax.tools.prepare convert DIR                 DIR: TFDS's own in TFRecord, its version's folder
 
@@ -10,40 +13,27 @@ keeps the files that were converted.
 """
 
 import argparse
-import os
-import shlex
-import shutil
 import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import tensorflow_datasets as tfds
-from absl import logging
-from tensorflow_datasets.core import shuffle
 
 from repre_jax.builders import augmentation
 from repre_jax.core import config_paths
 from repre_jax.core.errors import UserError
 from repre_jax.data import conversion, crops, deep, folder, imagenet, measuring, reading, record_files, sources, writing
-from repre_jax.data.cityscapes import archives
-from repre_jax.data.cityscapes import builder as cityscapes
-from repre_jax.system import command_line, shipped, terminal
-
-IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
-ELSEWHERE = conversion.ELSEWHERE
-SPARE = 0.05  # of what is written: keys and the records' frame
+from repre_jax.system import command_line, terminal
+from repre_jax.tools.preparation import cityscapes, coco, written
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("imagenet2012", "cityscapes", "folder", "convert"))
+    parser.add_argument("what", choices=("imagenet2012", "cityscapes", "coco", "folder", "convert"))
     parser.add_argument("place", nargs="?", metavar="DIR", help="convert: .../imagenet2012/5.1.0, or alike")
     parser.add_argument("--from", dest="origin", metavar="DIR", help="where the images lie")
     parser.add_argument("--data-dir", help="where data sets lie; else $TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    parser.add_argument("--name", help="of the data set made from a folder, as --config.data.name will have it")
+    parser.add_argument("--name", help="of one's own data set, as --config.data.name will have it")
     parser.add_argument(
         "--channels", type=int, default=3, help="of a folder's images: 3 (RGB), 1 (grey) or as many as they have"
     )
@@ -56,7 +46,19 @@ def main(argv: Sequence[str]) -> int:
         help="of a folder's images of more than 8 bits: the values that become black and white; once, or once for each "
         "channel; else as measured",
     )
-    parser.add_argument("--partial", action="store_true", help="ImageNet, Cityscapes: also when images are missing")
+    parser.add_argument(
+        "--images", nargs="+", metavar="FOLDER", help="coco: of one's own images, from --from on; a folder or a zip"
+    )
+    parser.add_argument(
+        "--annotations",
+        nargs="+",
+        metavar="FILE",
+        help="coco: of one's own, from --from on: to train on and, if there is a second one, to test on",
+    )
+    parser.add_argument("--boxes-only", action="store_true", help="coco: keep the objects' boxes, and no masks")
+    parser.add_argument(
+        "--partial", action="store_true", help="ImageNet, Cityscapes, COCO: also when images are missing"
+    )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out what is no readable image")
     parser.add_argument("--quiet", action="store_true", help="say only what went wrong, and the result")
     arguments = parser.parse_intermixed_args(argv)
@@ -90,7 +92,9 @@ def _run(arguments: argparse.Namespace) -> None:
     arguments.origin = config_paths.absolute(arguments.origin)
     if not arguments.origin.is_dir():
         raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
-    prepare = {"imagenet2012": _imagenet, "cityscapes": _cityscapes, "folder": _folder}[arguments.what]
+    prepare = {"imagenet2012": _imagenet, "cityscapes": cityscapes.prepare, "coco": coco.prepare, "folder": _folder}[
+        arguments.what
+    ]
     print(prepare(arguments, sources.data_root(arguments.data_dir)), flush=True)
 
 
@@ -103,14 +107,11 @@ def _convert(arguments: argparse.Namespace) -> str:
         writing.check_disk(job.target, job.size(), job.size())
         job.run()
     name = {} if job.name == "imagenet2012" else {"data.name": job.name}
-    return f"Written. To train on it:  {_command(job.root, **name)}"
+    return f"Written. To train on it:  {written.command(job.root, **name)}"
 
 
 def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
-    place = root / imagenet.ImageNet.name / str(imagenet.ImageNet.VERSION)
-    writing.refuse_inside(root)
-    writing.refuse_taken(place, ELSEWHERE)
-    conversion.refuse_unfinished(place, root, ELSEWHERE)
+    written.refuse_taken(root, imagenet.ImageNet.name, str(imagenet.ImageNet.VERSION))
     terminal.say(f"Listing the images in {arguments.origin}; in an archive that takes a while.")
     found = imagenet.find(arguments.origin)
     missing = found.missing()
@@ -124,42 +125,13 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
             + ("  change:   --partial, to go on with what is there" if found.entries else "")
         )
     reader = reading.Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
-    _write(imagenet.ImageNet(found, reader, **_place(root)), found.size(), reader)
-    return f"Written. To train on it:  {_command(root)}"
-
-
-def _cityscapes(arguments: argparse.Namespace, root: Path) -> str:
-    name = f"{cityscapes.NAME}/{cityscapes.CONFIG}"
-    place = root / name / cityscapes.VERSION
-    writing.refuse_inside(root)
-    writing.refuse_taken(place, ELSEWHERE)
-    conversion.refuse_unfinished(place, root, ELSEWHERE)
-    found = archives.find(arguments.origin)
-    for split, pairs in found.splits.items():
-        terminal.say(f"  {split:<11} {len(pairs):>9,} images with label maps in {arguments.origin}")
-    if "train" not in found.splits or (found.missing and not arguments.partial):
-        lines = "".join(f"\n  missing:  {line}" for line in found.missing)
-        raise UserError(
-            f"Cityscapes is not whole in {arguments.origin}.{lines}\n"
-            "  fetch:    leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB) from\n"
-            "            https://www.cityscapes-dataset.com (free, with an account) into that folder"
-            + ("\n  change:   --partial, to go on with what is there" if "train" in found.splits else "")
-        )
-    reader = reading.Reader(archives.checked, skip=arguments.skip_unreadable)
-    _write(cityscapes.Cityscapes(found, reader, **_place(root)), found.size(), reader)
-    return f"Written. To train on it:  {_command(root, 'configs/segment.py', **{'data.name': name}, init_from='RUN')}"
+    written.write(imagenet.ImageNet(found, reader, **written.place(root)), found.size(), reader)
+    return f"Written. To train on it:  {written.command(root)}"
 
 
 def _folder(arguments: argparse.Namespace, root: Path) -> str:
-    name = arguments.name or ""
-    if not name.isidentifier() or not name.islower():
-        raise UserError(f"--name is {name!r}.\n  expected: small letters, digits and _, as in --name=my_photos")
-    if name in ("digits", "scenes") or name in tfds.list_builders(with_community_datasets=False):
-        raise UserError(f"--name is {name!r}, which is another data set's.\n  change:   --name=my_{name}")
-    place = root / name / str(folder.FolderBuilder.VERSION)
-    writing.refuse_inside(root)
-    writing.refuse_taken(place, f"{ELSEWHERE}, or another --name")
-    conversion.refuse_unfinished(place, root, f"{ELSEWHERE}, or another --name")
+    name = written.own_name(arguments.name)
+    written.refuse_taken(root, name, str(folder.FolderBuilder.VERSION), f"{written.ELSEWHERE}, or another --name")
     found = folder.scan(arguments.origin)
     for note in found.notes:
         terminal.warn(f"  {note}")
@@ -172,12 +144,12 @@ def _folder(arguments: argparse.Namespace, root: Path) -> str:
     kind = types.new_class(
         "Folder", (folder.FolderBuilder,), {"skip_registration": True}, lambda b: b.update(name=name)
     )
-    builder = kind(found, arguments.channels, reader, statistics.result, **_place(root))
-    _write(builder, sum(images.size() for images in found.splits.values()), reader)
+    builder = kind(found, arguments.channels, reader, statistics.result, **written.place(root))
+    written.write(builder, sum(images.size() for images in found.splits.values()), reader)
     for line in statistics.lines():
         terminal.say(f"  {line}")
     channels = {} if arguments.channels == augmentation.RGB else {"data.channels": arguments.channels}
-    return f"Written. To train on it:  {_command(root, **{'data.name': name}, **channels)}"
+    return f"Written. To train on it:  {written.command(root, **{'data.name': name}, **channels)}"
 
 
 def _value_range(arguments: argparse.Namespace) -> deep.Ranges | None:
@@ -193,47 +165,6 @@ def _value_range(arguments: argparse.Namespace) -> deep.Ranges | None:
         if not low < high:
             raise UserError(f"--value-range is {low:g} {high:g}.\n  expected: the lower value first, as in 0 4095")
     return tuple((low, high) for low, high in given)
-
-
-def _place(root: Path) -> dict[str, Any]:
-    return {"data_dir": os.fspath(root), "file_format": "array_record"}
-
-
-def _write(builder: tfds.core.DatasetBuilder, size: int, reader: reading.Reader) -> None:
-    place = Path(builder.data_dir)
-    with writing.at(place):
-        _write_alone(builder, place, size)
-    for line in reader.unreadable:
-        print(f"  left out    {line}")
-
-
-def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
-    conversion.refuse_unfinished(place, Path(builder.data_dir_root), ELSEWHERE)  # of another process, meanwhile
-    for left in place.parent.glob(f"incomplete.*_{place.name}"):
-        terminal.say(f"  Removing what an interrupted start left: {left}")
-        shutil.rmtree(left)
-    written = int(size * (1 + SPARE))
-    writing.check_disk(place, written, written + (written if size > IN_MEMORY else 0))
-    logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()  # the reader has its own
-    _shuffle_without_tensorflow()
-    writing.write(builder)
-
-
-def _shuffle_without_tensorflow() -> None:
-    """TFDS (4.9, shuffle.py) shuffles what is larger than IN_MEMORY through a thousand files, which it opens by
-    TensorFlow's functions; here by Python's own."""
-    files = types.SimpleNamespace(GFile=open, exists=os.path.exists, remove=os.remove)
-    shuffle.tf = types.SimpleNamespace(
-        io=types.SimpleNamespace(gfile=files), errors=types.SimpleNamespace(ResourceExhaustedError=())
-    )
-
-
-def _command(root: Path, config: str = "configs/moco_vit_s.py", **settings: Any) -> str:
-    """The command that trains on what was written."""
-    keys = {"data.dir": root, **settings}
-    flags = [f"--config.{key}={value}" for key, value in keys.items()]
-    return shlex.join([*shipped.program().split(), "--config", config, *flags])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def mean(gradients_of: GradientsOf, state: TrainState, batch: Any, count: int) -
 
     def cut(x: jax.Array, number: jax.Array) -> jax.Array:
         """[B, ...] -> [B / count, ...]"""
-        return jax.lax.dynamic_index_in_dim(x.reshape(-1, count, *x.shape[1:]), number, axis=1, keepdims=False)
+        return jax.lax.dynamic_index_in_dim(
+            x.reshape(len(x) // count, count, *x.shape[1:]), number, axis=1, keepdims=False
+        )
 
     def add(carry: tuple[Any, Carried], number: jax.Array) -> tuple[tuple[Any, Carried], Metrics]:
         total, carried = carry

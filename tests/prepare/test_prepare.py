@@ -14,7 +14,7 @@ from PIL import Image
 import main
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, imagenet
-from repre_jax.tools import prepare
+from repre_jax.tools.preparation import written
 from tests.helpers.miniature import CLASSES, TRAIN, VALIDATION, add, picture
 from tests.helpers.preparing import records, run
 from tests.helpers.runs import ROOT
@@ -29,7 +29,7 @@ def test_tfds_opens_what_was_prepared(origin, in_memory, request, tmp_path, caps
     Shuffled in memory or, as TFDS does beyond 1 GB, through files.
     """
     if not in_memory:
-        monkeypatch.setattr(prepare.shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+        monkeypatch.setattr(written.shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
     origin = request.getfixturevalue(origin)
     assert run("imagenet2012", "--from", origin, "--data-dir", tmp_path / "data", "--partial") == 0
     output = capsys.readouterr().out

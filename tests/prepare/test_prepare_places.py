@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import imagenet, sources, writing
-from repre_jax.tools import prepare
+from repre_jax.tools.preparation import written
 from tests.helpers.patience import HANGS
 from tests.helpers.preparing import run
 from tests.helpers.runs import ROOT
@@ -21,15 +22,15 @@ from tests.test_folder import fill
 
 
 def test_a_disk_that_is_too_small_is_told_beforehand(folders, tmp_path, capsys, monkeypatch):
-    usage = prepare.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == 1
     assert "The disk is too small" in capsys.readouterr().err
     size = imagenet.find(folders).size()
-    monkeypatch.setattr(prepare, "IN_MEMORY", size - 1)
+    monkeypatch.setattr(written, "IN_MEMORY", size - 1)
     for share, status in ((1.9, 1), (2.2, 0)):  # shuffling through temporary files takes as much again
         roomy = usage._replace(free=int(share * size))
-        monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path, roomy=roomy: roomy)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, roomy=roomy: roomy)
         assert run("imagenet2012", "--from", folders, "--data-dir", tmp_path / "data", "--partial") == status
 
 

@@ -4,18 +4,16 @@ leftImg8bit_trainvaltest.zip   leftImg8bit/train/aachen/aachen_000000_000019_lef
 gtFine_trainvaltest.zip        gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png
 """
 
-import os
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, label_maps
+from repre_jax.data import crops, label_maps, stores
 from repre_jax.data.cityscapes.labels import CLASSES
+from repre_jax.data.stores import Store
 
 SIZE = (1024, 2048)
 COUNTS = {"train": 2975, "validation": 500, "test": 1525}
@@ -33,70 +31,6 @@ KINDS = {  # folder in its archive -> (the archive, how its files end)
     "gtFine": ("gtFine_trainvaltest.zip", "_gtFine_labelIds.png"),
 }
 SHOWN = 8  # names in a message
-
-
-class Store(Protocol):
-    """Where files lie: an archive, or the folder that it would be extracted to."""
-
-    def names(self) -> Iterable[str]:
-        """Of all files, from the archive's own folder on."""
-        ...
-
-    def size(self, name: str) -> int: ...
-
-    def read(self, name: str) -> bytes:
-        """Raises OSError."""
-        ...
-
-
-class Archive:
-    """A zip, whose files are read by several threads."""
-
-    def __init__(self, place: Path):
-        """Raises UserError for what is no whole zip."""
-        self._name = place.name
-        try:
-            self._zip = zipfile.ZipFile(place)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: a newer kind of zip
-            raise UserError(
-                f"{place} cannot be read: {error}.\n  expected: the archive as it was downloaded; is it whole?"
-            ) from None
-
-    def names(self) -> Iterable[str]:
-        return self._zip.namelist()
-
-    def size(self, name: str) -> int:
-        return self._zip.getinfo(name).file_size
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
-            raise OSError(f"{self._name}: {error}") from None
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """A folder that holds leftImg8bit/ or gtFine/."""
-
-    place: Path
-    folder: str
-
-    def names(self) -> Iterable[str]:
-        """Raises UserError for a folder that cannot be entered."""
-
-        def refuse(error: OSError) -> None:
-            raise UserError(f"{error.filename} cannot be read: {error.strerror}.\n  change:   its permissions")
-
-        for at, _, files in os.walk(self.place / self.folder, onerror=refuse, followlinks=True):
-            below = Path(at).relative_to(self.place).as_posix()
-            yield from (f"{below}/{file}" for file in files)
-
-    def size(self, name: str) -> int:
-        return (self.place / name).stat().st_size
-
-    def read(self, name: str) -> bytes:
-        return (self.place / name).read_bytes()
 
 
 class Pair(NamedTuple):
@@ -148,13 +82,13 @@ def find(folder: Path) -> Found:
 
     Raises UserError for an archive that cannot be read.
     """
-    stores = {kind: _store(folder, kind) for kind in KINDS}
+    found = {kind: stores.find(folder, archive, kind) for kind, (archive, _) in KINDS.items()}
     absent = [
         f"neither {archive} nor a folder {kind}/ was found"
         for kind, (archive, _) in KINDS.items()
-        if stores[kind] is None
+        if found[kind] is None
     ]
-    images, maps = (stores[kind] for kind in KINDS)
+    images, maps = (found[kind] for kind in KINDS)
     if images is None or maps is None:
         return Found({}, absent)
     listed = {kind: _listed(store, KINDS[kind][1]) for kind, store in zip(KINDS, (images, maps), strict=True)}
@@ -176,13 +110,6 @@ def checked(pair: tuple[bytes, bytes], split: str) -> tuple[bytes, bytes]:
         raise UserError(f"an image of {image.shape[0]} x {image.shape[1]} pixels, expected {SIZE[0]} x {SIZE[1]}")
     label_maps.classes_of(pair[1], CLASSES, SIZE)
     return pair
-
-
-def _store(folder: Path, kind: str) -> Store | None:
-    archive = folder / KINDS[kind][0]
-    if archive.is_file():
-        return Archive(archive)
-    return Extracted(folder, kind) if (folder / kind).is_dir() else None
 
 
 def _listed(store: Store, ending: str) -> dict[str, dict[str, str]]:

@@ -5,8 +5,8 @@ from flax import linen as nn
 
 from repre_jax.core.types import EncoderOutput, SegmentationLogits
 from repre_jax.models.batch_norm import BatchNorm
+from repre_jax.models.convolutions import convolve
 from repre_jax.models.resize import bilinear
-from repre_jax.models.segmentation.layers import convolve
 
 
 class Linear(nn.Module):

@@ -8,8 +8,9 @@ from flax import linen as nn
 from flax.typing import Dtype
 
 from repre_jax.core.types import EncoderOutput, SegmentationLogits
+from repre_jax.models.convolutions import convolve
 from repre_jax.models.resize import bilinear
-from repre_jax.models.segmentation.layers import Layer, convolve, enlarged
+from repre_jax.models.segmentation.layers import Layer, enlarged
 from repre_jax.models.segmentation.up import WIDTH
 from repre_jax.models.vit import LAYER_NORM_EPSILON
 

@@ -7,12 +7,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from repre_jax.report.figures import sheet
+from repre_jax.report.figures import objects, sheet
 
 IGNORED = 255  # of a label map: what is not scored, drawn white
-SHADE = 0.45  # how much of a mask's colour covers the image
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,10 @@ def _image(axis: Axes, record: Known) -> None:
 
 
 def _objects(axis: Axes, record: Known) -> None:
-    image = sheet.visible(record.image)
-    for place, mask in enumerate(() if record.masks is None else record.masks):
-        image[mask] = (1 - SHADE) * image[mask] + SHADE * colour(record.kinds[place][0])
-    sheet.show(axis, image)
-    for (x, y, width, height), (kind, name) in zip(
-        () if record.boxes is None else record.boxes, record.kinds, strict=False
-    ):
-        # Pixel 0 reaches from -0.5 to 0.5 on the axis.
-        axis.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, color=colour(kind), linewidth=1))
-        axis.text(x, y, name, fontsize=4, va="top", color="white", clip_on=True).set_path_effects(sheet.OUTLINE)
+    boxes = np.zeros((0, 4)) if record.boxes is None else record.boxes
+    kinds = record.kinds[: len(boxes)]
+    colours, names = [colour(kind) for kind, _ in kinds], [name for _, name in kinds]
+    objects.over(axis, record.image, boxes[: len(kinds)], colours, names, record.masks)
 
 
 def _label_map(axis: Axes, record: Known) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation, segmentation
+from repre_jax.builders import augmentation, detection, segmentation
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, instances, segmentation_views
+from repre_jax.data.instances import Instances
 from repre_jax.data.label_classes import Classes
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import NO_LABEL, VALUE_RANGE, label_of
@@ -20,8 +21,8 @@ from repre_jax.tasks.figures import readable
 
 def draw(config: ConfigDict, records: int, name: str) -> Figure:
     """Training records as they are stored, chosen at random by the config's seed; those that cannot be read are passed
-    over. config: of pre-training, or of segmentation, whose label maps are drawn in the data set's own colours. name:
-    whose data they are, for the title.
+    over. config: of pre-training, of segmentation, whose label maps are drawn in the data set's own colours, or of
+    detection. name: whose data they are, for the title.
 
     Raises UserError where the data set cannot be opened, or none of its records be read.
     """
@@ -29,6 +30,8 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     if config.task == "segment":
         found = segmentation.open_data(config)
         dataset, classes = found.dataset, found.classes
+    elif config.task == "detect":
+        dataset = detection.open_data(config).dataset
     else:
         dataset = augmentation.open_dataset(config)
     order = np.random.default_rng(config.seed).permutation(len(dataset.train))
@@ -36,6 +39,8 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
 
     def read(number: int) -> Known:
         record = dataset.train[number]
+        if config.task == "detect":
+            return _annotated(record, channels, dataset.objects)
         return _known(dataset, record, channels) if classes is None else _labelled(record, channels, classes)
 
     known = readable.first(records, order, read)
@@ -55,6 +60,12 @@ def _labelled(record: Mapping, channels: int, classes: Classes) -> Known:
     return Known(image.astype(np.float32) / 255, name, label_map=label_map, painted=classes.painted(label_map))
 
 
+def _annotated(record: Mapping, channels: int, names: Mapping[int, str]) -> Known:
+    """Of a record as detection reads it."""
+    image = crops.decode(record["image"], channels, record.get(VALUE_RANGE)).astype(np.float32) / 255
+    return Known(image, record.get("file_name"), **_instances(record["objects"], names))
+
+
 def _known(dataset: DataSet, record: Mapping, channels: int) -> Known:
     image = crops.decode(record["image"], channels, record.get(VALUE_RANGE)).astype(np.float32) / 255
     label = int(label_of(record))
@@ -66,20 +77,25 @@ def _known(dataset: DataSet, record: Mapping, channels: int) -> Known:
 
 
 def _objects(record: Mapping, size: tuple[int, int], names: Mapping[int, str]) -> dict[str, Any]:
-    """Boxes of `objects`: with masks as scenes/dense has them, or as TFDS's own detection data sets have them."""
+    """Boxes of `objects`: as scenes/dense and `prepare coco` have them, with masks if there are any, or as TFDS's own
+    detection data sets have them."""
     found = record.get("objects")
     if found is None or "bbox" not in found:
         return {}
-    if {"category_id", "counts"} <= found.keys() and "label_map" in record:
-        objects = instances.of_record(record)
-        places = {each: place for place, each in enumerate(sorted(names), start=1)}  # as in the label map
-        kinds = [(places.get(each, each), names.get(each, str(each))) for each in objects.category_ids.tolist()]
-        return {"boxes": objects.boxes, "masks": objects.masks(), "kinds": kinds}
+    if {"category_id", "counts"} <= found.keys():
+        return _instances(instances.of_record(record), names)
     corners = np.array(found["bbox"], np.float32).reshape(-1, 4)  # TFDS's: (ymin, xmin, ymax, xmax) in 0..1
     top, left, bottom, right = (corners * np.tile(size, 2)).T
     labels = [int(each) for each in found.get("label", np.zeros(len(corners), int))]
     kinds = [(each + 1, names.get(each, str(each))) for each in labels]
     return {"boxes": np.stack([left, top, right - left, bottom - top], axis=1), "kinds": kinds}
+
+
+def _instances(found: Instances, names: Mapping[int, str]) -> dict[str, Any]:
+    places = {each: place for place, each in enumerate(sorted(names), start=1)}  # as in the label map
+    kinds = [(places.get(each, each), names.get(each, str(each))) for each in found.category_ids.tolist()]
+    masks = {"masks": found.masks()} if all(found.counts) else {}
+    return {"boxes": found.boxes, **masks, "kinds": kinds}
 
 
 def _label_map(record: Mapping, size: tuple[int, int]) -> np.ndarray | None:

@@ -11,13 +11,15 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
-from repre_jax.pretrained import segmenter
+from repre_jax.pretrained import detector, segmenter
 from repre_jax.probing import evaluations
 from repre_jax.tasks.figures import (
     attention,
     augmentations,
     data,
+    detection,
     neighbours,
+    precision,
     pyramid,
     reconstructions,
     segmentation,
@@ -39,8 +41,15 @@ SEGMENTED: dict[str, Callable[["Request", Path], Figure]] = {  # of a run of con
     "segmentation": lambda request, source: segmentation.draw(source, request.config, request.images),
     "confusion": lambda request, source: segmentation.of_result(source, request.config.step),
 }
+DETECTED: dict[str, Callable[["Request", Path], Figure]] = {  # of a run of configs/detect.py
+    "detection": lambda request, source: detection.draw(source, request.config, request.images),
+    "precision": lambda request, source: precision.of_result(source, request.config.step),
+}
+DENSE = SEGMENTED | DETECTED
+OF_TASKS = {segmenter.TASK: SEGMENTED, detector.TASK: DETECTED}
+OF_ALL = {"confusion", "precision"}  # test images, which a finished run has counted
 INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a config, before there is a run, too
-TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment")}  # whose configs and runs these draw
+TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment", "detect")}  # whose configs and runs these draw
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,8 @@ class Request:
         self._check()
         if kind in INPUT:
             return self.of_input(kind)
-        if kind in SEGMENTED:
-            return self.of_segmentation(kind)
+        if kind in DENSE:
+            return self.of_dense(kind)
         if len(self.of) == 1:
             return DRAW[kind](self, self._subjects()[0])
         if kind != "attention":
@@ -83,21 +92,19 @@ class Request:
     def _kinds(self) -> dict[str, Callable[[], Figure]]:
         """Those that a run or file of this sort may allow, and what draws each."""
         theirs = run_files.read_config(self.of[0]) or {}
-        if theirs.get("task") == segmenter.TASK:
-            of_run: dict[str, Callable[[], Figure]] = {
-                kind: functools.partial(self.of_segmentation, kind) for kind in SEGMENTED
-            }
+        if (kinds := OF_TASKS.get(theirs.get("task", ""))) is not None:
+            of_run: dict[str, Callable[[], Figure]] = {kind: functools.partial(self.of_dense, kind) for kind in kinds}
             return of_run | {"data": functools.partial(self.of_input, "data")}
         (subject,) = self._subjects()
         return {kind: functools.partial(draw, self, subject) for kind, draw in DRAW.items()}
 
-    def of_segmentation(self, kind: str) -> Figure:
-        """What the one run predicts, or which classes it takes for which."""
+    def of_dense(self, kind: str) -> Figure:
+        """What the one run of a dense task predicts, or how right that is."""
         if len(self.of) != 1:
             raise UserError(f"{kind} is drawn of one run, got {len(self.of)}.")
-        if kind == "confusion" and self.images:
-            raise NotPossible("confusion is of all test images.\n  change:   leave --images out")
-        return SEGMENTED[kind](self, self.of[0])
+        if kind in OF_ALL and self.images:
+            raise NotPossible(f"{kind} is of all test images.\n  change:   leave --images out")
+        return DENSE[kind](self, self.of[0])
 
     def of_input(self, kind: str) -> Figure:
         """What the one run, or the run that the file is of, was trained on."""

@@ -1,0 +1,1 @@
+"""Mask R-CNN: the geometry of boxes, and the modules that find and describe objects."""
