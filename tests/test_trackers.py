@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,6 +16,7 @@ from wandb.proto import wandb_internal_pb2
 import main
 from repre_jax.core import run_files
 from repre_jax.report import trackers
+from tests.helpers.patience import HANGS
 from tests.helpers.runs import ROOT, run
 
 
@@ -72,14 +74,13 @@ def test_wandb_keeps_one_run_over_two_starts(tmp_path, monkeypatch):
     tracker.write(3, {"loss": 0.5, "none": None})
     tracker.close(finished=False)
     ids, found, exits = set(), {}, []
-    for path in workdir.glob("wandb/offline-run-*/*.wandb"):
-        for record in records(path):
-            if record.HasField("run"):
-                ids.add(record.run.run_id)
-            if record.HasField("exit"):
-                exits.append(record.exit.exit_code)
-            row = {item.nested_key[0] or item.key: json.loads(item.value_json) for item in record.history.item}
-            found |= {(name, row["_step"]): v for name, v in row.items() if row and not name.startswith("_")}
+    for record in of_starts(workdir, 2):
+        if record.HasField("run"):
+            ids.add(record.run.run_id)
+        if record.HasField("exit"):
+            exits.append(record.exit.exit_code)
+        row = {item.nested_key[0] or item.key: json.loads(item.value_json) for item in record.history.item}
+        found |= {(name, row["_step"]): v for name, v in row.items() if row and not name.startswith("_")}
     assert ids == {json.loads((workdir / "wandb.json").read_text())["id"]}
     assert found == logged(workdir) | {("loss", 3): 0.5}
     assert sorted(exits) == [0, 1]
@@ -101,6 +102,16 @@ def test_wandb_is_told_again_what_it_did_not_get_before_a_run_was_killed(finishe
     assert steps == {0, 2, 4}
 
 
+def of_starts(workdir, count):
+    """The records of so many starts, once each has its last: W&B writes on after one that failed is closed."""
+    deadline = time.monotonic() + HANGS
+    while True:
+        found = [each for path in workdir.glob("wandb/offline-run-*/*.wandb") for each in records(path)]
+        if sum(each.HasField("exit") for each in found) == count or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
 def records(path):
     """W&B's file is a log of LevelDB's form: blocks of 32 kB; parts of records, each with checksum, length and kind."""
     data, place, parts = path.read_bytes(), 7, b""
@@ -109,7 +120,11 @@ def records(path):
         if left < 7:
             place += left
             continue
+        if place + 7 > len(data):
+            return  # it is being written
         length, kind = struct.unpack_from("<4xHB", data, place)
+        if place + 7 + length > len(data):
+            return
         parts += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
