@@ -33,7 +33,8 @@ class Archive:
         self._name = place.name
         try:
             self._zip = zipfile.ZipFile(place)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: a newer kind of zip
+        # zipfile raises NotImplementedError for archives of a later version of the format than it knows.
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise UserError(
                 f"{place} cannot be read: {error}.\n  expected: the archive as it was downloaded; is it whole?"
             ) from None
