@@ -20,7 +20,7 @@ from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Values
 from repre_jax.probing import evaluations
 from repre_jax.report import console
-from repre_jax.running import loop, resume
+from repre_jax.running import loop
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.system import runtime, terminal
 
@@ -149,21 +149,7 @@ def warn_of_overflow(config: ConfigDict, found: Measured) -> None:
 
 def record(config: ConfigDict, origin: dict[str, Any], data: DetectionData) -> dict[str, Any]:
     """What any such result depends on."""
-    settings = resume.plain(config)
-    return {
-        "task": config.task,
-        "origin": origin,
-        "dtype": config.dtype,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "encoder": methods.architecture(settings["encoder"]),
-        "masks": config.detect.masks,
-        "data_set": data.dataset.identity(),
-        "train_split": config.data.train_split,
-        "test_split": data.dataset.test_split,
-        **{key: settings["data"][key] for key in OF_DATA},
-        "test": {key: value for key, value in settings["detect"].items() if key.startswith("test_")},
-    }
+    return evaluations.dense_record(config, origin, data.dataset, "detect", OF_DATA) | {"masks": config.detect.masks}
 
 
 def rows(

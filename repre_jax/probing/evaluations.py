@@ -1,6 +1,7 @@
 """What all evaluations of an encoder share: their config's faults, the data, what is said and recorded of both."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,27 @@ def training_record(config: ConfigDict, records: int) -> dict[str, Any]:
         "drop_path": config.encoder.drop_path,
         **{key: settings[key] for key in settings["published"] if key not in ("encoder", "data")},
         "departures": deviations(config),
+    }
+
+
+def dense_record(
+    config: ConfigDict, origin: dict[str, Any], dataset: DataSet, group: str, keys: Sequence[str]
+) -> dict[str, Any]:
+    """What any result of a dense task depends on. group: of config, whose keys test_* say how it is tested. keys: of
+    config.data."""
+    settings = resume.plain(config)
+    return {
+        "task": config.task,
+        "origin": origin,
+        "dtype": config.dtype,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "encoder": methods.architecture(settings["encoder"]),
+        "data_set": dataset.identity(),
+        "train_split": config.data.train_split,
+        "test_split": dataset.test_split,
+        **{key: settings["data"][key] for key in keys},
+        "test": {key: value for key, value in settings[group].items() if key.startswith("test_")},
     }
 
 

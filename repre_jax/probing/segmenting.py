@@ -20,7 +20,6 @@ from repre_jax.pretrained.backbone import Values
 from repre_jax.pretrained.segmenter import Segmenter
 from repre_jax.probing import evaluations
 from repre_jax.report import console
-from repre_jax.running import resume
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.train.segmentation import Segmentation
 
@@ -153,21 +152,7 @@ def _number(value: float) -> float | None:
 
 def record(config: ConfigDict, origin: dict[str, Any], data: SegmentationData) -> dict[str, Any]:
     """What any such result depends on."""
-    settings = resume.plain(config)
-    return {
-        "task": config.task,
-        "origin": origin,
-        "dtype": config.dtype,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "encoder": methods.architecture(settings["encoder"]),
-        "head": config.segment.head,
-        "data_set": data.dataset.identity(),
-        "train_split": config.data.train_split,
-        "test_split": data.dataset.test_split,
-        **{key: settings["data"][key] for key in OF_DATA},
-        "test": {key: value for key, value in settings["segment"].items() if key.startswith("test_")},
-    }
+    return evaluations.dense_record(config, origin, data.dataset, "segment", OF_DATA) | {"head": config.segment.head}
 
 
 def rows(
