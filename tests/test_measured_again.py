@@ -57,11 +57,11 @@ def test_what_the_command_sets_is_taken_and_said(trained):
         "--config.segment.test_size=(1025, 2049)", "--config.data.mean=(0.5, 0.5, 0.5)", "--config.dtype=float32",
     )  # fmt: skip
     assert departures == [
-        "data.mean [0.5, 0.5, 0.5] instead of [0.4, 0.4, 0.4]",
-        "dtype 'float32' instead of 'bfloat16'",
         "data.first_value 0 instead of 1",
+        "data.mean [0.5, 0.5, 0.5] instead of [0.4, 0.4, 0.4]",
         "segment.test_size [1025, 2049] instead of []",
         "segment.test_flip False instead of True",
+        "dtype 'float32' instead of 'bfloat16'",
     ]
     assert (config.data.first_value, config.segment.test_flip, config.segment.test_size) == (0, False, (1025, 2049))
     assert (config.data.name, config.data.dir) == ("folder:/photos", "/elsewhere")
