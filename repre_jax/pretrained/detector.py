@@ -6,9 +6,8 @@ found = detect(image)                    # uint8 [H, W, C] -> boxes, scores, lab
 found.labels[0], found.scores[0], found.boxes[0], found.masks[0]
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation, methods
 from repre_jax.builders import detection as builder
-from repre_jax.core import config_paths, run_files, sharding
-from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import ObjectImages
 from repre_jax.data import dense_augment
@@ -30,12 +27,9 @@ from repre_jax.data.detection import Categories
 from repre_jax.data.detection_views import DetectionTestView
 from repre_jax.data.resizing import Resizing, Size
 from repre_jax.evaluation import detected
-from repre_jax.models import vit
 from repre_jax.models.detection.mask_rcnn import Detecting, Found, MaskRcnn
-from repre_jax.models.vit import ViT
-from repre_jax.pretrained import backbone, saved_run
+from repre_jax.pretrained import dense, saved_run
 from repre_jax.pretrained.backbone import Backbone
-from repre_jax.running import resume
 
 TASK = "detect"
 LEVELS = 255.0
@@ -141,34 +135,20 @@ def load(
     computed, whatever the run was trained by (models/vit.py). keys: how the flag of `step` begins, for messages. Raises
     UserError where there is no such thing.
     """
-    path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
-    step, record, shapes = saved_run.chosen(path, step, keys=keys)
-    if record["config"].get("task") != TASK:
-        raise UserError(
-            f"{path} is a run of the task {record['config'].get('task')!r}.\n"
-            "  expected: one of detection, as configs/detect.py trains it"
-        )
-    config = ConfigDict(backbone.tuples(record["config"]))
-    config.encoder.attention = "xla"  # which any machine has
-    asked = config.copy_and_resolve_references()
-    asked.dtype, asked.encoder.attention = dtype or config.dtype, attention
-    encoder = methods.encoder_of(asked, augmentation.image_size(config))
-    categories = _categories(path, record)
-    parts = {"params": shapes["params"]}
-    places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)
-    with contextlib.closing(Checkpoints(path / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(path, step):
-        state = checkpoints.restore_part(step, parts, places)
+    mesh = mesh or sharding.make_mesh(jax.device_count())
+    found = dense.trained(TASK, ("params",), run, step, mesh, dtype=dtype, attention=attention, keys=keys)
+    config, categories = found.config, _categories(found.run, found.record)
     return Detector(
         config=config,
-        step=step,
-        model=builder.build_model(config, encoder, len(categories)),
-        params=state["params"],
-        mean=tuple(record["pixels"]["mean"]),
-        std=tuple(record["pixels"]["std"]),
+        step=found.step,
+        model=builder.build_model(config, found.encoder, len(categories)),
+        params=found.state["params"],
+        mean=found.mean,
+        std=found.std,
         how=builder.resizing_of_tests(config),
         testing=builder.testing(config),
         categories=categories,
-        weights=record["weights"],
+        weights=found.record["weights"],
     )
 
 
@@ -178,19 +158,9 @@ def for_detector(config: ConfigDict, found: Backbone, blocks: Sequence[int] | No
     Learned positions stay of the size that they were trained for, and each pass resizes them, as ViTDet does: canvases
     have two orientations. Raises UserError for an encoder that is unfit, before anything is read.
     """
-    trained, encoder = found.encoder, builder.of_detector(found.encoder, blocks)
+    encoder = builder.of_detector(found.encoder, blocks)
     builder.build_model(config, encoder, 2)
-    if not isinstance(encoder, ViT) or not isinstance(trained, ViT):
-        return found
-    config.encoder.pyramid_blocks, config.encoder.pyramid_levels = encoder.pyramid_blocks, None
-    config.encoder.class_token = encoder.class_token
-    if encoder.class_token == trained.class_token:
-        return dataclasses.replace(found, encoder=encoder)
-
-    def without(load: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda mesh, *seed: vit.without_class_token(encoder, load(mesh, *seed))
-
-    return dataclasses.replace(found, encoder=encoder, load=without(found.load), untrained=without(found.untrained))
+    return dense.read_as(config, found, encoder)
 
 
 def _categories(run: Path, record: dict[str, Any]) -> Categories:

@@ -6,9 +6,8 @@ segment.classes.names[label_map[0, 0]]
 segment.classes.painted(label_map)       # in the colours of the data set, uint8 [H, W, 3]
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,21 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation, methods
 from repre_jax.builders import segmentation as builder
-from repre_jax.core import config_paths, run_files, sharding
-from repre_jax.core.checkpoint import Checkpoints
+from repre_jax.core import run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelMaps
 from repre_jax.data import label_classes, segmentation_views
 from repre_jax.data.label_classes import Classes
 from repre_jax.evaluation import sliding_window, windows
 from repre_jax.evaluation.windows import PLAIN, Layout, Pass, SlidingTest
-from repre_jax.models import resize, vit
+from repre_jax.models import resize
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.segmentation import build as heads
 from repre_jax.models.segmentation.build import Head
-from repre_jax.models.vit import ViT
-from repre_jax.pretrained import backbone, saved_run
+from repre_jax.pretrained import backbone, dense, saved_run
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.pretrained.digest import digest
-from repre_jax.running import resume
 
 TASK = "segment"
 
@@ -133,35 +128,23 @@ def load(
     computed, whatever the run was trained by (models/vit.py). keys: how the flag of `step` begins, for messages. Raises
     UserError where there is no such thing, or the encoder that it froze is not there any more.
     """
-    path, mesh = config_paths.absolute(run), mesh or sharding.make_mesh(jax.device_count())
-    step, record, shapes = saved_run.chosen(path, step, keys=keys)
-    if record["config"].get("task") != TASK:
-        raise UserError(
-            f"{path} is a run of the task {record['config'].get('task')!r}.\n"
-            "  expected: one of segmentation, as configs/segment.py trains it"
-        )
-    config = ConfigDict(backbone.tuples(record["config"]))
-    config.encoder.attention = "xla"  # which any machine has
-    asked = config.copy_and_resolve_references()
-    asked.dtype, asked.encoder.attention = dtype or config.dtype, attention
-    encoder = methods.encoder_of(asked, augmentation.image_size(config))
-    classes = _classes(path, record)
-    parts = {"params": shapes["params"], "batch_stats": shapes["batch_stats"]}
-    places = jax.tree.map(lambda _: sharding.replicated(mesh), parts)
-    with contextlib.closing(Checkpoints(path / run_files.CHECKPOINTS)) as checkpoints, resume.still_there(path, step):
-        state = checkpoints.restore_part(step, parts, places)
-    weights = state["params"].get("encoder") or _frozen(config, path, mesh, record["weights"])
+    mesh = mesh or sharding.make_mesh(jax.device_count())
+    parts = ("params", "batch_stats")
+    found = dense.trained(TASK, parts, run, step, mesh, dtype=dtype, attention=attention, keys=keys)
+    config, params = found.config, found.state["params"]
+    classes = _classes(found.run, found.record)
+    weights = params.get("encoder") or _frozen(config, found.run, mesh, found.record["weights"])
     return Segmenter(
         config=config,
-        step=step,
-        encoder=encoder,
-        head=heads.build(config.segment.head, len(classes), encoder),
-        variables={"encoder": weights, "head": state["params"]["head"], "batch_stats": state["batch_stats"]["head"]},
-        mean=tuple(record["pixels"]["mean"]),
-        std=tuple(record["pixels"]["std"]),
+        step=found.step,
+        encoder=found.encoder,
+        head=heads.build(config.segment.head, len(classes), found.encoder),
+        variables={"encoder": weights, "head": params["head"], "batch_stats": found.state["batch_stats"]["head"]},
+        mean=found.mean,
+        std=found.std,
         how=builder.sliding_test(config),
         classes=classes,
-        weights=record["weights"],
+        weights=found.record["weights"],
     )
 
 
@@ -171,19 +154,9 @@ def for_head(config: ConfigDict, found: Backbone, blocks: Sequence[int] | None) 
 
     Raises UserError for a head that this encoder cannot feed.
     """
-    trained, encoder = found.encoder, builder.of_head(found.encoder, config.segment.head, blocks)
+    encoder = builder.of_head(found.encoder, config.segment.head, blocks)
     heads.build(config.segment.head, 2, encoder)  # before anything is read: does it fit?
-    if not isinstance(encoder, ViT) or not isinstance(trained, ViT):
-        return found
-    config.encoder.pyramid_blocks, config.encoder.pyramid_levels = encoder.pyramid_blocks, None
-    if encoder.class_token == trained.class_token:
-        return dataclasses.replace(found, encoder=encoder)
-    config.encoder.class_token = encoder.class_token
-
-    def without(load: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda mesh, *seed: vit.without_class_token(encoder, load(mesh, *seed))
-
-    return dataclasses.replace(found, encoder=encoder, load=without(found.load), untrained=without(found.untrained))
+    return dense.read_as(config, found, encoder)
 
 
 def _classes(run: Path, record: dict[str, Any]) -> Classes:

@@ -1,18 +1,22 @@
 """What a measurement of a trained head takes from its run, what it has otherwise, and what it cannot change."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.core import config_paths, run_files
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Interrupted, Stopped, UserError
 from repre_jax.pretrained.backbone import tuples
 from repre_jax.probing import detecting, evaluations, segmenting
-from repre_jax.running import resume
-from repre_jax.system import terminal
+from repre_jax.running import lifecycle, memory, resume
+from repre_jax.running.lifecycle import Session, ShouldStop
+from repre_jax.running.signals import StopRequest
+from repre_jax.system import environment, terminal
 
 NO_DEPARTURES = ("data.dir",)  # where it lies
 # A measurement's own keys, and groups of them.
@@ -82,6 +86,33 @@ def asked(config: ConfigDict) -> Asked:
         for key in {"typed", "usual"} & set(config):
             del config[key]
     return found
+
+
+def source(config: ConfigDict, workdir: Path) -> Path:
+    """The run that config.evaluate names. Raises UserError where that is the workdir."""
+    run = config_paths.absolute(config.evaluate)
+    if run == workdir:
+        raise UserError(f"evaluate is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
+    return run
+
+
+def rows(departures: Sequence[str]) -> list[tuple[str, str]]:
+    """Of the table at the start: what is otherwise than in the run."""
+    return [("" if number else "other than the run", line) for number, line in enumerate(departures)]
+
+
+@contextlib.contextmanager
+def measuring(session: Session, mesh: Mesh, *, images: int, dtype: str) -> Iterator[ShouldStop]:
+    """Watches what is done in it, and gives it what to ask before each batch. images: that a device gets at once.
+
+    Raises Stopped after a signal; a measurement keeps nothing of what it has begun."""
+    with session.watched(mesh.size) as watchdog, StopRequest(mesh) as stop:
+        try:
+            with memory.explained(memory.of_images, images=images, dtype=dtype):
+                yield lifecycle.asking(stop, watchdog, "Measuring")
+        except Interrupted as interrupted:
+            again = f"The same command begins again:\n  {environment.command()}"
+            raise Stopped(f"Stopped after {interrupted}; nothing is kept.\n  {again}", stop.number) from None
 
 
 def take_over(config: ConfigDict, trained: ConfigDict, run: Path, was_asked: Asked) -> list[str]:

@@ -7,17 +7,14 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
 from repre_jax.builders import detection as builder
-from repre_jax.core import config_paths, sharding
-from repre_jax.core.errors import Interrupted, Stopped, UserError
+from repre_jax.core import sharding
 from repre_jax.core.types import ObjectImages
 from repre_jax.models.detection.mask_rcnn import Found
 from repre_jax.pretrained import detector
 from repre_jax.probing import detecting, frozen, measured_again
 from repre_jax.probing.measured_again import Asked
 from repre_jax.report import console, evaluated
-from repre_jax.running import lifecycle, memory
-from repre_jax.running.signals import StopRequest
-from repre_jax.system import environment
+from repre_jax.running import lifecycle
 
 
 def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
@@ -28,9 +25,7 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
     and recorded. What was trained is the run's. asked: what the command has set.
     Raises UserError for what cannot work, before anything is measured or written, and Stopped after a signal.
     """
-    source = config_paths.absolute(config.evaluate)
-    if source == workdir:
-        raise UserError(f"evaluate is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
+    source = measured_again.source(config, workdir)
     config_checks.ranges(config)
     mesh = sharding.make_mesh(config.batch_size)
     found = detector.load(source, config.step, mesh, dtype=config.dtype, attention=config.encoder.attention)
@@ -51,17 +46,10 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
 
         whole = detecting.whole_split(config, data, mesh, detections)
         rows = [("devices", console.devices()), *detecting.rows(config, found.model.encoder, origin, data)]
-        others = [("" if number else "other than the run", line) for number, line in enumerate(departures)]
-        session.announce(data.dataset, [*rows, *others])
+        session.announce(data.dataset, [*rows, *measured_again.rows(departures)])
         session.record(data.dataset, step=found.step)
-        with session.watched(mesh.size) as watchdog, StopRequest(mesh) as stop:
-            asks = lifecycle.asking(stop, watchdog, "Measuring")
-            try:
-                with memory.explained(memory.of_images, images=whole.at_once, dtype=config.dtype):
-                    measured = whole.found(found.params, asks, config.data.max_unreadable)
-            except Interrupted as interrupted:
-                again = f"The same command begins again:\n  {environment.command()}"
-                raise Stopped(f"Stopped after {interrupted}; nothing is kept.\n  {again}", stop.number) from None
+        with measured_again.measuring(session, mesh, images=whole.at_once, dtype=config.dtype) as should_stop:
+            measured = whole.found(found.params, should_stop, config.data.max_unreadable)
         detecting.write(workdir, measured)
         detecting.warn_of_overflow(config, measured)
         result = {

@@ -7,16 +7,13 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
 from repre_jax.builders import segmentation as builder
-from repre_jax.core import config_paths, sharding
-from repre_jax.core.errors import Interrupted, Stopped, UserError
+from repre_jax.core import sharding
 from repre_jax.evaluation.confusion import scores
 from repre_jax.pretrained import segmenter
 from repre_jax.probing import frozen, measured_again, segmenting
 from repre_jax.probing.measured_again import Asked
 from repre_jax.report import console, evaluated
-from repre_jax.running import lifecycle, memory
-from repre_jax.running.signals import StopRequest
-from repre_jax.system import environment
+from repre_jax.running import lifecycle
 
 
 def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
@@ -27,9 +24,7 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
     and recorded. What was trained is the run's. asked: what the command has set.
     Raises UserError for what cannot work, before anything is measured or written, and Stopped after a signal.
     """
-    source = config_paths.absolute(config.evaluate)
-    if source == workdir:
-        raise UserError(f"evaluate is the workdir itself, {workdir}.\n  change:   --workdir, to another folder")
+    source = measured_again.source(config, workdir)
     config_checks.ranges(config)
     mesh = sharding.make_mesh(config.batch_size)
     found = segmenter.load(
@@ -47,17 +42,10 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
         origin = {"init_from": str(source), "step": found.step}
         whole = segmenting.whole_images(config, data, mesh, found.logits, found.head.align_corners)
         rows = [("devices", console.devices()), *segmenting.rows(config, found.encoder, origin, data)]
-        others = [("" if number else "other than the run", line) for number, line in enumerate(departures)]
-        session.announce(data.dataset, [*rows, *others])
+        session.announce(data.dataset, [*rows, *measured_again.rows(departures)])
         session.record(data.dataset, step=found.step)
-        with session.watched(mesh.size) as watchdog, StopRequest(mesh) as stop:
-            asks = lifecycle.asking(stop, watchdog, "Measuring")
-            try:
-                with memory.explained(memory.of_images, images=whole.at_once, dtype=config.dtype):
-                    matrix, images = whole.confusion(found.variables, asks, config.data.max_unreadable)
-            except Interrupted as interrupted:
-                again = f"The same command begins again:\n  {environment.command()}"
-                raise Stopped(f"Stopped after {interrupted}; nothing is kept.\n  {again}", stop.number) from None
+        with measured_again.measuring(session, mesh, images=whole.at_once, dtype=config.dtype) as should_stop:
+            matrix, images = whole.confusion(found.variables, should_stop, config.data.max_unreadable)
         result = {
             **segmenting.record(config, origin, data),
             "departures": departures,
