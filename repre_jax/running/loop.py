@@ -32,6 +32,9 @@ def every(interval: int, total_steps: int) -> frozenset[int]:
     return frozenset(range(interval, total_steps, interval)) | {total_steps}
 
 
+BEFORE_TRAINING = frozenset({0})  # among the steps after which a task is measured
+
+
 def evenly(times: int, total_steps: int) -> frozenset[int]:
     """`times` steps, evenly spaced, the last one among them."""
     return frozenset(max(1, round(i * total_steps / times)) for i in range(1, times + 1))

@@ -67,7 +67,7 @@ class Recorder:
 
     def to_be_evaluated(self, step: int) -> bool:
         """Whether the state of this step, at which the run starts, has not been measured although it should be."""
-        due = step == 0 or step in self.eval_steps
+        due = step in self.eval_steps
         last = self._writer.last
         return due and not (last.get("step") == step and any(name in last for name in metric_names.judges()))
 

@@ -24,7 +24,8 @@ class Training:
     batches:    (start_step, on_unreadable) -> endless batches on the devices from that step on.
     train_step: (state, batch, *frozen) -> (state, scalars to log), not jitted.
     fresh:      gives the state of a new run. state_sharding: a layout for each array of it.
-    evaluate:   (state, should_stop) -> metrics computed after each step in `eval_steps`; raises Interrupted.
+    evaluate:   (state, should_stop) -> metrics computed after each step in `eval_steps`, where 0 is before the first;
+                raises Interrupted.
     conclude:   (state, seconds, should_stop) -> what result.json holds.
     pixels:     'mean' and 'std' per channel that the encoder's input is normalised by.
     prepare:    (stop, should_stop) -> None, what must be there before the first batch; raises Stopped after a signal.

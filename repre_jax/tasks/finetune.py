@@ -132,7 +132,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
         fresh=lambda: new_state(weights, key),
         state_sharding=layout,
         evaluate=evaluate,
-        eval_steps=loop.evenly(config.evaluations, plan.total_steps),
+        eval_steps=loop.BEFORE_TRAINING | loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": method.mean, "std": method.std},
         description=_describe(config, source, dataset, plan, mesh),

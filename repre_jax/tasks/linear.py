@@ -119,7 +119,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past:
         fresh=lambda: init(key),
         state_sharding=layout,
         evaluate=selection.evaluate,
-        eval_steps=loop.evenly(config.evaluations, plan.total_steps),
+        eval_steps=loop.BEFORE_TRAINING | loop.evenly(config.evaluations, plan.total_steps),
         conclude=conclude,
         pixels={"mean": config.data.mean, "std": config.data.std},
         description=_describe(config, source, dataset, plan, mesh, len(train), width),

@@ -91,7 +91,7 @@ def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Traini
         fresh=step.init_state if source is None else lambda: warm_start.start_from(step, source),
         state_sharding=step.state_sharding,
         evaluate=functools.partial(_evaluate, job, workdir),
-        eval_steps=loop.evenly(config.knn.times, total),
+        eval_steps=loop.BEFORE_TRAINING | loop.evenly(config.knn.times, total),
         collapse=method.framework.collapse,
         conclude=functools.partial(_conclude, config, job, workdir),
         pixels={"mean": method.mean, "std": method.std},
