@@ -57,14 +57,15 @@ def boxes(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes. Not tuned: nobody has
-    trained it to its end."""
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 6 minutes of a processor.
+
+    Made small for that, and the rate tried once, on train[:80%] measured by train[80%:], seed 0."""
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
     config.data.workers = 0
     detect = config.detect
     detect.slots = 16
-    detect.width = 64
+    detect.width = 32
     detect.hidden = 128
     detect.shorts = (96,)
     detect.longest = 128
@@ -73,22 +74,23 @@ def scenes(config: ConfigDict) -> None:
     detect.test_longest = 128
     detect.anchors = 64
     detect.anchor_positives = 32
-    detect.regions = 64
-    detect.region_positives = 16
+    detect.regions = 32
+    detect.region_positives = 8
     detect.per_level = 200
-    detect.proposals = 100
+    detect.proposals = 50
     detect.test_per_level = 200
-    detect.test_proposals = 100
-    detect.test_candidates = 700  # all that there are of 7 classes
+    detect.test_proposals = 50
+    detect.test_detections = 20  # an image has 6 objects, or a heap
+    detect.test_candidates = 350  # all that there are of 7 classes
     config.encoder.drop_path = 0.0
-    config.batch_size = 16
+    config.batch_size = 8
     length = config.epochs / 12.0  # three with 3x
-    config.epochs = 6.0 * length
-    config.optim.lr = 1e-3 * PER_256
+    config.epochs = 1.8 * length
+    config.optim.lr = 1e-3 * 256 / config.batch_size
     config.optim.lr_start = 1e-6
-    config.optim.warmup_steps = 50
-    config.optim.decay_epochs = (4.0 * length, 5.5 * length)
-    config.evaluations = 2
+    config.optim.warmup_steps = 30
+    config.optim.decay_epochs = (1.3 * length, 1.7 * length)
+    config.evaluations = 1
     config.log_every = 50
     config.checkpoint.every = 250
 

@@ -76,23 +76,24 @@ def multiscale(config: ConfigDict) -> None:
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 5 minutes of a processor.
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes: 2 minutes of a processor with
+    patches of 8 pixels, 5 with 4.
 
-    Tuned a little, on train[:80%] measured by train[80%:]. Colours are left as they are, unlike the recipe's: a choice
-    that nothing was measured for."""
+    Tuned a little, on train[:80%] measured by train[80%:], seed 0. Colours are left as they are, unlike the recipe's: a
+    choice that nothing was measured for."""
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
-    config.data.image_size = (64, 64)
+    config.data.image_size = (48, 48)
     config.data.workers = 0
     config.segment.train_size = ()
     config.segment.ratios = (0.75, 1.5)
     config.segment.colours = False
     config.segment.test_size = ()
-    config.segment.test_stride = (32, 32)
+    config.segment.test_stride = (40, 40)
     config.batch_size = 16
-    config.epochs = 10.0
+    config.epochs = 5.0
     config.total_steps = None
-    config.evaluations = 2
+    config.evaluations = 1
     config.log_every = 50
     config.checkpoint.every = 250
 

@@ -89,7 +89,7 @@ def test_what_a_variant_sets_is_taken_too(trained, capsys):
     ]
     assert (config.segment.head, config.data.image_size) == ("linear", (32, 48))
     said = capsys.readouterr().out
-    assert "data.image_size is [32, 48], not [64, 64]" in said
+    assert "data.image_size is [32, 48], not [48, 48]" in said
     assert "segment.head is linear, not mla" in said
 
 
