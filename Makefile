@@ -64,7 +64,7 @@ scenes: $(READY_SCENES)
 	$(PY) main.py --config configs/segment.py:scenes --config.init_from=$(SCENES_DIR) --workdir $(SCENES_DIR)-segment
 	$(PY) -m repre_jax.tools.figures segmentation $(SCENES_DIR)-segment --records 12
 	$(PY) main.py --config configs/detect.py:scenes --config.init_from=$(SCENES_DIR) --workdir $(SCENES_DIR)-detect
-	$(PY) -m repre_jax.tools.figures detection $(SCENES_DIR)-detect --records 12
+	$(PY) -m repre_jax.tools.figures detection $(SCENES_DIR)-detect --records 12 --config.figures.score=0.2
 	$(PY) -m repre_jax.tools.results $(SCENES_DIR) $(SCENES_DIR)-knn $(SCENES_DIR)-linear $(SCENES_DIR)-segment \
 		$(SCENES_DIR)-detect
 	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"

@@ -16,6 +16,7 @@ def get_config(variants: str = "") -> ConfigDict:
     config.batch_size = 256  # images through the encoder at once, over all devices
     config.figures = ConfigDict()
     config.figures.records = 6  # images that are shown; --records
+    config.figures.score = 0.5  # detection: the least that a detection must have to be drawn
     config.figures.block = config_dict.placeholder(int)  # attention: of a ViT, which block, from 1; else the last
     config.figures.mass = 0.6  # attention: the share of it whose patches stand out (dino visualize_attention.py)
     config.figures.classes = 20  # tsne: at most, chosen at random

@@ -274,6 +274,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("attention", "multi", "--config.figures.block=5"), "figures.block is 5, and multi has 4 blocks"),
         (("attention", "swin", "--config.figures.block=1"), "a Swin's map goes through all of its blocks"),
         (("attention", "multi", "--config.figures.mass=1.5"), "figures.mass is 1.5"),
+        (("attention", "multi", "--config.figures.score=1"), "figures.score is 1"),
         (("attention", "multi", "--config.figures.masss=1"), "Did you mean 'mass'?"),
         (("attention", "multi", "--config.step=7"), "has no checkpoint 7"),
         (("attention", "multi", "--images", "NOWHERE"), "cannot be read: No such file"),

@@ -50,7 +50,7 @@ def _curves(axis: Axes, what: str, values: np.ndarray) -> None:
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     whole = values[:, :, there].mean() if there.any() else 0.0
     axis.set_title(f"{what} AP {whole:.1%}")
-    legend = axis.legend(title="IoU: AP", fontsize=5.5, title_fontsize=6, labelspacing=0.2, loc="lower left")
+    legend = axis.legend(title="IoU: AP", fontsize=5.5, title_fontsize=6, labelspacing=0.2, loc="best")
     legend.set_frame_on(True)
     legend.get_frame().set(alpha=0.85, edgecolor="none")  # curves go on below it
 

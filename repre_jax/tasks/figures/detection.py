@@ -50,10 +50,10 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     """
     found = detector.load(source, ours.step, evaluations.check(ours))
     title = precision.titled(source, found.config, found.step, WHAT)
-    names = found.categories.names
+    names, score = found.categories.names, float(ours.figures.score)
     if images:
-        shown = [_of_file(path, found) for path in images]
-        return drawing.draw(shown, names, title=title, caption=f"{_resized(found.config)} {_drawn()}")
+        shown = [_of_file(path, found, score) for path in images]
+        return drawing.draw(shown, names, title=title, caption=f"{_resized(found.config)} {_drawn(score)}")
     config = found.config.copy_and_resolve_references()
     for key in OF_DATA:
         if ours.data.get(key) is not None:
@@ -61,7 +61,7 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     data = detecting.open_data(config, found.mean, found.std)
     detecting.check_categories(found.categories, data)
     chosen = examples(data, config.data.channels, ours.figures.records, ours.seed)
-    return of_examples(chosen, [_objects(found, each.image) for each in chosen], data, title)
+    return of_examples(chosen, [_objects(found, each.image) for each in chosen], data, title, score)
 
 
 def examples(data: DetectionData, channels: int, count: int, seed: int) -> list[Example]:
@@ -88,14 +88,16 @@ def truth_of(record: Mapping[str, Any], *, masks: bool) -> Objects:
     return Objects(known.corners(), record["classes"], None, whole, known.crowds)
 
 
-def of_examples(chosen: Sequence[Example], found: Sequence[Objects], data: DetectionData, title: str) -> Figure:
-    """found: of each of the chosen records, of any score."""
+def of_examples(
+    chosen: Sequence[Example], found: Sequence[Objects], data: DetectionData, title: str, score: float
+) -> Figure:
+    """found: of each of the chosen records, of any score; score: the least that is drawn."""
     shown = [
-        Detected(each.image, objects.above(precision.SCORE), each.truth, each.name)
+        Detected(each.image, objects.above(score), each.truth, each.name)
         for each, objects in zip(chosen, found, strict=True)
     ]
     records = len(data.dataset.split("test"))
-    caption = f"{len(shown)} of {records:,} test images of {data.dataset.name}, chosen at random. {_drawn()}"
+    caption = f"{len(shown)} of {records:,} test images of {data.dataset.name}, chosen at random. {_drawn(score)}"
     return drawing.draw(shown, data.categories.names, title=title, caption=caption)
 
 
@@ -121,7 +123,7 @@ class Drawing:
         counted = precision.mistakes(found.boxes, found.truth, categories)
         detections, whole = (precision.titled(self.workdir, self.config, step, what) for what in (WHAT, "Precision"))
         figures = {
-            "detection": of_examples(self._chosen, shown, self.data, detections),
+            "detection": of_examples(self._chosen, shown, self.data, detections, precision.SCORE),
             "precision": precision.draw(found.precision, counted, images, whole),
         }
         try:
@@ -138,9 +140,9 @@ def _objects(found: Detector, image: np.ndarray) -> Objects:
     return Objects(each.boxes, each.classes, each.scores, each.masks)
 
 
-def _of_file(path: Path, found: Detector) -> Detected:
+def _of_file(path: Path, found: Detector, score: float) -> Detected:
     image = read_image(path, found.config)
-    return Detected(image, _objects(found, image).above(precision.SCORE), None, path.name)
+    return Detected(image, _objects(found, image).above(score), None, path.name)
 
 
 def _resized(config: ConfigDict) -> str:
@@ -149,5 +151,5 @@ def _resized(config: ConfigDict) -> str:
     return f"Found in images resized to a shorter side of {max(how.shorts)} pixels, a longer of at most {how.longest}."
 
 
-def _drawn() -> str:
-    return f"Drawn are detections with a score of at least {precision.SCORE:g}."
+def _drawn(score: float) -> str:
+    return f"Drawn are detections with a score of at least {score:g}."

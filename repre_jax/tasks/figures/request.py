@@ -145,3 +145,7 @@ class Request:
             raise UserError(
                 f"figures.mass is {wanted.mass}.\n  expected: above 0, up to 1\n  change:   --config.figures.mass"
             )
+        if not isinstance(wanted.score, int | float) or not 0 <= wanted.score < 1:
+            raise UserError(
+                f"figures.score is {wanted.score}.\n  expected: from 0 to below 1\n  change:   --config.figures.score"
+            )
