@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 from scipy import special
 
 from repre_jax.core.errors import UserError
@@ -77,6 +78,35 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
         build_encoder("vit_s", attention="cudnn", dtype="float32")
     with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla or cudnn"):
         build_encoder("vit_s", attention="flash")
+
+
+@pytest.mark.parametrize("tokens", [6, 7])
+def test_the_fused_attention_is_the_same_for_even_and_odd_numbers_of_tokens(tokens):
+    """Here by XLA, which computes what cuDNN is asked for."""
+    given = arrays((3, tokens, 2, 8))
+    cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(given[0].shape), jnp.float32)
+
+    def found(attention):
+        output, back = jax.vjp(attention, *given)
+        return output, *back(cotangent)
+
+    ours = jax.jit(lambda: found(lambda *x: layers.fused_attend(*x, implementation="xla")))()
+    theirs = jax.jit(lambda: found(lambda *x: plain(*(each.swapaxes(1, 2) for each in x)).swapaxes(1, 2)))()
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("tokens", [197, 37])
+def test_cudnn_is_asked_for_gradients_that_jax_does_not_refuse(tokens, monkeypatch):
+    """ViT-S/16 at 224 pixels, and DINO's small views; traced for an H200, which need not be there."""
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda least: float(least) <= 9.0)
+    monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda one: one == "9.0")
+    shape = jax.ShapeDtypeStruct((2, tokens, 6, 64), jnp.bfloat16)
+    gradients = jax.jit(jax.grad(lambda *x: layers.fused_attend(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2)))
+    traced = gradients.trace(shape, shape, shape)
+    assert "dot_product_attention_bwd" in str(traced.jaxpr)
+    assert [x.shape for x in traced.out_info] == [shape.shape] * 3
 
 
 @pytest.mark.skipif(

@@ -1,5 +1,7 @@
 """Blocks of a pre-norm transformer and their initialisers."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,10 +127,28 @@ class Attention(nn.Module):
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)
         weights = attention_weights(q, k) if return_weights else None
         if self.cudnn:
-            x = jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0), implementation="cudnn").reshape(-1, width)
+            x = fused_attend(*jnp.moveaxis(qkv, 2, 0)).reshape(-1, width)
         else:
             x = attend(q, k, v).swapaxes(-2, -3).reshape(-1, width)
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(x), weights
+
+
+def fused_attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, implementation: Literal["cudnn", "xla"] = "cudnn"
+) -> jax.Array:
+    """jax.nn.dot_product_attention of q, k, v [N, T, heads, d] by cuDNN, which keeps no weights for the gradient.
+
+    Where T is odd a token that nobody attends to is added before, and taken off after: JAX refuses cuDNN's gradient
+    of an odd T (0.10.2 jax/_src/cudnn/fused_attention_stablehlo.py:390), and a class token makes every T odd.
+    implementation: 'xla', which any device has, is for tests.
+    """
+    images, tokens = q.shape[:2]
+    if tokens % 2 == 0:
+        return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
+    lengths = jnp.full(images, tokens, jnp.int32)
+    seen = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
+    return jax.nn.dot_product_attention(q, k, v, implementation=implementation, **seen)[:, :tokens]
 
 
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | None = None) -> jax.Array:
