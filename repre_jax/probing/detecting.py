@@ -1,7 +1,7 @@
 """What training a detector and measuring one again share: the data, what is recorded, said and written."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.detection import Categories, DetectionData
-from repre_jax.evaluation.detected import BOXES, MASKS, Precision
+from repre_jax.evaluation.detected import BOXES, MASKS
 from repre_jax.evaluation.detection_run import DetectionRun, DetectionsOf, Measured
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Values
@@ -98,12 +98,11 @@ def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState
 
 
 def logged(found: Measured) -> loop.Values:
-    """'box_ap', 'box_ap50' and, with masks, the same of them."""
+    """'box_ap', 'box_ap50' and, with masks, the same of them; None where the images have no object."""
     return {
         f"{NAMES[what]}_{name.lower()}": precision.values[name]
         for what, precision in found.precision.items()
         for name in LOGGED
-        if name in precision.values
     }
 
 
@@ -124,16 +123,12 @@ def result_of(found: Measured) -> dict[str, Any]:
     object."""
     return {
         **logged(found),
-        "ap": {NAMES[what]: _numbers(precision) for what, precision in found.precision.items()},
+        "ap": {NAMES[what]: dict(precision.values) for what, precision in found.precision.items()},
         "ap_of_classes": {NAMES[what]: dict(precision.classes) for what, precision in found.precision.items()},
         "detections": len(found.boxes),
         "overflow": found.overflow,
         "test_images": found.images,
     }
-
-
-def _numbers(precision: Precision) -> Mapping[str, float]:
-    return dict(precision.values)
 
 
 def warn_of_overflow(config: ConfigDict, found: Measured) -> None:
