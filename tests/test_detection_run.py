@@ -15,6 +15,7 @@ from repre_jax.data.resizing import Resizing
 from repre_jax.evaluation.detected import BOXES, MASKS
 from repre_jax.evaluation.detection_run import DetectionRun
 from repre_jax.models.detection.mask_rcnn import Found
+from repre_jax.tasks.figures import precision
 from tests.test_detection_views import of_masks
 
 CATEGORIES = Categories((3, 7), ("left", "right"))
@@ -101,6 +102,11 @@ def test_images_that_cannot_be_read_are_no_ground_truth_either():
     assert (found.images, found.precision[BOXES].values["AP50"]) == (5, pytest.approx(1))
     with pytest.raises(UserError, match="2 of 7 records to evaluate on could not be read"):
         run_of(Squares(broken=(2, 4))).found(jnp.float32(0.5), never, 0.2)
+
+
+def test_a_figure_of_a_finished_run_is_of_the_images_that_it_could_read():
+    assert list(precision.seen(Squares(broken=(2, 4)), 3, 5)) == [0, 1, 3, 5, 6]
+    assert list(precision.seen(Squares(), 3, 7)) == list(range(7))
 
 
 def test_without_masks_there_are_boxes_alone():

@@ -24,16 +24,17 @@ from repre_jax.running import loop
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.system import runtime, terminal
 
-# What a detector that was trained for some steps cannot change; detect.test_* is none of it.
-TRAINED = (
-    *("masks", "slots", "width", "hidden", "shorts", "longest", "flip_last", "crop", "crop_shorts", "crop_sides"),
+OF_WEIGHTS = ("masks", "width", "hidden")  # which weights there are: what a run that goes on cannot change
+TRAINED = (  # what a measurement cannot have otherwise than its run; detect.test_* is none of it
+    *OF_WEIGHTS,
+    *("slots", "shorts", "longest", "flip_last", "crop", "crop_shorts", "crop_sides"),
     *("anchors", "anchor_positives", "regions", "region_positives", "per_level", "proposals"),
 )
 TESTED = ("short", "longest", "per_level", "proposals", "score", "threshold", "detections", "candidates")
 FIXED_KEYS = (
     *("init_from", "step", "network", "encoder", "data.image_size"),
     *("data.classes", "data.class_names"),  # of the data set's identity
-    *(f"detect.{key}" for key in TRAINED),
+    *(f"detect.{key}" for key in OF_WEIGHTS),
 )
 OF_DATA = ("channels", "mean", "std")  # keys of config.data that a result depends on
 NAMES = {BOXES: "box", MASKS: "mask"}  # what results call them
