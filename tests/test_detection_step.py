@@ -11,7 +11,7 @@ import pytest
 from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.types import ObjectImages
 from repre_jax.models import build_encoder
-from repre_jax.models.detection import anchors, mask_rcnn, targets
+from repre_jax.models.detection import anchors, mask_rcnn, necks, targets
 from repre_jax.models.detection.mask_rcnn import Detecting
 from repre_jax.train import microbatches, update
 from repre_jax.train.detection import Detection
@@ -175,6 +175,57 @@ def test_two_devices_learn_in_microbatches_what_one_learns_of_each(two_devices):
     )
     for a, b in zip(jax.tree.leaves(wanted.params), jax.tree.leaves(found.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+class OfMaps(mask_rcnn.MaskRcnn):
+    """Reads its pyramid among the parameters."""
+
+    def levels(self, params, images, key=None):
+        return params["maps"]
+
+
+def test_losses_are_the_same_on_a_larger_canvas():
+    """Where the maps are: beyond the smaller canvas they are 0, as they are for a convolution at its border. What an
+    encoder makes of padding is another matter. All anchors and regions are learned from, so that chance has no part."""
+    small, large, extent = (64, 96), (96, 160), (48, 80)
+    rng, method = np.random.default_rng(0), build()
+    everything = targets.Sampling(
+        anchors=1600, anchor_positives=800, regions=24, region_positives=24, per_level=20, proposals=20
+    )
+    method = dataclasses.replace(method, model=OfMaps(**vars(method.model)), sampling=everything)
+    random = lambda shape: 0.3 * rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    params = jax.tree.map(lambda x: random(x.shape), jax.eval_shape(lambda: start(method).params))
+    maps = [random((1, small[0] // stride, small[1] // stride, 8)) for stride in anchors.STRIDES[:-1]]
+    boxes = np.float32([(2, 3, 40, 45), (35, 5, 80, 48), (50, 20, 62, 32), (0, 0, 0, 0)])[None]
+
+    def losses(canvas):
+        margins = [
+            (*((0, a // stride - b // stride) for a, b in zip(canvas, small, strict=True)), (0, 0))
+            for stride in anchors.STRIDES[:-1]
+        ]
+        padded = [np.pad(x, ((0, 0), *margin)) for x, margin in zip(maps, margins, strict=True)]
+        masks = np.zeros((1, SLOTS, *canvas), bool)
+        for slot, (x0, y0, x1, y1) in enumerate(boxes[0].astype(int)):
+            masks[0, slot, y0:y1, x0:x1] = np.tri(y1 - y0, x1 - x0)
+        views = ObjectImages(
+            images=np.zeros((1, *canvas, 3), np.uint8),
+            extents=np.int32([extent]),
+            boxes=boxes,
+            classes=np.int32([[2, 0, 1, 0]]),
+            valid=np.array([[True, True, True, False]]),
+            masks=np.packbits(masks, axis=-1),
+            records=np.zeros(1, np.int32),
+            scale=np.ones((1, 2), np.float32),
+            sizes=np.int32([extent]),
+        )
+        given = params | {"maps": necks.with_coarsest(padded)}
+        return jax.jit(method._losses)(given, views, views.images, np.zeros((1, 2, 2), np.uint32), KEY)[1]
+
+    found, wanted = losses(large), losses(small)
+    assert float(wanted["positive_regions"]) >= 3
+    for name in (*PARTS, "mask_loss", "positive_regions", "region_accuracy"):
+        assert float(wanted[name]) > 0, name
+        assert float(found[name]) == pytest.approx(float(wanted[name]), rel=1e-5), name
 
 
 def test_a_device_samples_from_its_own_images_and_asks_no_other(two_devices):
