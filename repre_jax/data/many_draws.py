@@ -28,7 +28,7 @@ class ManyDraws:
         self.strayed = np.zeros(count, bool)
         self._half = np.zeros(count, np.uint64)  # of a word, for the next integer
         self._kept = np.zeros(count, bool)
-        words = [np.uint32(word) for part in seed for word in _words(part)]
+        words: list[np.ndarray] = [np.asarray(word, np.uint32) for part in seed for word in _words(part)]
         high, low, *inc = _state([*words, np.arange(count, dtype=np.uint32)], count)
         self._inc = inc[0] << np.uint64(1) | inc[1] >> np.uint64(63), inc[1] << np.uint64(1) | np.uint64(1)
         self._state = _sum(self._inc, (high, low))
@@ -96,7 +96,7 @@ def _state(words: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     hashed = _Hash(0x43B0D7E5, 0x931E8875)
 
     def mixed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        found = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
+        found: np.ndarray = np.uint32(0xCA01F9DD) * x - np.uint32(0x4973F715) * y
         return found ^ found >> np.uint32(16)
 
     pool = [hashed(word) for word in words[:POOL]]
