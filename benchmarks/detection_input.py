@@ -30,7 +30,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, detection, detection_order, detection_views, loader
+from repre_jax.data import crops, detection, detection_order, detection_views, loader, shared_memory
 from repre_jax.data.coco import images
 from repre_jax.data.detection import DetectionData
 from repre_jax.data.detection_views import DetectionTestView, DetectionView
@@ -42,7 +42,7 @@ from repre_jax.tools import prepare
 
 SIZE, QUALITY = (480, 640), 93
 OBJECTS, POINTS = 7, 40  # of an image: COCO has about 860,000 on 118,287 images
-SLOTS, BATCH = 100, 16
+SLOTS, BATCH, WORKERS = 100, 16, 8  # as the config has them
 FOUND = 100  # detections of an image
 
 
@@ -146,6 +146,12 @@ def stages(found: DetectionData) -> dict[str, float]:
     }
 
 
+def megabytes(found: DetectionData) -> dict[str, float]:
+    """What one image takes of a batch, which worker processes hand over through shared memory."""
+    sample = DetectionView(Resizing(), SLOTS)(found.dataset.train[0], loader.draws(0, 0, 0))
+    return {name: np.asarray(value).nbytes / 1e6 for name, value in sample.items()}
+
+
 def results(number: int, found: DetectionData) -> None:
     """A test's masks, pasted and encoded."""
     rng = np.random.default_rng(number)
@@ -191,6 +197,7 @@ def run() -> None:
         parts = stages(found)
         os.sched_setaffinity(0, everywhere)
         rate = end_to_end(found, arguments.workers, arguments.batches) if arguments.workers else None
+        sample = megabytes(found)
         kilobytes = statistics.mean(len(found.dataset.train[number]["image"]) / 1e3 for number in range(8))
     host = parts["read"] + parts["the whole train view"] + parts["put into a batch"]
     print(environment.command())
@@ -203,6 +210,10 @@ def run() -> None:
     print(f"{'read, train view, batch: one core':<34} {1e3 / host:7.1f} images/s")
     if rate is not None:
         print(f"{f'{arguments.workers} workers, end to end':<34} {rate:7.1f} images/s")
+    image = sum(sample.values())
+    print(f"{'an image of a batch':<34} {image:7.1f} MB, {sample['masks']:.1f} MB of it masks, whatever is in them")
+    most = BATCH * image * (shared_memory.FOR_EACH * WORKERS + shared_memory.ELSEWHERE) / 1e3
+    print(f"{f'/dev/shm, {WORKERS} workers, batches of {BATCH}':<34} {most:7.1f} GB at most")
     cores = math.ceil(arguments.images_per_second * host / 1e3)
     print(f"{arguments.images_per_second:g} images/s want --config.data.workers={cores}, at a core each")
 

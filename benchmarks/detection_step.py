@@ -14,6 +14,7 @@ another process, in turns with ours (benchmarks/torch_detection.py says what dif
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | Non
     layout = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(lambda: program.init(method, canvas)))
     state = jax.jit(lambda: program.init(method, canvas), out_shardings=layout)()
     on_devices = sharding.shard_batch(batch, mesh)
-    compiled = sharding.jit_step(method.train_step, layout, mesh).lower(state, on_devices).compile()
+    step = dataclasses.replace(method, mesh=mesh).train_step
+    compiled = sharding.jit_step(step, layout, mesh).lower(state, on_devices).compile()
 
     def take(number: int) -> float:
         nonlocal state

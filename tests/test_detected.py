@@ -11,6 +11,12 @@ from pycocotools.coco import COCO
 from repre_jax.data.detection import Categories
 from repre_jax.evaluation import detected
 from repre_jax.evaluation.detected import BOXES, MASKS, Detections
+from repre_jax.evaluation.detection_run import Measured
+from repre_jax.probing import detecting
+from repre_jax.report import console, evaluated, metric_names, page
+from repre_jax.report.results import summary
+from repre_jax.report.run import read
+from tests.helpers import logged
 
 CATEGORIES = Categories((1, 4, 90), ("bird", "cat", "kite"))  # ids with holes
 SIZES = {10: (60, 80), 12: (50, 40), 17: (120, 200)}
@@ -115,12 +121,37 @@ def test_nothing_found_is_nought(what):
     assert found.classes == {"bird": 0.0, "cat": 0.0}
 
 
-def test_sizes_that_nothing_has_are_left_out():
+def test_sizes_that_nothing_has_have_no_precision():
     given = truth()
     given["annotations"] = given["annotations"][:1]
     found = detected.precision(given, detected.truth_as_results(given, BOXES), BOXES)
-    assert set(found.values) == {"AP", "AP50", "AP75", "AP_small"}
+    assert found.values == pytest.approx(
+        {"AP": 1.0, "AP50": 1.0, "AP75": 1.0, "AP_small": 1.0, "AP_medium": None, "AP_large": None}
+    )
     assert found.classes == pytest.approx({"bird": 1.0})
+
+
+@pytest.mark.parametrize("found_one", [True, False])
+def test_images_without_objects_have_no_precision(found_one, tmp_path):
+    """What is recorded and said of them then: null, and no number."""
+    given = truth()
+    results = detected.truth_as_results(given, BOXES)[:found_one]
+    given["annotations"] = []
+    precision = detected.precision(given, results, BOXES)
+    measured = Measured(results, None, {BOXES: precision}, images=3, overflow=0, truth=given)
+    assert detecting.logged(measured) == {"box_ap": None, "box_ap50": None}
+    result = json.loads(json.dumps(detecting.result_of(measured)))
+    assert (result["box_ap"], set(result["ap"]["box"].values())) == (None, {None})
+    assert "box_ap" in result
+    assert len(result["ap"]["box"]) == 6
+    assert result["ap_of_classes"] == {"box": {}}
+    whole = result | {"origin": {"init_from": None}, "test": {"test_short": 64, "test_longest": 96}, "seconds": 1.0}
+    assert "box AP       none: there are no objects\n" in evaluated.detected(whole) + "\n"
+    assert console.progress_line(4, 4, detecting.logged(measured), batch_size=2) == "step 4/4"
+    assert metric_names.quality(detecting.logged(measured)) is None
+    logged.write(tmp_path, logged=[{"step": 4, "loss": 1.0, **detecting.logged(measured)}], result=whole)
+    assert [figure.name for figure in summary(read(tmp_path))] == ["Steps"]
+    assert page.write(tmp_path).exists()
 
 
 def test_an_area_at_a_bound_counts_on_both_sides():

@@ -143,6 +143,24 @@ def test_mask_targets_are_torchvisions(golden):
     np.testing.assert_array_equal(again, found)
 
 
+def test_mask_targets_of_a_full_image_are_one_program():
+    """Seven regions at a time, of 128: no second one for a rest. And a number that does not fit is answered whole."""
+
+    def traced(canvas, regions):
+        shapes = (
+            ((4, canvas[0], canvas[1] // 8), "uint8"),
+            ((regions,), "int32"),
+            ((regions, 4), "float32"),
+            ((2,), "int32"),
+        )
+        return jax.make_jaxpr(mask_targets)(*(jax.ShapeDtypeStruct(*each) for each in shapes))
+
+    full, small = traced((800, 1344), 128), traced((64, 96), 128)
+    assert "length=19" in str(full)
+    assert str(full).count("dot_general") == str(small).count("dot_general") == 2
+    assert full.out_avals[0].shape == (128, 28, 28)
+
+
 def test_mask_targets_by_hand():
     mask = np.zeros((2, 64, 96), bool)
     mask[1, 8:36, 4:32] = True

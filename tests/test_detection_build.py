@@ -15,12 +15,23 @@ from repre_jax.data.resizing import Resizing
 from repre_jax.models import build_encoder
 from repre_jax.models.detection.mask_rcnn import Detecting
 from repre_jax.models.detection.targets import Sampling
+from repre_jax.probing import detecting
+from repre_jax.running import resume
 
 
 def config(variants=""):
     found = importlib.import_module("configs.detect").get_config(variants)
     found.data.channels = 3
     return found
+
+
+def test_a_run_that_goes_on_may_change_what_no_weight_depends_on():
+    """With may_change, which has allowed these differences."""
+    past = resume.History(step=4, changed=["detect.per_level: 2000 -> 1000", "detect.shorts: [800] -> [640]"])
+    resume.check_fixed(past, None, detecting.FIXED_KEYS)
+    for line in ("detect.width: 256 -> 128", "detect.masks: True -> False", "encoder.depth: [2] -> [3]"):
+        with pytest.raises(UserError, match="What 4 steps were trained by cannot change:\\n  " + line.split(":")[0]):
+            resume.check_fixed(resume.History(step=4, changed=[line]), None, detecting.FIXED_KEYS)
 
 
 def test_the_defaults_are_swinod_s():

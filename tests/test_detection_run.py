@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image
 
 from repre_jax.core.errors import Interrupted, UserError
 from repre_jax.data.crops import UnreadableImage
@@ -12,9 +14,11 @@ from repre_jax.data.detection import Categories
 from repre_jax.data.instances import Instances
 from repre_jax.data.object_index import ObjectIndex
 from repre_jax.data.resizing import Resizing
-from repre_jax.evaluation.detected import BOXES, MASKS
+from repre_jax.evaluation.detected import BOXES, MASKS, Detections
 from repre_jax.evaluation.detection_run import DetectionRun
 from repre_jax.models.detection.mask_rcnn import Found
+from repre_jax.tasks.figures import precision
+from repre_jax.tools import detect as tool
 from tests.test_detection_views import of_masks
 
 CATEGORIES = Categories((3, 7), ("left", "right"))
@@ -101,6 +105,50 @@ def test_images_that_cannot_be_read_are_no_ground_truth_either():
     assert (found.images, found.precision[BOXES].values["AP50"]) == (5, pytest.approx(1))
     with pytest.raises(UserError, match="2 of 7 records to evaluate on could not be read"):
         run_of(Squares(broken=(2, 4))).found(jnp.float32(0.5), never, 0.2)
+
+
+def test_a_figure_of_a_finished_run_is_of_the_images_that_it_could_read():
+    assert list(precision.seen(Squares(broken=(2, 4)), 3, 5)) == [0, 1, 3, 5, 6]
+    assert list(precision.seen(Squares(), 3, 7)) == list(range(7))
+
+
+def test_a_tool_lists_the_images_that_could_be_read_by_their_records(capsys):
+    whole = run_of(Squares(broken=(2, 4)))
+    images, boxes, masks = tool.all_at_once(whole, jnp.float32(0.5))
+    assert [(each["id"], each["file_name"]) for each in images] == [(100 + n, str(n)) for n in (0, 1, 3, 5, 6)]
+    assert [(each["height"], each["width"]) for each in images] == [SIZES[number] for number in (0, 1, 3, 5, 6)]
+    measured = whole.found(jnp.float32(0.5), never, 0.3)
+    assert (boxes, masks) == (measured.boxes, measured.masks)
+    said = capsys.readouterr().out
+    assert [f"image {n} cannot be read, and is left out" in said for n in range(7)] == [n in (2, 4) for n in range(7)]
+
+
+class Brightest:
+    """Stands for a detector of boxes: one box an image, whose score is what its first pixel has of 255."""
+
+    config = ConfigDict({"data": {"channels": 3, "value_range": None}})
+    categories = CATEGORIES
+
+    def raw(self, image, image_id):
+        box, score = np.float32([[1, 2, 3, 5]]), np.float32([image[0, 0, 0] / 255])
+        return Detections(image_id, image.shape[:2], box, score, np.zeros(1, np.int32))
+
+
+def test_pictures_are_found_in_their_order_until_one_is_broken(tmp_path):
+    """While the next one is being decoded."""
+    pictures = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (9 + number, 7), (50 * number, 0, 0)).save(path)
+        pictures.append((10 + number, path))
+    images, boxes, masks = tool.one_by_one(pictures, Brightest())
+    assert images == [{"id": 10 + n, "file_name": f"{n}.png", "height": 7, "width": 9 + n} for n in range(4)]
+    assert [each["image_id"] for each in boxes] == [10, 11, 12, 13]
+    np.testing.assert_allclose([each["score"] for each in boxes], np.arange(4) * 50 / 255, atol=1e-6)
+    assert masks == []
+    pictures[2][1].write_bytes(pictures[2][1].read_bytes()[:40])
+    with pytest.raises(UserError, match=r"2\.png cannot be read: 40 bytes"):
+        tool.one_by_one(pictures, Brightest())
 
 
 def test_without_masks_there_are_boxes_alone():

@@ -11,9 +11,11 @@ import pytest
 from repre_jax.core import optim, schedules, sharding
 from repre_jax.core.types import ObjectImages
 from repre_jax.models import build_encoder
-from repre_jax.models.detection import anchors, mask_rcnn, targets
+from repre_jax.models.detection import anchors, mask_rcnn, necks, targets
 from repre_jax.models.detection.mask_rcnn import Detecting
+from repre_jax.train import microbatches, update
 from repre_jax.train.detection import Detection
+from tests.helpers.collectives import collectives
 
 SIZE, CLASSES, SLOTS = (32, 64), 3, 4
 KEY = np.zeros(2, np.uint32)
@@ -70,12 +72,15 @@ def batch(count=2, masks=True):
 
 @functools.cache
 def compiled():
-    """(A method, its first state, its step, its gradients by (state, batch)), compiled once."""
+    """(A method, its first state, its gradients by state, two images, their rows and key), compiled once."""
     method = build()
-    state = start(method)
-    rows = np.arange(2)
-    gradients = jax.jit(lambda state, views: method.gradients(state, views, rows, state.rng))
-    return method, state, gradients.lower(state, batch()).compile()
+    state, places = start(method), np.arange(2, dtype=np.int32)
+    program = jax.jit(method.gradients).lower(state, batch(), places, state.rng).compile()
+
+    def gradients(state, views, rows=places, key=None):
+        return program(state, views, rows, state.rng if key is None else key)
+
+    return method, state, gradients
 
 
 def nothing(views):
@@ -147,20 +152,121 @@ def test_what_is_sampled_depends_on_the_image_and_the_step():
     assert float(gradients(later, views)[2]["class_loss"]) != first
 
 
-def test_boxes_alone_need_no_masks_and_microbatches_are_averaged(two_devices):
-    """On one device and on two."""
-    method = build(masks=False, accumulate=2)
-    state, views = start(method), batch(4, masks=False)
-    assert set(state.params) == {"encoder", "neck", "anchor_head", "box_head"}
-    step = jax.jit(method.train_step)
-    one, metrics = step(state, views)
-    assert "mask_loss" not in metrics
-    assert float(metrics["loss"]) == pytest.approx(sum(float(metrics[name]) for name in PARTS), rel=1e-6)
-    assert (int(one.step), int(one.skipped)) == (1, 0)
+def test_two_devices_learn_in_microbatches_what_one_learns_of_each(two_devices):
+    _, state, gradients = compiled()
+    views = batch(4)
+    parts = []
+    for number in range(2):  # rows 0 and 2, then 1 and 3: one on each device
+        rows = np.arange(number, 4, 2, dtype=np.int32)
+        key = jax.random.fold_in(state.rng, np.uint32(microbatches.KEY + number))
+        parts.append(gradients(state, jax.tree.map(lambda x, rows=rows: x[rows], views), rows, key))
+    mean, _, metrics = jax.tree.map(lambda *values: sum(values) / 2, *parts)
+
     mesh = sharding.make_mesh(4, 2)
-    many, _ = step(jax.device_put(state, sharding.replicated(mesh)), sharding.shard_batch(views, mesh))
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params), strict=True):
+    method = build(accumulate=2, mesh=mesh)
+    found, said = jax.jit(method.train_step)(
+        jax.device_put(state, sharding.replicated(mesh)), sharding.shard_batch(views, mesh)
+    )
+    assert (int(found.step), int(found.skipped)) == (1, 0)
+    for name in (*PARTS, "mask_loss"):
+        assert float(said[name]) == pytest.approx(float(metrics[name]), rel=1e-5), name
+    wanted, _ = jax.jit(functools.partial(update.update, optimizer=method.optimizer, rules=()))(
+        state, mean, {}, metrics
+    )
+    for a, b in zip(jax.tree.leaves(wanted.params), jax.tree.leaves(found.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+class OfMaps(mask_rcnn.MaskRcnn):
+    """Reads its pyramid among the parameters."""
+
+    def levels(self, params, images, key=None):
+        return params["maps"]
+
+
+def test_losses_are_the_same_on_a_larger_canvas():
+    """Where the maps are: beyond the smaller canvas they are 0, as they are for a convolution at its border. What an
+    encoder makes of padding is another matter. All anchors and regions are learned from, so that chance has no part."""
+    small, large, extent = (64, 96), (96, 160), (48, 80)
+    rng, method = np.random.default_rng(0), build()
+    everything = targets.Sampling(
+        anchors=1600, anchor_positives=800, regions=24, region_positives=24, per_level=20, proposals=20
+    )
+    method = dataclasses.replace(method, model=OfMaps(**vars(method.model)), sampling=everything)
+    random = lambda shape: 0.3 * rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    params = jax.tree.map(lambda x: random(x.shape), jax.eval_shape(lambda: start(method).params))
+    maps = [random((1, small[0] // stride, small[1] // stride, 8)) for stride in anchors.STRIDES[:-1]]
+    boxes = np.float32([(2, 3, 40, 45), (35, 5, 80, 48), (50, 20, 62, 32), (0, 0, 0, 0)])[None]
+
+    def losses(canvas):
+        margins = [
+            (*((0, a // stride - b // stride) for a, b in zip(canvas, small, strict=True)), (0, 0))
+            for stride in anchors.STRIDES[:-1]
+        ]
+        padded = [np.pad(x, ((0, 0), *margin)) for x, margin in zip(maps, margins, strict=True)]
+        masks = np.zeros((1, SLOTS, *canvas), bool)
+        for slot, (x0, y0, x1, y1) in enumerate(boxes[0].astype(int)):
+            masks[0, slot, y0:y1, x0:x1] = np.tri(y1 - y0, x1 - x0)
+        views = ObjectImages(
+            images=np.zeros((1, *canvas, 3), np.uint8),
+            extents=np.int32([extent]),
+            boxes=boxes,
+            classes=np.int32([[2, 0, 1, 0]]),
+            valid=np.array([[True, True, True, False]]),
+            masks=np.packbits(masks, axis=-1),
+            records=np.zeros(1, np.int32),
+            scale=np.ones((1, 2), np.float32),
+            sizes=np.int32([extent]),
+        )
+        given = params | {"maps": necks.with_coarsest(padded)}
+        return jax.jit(method._losses)(given, views, views.images, np.zeros((1, 2, 2), np.uint32), KEY)[1]
+
+    found, wanted = losses(large), losses(small)
+    assert float(wanted["positive_regions"]) >= 3
+    for name in (*PARTS, "mask_loss", "positive_regions", "region_accuracy"):
+        assert float(wanted[name]) > 0, name
+        assert float(found[name]) == pytest.approx(float(wanted[name]), rel=1e-5), name
+
+
+def test_a_device_samples_from_its_own_images_and_asks_no_other(two_devices):
+    """The same as where one device has all of them, of the same keys."""
+    mesh = sharding.make_mesh(4)
+    views, method = batch(4), build()
+    rng = np.random.default_rng(1)
+    total = sum(map(len, anchors.anchors(SIZE)))
+    keys = np.asarray(jax.random.split(KEY, 4))
+    logits = rng.normal(size=(4, total)).astype(np.float32)
+    deltas = rng.normal(size=(4, total, 4)).astype(np.float32)
+    objects = targets.Objects(views.boxes, views.classes, views.valid)
+
+    def sampled(method, keys, logits, deltas, extents, objects):
+        return (
+            method.anchors(keys, extents, objects, SIZE),
+            method.regions(keys, logits, deltas, extents, objects, SIZE),
+        )
+
+    given = keys, logits, deltas, views.extents, objects
+    alone = jax.jit(functools.partial(sampled, method))(*given)
+    split = functools.partial(sampled, dataclasses.replace(method, mesh=mesh))
+    program = jax.jit(split).lower(*sharding.shard_batch(given, mesh)).compile()
+    assert collectives(program.as_text()) == {}
+    assert alone[1].positive.sum() >= 2
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(program(*sharding.shard_batch(given, mesh))), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_boxes_alone_need_no_masks():
+    """Traced alone: what becomes of its losses is the same as with masks."""
+    method = build(masks=False)
+
+    def parts():
+        encoder = method.model.encoder.init(jax.random.key(1), jnp.zeros((1, *SIZE, 3)))["params"]
+        state = method.new_state(encoder, KEY)
+        return state.params, method.gradients(state, batch(masks=False), np.arange(2), state.rng)[2]
+
+    params, metrics = jax.eval_shape(parts)
+    assert set(params) == {"encoder", "neck", "anchor_head", "box_head"}
+    assert {name for name in metrics if name.endswith("_loss")} == set(PARTS)
 
 
 def test_a_test_finds_boxes_of_the_stored_image_and_the_masks_of_their_classes():

@@ -1,6 +1,7 @@
 """The training step: what moves, what must not, what the losses see."""
 
 import dataclasses
+import time
 
 import chex
 import jax
@@ -200,6 +201,30 @@ def test_the_loop_does_not_run_ahead_of_the_device():
             watchdog=Watchdog(0, "", print),
         )  # fmt: skip
     assert ready == [True] * 6
+
+
+def test_a_shape_that_comes_later_is_compiled_then_and_its_step_is_not_timed():
+    """Batches of one canvas, and at step 5 the first of another: whoever waits too long is told that it compiles."""
+    said, logged, seen = [], {}, set()
+
+    class Told(Watchdog):
+        def doing(self, what):
+            said.append(what)
+
+    def step(state, x):
+        time.sleep(1.0 if seen and x.shape not in seen else 0.01)
+        seen.add(x.shape)
+        return state, {"loss": jnp.float32(0)}
+
+    shapes = [(2, 3), (2, 3), (2, 3), (2, 3), (3, 2), (2, 3), (3, 2), (3, 2)]
+    with StopRequest() as stop:
+        loop.fit(
+            step, None, map(np.zeros, shapes), start_step=0, total_steps=8, batch_size=1,
+            log_steps=frozenset({2, 8}), log=logged.__setitem__, hooks=(), after=lambda *_: None, stop=stop,
+            watchdog=Told(0, "", print),
+        )  # fmt: skip
+    assert [what for what in said if "compiling" in what] == ["Step 1: compiling", "Step 5: compiling"]
+    assert logged[8]["images_per_second"] > 8  # five steps in 0.05 s; with that of 1 s it would be 5.7
 
 
 def test_frozen_parameters_do_not_count_in_the_gradient_norm(tiny):

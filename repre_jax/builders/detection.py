@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, config_checks, methods
@@ -137,8 +138,8 @@ def build_model(config: ConfigDict, encoder: Encoder, classes: int) -> MaskRcnn:
     return mask_rcnn.build(encoder, classes, masks=settings.masks, width=settings.width, hidden=settings.hidden)
 
 
-def build_method(config: ConfigDict, model: MaskRcnn, plan: Plan) -> Detection:
-    """The step. Raises UserError for a fault of the optimiser's settings."""
+def build_method(config: ConfigDict, model: MaskRcnn, plan: Plan, mesh: Mesh | None = None) -> Detection:
+    """The step, on the devices of a mesh. Raises UserError for a fault of the optimiser's settings."""
     rules = tuple(config.optim.rules)
     chosen: dict[str, Any] = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Detection(
@@ -151,4 +152,5 @@ def build_method(config: ConfigDict, model: MaskRcnn, plan: Plan) -> Detection:
         sampling=sampling(config),
         testing=testing(config),
         accumulate=config.accumulate,
+        mesh=mesh,
     )

@@ -164,3 +164,16 @@ def in_chunks(function: Callable[[Any, Any], jax.Array], mesh: Mesh) -> Callable
         return jax.shard_map(on_one_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split)(whole, rows)
 
     return chunked
+
+
+def of_each(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """Inside jit: `function` of one image's arrays, for a batch [B, ...] as jax.vmap has it, on each device its own.
+
+    For what the compiler does not know to split: it gathers the batch for a top_k, and lets all devices agree on each
+    round of a loop whose end depends on values. No gradient is to pass. mesh: None where one device runs it.
+    """
+    of_batch = jax.vmap(function)
+    if mesh is None or mesh.size == 1:
+        return of_batch
+    split = PartitionSpec("data")
+    return jax.shard_map(of_batch, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)

@@ -81,7 +81,12 @@ class _Samples:
 
 def draws(seed: int, epoch: int, number: int) -> np.random.Generator:
     """What a view draws from for record `number`: for whoever has to know it before the record is read."""
-    return np.random.default_rng((seed, epoch, CROPS, number))
+    return np.random.default_rng((*seed_of_draws(seed, epoch), number))
+
+
+def seed_of_draws(seed: int, epoch: int) -> tuple[int, ...]:
+    """What stands before the number of a record in the seed of its draws."""
+    return seed, epoch, CROPS
 
 
 def train_batches(

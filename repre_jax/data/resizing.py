@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from repre_jax.data.many_draws import ManyDraws
 from repre_jax.data.segmentation_views import rescaled
 
 Size = tuple[int, int]  # height, width
@@ -76,3 +77,27 @@ class Resizing:
     def tested(self, size: Size) -> Placement:
         """For an image that is tested on: resized to the largest size, whole."""
         return Placement(flip=False, last=rescaled(size, (self.longest, max(self.shorts))))
+
+    def drawn_of_all(self, sizes: np.ndarray, draws: ManyDraws) -> np.ndarray:
+        """Height and width that `drawn` resizes each to last, int64 [N, 2], of training images of int [N, 2] sizes."""
+        draws.random()  # the flip
+        cropped, everywhere = draws.random() < self.crop, np.ones(len(sizes), bool)
+        first = _rescaled(
+            sizes, self.longest, np.array(self.crop_shorts)[draws.integers(len(self.crop_shorts), cropped)]
+        )
+        low, high = (np.minimum(first, side) for side in self.crop_sides)
+        crop = np.stack([low[:, axis] + draws.integers((high - low + 1)[:, axis], cropped) for axis in (0, 1)], axis=1)
+        for axis in (0, 1):
+            draws.integers(np.maximum((first - crop + 1)[:, axis], 1), cropped)  # where
+        shorts = np.array(self.shorts)[draws.integers(len(self.shorts), everywhere)]
+        return _rescaled(np.where(cropped[:, None], crop, sizes), self.longest, shorts)
+
+    def tested_of_all(self, sizes: np.ndarray) -> np.ndarray:
+        """Height and width that `tested` resizes each to, int64 [N, 2]."""
+        return _rescaled(sizes, self.longest, np.full(len(sizes), max(self.shorts)))
+
+
+def _rescaled(sizes: np.ndarray, longest: int, shorts: np.ndarray) -> np.ndarray:
+    """segmentation_views.rescaled of each of int [N, 2] sizes. shorts: int [N]."""
+    factors = np.minimum(longest / sizes.max(axis=1), shorts / sizes.min(axis=1))
+    return np.maximum((sizes * factors[:, None] + 0.5).astype(np.int64), 1)

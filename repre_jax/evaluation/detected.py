@@ -100,13 +100,13 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 class Precision:
     """Average precision of detections.
 
-    values: by the names of STATS, in 0..1; those of sizes that no object of the ground truth has are left out.
+    values: by the names of STATS, in 0..1; None of a size that no object of the ground truth has, or of none at all.
     classes: AP of each class that the ground truth has, by its name.
     curves: float64 [10, 101, classes], precision by IoU (0.5 to 0.95), recall (0 to 1) and class; -1 where the class
             has no object.
     """
 
-    values: Mapping[str, float]
+    values: Mapping[str, float | None]
     classes: Mapping[str, float]
     curves: np.ndarray = field(repr=False)
 
@@ -155,7 +155,8 @@ def precision(truth: Mapping[str, list], results: Sequence[Result], what: str) -
         for place, identity in enumerate(judge.params.catIds)
         if (curves[:, :, place] != ABSENT).any()
     }
-    values = {name: float(judge.stats[place]) for name, place in STATS.items() if judge.stats[place] != ABSENT}
+    stats = {name: float(judge.stats[place]) for name, place in STATS.items()}
+    values = {name: None if value == ABSENT else value for name, value in stats.items()}
     return Precision(values, of_classes, curves)
 
 

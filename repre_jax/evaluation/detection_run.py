@@ -90,16 +90,7 @@ class DetectionRun:
     def found(self, params: Any, should_stop: Callable[[], bool], max_unreadable: float) -> Measured:
         """Of the whole split. params: float32, whole on each device. Raises Interrupted, and UserError when more than
         the share `max_unreadable` of the images cannot be read."""
-        rows: list[dict[str, Any]] = []
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            waiting: deque[Future[dict[str, Any]]] = deque()
-            for view, records, count in self.passes:
-                for batch, there, found in self._batches(params, view, records, count, should_stop):
-                    waiting.extend(pool.submit(self._row, batch, found, place) for place in range(there))
-                    while len(waiting) > WAITING:
-                        rows.append(waiting.popleft().result())
-            rows += [row.result() for row in waiting]
-        rows = sorted(_of_all_processes(rows), key=lambda row: row["record"])
+        rows = self.rows(params, should_stop)
         check_readable(len(self.records), len(rows), max_unreadable)
         boxes = [result for row in rows for result in row["boxes"]]
         masks = [result for row in rows for result in row["masks"]] if self.masks else None
@@ -109,6 +100,20 @@ class DetectionRun:
             precision[MASKS] = detected.precision(truth, masks, MASKS)
         overflow = sum(row["overflow"] for row in rows)
         return Measured(boxes, masks, precision, len(rows), overflow, truth)
+
+    def rows(self, params: Any, should_stop: Callable[[], bool]) -> list[dict[str, Any]]:
+        """Of each image that can be read, by the records' numbers: 'record', its number; 'size', height and width;
+        'boxes' and 'masks', COCO's results; 'overflow'. The same in every process. Raises Interrupted."""
+        rows: list[dict[str, Any]] = []
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            waiting: deque[Future[dict[str, Any]]] = deque()
+            for view, records, count in self.passes:
+                for batch, there, found in self._batches(params, view, records, count, should_stop):
+                    waiting.extend(pool.submit(self._row, batch, found, place) for place in range(there))
+                    while len(waiting) > WAITING:
+                        rows.append(waiting.popleft().result())
+            rows += [row.result() for row in waiting]
+        return sorted(_of_all_processes(rows), key=lambda row: row["record"])
 
     def truth(self, numbers: Sequence[int]) -> dict[str, list]:
         """What COCO's annotation file says of the records of these numbers, which can all be read."""
@@ -160,6 +165,7 @@ class DetectionRun:
         )
         return {
             "record": number,
+            "size": [height, width],
             "boxes": of_image.of_boxes(self.categories),
             "masks": of_image.of_masks(self.categories),
             "overflow": bool(found.overflow[place]),

@@ -1,7 +1,7 @@
 """What training a detector and measuring one again share: the data, what is recorded, said and written."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import TrainState
 from repre_jax.data.detection import Categories, DetectionData
-from repre_jax.evaluation.detected import BOXES, MASKS, Precision
+from repre_jax.evaluation.detected import BOXES, MASKS
 from repre_jax.evaluation.detection_run import DetectionRun, DetectionsOf, Measured
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Values
@@ -24,16 +24,17 @@ from repre_jax.running import loop
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.system import runtime, terminal
 
-# What a detector that was trained for some steps cannot change; detect.test_* is none of it.
-TRAINED = (
-    *("masks", "slots", "width", "hidden", "shorts", "longest", "flip_last", "crop", "crop_shorts", "crop_sides"),
+OF_WEIGHTS = ("masks", "width", "hidden")  # which weights there are: what a run that goes on cannot change
+TRAINED = (  # what a measurement cannot have otherwise than its run; detect.test_* is none of it
+    *OF_WEIGHTS,
+    *("slots", "shorts", "longest", "flip_last", "crop", "crop_shorts", "crop_sides"),
     *("anchors", "anchor_positives", "regions", "region_positives", "per_level", "proposals"),
 )
 TESTED = ("short", "longest", "per_level", "proposals", "score", "threshold", "detections", "candidates")
 FIXED_KEYS = (
     *("init_from", "step", "network", "encoder", "data.image_size"),
     *("data.classes", "data.class_names"),  # of the data set's identity
-    *(f"detect.{key}" for key in TRAINED),
+    *(f"detect.{key}" for key in OF_WEIGHTS),
 )
 OF_DATA = ("channels", "mean", "std")  # keys of config.data that a result depends on
 NAMES = {BOXES: "box", MASKS: "mask"}  # what results call them
@@ -98,12 +99,11 @@ def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState
 
 
 def logged(found: Measured) -> loop.Values:
-    """'box_ap', 'box_ap50' and, with masks, the same of them."""
+    """'box_ap', 'box_ap50' and, with masks, the same of them; None where the images have no object."""
     return {
         f"{NAMES[what]}_{name.lower()}": precision.values[name]
         for what, precision in found.precision.items()
         for name in LOGGED
-        if name in precision.values
     }
 
 
@@ -124,16 +124,12 @@ def result_of(found: Measured) -> dict[str, Any]:
     object."""
     return {
         **logged(found),
-        "ap": {NAMES[what]: _numbers(precision) for what, precision in found.precision.items()},
+        "ap": {NAMES[what]: dict(precision.values) for what, precision in found.precision.items()},
         "ap_of_classes": {NAMES[what]: dict(precision.classes) for what, precision in found.precision.items()},
         "detections": len(found.boxes),
         "overflow": found.overflow,
         "test_images": found.images,
     }
-
-
-def _numbers(precision: Precision) -> Mapping[str, float]:
-    return dict(precision.values)
 
 
 def warn_of_overflow(config: ConfigDict, found: Measured) -> None:

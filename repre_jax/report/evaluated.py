@@ -106,10 +106,12 @@ def detected(result: Mapping[str, Any]) -> str:
     return table(rows)
 
 
-def _precision(numbers: Mapping[str, float]) -> str:
-    """For example '43.6%, AP50 65.9%, AP75 47.6%, small 27.1%, medium 46.9%, large 57.5%'."""
+def _precision(numbers: Mapping[str, float | None]) -> str:
+    """For example '43.6%, AP50 65.9%, AP75 47.6%, small 27.1%, medium 46.9%, large 57.5%', without those that are
+    None."""
     names = {"AP": "", **{name: name.removeprefix("AP_") + " " for name in numbers if name != "AP"}}
-    return ", ".join(f"{names[name]}{value:.1%}" for name, value in numbers.items())
+    shown = [f"{names[name]}{value:.1%}" for name, value in numbers.items() if value is not None]
+    return ", ".join(shown) or "none: there are no objects"
 
 
 def _of_classes(iou: Mapping[str, float | None], what: str = "IoU") -> list[Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from repre_jax.running.signals import StopRequest
 from repre_jax.running.watchdog import Watchdog
@@ -17,6 +18,7 @@ from repre_jax.system import runtime, terminal
 State = Any
 StepFn = Callable[..., tuple[State, dict[str, jax.Array]]]  # (state, batch, *frozen) -> state, metrics
 Values = dict[str, float | None]
+Shapes = tuple[tuple[int, ...], ...]  # of a batch's arrays, by which a step is compiled
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,13 @@ def fit(
     came. The host stays at most two batches ahead.
 
     `log` gets the metrics of a step in `log_steps`, and over the interval since the last log: images_per_second
-    (records, without compilation and hooks; None when there was no step to measure) and wait_share (the part of that
-    time in which the step waited for data). Then `after` gets the step, the state and what was logged, each step.
+    (records, without compilation, which each shape of a batch has once, and hooks; None when there was no step to
+    measure) and wait_share (the part of that time in which the step waited for data). Then `after` gets the step, the
+    state and what was logged, each step.
     """
     clock, step = _Clock(), start_step
     previous = metrics = None
+    compiled: set[Shapes] = set()  # of batches
     ending = stop.agreed()
     total, done = total_steps * batch_size, start_step * batch_size
     with terminal.bar(total, "training", done=done, shown=runtime.is_main(), in_log=False) as bar:
@@ -81,16 +85,22 @@ def fit(
             batch = _next(batches, stop, clock)
             if batch is None:
                 break
-            watchdog.doing(f"Step {step + 1}: {'waiting for the devices' if metrics else 'compiling'}")
-            previous = metrics
+            new = (shapes := _shapes(batch)) not in compiled
+            watchdog.doing(f"Step {step + 1}: {'compiling' if new else 'waiting for the devices'}")
+            if new:
+                jax.block_until_ready(metrics)  # the time of the steps before counts
+                compiled.add(shapes)
+            previous, begun = metrics, time.perf_counter()
             state, metrics = step_fn(state, batch, *frozen)
             step += 1
             clock.steps += 1
             bar.set_description(f"step {step}/{total_steps}", refresh=False)
             bar.update(batch_size)
-            if step == start_step + 1:
-                jax.block_until_ready(metrics)  # this step was compiled; the clock starts behind it
-                clock.restart()
+            if new:
+                jax.block_until_ready(metrics)  # this step was compiled
+                clock.leave_out(begun)
+                if step == start_step + 1:
+                    clock.restart()
 
             values: Values = {}
             if step in log_steps:
@@ -108,6 +118,10 @@ def fit(
             after(step, state, values)
             clock.start += time.perf_counter() - paused
     return state, step
+
+
+def _shapes(batch: Any) -> Shapes:
+    return tuple(jnp.shape(x) for x in jax.tree.leaves(batch))
 
 
 def _next(batches: Iterator[Any], stop: StopRequest, clock: "_Clock") -> Any | None:
@@ -130,6 +144,11 @@ class _Clock:
 
     def restart(self) -> None:
         self.start, self.steps, self.waited = time.perf_counter(), 0, 0.0
+
+    def leave_out(self, begun: float) -> None:
+        """A step that began then and has ended."""
+        self.start += time.perf_counter() - begun
+        self.steps -= 1
 
     def read(self, batch_size: int) -> Values:
         if not self.steps:

@@ -14,17 +14,19 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
+from jax.sharding import Mesh
 
-from repre_jax.core import config_paths, passing, run_files, sharding
+from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, listing
-from repre_jax.data.views import VALUE_RANGE
+from repre_jax.data import listing
+from repre_jax.evaluation.batches import never
 from repre_jax.evaluation.detected import Result
+from repre_jax.evaluation.detection_run import DetectionRun
 from repre_jax.pretrained import detector
 from repre_jax.pretrained.detector import Detector
 from repre_jax.probing import detecting
@@ -35,13 +37,9 @@ INTERRUPTED = "Interrupted. Nothing was written."
 IMAGES = "images.json"
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Images to find objects in. read(number) gives an id, a name and uint8 [H, W, C]; raises crops.UnreadableImage and
-    OSError."""
-
-    count: int
-    read: Callable[[int], tuple[int, str, np.ndarray]]
+# (What images.json says of them, boxes, masks) of the images that can be read.
+Found = tuple[list[Result], list[Result], list[Result]]
+Find = Callable[[], Found]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,27 +63,29 @@ def _detect(arguments: argparse.Namespace) -> None:
     run = config_paths.absolute(arguments.run)
     if arguments.score is not None and not 0 <= arguments.score < 1:
         raise UserError(f"--score is {arguments.score}.\n  expected: from 0 up to, but not, 1")
-    found = detector.load(run, arguments.step, sharding.make_mesh(jax.device_count()), keys="--")
+    mesh = sharding.make_mesh(jax.device_count())
+    found = detector.load(run, arguments.step, mesh, keys="--")
     if arguments.score is not None:
         found = found.above(arguments.score)
-    pictures = _own(arguments, found) if arguments.images else _records(arguments, found)
+    find = _own(arguments, found) if arguments.images else _records(arguments, found, mesh)
     out = config_paths.absolute(arguments.out or run / run_files.PREDICTIONS)
     with run_files.made(out):
         run_files.check_writable(out)
-        known, boxes, masks = _found(pictures, found)
-        if not known["images"]:
+        images, boxes, masks = find()
+        if not images:
             raise UserError("None of these images could be read: nothing was written.")
+        known = {"images": images, "annotations": [], "categories": found.categories.listed()}
         files = {run_files.DETECTIONS: masks, run_files.DETECTIONS_OF_BOXES: boxes}
         if not found.config.detect.masks:
             files = {run_files.DETECTIONS: boxes}
         for name, content in {IMAGES: known, **files}.items():
             run_files.replace(out / name, json.dumps(content) + "\n")
-    print(f"Written: {len(boxes):,} detections in {len(known['images']):,} images, to {out}")
+    print(f"Written: {len(boxes):,} detections in {len(images):,} images, to {out}")
 
 
-def _own(arguments: argparse.Namespace, found: Detector) -> Pictures:
-    """Those at the paths given, and in folders. Their ids are the numbers that they are called by, as COCO's are, else
-    1 and so on. Raises UserError where a folder has none."""
+def _own(arguments: argparse.Namespace, found: Detector) -> Find:
+    """In the pictures at the paths given, and in folders. Their ids are the numbers that they are called by, as COCO's
+    are, else 1 and so on. Raises UserError where a folder has none."""
     if arguments.split or arguments.data or arguments.data_dir:
         raise UserError("--images are of no data set.\n  change:   leave --split, --data and --data-dir out")
     paths: list[Path] = []
@@ -100,50 +100,56 @@ def _own(arguments: argparse.Namespace, found: Detector) -> Pictures:
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0 for path in paths]
     if 0 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))
-    return Pictures(
-        len(paths), lambda place: (numbers[place], paths[place].name, read_image(paths[place], found.config))
-    )
+    return lambda: one_by_one(list(zip(numbers, paths, strict=True)), found)
 
 
-def _records(arguments: argparse.Namespace, found: Detector) -> Pictures:
-    """The test images of a data set. Raises UserError where it cannot be had, or has other categories."""
+def one_by_one(pictures: Sequence[tuple[int, Path]], found: Detector) -> Found:
+    """pictures: ids and paths. The next one is decoded while the device is at one. Raises UserError for one that
+    cannot be read."""
+    images: list[Result] = []
+    boxes: list[Result] = []
+    masks: list[Result] = []
+    with terminal.bar(len(pictures), "detecting") as bar, ThreadPoolExecutor(1) as pool:
+        following = [pool.submit(read_image, path, found.config) for _, path in pictures[:1]]
+        for number, (identity, path) in enumerate(pictures):
+            read = following.pop()
+            following += [pool.submit(read_image, path, found.config) for _, path in pictures[number + 1 : number + 2]]
+            bar.update(1)
+            each = found.raw(read.result(), identity)
+            images.append(_listed(identity, path.name, each.size))
+            boxes += each.of_boxes(found.categories)
+            masks += each.of_masks(found.categories)
+    return images, boxes, masks
+
+
+def _records(arguments: argparse.Namespace, found: Detector, mesh: Mesh) -> Find:
+    """In the test images of a data set. Raises UserError where it cannot be had, or has other categories."""
     config = found.config.copy_and_resolve_references()
     for key, given in (("name", arguments.data), ("dir", arguments.data_dir), ("test_split", arguments.split)):
         if given is not None:
             config.data[key] = config_paths.stored(f"data.{key}", given)
     data = detecting.open_data(config, found.mean, found.std)
     detecting.check_categories(found.categories, data)
-    records = data.dataset.split("test")
-
-    def read(number: int) -> tuple[int, str, np.ndarray]:
-        record = records[number]
-        image = crops.decode(record["image"], config.data.channels, record.get(VALUE_RANGE))
-        return record["image_id"], record.get("file_name") or str(number), image
-
-    return Pictures(len(records), read)
+    return lambda: all_at_once(detecting.whole_split(config, data, mesh, found.detections), found.params)
 
 
-def _found(pictures: Pictures, found: Detector) -> tuple[dict[str, list], list[Result], list[Result]]:
-    """(What images.json says, boxes, masks). Images that cannot be read are named and left out."""
-    images: list[Result] = []
-    boxes: list[Result] = []
-    masks: list[Result] = []
-    with terminal.bar(pictures.count, "detecting") as bar:
-        for number in range(pictures.count):
-            bar.update(1)
-            try:
-                identity, name, image = pictures.read(number)
-            except (crops.UnreadableImage, OSError) as error:
-                passing.check(error, "An image cannot be read")
-                terminal.warn(f"Warning: image {number:,} cannot be read, and is left out: {error}")
-                continue
-            each = found.raw(image, identity)
-            height, width = each.size
-            images.append({"id": identity, "file_name": name, "height": height, "width": width})
-            boxes += each.of_boxes(found.categories)
-            masks += each.of_masks(found.categories)
-    known = {"images": images, "annotations": [], "categories": found.categories.listed()}
-    return known, boxes, masks
+def all_at_once(whole: DetectionRun, params: Any) -> Found:
+    """In all images of a split, as a run's own test does it. Those that cannot be read are named and left out."""
+    rows = whole.rows(params, never)
+    for number in sorted({*range(len(whole.records))} - {row["record"] for row in rows}):
+        terminal.warn(f"Warning: image {number:,} cannot be read, and is left out.")
+    images = []
+    for row in rows:
+        record = whole.records[row["record"]]
+        name = record.get("file_name") or str(row["record"])
+        images.append(_listed(record["image_id"], name, row["size"]))
+    boxes, masks = ([each for row in rows for each in row[what]] for what in ("boxes", "masks"))
+    return images, boxes, masks
+
+
+def _listed(identity: int, name: str, size: Sequence[int]) -> Result:
+    """What images.json says of an image."""
+    return {"id": identity, "file_name": name, "height": size[0], "width": size[1]}
 
 
 if __name__ == "__main__":

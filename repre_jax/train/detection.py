@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
-from repre_jax.core import optim
+from repre_jax.core import optim, sharding
 from repre_jax.core.schedules import Schedule
 from repre_jax.core.types import ObjectImages, TrainState
 from repre_jax.data import dense_augment
@@ -39,6 +40,7 @@ class Detection:
     sampling:  what a step learns from. testing: what a test finds.
     accumulate: microbatches that a batch is computed in. Each divides its losses by what it holds itself, as
                mmdetection does with the images of a GPU (losses/detection.py).
+    mesh:      of the devices, each of which samples from its own images; None: the compiler decides.
     """
 
     model: MaskRcnn
@@ -50,6 +52,7 @@ class Detection:
     sampling: targets.Sampling = field(default_factory=targets.Sampling)
     testing: Detecting = field(default_factory=Detecting)
     accumulate: int = 1
+    mesh: Mesh | None = None
 
     def new_state(self, encoder: Params, key: jax.Array) -> TrainState:
         """Step 0 with these weights of the encoder and fresh heads. key: uint32 [2]. To be jitted."""
@@ -96,16 +99,13 @@ class Detection:
         levels = model.levels(params, images, drop)
         logits, deltas = model.of_anchors(params, levels)
 
-        def sampled(key: jax.Array, extent: jax.Array, objects: targets.Objects) -> targets.Anchors:
-            return targets.of_anchors(key, canvas, extent, objects, self.sampling)
-
-        wanted = jax.vmap(sampled)(keys[:, 0], batch.extents, objects)
+        wanted = self.anchors(keys[:, 0], batch.extents, objects, canvas)
         chosen = jnp.take_along_axis(logits, wanted.indices, axis=1)
         moved = jnp.take_along_axis(deltas, wanted.indices[..., None], axis=1)
         found = losses.anchors(chosen, moved, wanted.deltas, wanted.positive, wanted.used)
         parts = dict(zip(("objectness_loss", "anchor_box_loss"), found, strict=True))
 
-        regions = self._regions(keys[:, 1], logits, deltas, batch.extents, objects, canvas)
+        regions = self.regions(keys[:, 1], logits, deltas, batch.extents, objects, canvas)
         said, moved = model.of_regions(params, levels, regions.boxes)
         found = losses.regions(said, moved, regions.classes, regions.deltas, regions.used)
         parts |= zip(("class_loss", "box_loss"), found, strict=True)
@@ -120,7 +120,17 @@ class Detection:
         }
         return total, metrics
 
-    def _regions(
+    def anchors(
+        self, keys: jax.Array, extents: jax.Array, objects: targets.Objects, canvas: tuple[int, int]
+    ) -> targets.Anchors:
+        """What the anchor head learns from, of each image. keys: uint32 [B, 2]."""
+
+        def of_image(key: jax.Array, extent: jax.Array, objects: targets.Objects) -> targets.Anchors:
+            return targets.of_anchors(key, canvas, extent, objects, self.sampling)
+
+        return sharding.of_each(of_image, self.mesh)(keys, extents, objects)
+
+    def regions(
         self,
         keys: jax.Array,
         logits: jax.Array,
@@ -129,7 +139,8 @@ class Detection:
         objects: targets.Objects,
         canvas: tuple[int, int],
     ) -> targets.Regions:
-        """What the second stage learns from, of each image."""
+        """What the second stage learns from, of each image. keys: uint32 [B, 2]. logits [B, A], deltas [B, A, 4]: the
+        anchor head's, to which no gradient passes."""
         settings = self.sampling
 
         def of_image(
@@ -139,7 +150,8 @@ class Detection:
             proposals = propose(logits, deltas, canvas, extent, *numbers)
             return targets.of_regions(key, proposals, objects, self.model.classes, settings)
 
-        return jax.vmap(of_image)(keys, logits, deltas, extents, objects)
+        logits, deltas = jax.lax.stop_gradient((logits, deltas))
+        return sharding.of_each(of_image, self.mesh)(keys, logits, deltas, extents, objects)
 
     def _mask_loss(
         self, params: Params, levels: tuple[jax.Array, ...], regions: targets.Regions, batch: ObjectImages

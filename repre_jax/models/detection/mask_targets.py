@@ -36,5 +36,8 @@ def mask_targets(packed: jax.Array, objects: jax.Array, regions: jax.Array, exte
         samples = windows.count(side, SIDE, most).prod()
         return (covered >= (0.5 - ROUNDING) * samples) & (samples > 0)
 
-    at_once = max(1, min(objects.shape[0], CHUNK // (4 * height * width)))
-    return lax.map(one, (objects, regions), batch_size=at_once)
+    count = objects.shape[0]
+    at_once = max(1, min(count, CHUNK // (4 * height * width)))
+    missing = -count % at_once  # a rest of fewer would be a second program
+    objects, regions = jnp.pad(objects, (0, missing)), jnp.pad(regions, ((0, missing), (0, 0)))
+    return lax.map(one, (objects, regions), batch_size=at_once)[:count]

@@ -10,8 +10,11 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from pycocotools import mask as pycocotools_mask
 
-from repre_jax.core import run_files
+from repre_jax.core import passing, run_files
+from repre_jax.core.types import Records
+from repre_jax.data import crops
 from repre_jax.data.detection import Categories
+from repre_jax.data.views import VALUE_RANGE
 from repre_jax.evaluation import detected, matching
 from repre_jax.evaluation.detected import BOXES, MASKS, Precision, Result
 from repre_jax.evaluation.matching import Objects, Verdict
@@ -94,12 +97,29 @@ def of_result(source: Path, wanted: int | None = None) -> Figure:
     data = detecting.open_data(config, tuple(result["mean"]), tuple(result["std"]))
     boxes, masks = _stored(source, masks=result["masks"])
     records = data.dataset.split("test")
-    truth = detected.ground_truth((records[number] for number in range(len(records))), data.categories)
+    looked_at = seen(records, config.data.channels, result["test_images"])
+    truth = detected.ground_truth((records[number] for number in looked_at), data.categories)
     found = {BOXES: detected.precision(truth, boxes, BOXES)}
     if masks is not None:
         found[MASKS] = detected.precision(truth, masks, MASKS)
     images = f"{result['test_images']:,} test images of {data.dataset.name}"
     return draw(found, mistakes(boxes, truth, data.categories), images, titled(source, config, step, "Precision"))
+
+
+def seen(records: Records, channels: int, count: int) -> Sequence[int]:
+    """Numbers of the test images that a run has looked at, `count` of them: all, or those that can be read."""
+    numbers = range(len(records))
+    return numbers if count == len(numbers) else [number for number in numbers if _readable(records, number, channels)]
+
+
+def _readable(records: Records, number: int, channels: int) -> bool:
+    try:
+        record = records[number]
+        crops.decode(record["image"], channels, record.get(VALUE_RANGE))
+    except (crops.UnreadableImage, OSError) as error:
+        passing.check(error, "A record cannot be read")
+        return False
+    return True
 
 
 def titled(run: Path, config: ConfigDict, step: int, what: str) -> str:
