@@ -60,6 +60,16 @@ def data_dir(shared_folder):
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_reconstructions():
+    """Runs draw two reconstructions where users' draw eight: else drawing is a fifth of what a tiny run takes."""
+    from repre_jax.builders import monitor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "EXAMPLES", 2)
+        yield
+
+
 @pytest.fixture
 def two_devices():
     """Skips where there are not two devices."""
