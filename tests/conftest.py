@@ -11,9 +11,12 @@ then skip where there are fewer.
 All of this must be set before jax is first imported, hence at the top.
 """
 
+import contextlib
 import fcntl
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +108,26 @@ def finished_run(shared_folder):
 def finished(finished_run):
     """(workdir, result) of that run; to be looked at or copied, not changed."""
     return finished_run[:2]
+
+
+@pytest.fixture(scope="session")
+def continued(finished, shared_folder):
+    """(workdir, result, what the second start said) of that run gone on with from checkpoint 4, as after a crash at
+    step 5: the log already says more. To be looked at, not changed."""
+    from tests.helpers.runs import run
+
+    workdir, said = shared_folder / "runs" / "continued", shared_folder / "runs" / "continued.txt"
+    with (workdir.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            shutil.copytree(finished[0], workdir)
+            (workdir / "result.json").unlink()
+            for step in (6, 8):
+                shutil.rmtree(workdir / "checkpoints" / str(step))
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                run(workdir)
+            said.write_text(output.getvalue())
+    return workdir, json.loads((workdir / "result.json").read_text()), said.read_text()
 
 
 @pytest.fixture(scope="session")
