@@ -3,17 +3,20 @@
 Two show all that many devices can get wrong but what depends on their number: tests/eight_devices has those tests, and
 `make test` runs it by itself with REPRE_TEST_DEVICES=8. On two cores a tiny run takes eight devices a third longer.
 
-XLA leaves out most optimisations: compiling is most of what the tests do. The demo's test, and whatever runs on an
-accelerator, compile as users do.
+XLA leaves out most optimisations and writes fused loops in its older way, which halves what compiling a step costs:
+compiling is most of what the tests do. The demo's test, and whatever runs on an accelerator, compile as users do.
 
 REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need two or eight devices
 then skip where there are fewer.
 All of this must be set before jax is first imported, hence at the top.
 """
 
+import contextlib
 import fcntl
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +25,8 @@ DEVICES = os.environ.get("REPRE_TEST_DEVICES", "2")
 os.environ["JAX_PLATFORMS"] = PLATFORM or "cpu"
 if not PLATFORM:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={DEVICES}"
+    flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -57,6 +61,16 @@ def data_dir(shared_folder):
     folder.mkdir(exist_ok=True)
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_reconstructions():
+    """Runs draw two reconstructions where users' draw eight: else drawing is a fifth of what a tiny run takes."""
+    from repre_jax.builders import monitor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monitor, "EXAMPLES", 2)
+        yield
 
 
 @pytest.fixture
@@ -94,6 +108,26 @@ def finished_run(shared_folder):
 def finished(finished_run):
     """(workdir, result) of that run; to be looked at or copied, not changed."""
     return finished_run[:2]
+
+
+@pytest.fixture(scope="session")
+def continued(finished, shared_folder):
+    """(workdir, result, what the second start said) of that run gone on with from checkpoint 4, as after a crash at
+    step 5: the log already says more. To be looked at, not changed."""
+    from tests.helpers.runs import run
+
+    workdir, said = shared_folder / "runs" / "continued", shared_folder / "runs" / "continued.txt"
+    with (workdir.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            shutil.copytree(finished[0], workdir)
+            (workdir / "result.json").unlink()
+            for step in (6, 8):
+                shutil.rmtree(workdir / "checkpoints" / str(step))
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                run(workdir)
+            said.write_text(output.getvalue())
+    return workdir, json.loads((workdir / "result.json").read_text()), said.read_text()
 
 
 @pytest.fixture(scope="session")

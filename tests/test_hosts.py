@@ -24,6 +24,7 @@ from repre_jax.running.agreement import Agreement
 from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime
 from tests.helpers import labelled_folder
+from tests.helpers.devices import xla_flags
 from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +40,7 @@ def free_port():
 def started(*commands, devices=1):
     """Processes of Python on the CPU, whatever else the machine has, each in a group of its own; none outlives the
     test."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     children = []
     try:

@@ -4,10 +4,12 @@ import itertools
 import re
 import shutil
 
+import chex
+
 from repre_jax.report import live, page
 from repre_jax.report.figures import sheet
 from repre_jax.tasks import pretrain
-from tests.helpers.runs import run
+from tests.helpers.runs import final_state, run
 
 
 def test_a_run_leaves_its_page_and_names_it(finished, tmp_path, capsys):
@@ -20,19 +22,17 @@ def test_a_run_leaves_its_page_and_names_it(finished, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(f"Report: {tmp_path / 'again' / 'report.html'}\n")
 
 
-def test_reconstructions_are_drawn_whenever_knn_is_measured(tmp_path, monkeypatch):
+def test_a_run_draws_and_writes_its_page_while_it_trains(finished, tmp_path, monkeypatch):
+    """Reconstructions whenever k-NN is measured; and it ends as another run with the same seed has ended."""
     drawn, save = [], sheet.save
     monkeypatch.setattr(pretrain.sheet, "save", lambda figure, path: (drawn.append(path.name), save(figure, path)))
-    run(tmp_path / "run", "--config.total_steps=4")
-    assert drawn == [*["reconstructions.png"] * 3, "reconstructions.png", "reconstructions.pdf"]  # 0, 2, 4; the end
-
-
-def test_a_run_writes_its_page_while_it_trains(tmp_path, monkeypatch):
     seen, write = [], page.write
     monkeypatch.setattr(live, "SHARE", 1e9)
     monkeypatch.setattr(page, "write", lambda run, **how: (write(run, **how), seen.append(written(run)))[0])
-    run(tmp_path / "run", "--config.total_steps=4")
-    assert seen == ["Not finished, step 0", "Not finished, step 2", "Not finished, step 4", "Finished, step 4"]
+    run(tmp_path / "run")
+    assert drawn == [*["reconstructions.png"] * 3, "reconstructions.png", "reconstructions.pdf"]  # 0, 4, 8; the end
+    assert seen == [*(f"Not finished, step {step}" for step in (0, 2, 4, 6, 8)), "Finished, step 8"]
+    chex.assert_trees_all_equal(final_state(tmp_path / "run"), final_state(finished[0]))
 
 
 def written(folder):

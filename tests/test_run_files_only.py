@@ -1,6 +1,7 @@
 """core/run_files.py is the only door to a run's files: no other module opens, lists, renames or removes one."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,13 @@ NAMES = {
 }  # the other folders' names are words that mean something else, too
 
 
+@functools.cache
 def modules():
+    """What each file of the package says; parsed once."""
     return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 
 
+@functools.cache
 def opened(tree):
     """Calls that open, list, move or remove a file, and imports that could hide one."""
     return [ast.unparse(node) for node in ast.walk(tree) if touches_a_file(node)]

@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from repre_jax.core import run_files
+from tests.helpers.devices import xla_flags
 from tests.helpers.patience import HANGS
 from tests.helpers.pretraining import CONFIGS
 
@@ -62,7 +63,7 @@ class Run:
         with self.log.open("w") as log:
             self.child = subprocess.Popen(
                 self.command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-                env=os.environ | {"XLA_FLAGS": ""},
+                env=os.environ | {"XLA_FLAGS": xla_flags(1)},
             )  # fmt: skip
 
     def kill(self, number):

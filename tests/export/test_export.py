@@ -23,6 +23,7 @@ from repre_jax.models import build_encoder
 from repre_jax.pretrained import backbone, weight_file
 from repre_jax.system import command_line
 from repre_jax.tools import export
+from tests.helpers.devices import xla_flags
 from tests.helpers.exporting import exported
 from tests.helpers.runs import ROOT, final_state
 from tests.helpers.saved import GREY, STEP, saved_run
@@ -126,7 +127,7 @@ def test_one_device_is_enough_and_everyone_may_read_the_file(copy):
     """As a command of its own; the state was saved from two devices."""
     done = subprocess.run(
         [sys.executable, "-m", "repre_jax.tools.export", str(copy)],
-        cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=os.environ | {"XLA_FLAGS": xla_flags(1)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (file,) = (copy / "export").glob("*.safetensors")

@@ -18,6 +18,7 @@ from repre_jax.core.types import Views
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS = 3
+COMPILED = {"xla_cpu_use_fusion_emitters": True}  # as usual; tests/conftest.py turns it off, which rounds otherwise
 LOGGED = ("loss", "contrastive", "reconstruction", "gradient_norm")
 COLOURS = (  # every operation of the device's augmentation, which the digits go without
     "--config.augment.jitter=(0.4,0.4,0.2,0.1)",
@@ -46,8 +47,9 @@ def losses(name: str) -> list[dict[str, float]]:
     images = rng.integers(0, 256, (STEPS, config.batch_size, 2, *size, 3), np.uint8)
     local = rng.integers(0, 256, (STEPS, config.batch_size, count, *config.augment.local_size, 3), np.uint8)
     labels = np.zeros(config.batch_size, np.int32)
-    state = jax.jit(lambda key: method.init_state(key, (*size, 3)))(jax.random.PRNGKey(0))
-    step, rows = jax.jit(method.train_step), []
+    init = jax.jit(lambda key: method.init_state(key, (*size, 3)), compiler_options=COMPILED)
+    state = init(jax.random.PRNGKey(0))
+    step, rows = jax.jit(method.train_step, compiler_options=COMPILED), []
     for number in range(STEPS):
         state, metrics = step(state, Views(images[number], labels, local[number] if count else None))
         rows.append({key: float(metrics[key]) for key in LOGGED})
