@@ -1,5 +1,6 @@
 """Blocks of a pre-norm transformer and their initialisers."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -142,13 +143,13 @@ def fused_attend(
     of an odd T (0.10.2 jax/_src/cudnn/fused_attention_stablehlo.py:390), and a class token makes every T odd.
     implementation: 'xla', which any device has, is for tests.
     """
+    attention = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
     images, tokens = q.shape[:2]
     if tokens % 2 == 0:
-        return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
+        return attention(q, k, v)
     q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
     lengths = jnp.full(images, tokens, jnp.int32)
-    seen = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
-    return jax.nn.dot_product_attention(q, k, v, implementation=implementation, **seen)[:, :tokens]
+    return attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :tokens]
 
 
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | None = None) -> jax.Array:
