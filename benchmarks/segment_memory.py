@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import absent_h200, segment_program
+from benchmarks import absent_gpu, segment_program
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
@@ -62,13 +62,13 @@ def run() -> None:
     parser.add_argument("--heads", default=",".join(HEADS))
     parser.add_argument("--at-once", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
-        "--absent-h200", action="store_true", help=f"planned for an {absent_h200.NAME} in place of these devices"
+        "--absent-h200", action="store_true", help=f"planned for an {absent_gpu.H200.name} in place of these devices"
     )
     arguments, overrides = parser.parse_known_args()
     configs = [segment_program.parse(head, overrides) for head in arguments.heads.split(",")]
     first, record = configs[0], environment.record(0)
-    devices = absent_h200.devices() if arguments.absent_h200 else []
-    where = f"for an {absent_h200.NAME}, which is not there" if devices else console.devices()
+    devices = absent_gpu.devices() if arguments.absent_h200 else []
+    where = f"for an {absent_gpu.H200.name}, which is not there" if devices else console.devices()
     print(environment.command())
     print()
     print(

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +52,11 @@ def with_variants(path: str, *variants: str) -> str:
     return path + "".join(f"{',' if ':' in path or place else ':'}{name}" for place, name in enumerate(variants))
 
 
-def compile_step(config: ConfigDict) -> tuple[Program, float]:
-    """The program and the seconds that it took to compile; never from a cache."""
+def compile_step(config: ConfigDict, devices: Sequence[jax.Device] = ()) -> tuple[Program, float]:
+    """The program and the seconds that it took to compile, never from a cache; for these devices, else those here."""
     jax.config.update("jax_enable_compilation_cache", False)
     begun = time.perf_counter()
-    compiled = compiled_step.compile_step(config)
+    compiled = compiled_step.compile_step(config, devices)
     return compiled, time.perf_counter() - begun
 
 

@@ -2,6 +2,7 @@
 without data, without weights and without running it."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,13 @@ def key_of(config: ConfigDict) -> np.ndarray:
     return np.asarray(jax.random.PRNGKey(config.seed))
 
 
-def build(config: ConfigDict, dataset: DataSet | None = None) -> Step:
-    """For the records and the pixels of `dataset`; without one for an epoch of STEPS steps.
+def build(config: ConfigDict, dataset: DataSet | None = None, devices: Sequence[jax.Device] = ()) -> Step:
+    """For the records and the pixels of `dataset`; without one for an epoch of STEPS steps. devices: to compile for;
+    else those that are here.
 
     Raises UserError for a config that does not fit together.
     """
-    mesh = sharding.make_mesh(config.batch_size, config.accumulate)
+    mesh = Mesh(np.asarray(devices), ("data",)) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
     plan = methods.build_plan(config, records=len(dataset.train) if dataset else STEPS * config.batch_size)
     method = methods.build_method(config, plan, dataset)
     method = methods.gathered(method, mesh) if config.shard_state else method
@@ -74,9 +76,9 @@ def build(config: ConfigDict, dataset: DataSet | None = None) -> Step:
     return Step(plan, method, mesh, image_shape, key, shapes, layout)
 
 
-def compile_step(config: ConfigDict) -> Program:
-    """Raises UserError for a config that does not fit together."""
-    step = build(config)
+def compile_step(config: ConfigDict, devices: Sequence[jax.Device] = ()) -> Program:
+    """devices: as `build`. Raises UserError for a config that does not fit together."""
+    step = build(config, devices=devices)
     layout = step.state_sharding
     state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), step.shapes, layout)
     jitted = sharding.jit_step(step.method.train_step, layout, step.mesh)

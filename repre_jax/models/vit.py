@@ -222,17 +222,22 @@ def build(
     )
 
 
+def platform() -> str:
+    """What a step is compiled for: cpu, gpu, tpu."""
+    return jax.default_backend()
+
+
 def _check_attention(attention: str, dtype: Dtype, head_width: int) -> None:
     """Raises UserError for an unknown implementation, or where cuDNN's cannot compute what is asked for."""
     if attention not in ATTENTION:
         raise UserError(f"Unknown encoder.attention {attention!r}.\n  expected: {' or '.join(ATTENTION)}")
     if attention == "xla":
         return
-    platform = jax.default_backend()
+    device = platform()
     narrow = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
-    if not (platform == "gpu" and narrow and head_width % 8 == 0 and head_width <= 128):
+    if not (device == "gpu" and narrow and head_width % 8 == 0 and head_width <= 128):
         raise UserError(
-            f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head_width} wide, on {platform}.\n"
+            f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head_width} wide, on {device}.\n"
             "  expected: bfloat16, heads of a multiple of 8 up to 128, on an NVIDIA GPU\n"
             "  change:   --config.encoder.attention=xla"
         )

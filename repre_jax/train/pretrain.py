@@ -87,6 +87,7 @@ class Pretraining:
         gradients, (framework_state, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
         return gradients, {"framework_state": framework_state}, metrics
 
+    @jax.named_scope("augmentation")
     def augment(self, rng: jax.Array, step: jax.Array | int, batch: Views, rows: jax.Array | None = None) -> Pixels:
         """The device's half of the augmentation, as in the run with this base key after `step` finished steps.
 
@@ -102,6 +103,7 @@ class Pretraining:
         local = photometric.augment(key, batch.local, settings, first=len(self.augmentation), rows=rows)
         return Pixels(views, local)
 
+    @jax.named_scope("target")
     def target(self, state: TrainState, pixels: Pixels) -> jax.Array | None:
         """The moving average's projections of the last target_views views, [B, V, E]; None if there is none."""
         if self.framework.target != "ema":
@@ -110,6 +112,7 @@ class Pretraining:
         pooled = _by_record(self.encode_views(state.target["encoder"], views).pooled, views)
         return apply(self.framework.projector, state.target["projector"], pooled)
 
+    @jax.named_scope("online")
     def loss(
         self, params: Params, state: TrainState, pixels: Pixels, target: jax.Array | None
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Metrics]]:
@@ -144,6 +147,7 @@ class Pretraining:
         metrics["embedding_std_uniform"] = jnp.float32(embedding.shape[-1] ** -0.5)  # spread evenly over the sphere
         return total, (framework_state, {"loss": total, **losses, **metrics})
 
+    @jax.named_scope("update")
     def update(
         self, state: TrainState, gradients: Params, carried: microbatches.Carried, metrics: Metrics
     ) -> tuple[TrainState, Metrics]:

@@ -1,0 +1,246 @@
+"""What the kernels of a program that XLA compiled for a GPU read, write and compute, read from its text.
+
+Each instruction of the entry computation is a kernel, as is each of a loop's body, as often as it runs. Bytes are those
+of its operands and results in the GPU's memory: what a fusion only slices counts as its slices, an update in place as
+the update. FLOPs are those of products and convolutions. What lies in a cache is not known.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+BITS = {"pred": 8, "token": 0}  # of others the number in their name: f32, bf16, u8
+ARRAY = re.compile(r"\b(pred|token|bf16|[sufc]\d+\w*)\[([\d,]*)\]")
+HEADER = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
+INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (.*)")
+CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
+MADE_OF = re.compile(r'op_name="([^"]*)"')
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+TARGET = re.compile(r'custom_call_target="([^"]*)"')
+# They move nothing: names, views, and what only calls others.
+NO_KERNEL = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "partition-id"}
+SLICES = {"slice", "dynamic-slice", "gather"}
+
+
+@dataclass(frozen=True)
+class Array:
+    dtype: str
+    sides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        digits = re.sub(r"^\D*(\d+).*$", r"\1", self.dtype)
+        bits = BITS.get(self.dtype, int(digits) if digits.isdigit() else 32)
+        return math.prod(self.sides) * bits // 8
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """results: one array, or those of a tuple. operands: names of other instructions of the same computation. rest:
+    what stands behind them. number: of a parameter."""
+
+    name: str
+    results: tuple[Array, ...]
+    kind: str
+    operands: tuple[str, ...]
+    rest: str
+    root: bool
+    number: int | None
+
+    @property
+    def size(self) -> int:
+        return sum(array.size for array in self.results)
+
+    @property
+    def made_by(self) -> str:
+        """The operation as JAX calls it, 'jit(train_step)/jvp(ViT)/...'."""
+        found = MADE_OF.search(self.rest)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """kind: 'fusion', a library's target, or the operation. read, written: bytes. flops: of products, of which
+    float32_flops have float32 operands. times: how often a step runs it."""
+
+    name: str
+    kind: str
+    made_by: str
+    read: int
+    written: int
+    flops: int
+    float32_flops: int
+    times: int = 1
+
+
+Computation = dict[str, Instruction]
+
+
+class Program:
+    """text: jax.stages.Compiled.as_text()."""
+
+    def __init__(self, text: str):
+        self.computations, self.entry = _parsed(text)
+
+    def kernels(self) -> list[Kernel]:
+        return list(self._of(self.entry, 1))
+
+    def _of(self, name: str, times: int) -> Iterator[Kernel]:
+        for each in self.computations[name].values():
+            called = CALLED.findall(each.rest)
+            if each.kind in NO_KERNEL:
+                continue
+            if each.kind == "while":
+                trips = TRIPS.search(each.rest)
+                yield from self._of(called[-1], times * (int(trips[1]) if trips else 1))
+            elif each.kind in ("call", "async-start"):
+                for inner in called:
+                    yield from self._of(inner, times)
+            elif each.kind == "conditional":  # what is not taken is counted, too
+                branches = re.search(r"branch_computations=\{([^}]*)\}", each.rest)
+                for inner in re.findall(r"%?([\w.-]+)", branches[1]) if branches else ():
+                    yield from self._of(inner, times)
+            elif not each.kind.endswith("-done"):
+                yield dataclasses.replace(self._kernel(each, self.computations[name]), times=times)
+
+    def _kernel(self, each: Instruction, around: Computation) -> Kernel:
+        products = list(self._products(each, around))
+        kind = TARGET.search(each.rest)
+        return Kernel(
+            each.name,
+            kind[1] if kind else each.kind,
+            each.made_by,
+            *self._traffic(each, around),
+            sum(flops for flops, _ in products),
+            sum(flops for flops, dtype in products if dtype == "f32"),
+        )
+
+    def _traffic(self, each: Instruction, around: Computation) -> tuple[int, int]:
+        """(Bytes read, bytes written)."""
+        sizes = [around[name].size if name in around else 0 for name in each.operands]
+        if each.kind in SLICES:
+            return each.size, each.size
+        if each.kind == "dynamic-update-slice":
+            return sizes[1], sizes[1]
+        if each.kind != "fusion":
+            return sum(sizes), each.size
+        inside = self.computations[CALLED.findall(each.rest)[0]]
+        users = defaultdict(list)
+        for one in inside.values():
+            for operand in one.operands:
+                users[operand].append(one)
+        for one in inside.values():
+            if one.number is not None:
+                sizes[one.number] = min(sizes[one.number], _read(one, users))
+        root = next(one for one in inside.values() if one.root)
+        in_place = root.kind == "dynamic-update-slice"
+        return sum(sizes), inside[root.operands[1]].size if in_place else each.size
+
+    def _products(self, each: Instruction, around: Computation) -> Iterator[tuple[int, str]]:
+        """(FLOPs, dtype of the operands) of each product and convolution in a kernel."""
+        if each.kind in ("fusion", "call"):
+            for name in CALLED.findall(each.rest):
+                for one in self.computations[name].values():
+                    yield from self._products(one, self.computations[name])
+        elif each.kind == "dot":
+            yield _dot(each, around, r"lhs_contracting_dims=\{([\d,]*)\}")
+        elif each.kind == "custom-call" and (target := TARGET.search(each.rest)):
+            if "cublas" in target[1]:
+                yield _dot(each, around, r'"lhs_contracting_dimensions":\[([^\]]*)\]')
+            elif "conv" in target[1]:
+                yield _convolution(each, around, target[1])
+
+
+def _read(parameter: Instruction, users: dict[str, list[Instruction]]) -> int:
+    """Bytes that a fusion reads of it: of the slices, where nothing else uses it."""
+    waiting, found = [parameter], 0
+    while waiting:
+        one = waiting.pop()
+        for user in users[one.name]:
+            if user.kind == "bitcast":
+                waiting.append(user)
+            elif user.kind in SLICES and user.operands[0] == one.name:
+                found += user.size
+            elif user.kind == "dynamic-update-slice" and user.operands[0] == one.name:
+                continue  # what is updated in place is not read
+            else:
+                return parameter.size
+    return found
+
+
+def _dot(each: Instruction, around: Computation, contracting: str) -> tuple[int, str]:
+    left = around[each.operands[0]].results[0]
+    found = re.search(contracting, each.rest)
+    sides = [left.sides[int(place)] for place in re.findall(r"\d+", found[1])] if found else []
+    return 2 * math.prod(each.results[0].sides) * math.prod(sides), left.dtype
+
+
+def _convolution(each: Instruction, around: Computation, target: str) -> tuple[int, str]:
+    """Of cuDNN's: two FLOPs for each weight that a place of the output, or of what takes its place, reads."""
+    first, second = (around[name].results[0] for name in each.operands[:2])
+    kernel, places = second, each.results[0]
+    if "BackwardInput" in target:
+        places = first
+    elif "BackwardFilter" in target:
+        kernel, places = each.results[0], second
+    layout = re.search(r"dim_labels=\w+_(\w+)->", each.rest)
+    outputs = kernel.sides[layout[1].index("o")] if layout else 1
+    return 2 * math.prod(places.sides) * math.prod(kernel.sides) // outputs, first.dtype
+
+
+def _parsed(text: str) -> tuple[dict[str, Computation], str]:
+    """(Computations by name, the entry's name)."""
+    computations: dict[str, Computation] = {}
+    entry, inside = "", None
+    for line in text.splitlines():
+        if header := HEADER.match(line):
+            inside = header[2]
+            computations[inside] = {}
+            entry = inside if header[1] else entry
+        elif line.startswith("}"):
+            inside = None
+        elif inside is not None and (found := INSTRUCTION.match(line)):
+            one = _instruction(found[2], found[3], root=bool(found[1]))
+            computations[inside][one.name] = one
+    return computations, entry
+
+
+def _instruction(name: str, text: str, *, root: bool) -> Instruction:
+    end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
+    results, text = text[:end], text[end:].lstrip()
+    begin = text.index("(")
+    end = _closing(text, begin)
+    kind, given, rest = text[:begin], text[begin + 1 : end], text[end + 1 :]
+    operands = () if kind in ("constant", "parameter") else tuple(re.findall(r"%([\w.-]+)", given))
+    return Instruction(name, _arrays(results), kind, operands, rest, root, int(given) if kind == "parameter" else None)
+
+
+def _closing(text: str, begin: int) -> int:
+    """Where the bracket at `begin` is closed."""
+    depth = 0
+    for place in range(begin, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[place], 0)
+        if depth == 0:
+            return place
+    return len(text)
+
+
+@functools.lru_cache(4096)
+def _arrays(text: str) -> tuple[Array, ...]:
+    return tuple(
+        Array(dtype, tuple(int(side) for side in sides.split(",") if side)) for dtype, sides in ARRAY.findall(text)
+    )
+
+
+def totals(found: Sequence[Kernel]) -> tuple[int, int, int]:
+    """(Kernels, bytes read and written, FLOPs) of a step."""
+    return (
+        sum(each.times for each in found),
+        sum((each.read + each.written) * each.times for each in found),
+        sum(each.flops * each.times for each in found),
+    )

@@ -1,0 +1,105 @@
+"""What benchmarks/kernels.py reads from the text of a program that XLA has compiled for a GPU."""
+
+import pytest
+
+from benchmarks import absent_gpu, deviceless, kernels
+
+TEXT = """HloModule jit_step, entry_computation_layout={(f32[8,4]{1,0})->f32[]}
+
+%of_slice (p0: f32[8,4], p1: f32[2,4]) -> f32[2,4] {
+  %p0 = f32[8,4]{1,0} parameter(0)
+  %p1 = f32[2,4]{1,0} parameter(1)
+  %view = f32[8,4]{1,0} bitcast(%p0)
+  %part = f32[2,4]{1,0} slice(%view), slice={[0:2], [0:4]}
+  ROOT %sum = f32[2,4]{1,0} add(%part, %p1)
+}
+
+%in_place (whole: bf16[16,4], new: bf16[1,4], at: s32[]) -> bf16[16,4] {
+  %whole = bf16[16,4]{1,0} parameter(0)
+  %new = bf16[1,4]{1,0} parameter(1)
+  %at = s32[] parameter(2)
+  %zero = s32[] constant(0)
+  ROOT %written = bf16[16,4]{1,0} dynamic-update-slice(%whole, %new, %at, %zero)
+}
+
+%triton (a: bf16[16,32], b: bf16[32,8]) -> f32[16,8] {
+  %a = bf16[16,32]{1,0} parameter(0)
+  %b = bf16[32,8]{1,0} parameter(1)
+  ROOT %dot = f32[16,8]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%body (state: (s32[], f32[2,4])) -> (s32[], f32[2,4]) {
+  %state = (s32[], f32[2,4]{1,0}) parameter(0)
+  %count = s32[] get-tuple-element(%state), index=0
+  %rows = f32[2,4]{1,0} get-tuple-element(%state), index=1
+  %twice = f32[2,4]{1,0} multiply(%rows, %rows), metadata={op_name="jit(step)/jvp(online)/ViT/block_3/mul"}
+  ROOT %out = (s32[], f32[2,4]{1,0}) tuple(%count, %twice)
+}
+
+%done (state: (s32[], f32[2,4])) -> pred[] {
+  %state = (s32[], f32[2,4]{1,0}) parameter(0)
+  ROOT %true = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[8,4], y: f32[2,4], w: bf16[16,4], v: bf16[1,4]) -> f32[] {
+  %x = f32[8,4]{1,0} parameter(0)
+  %y = f32[2,4]{1,0} parameter(1)
+  %w = bf16[16,4]{1,0} parameter(2)
+  %v = bf16[1,4]{1,0} parameter(3)
+  %l = bf16[16,32]{1,0} parameter(4)
+  %r = bf16[32,8]{1,0} parameter(5)
+  %i = s32[] constant(3)
+  %slices = f32[2,4]{1,0} fusion(%x, %y), kind=kLoop, calls=%of_slice, metadata={op_name="jit(step)/target/add"}
+  %updates = bf16[16,4]{1,0} fusion(%w, %v, %i), kind=kLoop, calls=%in_place, metadata={op_name="jit(step)/update/set"}
+  %gemm = f32[16,8]{1,0} fusion(%l, %r), kind=kCustom, calls=%triton, metadata={op_name="jit(step)/transpose(jvp(online))/ViT/block_7/dot"}
+  %blas = (f32[8,2]{1,0}, s8[64]{0}) custom-call(%x, %y), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}}
+  %begin = (s32[], f32[2,4]{1,0}) tuple(%i, %slices)
+  %loop = (s32[], f32[2,4]{1,0}) while(%begin), condition=%done, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  ROOT %copied = f32[2,4]{1,0} copy(%slices)
+}
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {each.name: each for each in kernels.Program(TEXT).kernels()}
+
+
+def test_each_kernel_is_counted_as_often_as_it_runs(found):
+    assert {name: each.times for name, each in found.items()} == {
+        "slices": 1, "updates": 1, "gemm": 1, "blas": 1, "twice": 5, "copied": 1,
+    }  # fmt: skip
+    assert kernels.totals(list(found.values()))[0] == 10
+
+
+def test_bytes_are_those_that_a_kernel_touches(found):
+    """float32 rows of four: of a sliced array the slice, of an update in place what is new."""
+    assert (found["slices"].read, found["slices"].written) == (2 * 32, 32)
+    assert (found["updates"].read, found["updates"].written) == (8 + 4, 8)
+    assert (found["gemm"].read, found["gemm"].written) == (2 * (16 * 32 + 32 * 8), 4 * 16 * 8)
+    assert (found["twice"].read, found["twice"].written) == (64, 32)
+    assert kernels.totals([found["twice"]]) == (5, 5 * 96, 0)
+
+
+def test_flops_are_those_of_products(found):
+    assert (found["gemm"].flops, found["gemm"].float32_flops) == (2 * 16 * 32 * 8, 0)
+    assert (found["blas"].kind, found["blas"].flops) == ("__cublas$gemm", 2 * 8 * 2 * 4)
+    assert found["blas"].float32_flops == found["blas"].flops
+    assert found["slices"].flops == 0
+
+
+def test_a_kernels_part_is_the_scope_of_its_operation(found):
+    parts = {name: deviceless.part_of(each.made_by) for name, each in found.items()}
+    assert parts == {
+        "slices": "target", "updates": "update", "gemm": "online gradient", "blas": "unnamed", "twice": "online",
+        "copied": "unnamed",
+    }  # fmt: skip
+    assert deviceless.part_of("jit(step)/transpose(jvp(online))/Decoder/conv") == "decoder gradient"
+
+
+def test_the_bound_is_of_the_slower_side():
+    """By the data sheet: 4.8 TB/s, 989.4 TFLOP/s, half of them in float32."""
+    chip = absent_gpu.H200
+    assert chip.seconds(4_800_000, 0) == pytest.approx(1e-6)
+    assert chip.seconds(4_800, 989_400_000) == pytest.approx(1e-6)
+    assert chip.seconds(0, 989_400_000, 989_400_000) == pytest.approx(2e-6)
