@@ -27,12 +27,7 @@ from tests.golden.published import as_framework
 from tests.golden.weights import state_dict
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT = [
-    "--config.total_steps=2",
-    "--config.checkpoint.every=1",
-    "--config.knn.times=1",
-    "--config.knn.train_records=64",
-]
+SHORT = ["--config.total_steps=2", "--config.checkpoint.every=1"]
 
 
 def command(workdir, *arguments, config="moco_vit_s", variants="tiny"):
