@@ -12,6 +12,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops, folder, sources
 
 ROOT = Path(__file__).resolve().parent.parent
+FEW = ["--config.knn.times=1", "--config.checkpoint.every=99"]  # evaluations and checkpoints: neither is looked at here
 
 
 def fill(root, names, channels=3):
@@ -113,7 +114,7 @@ def test_too_many_unreadable_files_end_a_run_that_can_go_on(tmp_path, monkeypatc
     (root / "23.jpg").unlink()
     (root / "23.jpg").symlink_to("gone.jpg")
     command = ["main.py", "--config=configs/moco_vit_s.py:tiny", f"--workdir={tmp_path / 'run'}"]
-    command += [f"--config.data.name=folder:{root}", "--config.total_steps=6", "--config.checkpoint.every=100"]
+    command += [f"--config.data.name=folder:{root}", "--config.total_steps=6", *FEW]
     assert main.main([*command, "--config.data.max_unreadable=0.03"]) == 1
     output, error = capsys.readouterr()
     assert "2 of 40 records could not be read" in error
@@ -149,6 +150,7 @@ def test_training_on_a_folder_without_labels(channels, suffix, tmp_path, monkeyp
         "--config=configs/moco_vit_s.py:tiny",
         f"--workdir={tmp_path / 'run'}",
         "--config.total_steps=2",
+        *FEW,
     ]
     command += [f"--config.data.name=folder:{tmp_path / 'images'}", f"--config.data.channels={channels}"]
     statistics = [f"--config.data.{key}={(0.5,) * channels}" for key in ("mean", "std")]
@@ -171,7 +173,7 @@ def test_pre_training_goes_without_the_labels_that_one_class_spoils(tmp_path, mo
     monkeypatch.chdir(ROOT)
     fill(tmp_path / "images", [f"train/{i % 2}/{i}.jpg" for i in range(20)] + [f"test/{i}/{i}.jpg" for i in range(3)])
     command = ["main.py", "--config=configs/moco_vit_s.py:tiny", f"--workdir={tmp_path / 'run'}"]
-    command += [f"--config.data.name=folder:{tmp_path / 'images'}", "--config.total_steps=2"]
+    command += [f"--config.data.name=folder:{tmp_path / 'images'}", "--config.total_steps=2", *FEW]
     assert main.main(command) == 0
     assert "test has classes that train lacks: 2; its labels do not count" in capsys.readouterr().out
     result = json.loads((tmp_path / "run" / "result.json").read_text())

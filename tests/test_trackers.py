@@ -38,15 +38,9 @@ def test_event_files_hold_what_metrics_jsonl_holds(finished):
     assert events(finished[0]) == pytest.approx(logged(finished[0]), rel=1e-6)
 
 
-def test_a_continued_run_is_one_curve(finished, tmp_path):
-    again = tmp_path / "again"
-    shutil.copytree(finished[0], again)
-    (again / "result.json").unlink()
-    for step in (6, 8):
-        shutil.rmtree(again / "checkpoints" / str(step))
-    run(again)
-    assert len(list((again / "tensorboard").iterdir())) == 2
-    assert events(again) == pytest.approx(logged(again), rel=1e-6)
+def test_a_continued_run_is_one_curve(continued):
+    assert len(list((continued[0] / "tensorboard").iterdir())) == 2
+    assert events(continued[0]) == pytest.approx(logged(continued[0]), rel=1e-6)
 
 
 def test_a_start_forgets_what_lies_beyond_its_step_and_completes_it(tmp_path):

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 import main
 from repre_jax.core import manifest, run_files
+from repre_jax.core.errors import UserError
 from repre_jax.evaluation.rank import effective_rank
 from repre_jax.interop import files, timm
 from repre_jax.pretrained import warm_start, weight_file
@@ -61,19 +62,22 @@ def test_a_new_run_starts_from_another_ones_weights(source, tmp_path, capsys):
     assert json.loads((tmp_path / "new" / "starts.jsonl").read_text())["step"] == 0
 
 
-def test_it_goes_on_from_its_own_checkpoint_then(source, tmp_path, capsys):
+def test_it_goes_on_from_its_own_checkpoint_then(source, tmp_path, monkeypatch, capsys):
     """Even when the source has gone; before there is one, from the checkpoint that was taken, though it trains on."""
     argv = command(tmp_path / "new", f"--config.init_from={tmp_path / 'moved'}")
     shutil.copytree(source, tmp_path / "moved")
-    assert main.main(argv) == 0
-    for step in (1, 2):
-        shutil.rmtree(tmp_path / "new" / "checkpoints" / str(step))
-        (tmp_path / "new" / "checkpoints" / f"{step}.manifest.json").unlink()
-    (tmp_path / "new" / "result.json").unlink()
-    assert main.main(command(tmp_path / "moved", "--config.total_steps=3", "--config.may_change=('total_steps',)")) == 0
+    checkpoints, later = tmp_path / "moved" / "checkpoints", tmp_path / "later"
+    later.mkdir()
+    for name in ("2", "2.manifest.json"):
+        shutil.move(checkpoints / name, later)
+    with monkeypatch.context() as patch:
+        patch.setattr(warm_start, "start_from", cut_short)
+        assert main.main(argv) == 1
+    for name in ("2", "2.manifest.json"):
+        shutil.move(later / name, checkpoints)
     capsys.readouterr()
     assert main.main(argv) == 0
-    assert "moved at step 2: balance" in capsys.readouterr().out
+    assert "moved at step 1: balance" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "moved")
     shutil.rmtree(tmp_path / "new" / "checkpoints" / "2")
     (tmp_path / "new" / "result.json").unlink()
@@ -81,6 +85,10 @@ def test_it_goes_on_from_its_own_checkpoint_then(source, tmp_path, capsys):
     assert main.main(argv) == 0
     assert "Going on from step 1 of 2." in (output := capsys.readouterr().out)
     assert "A new run" not in output
+
+
+def cut_short(*_):
+    raise UserError("a start that ends before its first step")
 
 
 def test_parts_that_do_not_fit_are_new(source, tmp_path, capsys):
