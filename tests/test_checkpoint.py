@@ -14,7 +14,7 @@ import pytest
 
 from repre_jax.core import manifest
 from repre_jax.core.checkpoint import Checkpoints, Keep
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import Ended, UserError
 from repre_jax.core.types import TrainState
 
 
@@ -156,6 +156,19 @@ def test_what_keeps_a_checkpoint_from_being_looked_at_is_no_fault_of_its(tmp_pat
             checkpoints.newest_whole()
         assert error.value is PASSING[why]
     assert checkpoints.newest_whole() == (2, [])
+
+
+def test_a_signal_while_a_checkpoint_is_looked_at_is_no_fault_of_its(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, [None])
+
+    def ended(self, step):
+        raise Ended("SIGTERM: Interrupted.", 15)
+
+    with monkeypatch.context() as now:
+        now.setattr(Checkpoints, "_saved_shapes", ended)
+        with pytest.raises(Ended):
+            checkpoints.newest_whole()
+    assert checkpoints.newest_whole() == (1, [])
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), NotADirectoryError(20, "no folder"), KeyError("w")])

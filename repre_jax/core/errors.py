@@ -15,8 +15,9 @@ class Gone(UserError):
     """A run, a file of weights or a checkpoint is not there, or not any more."""
 
 
-class Ended(UserError):
-    """A signal came where nothing was to be saved."""
+class Ended(BaseException):
+    """A signal came where nothing was to be saved. No Exception, as KeyboardInterrupt is none: what it interrupts, such
+    as looking at a checkpoint, has not failed."""
 
     def __init__(self, text: str, signal: int):
         super().__init__(text)

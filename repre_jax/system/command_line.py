@@ -101,7 +101,7 @@ def ending(interrupted: str, *, quiet: bool = False) -> Iterator[Ending]:
     try:
         with terminal.quiet(quiet), jax_defaults.kept():
             yield this
-    except (UserError, Stopped) as error:
+    except (UserError, Stopped, Ended) as error:
         print(error, file=sys.stderr)
         this.status = error.status
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
