@@ -8,11 +8,24 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from repre_jax.builders import methods, segmentation
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import SegmentationLogits
 from repre_jax.models import build_encoder
 from repre_jax.models.segmentation import build as heads
 from repre_jax.models.segmentation.layers import Layer
+from repre_jax.system import command_line
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [((), 80_000), (("--config.epochs=8",), 2975), (("--config.epochs=8", "--config.total_steps=100"), 100)],
+)
+def test_a_length_in_epochs_that_is_typed_goes_before_the_protocols_in_steps(flags, steps):
+    """Of Cityscapes' 2,975 images, 8 at a time."""
+    config, _ = command_line.parse(["main.py", "--config=configs/segment.py", *flags])
+    segmentation.follow_epochs(config, config.typed)
+    assert methods.build_plan(config, records=2975).total_steps == steps
 
 
 def encoder_of(kind="vit", **settings):

@@ -80,11 +80,13 @@ def test_features_can_be_told(tmp_path):
     assert found["image"] == photograph(9)
 
 
-def test_a_data_set_without_label_maps_says_what_to_do(tmp_path):
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_data_set_without_label_maps_says_what_to_do(tmp_path, grey):
+    picture = tfds.features.Image(shape=(None, None, 1)) if grey else PICTURE
     directory = prepare(
         tmp_path,
-        {"image": PICTURE, "label": tfds.features.ClassLabel(num_classes=2)},
-        lambda n: {"image": photograph(n), "label": 0},
+        {"image": picture, "label": tfds.features.ClassLabel(num_classes=2)},
+        lambda n: {"image": photograph(n)[..., :1] if grey else photograph(n), "label": 0},
     )
     with pytest.raises(UserError, match=r"streets has no label maps. Its features are image, label") as raised:
         open_dataset("streets", directory)

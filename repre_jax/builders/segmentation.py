@@ -1,6 +1,6 @@
 """From a ConfigDict to what segmentation is trained and tested by: its data, views, head and step."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -38,6 +38,12 @@ def check(config: ConfigDict) -> None:
     sliding_test(config)
 
 
+def follow_epochs(config: ConfigDict, typed: Collection[str]) -> None:
+    """Lets a length in epochs that the command line sets go before the protocol's in steps. typed: its keys."""
+    if "epochs" in typed and "total_steps" not in typed:
+        config.total_steps = None
+
+
 def sliding_test(config: ConfigDict) -> SlidingTest:
     """How whole images are tested. Raises UserError for strides beyond the crop, between whose windows would be gaps,
     and for scales that are no numbers above 0."""
@@ -50,12 +56,11 @@ def sliding_test(config: ConfigDict) -> SlidingTest:
             f"  change:   --config.segment.test_stride='({min(stride[0], crop[0])}, {min(stride[1], crop[1])})'"
         )
     scales = tuple(settings.test_scales)
-    if not scales:
+    if not scales or not all(isinstance(scale, int | float) and 0.01 <= scale <= 100 for scale in scales):
         raise UserError(
-            "segment.test_scales is ().\n  expected: one number or several from 0.01 to 100\n"
+            f"segment.test_scales is {scales}.\n  expected: one number or several from 0.01 to 100\n"
             "  change:   --config.segment.test_scales='(1.0,)', for images as they are"
         )
-    config_checks.numbers("segment.test_scales", scales, len(scales), 0.01, 100)
     resize_to = _two_sides("segment.test_size", settings.test_size) if settings.test_size else None
     return SlidingTest(crop, stride, resize_to, scales, settings.test_flip)
 

@@ -70,9 +70,11 @@ def trained(
     path = config_paths.absolute(run)
     step, record, shapes = saved_run.chosen(path, step, keys=keys)
     if record["config"].get("task") != task:
+        pre_trained = "framework" in record["config"]
         raise UserError(
             f"{path} is a run of the task {record['config'].get('task')!r}.\n"
             f"  expected: one of {CALLED[task]}, as configs/{task}.py trains it"
+            + (f"\n  change:   --config.init_from={path}, to train one on its encoder" if pre_trained else "")
         )
     config = ConfigDict(backbone.tuples(record["config"]))
     config.encoder.attention = "xla"  # which any machine has

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
@@ -27,7 +28,7 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
     """
     source = measured_again.source(config, workdir)
     config_checks.ranges(config)
-    mesh = sharding.make_mesh(config.batch_size)
+    mesh = sharding.make_mesh(jax.device_count())
     found = detector.load(source, config.step, mesh, dtype=config.dtype, attention=config.encoder.attention)
     departures = measured_again.take_over(config, found.config, source, asked)
     config.evaluate, config.step = str(source), found.step

@@ -33,6 +33,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     evaluations.check_name(config, "segment.head", "configs/segment.py")
     if config.evaluate:
         return segment_again.run(config, workdir, asked)
+    builder.follow_epochs(config, asked.typed)
     builder.check(config)
     resume.check_names(config.may_change, resume.plain(config))
     mesh = sharding.make_mesh(config.batch_size, config.accumulate)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
@@ -26,7 +27,7 @@ def run(config: ConfigDict, workdir: Path, asked: Asked) -> dict[str, Any]:
     """
     source = measured_again.source(config, workdir)
     config_checks.ranges(config)
-    mesh = sharding.make_mesh(config.batch_size)
+    mesh = sharding.make_mesh(jax.device_count())
     found = segmenter.load(
         source, config.step, mesh, dtype=config.dtype, attention=config.encoder.get("attention", "xla")
     )
