@@ -37,14 +37,17 @@ def test_it_tells_which_numpy_draws_again():
     np.testing.assert_array_equal(same, ~many.strayed)
 
 
-@pytest.mark.parametrize("crop", [0.5, 1.0])
+@pytest.mark.parametrize("crop", [0.0, 0.5, 1.0])
 def test_orientations_are_those_that_are_drawn_one_by_one(crop):
     how = Resizing(crop=crop)
     sizes = np.random.default_rng(0).integers(32, 641, (1000, 2))
+    sizes[:9] = 3000, 2999  # of one length after resizing
     found = detection_order.Orientations(sizes, how)(3, 4)
     for number, size in enumerate(sizes.tolist()):
-        height, width = how.drawn(tuple(size), loader.draws(3, 4, number)).last
-        assert found[number] == (PORTRAIT if height > width else LANDSCAPE)
+        placement = how.drawn(tuple(size), loader.draws(3, 4, number))
+        canvas = how.canvas(placement.before_last(tuple(size)))
+        assert found[number] == (LANDSCAPE, PORTRAIT)[how.canvases.index(canvas)]
+        assert all(side <= room for side, room in zip(placement.last, canvas, strict=True))
     assert 300 < (found == PORTRAIT).sum() < 700
 
 
@@ -55,12 +58,13 @@ def test_where_images_are_drawn_otherwise_they_decide():
     class Turned(Resizing):
         def drawn(self, size, rng):
             found = super().drawn(size, rng)
-            return dataclasses.replace(found, last=found.last[::-1])
+            first, (top, left, height, width) = found.crop or (size, (0, 0, *size))
+            return dataclasses.replace(found, crop=(first, (top, left, width, height)))
 
     sizes = np.random.default_rng(0).integers(32, 641, (100, 2))
     found = detection_order.Orientations(sizes, Turned())(0, 0)
-    wanted = [Turned().drawn(tuple(size), loader.draws(0, 0, n)).last for n, size in enumerate(sizes.tolist())]
-    np.testing.assert_array_equal(found == PORTRAIT, [height > width for height, width in wanted])
+    wanted = [Turned().drawn(tuple(size), loader.draws(0, 0, n)).crop[1] for n, size in enumerate(sizes.tolist())]
+    np.testing.assert_array_equal(found == PORTRAIT, [height > width for *_, height, width in wanted])
 
 
 def test_all_of_coco_takes_no_second():

@@ -86,7 +86,7 @@ def test_a_data_set_without_label_maps_says_what_to_do(tmp_path, grey):
     directory = prepare(
         tmp_path,
         {"image": picture, "label": tfds.features.ClassLabel(num_classes=2)},
-        lambda n: {"image": np.full((4, 4, 1), n, np.uint8) if grey else photograph(n), "label": 0},
+        lambda n: {"image": png(np.full((4, 4), n, np.uint8)) if grey else photograph(n), "label": 0},
     )
     with pytest.raises(UserError, match=r"streets has no label maps. Its features are image, label") as raised:
         open_dataset("streets", directory)

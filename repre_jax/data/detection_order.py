@@ -13,7 +13,7 @@ from repre_jax.data.many_draws import ManyDraws
 from repre_jax.data.order import LANDSCAPE, PORTRAIT, Grouped
 from repre_jax.data.resizing import Resizing, Size
 
-CHECKED = 64  # records whose orientation is drawn one by one too, in case a NumPy to come draws otherwise
+CHECKED = 64  # records, spread evenly, that are drawn one by one too, in case a NumPy to come draws otherwise
 
 
 @dataclass(frozen=True, eq=False)  # of an array
@@ -29,21 +29,30 @@ class Orientations:
     def __call__(self, seed: int, epoch: int) -> np.ndarray:
         sizes = np.maximum(self.sizes, 1)  # 0 of what cannot be read
         if not self.how.crop:  # nothing turns
-            return np.where(sizes[:, 0] > sizes[:, 1], PORTRAIT, LANDSCAPE)
+            return _of(sizes)
         draws = ManyDraws(loader.seed_of_draws(seed, epoch), len(sizes))
-        last = self.how.drawn_of_all(sizes, draws)
-        found = np.where(last[:, 0] > last[:, 1], PORTRAIT, LANDSCAPE)
-        checked = np.flatnonzero(draws.strayed | (np.arange(len(sizes)) < CHECKED))
-        one_by_one = [self._one(seed, epoch, number) for number in checked.tolist()]
+        found = self.how.drawn_of_all(sizes, draws)
+        checked = draws.strayed.copy()
+        checked[np.linspace(0, len(sizes) - 1, CHECKED, dtype=int)] = True
+        one_by_one = self._drawn(seed, epoch, np.flatnonzero(checked))
         if (found[checked] != one_by_one)[~draws.strayed[checked]].any():  # a NumPy that draws otherwise
-            return np.array([self._one(seed, epoch, number) for number in range(len(sizes))])
+            return _of(self._drawn(seed, epoch, np.arange(len(sizes))))
         found[checked] = one_by_one
-        return found
+        return _of(found)
 
-    def _one(self, seed: int, epoch: int, number: int) -> int:
-        height, width = np.maximum(self.sizes[number], 1).tolist()
-        last = self.how.drawn((height, width), loader.draws(seed, epoch, number)).last
-        return PORTRAIT if last[0] > last[1] else LANDSCAPE
+    def _drawn(self, seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        """The same as Resizing.drawn_of_all, of these records, one by one."""
+        found = []
+        for number in numbers.tolist():
+            height, width = np.maximum(self.sizes[number], 1).tolist()
+            placement = self.how.drawn((height, width), loader.draws(seed, epoch, number))
+            found.append(placement.before_last((height, width)))
+        return np.array(found)
+
+
+def _of(sizes: np.ndarray) -> np.ndarray:
+    """As Resizing.canvas has it."""
+    return np.where(sizes[:, 0] > sizes[:, 1], PORTRAIT, LANDSCAPE)
 
 
 def grouped(sizes: np.ndarray, how: Resizing, batch_size: int) -> Grouped:
@@ -58,7 +67,6 @@ def grouped(sizes: np.ndarray, how: Resizing, batch_size: int) -> Grouped:
 
 def by_canvas(sizes: np.ndarray, how: Resizing) -> Sequence[tuple[Size, np.ndarray]]:
     """(Canvas, the numbers of the records that are tested on it, rising) of each canvas that some are."""
-    last = how.tested_of_all(sizes)
-    portrait = (last[:, 0] > last[:, 1]) & (len(how.canvases) > 1)
+    portrait = (_of(sizes) == PORTRAIT) & (len(how.canvases) > 1)
     parts = zip(how.canvases, (~portrait, portrait), strict=False)
     return [(canvas, np.flatnonzero(some)) for canvas, some in parts if some.any()]

@@ -47,7 +47,7 @@ class DetectionView:
             stored, given = (f"{size[0]:,} x {size[1]:,}" for size in (image.shape, found.size))
             raise crops.UnreadableImage(f"An image of {stored} pixels, whose objects were marked on one of {given}.")
         placement = self.how.drawn(found.size, rng)
-        canvas = self.how.canvas(placement.last)
+        canvas = self.how.canvas(placement.before_last(found.size))
         chosen = np.flatnonzero(found.trainable())
         boxes, there = moved(found.corners()[chosen], found.size, placement)
         boxes, chosen = boxes[there], chosen[there]

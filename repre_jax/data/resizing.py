@@ -56,7 +56,8 @@ class Resizing:
         return ((short, long), (long, short)) if short != long else ((short, long),)
 
     def canvas(self, size: Size) -> Size:
-        """The one for an image of `size` after it was resized last."""
+        """The one for an image of `size` before it is resized last: after that a side may have been rounded to the
+        other's length, differently for each of `shorts`."""
         return self.canvases[-1] if size[0] > size[1] else self.canvases[0]
 
     def drawn(self, size: Size, rng: np.random.Generator) -> Placement:
@@ -79,22 +80,15 @@ class Resizing:
         return Placement(flip=False, last=rescaled(size, (self.longest, max(self.shorts))))
 
     def drawn_of_all(self, sizes: np.ndarray, draws: ManyDraws) -> np.ndarray:
-        """Height and width that `drawn` resizes each to last, int64 [N, 2], of training images of int [N, 2] sizes."""
+        """Placement.before_last of what `drawn` draws, int64 [N, 2], for training images of int [N, 2] sizes."""
         draws.random()  # the flip
-        cropped, everywhere = draws.random() < self.crop, np.ones(len(sizes), bool)
+        cropped = draws.random() < self.crop
         first = _rescaled(
             sizes, self.longest, np.array(self.crop_shorts)[draws.integers(len(self.crop_shorts), cropped)]
         )
         low, high = (np.minimum(first, side) for side in self.crop_sides)
         crop = np.stack([low[:, axis] + draws.integers((high - low + 1)[:, axis], cropped) for axis in (0, 1)], axis=1)
-        for axis in (0, 1):
-            draws.integers(np.maximum((first - crop + 1)[:, axis], 1), cropped)  # where
-        shorts = np.array(self.shorts)[draws.integers(len(self.shorts), everywhere)]
-        return _rescaled(np.where(cropped[:, None], crop, sizes), self.longest, shorts)
-
-    def tested_of_all(self, sizes: np.ndarray) -> np.ndarray:
-        """Height and width that `tested` resizes each to, int64 [N, 2]."""
-        return _rescaled(sizes, self.longest, np.full(len(sizes), max(self.shorts)))
+        return np.where(cropped[:, None], crop, sizes)
 
 
 def _rescaled(sizes: np.ndarray, longest: int, shorts: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ class Detector:
                 f"  expected: uint8 [height, width, {channels}]"
             )
         size = (image.shape[0], image.shape[1])
-        canvas = self.how.canvas(self.how.tested(size).last)
+        canvas = self.how.canvas(size)
         sample = DetectionTestView(self.how, canvas, channels).image(image)
         batch = ObjectImages(**{name: jnp.asarray(value)[None] for name, value in sample.items()})
         if canvas not in self._compiled:
