@@ -25,7 +25,9 @@ def test_a_probe_has_what_its_encoders_run_measured(tmp_path, capsys):
     measured = {"knn_top1": 0.853, "knn_top1_untrained": 0.631, "knn_top1_pixels": 0.317, "knn_top1_hog": 0.678}
     result = {"task": "linear", "top1": 0.862, "top1_untrained": 0.612, "top1_protocol": 0.867, "seconds": 3.0}
     for name, run in (("of_run", measured), ("of_file", None)):
-        logged.write(tmp_path / name, logged=[], config=logged.CONFIG | {"task": "linear"}, result=result | {"run": run})
+        logged.write(
+            tmp_path / name, logged=[], config=logged.CONFIG | {"task": "linear"}, result=result | {"run": run}
+        )
     assert results.main([str(tmp_path / "of_run"), str(tmp_path / "of_file")]) == 0
     one, other = (each.splitlines()[1:] for each in capsys.readouterr().out.strip().split("\n\n"))
     probe = "86.2% untrained encoder 61.2%, the protocol's learning rate 86.7%"
