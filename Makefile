@@ -1,5 +1,5 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
-# make scenes the same on emoji that lie on photographs   make test-slow  the long tests
+# make scenes the same on emoji on pale photographs      make test-slow  the long tests
 # make bench  what RePre costs, on this machine
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #

@@ -4,7 +4,8 @@
   python -m benchmarks.frameworks --data scenes --only moco_v3 dino > benchmarks/frameworks_scenes.txt
 
 Runs `main.py --config configs/NAME.py:digits` and `:digits,baseline`, in turns, each in a process of its own; runs
-that are finished in the workdir are read, so that an interrupted table goes on. Seed 0, one run each.
+that are finished in the workdir are read, so that an interrupted table goes on. Seed 0, one run each. Times are what
+the runs took of the processor, user and system of all cores, since machines are shared; they are kept beside each run.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import datetime
 import importlib
 import json
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Collection
@@ -23,6 +25,7 @@ from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import console
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SPENT = "processor_seconds.json"  # in a run's workdir; one that this did not train in one go has none
 WITHOUT_LEARNING = {"raw pixels": "knn_top1_pixels", "HOG": "knn_top1_hog"}
 
 
@@ -43,15 +46,25 @@ def result_of(config: str, variant: str, workdir: Path) -> dict:
     """result.json of one run, trained if need be. Its output goes to stderr; a run that fails ends everything."""
     folder = workdir / f"{config}-{variant.replace(',', '-')}"
     command = [sys.executable, "main.py", "--config", f"configs/{config}.py:{variant}", "--workdir", str(folder)]
+    fresh, before = not folder.exists(), spent_by_children()
     done = subprocess.run(command, check=False, stdout=sys.stderr)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:])} failed with status {done.returncode}.")
-    return json.loads((folder / "result.json").read_text())
+    if fresh:
+        (folder / SPENT).write_text(json.dumps(spent_by_children() - before))
+    seconds = json.loads((folder / SPENT).read_text()) if (folder / SPENT).exists() else None
+    return json.loads((folder / "result.json").read_text()) | {"processor_seconds": seconds}
+
+
+def spent_by_children() -> float:
+    """Processor seconds of the processes that this one has started and that have ended, user and system."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def row(framework: str, repre: str, result: dict) -> str:
-    """A line of the table, from a run's result.json."""
-    l1 = result["reconstruction_l1"]
+    """A line of the table, from what result_of returns."""
+    l1, seconds = result["reconstruction_l1"], result.get("processor_seconds")
     cells = (
         framework,
         repre,
@@ -59,7 +72,7 @@ def row(framework: str, repre: str, result: dict) -> str:
         f"{result['knn_top1']:.1%}",
         "-" if l1 is None else f"{l1:.4f}",
         f"{result['steps']:,}",
-        console.duration(result["seconds"]),
+        "-" if seconds is None else console.duration(seconds),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -81,8 +94,9 @@ def run() -> None:
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, ",
         end="",
     )
-    print(f"jax {jax.__version__}; {result['data_set']['name']}, k-NN without learning: {', '.join(beside)}\n")
-    print("| framework | RePre | k-NN untrained | k-NN trained | reconstruction L1 | steps | training time |")
+    data_set = f"{result['data_set']['name']} {result['data_set']['version']}"
+    print(f"jax {jax.__version__}; {data_set}, seed 0; k-NN without learning: {', '.join(beside)}\n")
+    print("| framework | RePre | k-NN untrained | k-NN trained | reconstruction L1 | steps | processor time |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(lines))
 

@@ -1,9 +1,10 @@
-"""What can be had on scenes/objects without learning: k-NN on raw pixels and on HOG, as pre-training measures both.
+"""What can be had on scenes/objects without learning, by raw pixels and by HOG, and beside it what encoders reach.
 
-  python -m benchmarks.scenes_baselines [--data-dir DIR] > benchmarks/scenes_baselines.txt
+  python -m benchmarks.scenes_baselines [--runs RUN ...] [--data-dir DIR] > benchmarks/scenes_baselines.txt
 
-Both stand beside the results of an encoder. All training images vote on all test images: raw pixels are below 45 %, so
-that there is something to learn, and HOG at least 20 points above them.
+All training images vote on all test images, as in pre-training: raw pixels are below 45 %, so that there is something
+to learn, and HOG at least 20 points above them. Both splits have the same eight mean colours of backgrounds, so the
+vote is also taken without the training images of the query's own: it tells whether an emoji is known on a new colour.
 """
 
 import argparse
@@ -11,29 +12,65 @@ import contextlib
 import datetime
 import platform
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import knn as knn_config
 from repre_jax.builders import monitor
-from repre_jax.core import sharding
+from repre_jax.core import config_paths, sharding
 from repre_jax.core.types import Records
 from repre_jax.data import crops, sources
 from repre_jax.data.scenes import object_canvases
-from repre_jax.evaluation import hog, knn
-from repre_jax.report import console
+from repre_jax.evaluation import batches, hog, knn
+from repre_jax.pretrained import backbone
+from repre_jax.probing import frozen
+from repre_jax.report import console, results
+from repre_jax.report.run import read
 
 NAME = "scenes/objects"
 KS = (20, 200)  # pre-training's, and the most of configs/knn.py
+ALPHAS = (10.0, 100.0, 1000.0, 10_000.0)  # of a ridge classifier
 AT_ONCE = 500  # images
+CELL = 8  # pixels of a side of the encoder's patches
+COLUMNS = (
+    *(f"k-NN, k = {k}" for k in KS),
+    *(f"on a new colour, k = {k}" for k in KS),
+    f"neighbours of its colour, k = {KS[0]}",
+    "linear",
+)
 
 
-def pictures(records: Records) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [N, H, W, 3], int64 [N]): all images of a split, and their labels."""
-    found = [records[index] for index in range(len(records))]
-    return np.stack([crops.decode(each["image"]) for each in found]), np.array([each["label"] for each in found])
+@dataclass(frozen=True)
+class Side:
+    """Some records of a split, N of them. images: uint8 [N, 48, 48, 3]. labels: int [N]. hues: int [N], which mean
+    colour the background has. held_out: bool [N], of train, what settings are tuned on."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    hues: np.ndarray
+    held_out: np.ndarray
+
+
+def side(split: str, numbers: Sequence[int], records: Iterable[dict]) -> Side:
+    """Of the records that have these numbers in 'train' or 'test'. Their hues are not stored: the function that draws
+    a record knows them."""
+    found = list(records)
+    return Side(
+        np.stack([crops.decode(each["image"]) for each in found]),
+        np.array([each["label"] for each in found]),
+        np.array([object_canvases.canvas(split, number).hue for number in numbers]),
+        np.asarray(numbers) >= object_canvases.HELD_OUT_FROM,
+    )
+
+
+def whole(split: str, records: Records) -> Side:
+    return side(split, range(len(records)), [dict(records[number]) for number in range(len(records))])
 
 
 def described(images: np.ndarray, by: Callable[[jax.Array], jax.Array]) -> np.ndarray:
@@ -42,40 +79,112 @@ def described(images: np.ndarray, by: Callable[[jax.Array], jax.Array]) -> np.nd
     return np.concatenate([np.asarray(by(jnp.asarray(images[start : start + AT_ONCE]))) for start in parts])
 
 
-def accuracies(bank: Records, queries: Records) -> dict[str, dict[int, float]]:
-    """'raw pixels' and 'HOG' -> k -> accuracy, 0..1, of the vote of `bank` on `queries`."""
-    (train, train_labels), (test, test_labels) = pictures(bank), pictures(queries)
-    mesh = sharding.make_mesh(jax.device_count())
+def without_learning(train: Side, test: Side) -> dict[str, dict[str, float]]:
+    """'raw pixels' and 'HOG' -> what `judged` says of them."""
+    by = {"raw pixels": jax.jit(monitor.small_pixels), "HOG": jax.jit(hog.descriptors)}
     return {
-        name: knn.accuracy(
-            *(described(train, by), train_labels, described(test, by), test_labels),
-            classes=len(object_canvases.CLASSES),
-            ks=KS,
-            mesh=mesh,
-        )
-        for name, by in (("raw pixels", jax.jit(monitor.small_pixels)), ("HOG", jax.jit(hog.descriptors)))
+        name: judged(described(train.images, each), described(test.images, each), train, test)
+        for name, each in by.items()
     }
+
+
+def judged(bank: np.ndarray, queries: np.ndarray, train: Side, test: Side) -> dict[str, float]:
+    """Of features [records, D] of train and test: a share, 0..1, for each of COLUMNS."""
+    mesh = sharding.make_mesh(jax.device_count())
+    enough = int(np.bincount(train.hues).max()) + max(KS)  # whichever colour is left out
+    similarity, places = knn.nearest(bank, queries, k=enough, mesh=mesh)
+    same = train.hues[places] == test.hues[:, None]
+    votes = [
+        accuracy
+        for left_out in (np.zeros_like(same), same)
+        for accuracy in _voted(similarity, train.labels[places], left_out, test.labels)
+    ]
+    return dict(zip(COLUMNS, [*votes, same[:, : KS[0]].mean(), _linear(bank, queries, train, test)], strict=True))
+
+
+def _voted(similarity: np.ndarray, labels: np.ndarray, left_out: np.ndarray, answers: np.ndarray) -> list[float]:
+    """Accuracy for each of KS of the nearest records that are not left out; all are [queries, records], nearest first,
+    and of each query's at least the largest k are kept."""
+    kept = np.argsort(left_out, axis=1, kind="stable")[:, : max(KS)]
+    nearest, theirs = (jnp.asarray(np.take_along_axis(each, kept, axis=1)) for each in (similarity, labels))
+    winners = knn.vote((nearest, theirs), classes=len(object_canvases.CLASSES), ks=KS, temperature=knn.TEMPERATURE)
+    return [float((np.asarray(each) == answers).mean()) for each in winners]
+
+
+def _linear(bank: np.ndarray, queries: np.ndarray, train: Side, test: Side) -> float:
+    """Of a ridge classifier of standardised features, trained on all of train, as strong as its part with photographs
+    of its own chose."""
+    mean, std = bank.mean(axis=0), bank.std(axis=0) + 1e-6
+    known, asked = (np.c_[(each - mean) / std, np.ones(len(each), np.float32)] for each in (bank, queries))
+    wanted = 2 * np.eye(len(object_canvases.CLASSES), dtype=np.float32)[train.labels] - 1
+
+    def fitted(chosen: np.ndarray, alphas: Sequence[float]) -> list[np.ndarray]:
+        square, right = known[chosen].T @ known[chosen], known[chosen].T @ wanted[chosen]
+        weights = np.arange(len(square)) < len(square) - 1  # the last is the intercept, which is as large as it wants
+        return [np.linalg.solve(square + np.diag(alpha * weights + 1e-3).astype(np.float32), right) for alpha in alphas]
+
+    def accuracy(features: np.ndarray, weights: np.ndarray, answers: np.ndarray) -> float:
+        return float(((features @ weights).argmax(axis=1) == answers).mean())
+
+    held_out = train.held_out
+    found = [accuracy(known[held_out], weights, train.labels[held_out]) for weights in fitted(~held_out, ALPHAS)]
+    (weights,) = fitted(np.ones_like(held_out), [ALPHAS[int(np.argmax(found))]])
+    return accuracy(asked, weights, test.labels)
+
+
+def encoded(run: Path, network: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """The pooled features of train and test, float32 [records, D], by a network of a run on scenes/objects."""
+    config = knn_config.get_config("scenes")
+    config.init_from, config.network = str(run), network
+    config.data.name, config.data.dir = NAME, data_dir
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        job = frozen.build(config, backbone.find(config, Path(folder)))
+        train, test = (
+            np.array(frozen.extract(config, job, Path(folder), split, batches.never).features)
+            for split in ("train", "test")
+        )
+    return train, test
+
+
+def flat_l1(images: np.ndarray, cell: int) -> float:
+    """L1 in 0..1, as of reconstructions, between uint8 [N, H, W, C] and the same with each cell x cell pixels in their
+    mean colour."""
+    count, height, width, channels = images.shape
+    cells = images.reshape(count, height // cell, cell, width // cell, cell, channels) / 255
+    return float(np.abs(cells - cells.mean(axis=(2, 4), keepdims=True)).mean())
 
 
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], metavar="RUN", help="pre-trained on the data set")
     parser.add_argument("--data-dir", help="folder of data sets; else $TFDS_DATA_DIR or TFDS's default")
     arguments = parser.parse_args()
     with contextlib.redirect_stdout(sys.stderr):  # on first use it says where it writes the data set
         dataset = sources.open_dataset(NAME, arguments.data_dir)
-    train, test = dataset.split("train"), dataset.split("test")
-    lines = [
-        f"| {name} | {' | '.join(f'{each:.1%}' for each in found.values())} |"
-        for name, found in accuracies(train, test).items()
-    ]
+    train, test = whole("train", dataset.split("train")), whole("test", dataset.split("test"))
+    rows = without_learning(train, test)
+    for folder in arguments.runs:
+        path = config_paths.absolute(folder)
+        trained = read(path)
+        title = f"{results.title(trained)}, seed {trained.config.get('seed')}"
+        for network, name in (("untrained", "untrained"), ("online", f"after {trained.step:,} steps")):
+            rows[f"{title}, {name}"] = judged(*encoded(path, network, arguments.data_dir), train, test)
     print(
         f"{datetime.date.today()}, {console.devices()} ({console.machine()}), Python {platform.python_version()}, "
-        f"jax {jax.__version__}; {NAME} {dataset.version}, {len(train):,} train and "
-        f"{len(test):,} test images, chance {1 / len(object_canvases.CLASSES):.0%}\n"
+        f"jax {jax.__version__}; {NAME} {dataset.version}, {len(train.labels):,} train and "
+        f"{len(test.labels):,} test images, chance {1 / len(object_canvases.CLASSES):.0%}; "
+        f"k-NN: cosine, temperature {knn.TEMPERATURE}\n"
     )
-    print(f"| k-NN, cosine, temperature {knn.TEMPERATURE} | {' | '.join(f'k = {k}' for k in KS)} |")
-    print(f"|---|{'---|' * len(KS)}")
-    print("\n".join(lines))
+    print(f"| accuracy on test | {' | '.join(COLUMNS)} |")
+    print(f"|---|{'---|' * len(COLUMNS)}")
+    for name, found in rows.items():
+        print(f"| {name} | {' | '.join(f'{each:.1%}' for each in found.values())} |")
+    print("\nOn a new colour: without the training images whose background has the query's own mean colour.")
+    print("Linear: a ridge classifier of standardised features, as strong as train[80%:] chose.")
+    print(
+        f"L1 of the test images in a flat colour: of each image {flat_l1(test.images, object_canvases.SIZE):.4f}, "
+        f"of each {CELL} x {CELL} pixels {flat_l1(test.images, CELL):.4f}."
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from configs import segment
-from repre_jax.data import instances, sources
+from repre_jax.data import instances, label_classes, sources
 from repre_jax.report.figures import objects
 from repre_jax.report.figures import records as drawing
 from repre_jax.tasks.figures import data
@@ -58,6 +58,63 @@ def test_boxes_masks_and_label_map_of_a_scene():
     for mask, (kind, name) in zip(found["masks"], found["kinds"], strict=True):
         assert set(label_map[mask]) - {drawing.IGNORED} == {kind}
         assert name in categories.values()
+
+
+def test_crowds_are_hatched_and_named():
+    boxes, kinds = np.array([[2, 2, 8, 8], [12, 2, 8, 8]]), [(1, "cat"), (1, "cat")]
+    record = drawing.Known(np.zeros((30, 30, 3), np.float32), None, boxes, kinds, crowds=np.array([False, True]))
+    axis = drawing.draw([record], title="t", caption="c").axes[1]
+    assert [patch.get_hatch() for patch in axis.patches] == [None, "////"]
+    assert [text.get_text() for text in axis.texts] == ["cat", "crowd: cat"]
+    found = data._instances(
+        instances.Instances(
+            (4, 4), np.ones(2, int), np.array([1, 2]), boxes, np.ones(2), np.array([False, True]), (b"",)
+        ),
+        {1: "a", 2: "b"},
+    )
+    assert found["crowds"].tolist() == [False, True]
+
+
+def test_names_are_inside_the_image_and_apart():
+    """At their boxes' corners otherwise: behind each is its box's colour."""
+    boxes = np.array([[0, 0, 30, 30], [1, 1, 20, 20], [110, 90, 18, 6], [60, 40, 9, 9]], float)
+    names = ["People & Body", "Symbols", "Smileys & Emotion", "Objects"]
+    record = drawing.Known(np.zeros((96, 128, 3), np.float32), None, boxes, list(enumerate(names, start=1)))
+    figure = drawing.draw([record], title="t", caption="c")
+    axis = figure.axes[1]
+    figure.draw_without_rendering()
+    canvas = axis.get_window_extent()
+    extents = [text.get_bbox_patch().get_window_extent() for text in axis.texts]
+    assert [text.get_text() for text in axis.texts] == names
+    for number, each in enumerate(extents):
+        assert canvas.x0 - 2 < each.x0 < each.x1 < canvas.x1 + 2 and canvas.y0 - 2 < each.y0, names[number]
+        assert not any(each.overlaps(other) for other in extents[:number]), names[number]
+    assert axis.texts[3].get_position() == (60, 40)
+    for text, kind in zip(axis.texts, range(1, 5), strict=True):
+        np.testing.assert_allclose(text.get_bbox_patch().get_facecolor()[:3], drawing.colour(kind))
+
+
+def test_images_alone_are_in_a_grid():
+    records = [drawing.Known(np.full((8, 8, 3), n / 9, np.float32), str(n)) for n in range(8)]
+    figure = drawing.draw(records, title="t", caption="c")
+    assert len(figure.axes) == 12 and figure.get_figwidth() > 2 * figure.get_figheight()
+    assert [axis.get_xlabel() for axis in figure.axes[:8]] == list("01234567")
+    assert [len(axis.images) for axis in figure.axes] == 8 * [1] + 4 * [0]
+
+
+def test_one_legend_and_palette_for_scenes():
+    """Of pre-training's and detection's configs, whose data know categories, as of segmentation's classes."""
+    names = {1: "Smileys", 2: "People", 4: "Animals"}
+    label_map = np.zeros((4, 4), int)
+    legend = data._legend(names, [drawing.Known(np.zeros((4, 4, 3)), label_map=label_map)])
+    classes = label_classes.plain(("background", "Smileys", "People", "Animals"))
+    assert legend == dict(zip(classes.names, classes.colours, strict=True))
+    assert data._legend(names, [drawing.Known(np.zeros((4, 4, 3)))]) == {}
+
+
+def test_a_workdir_is_told_where_it_goes(capsys):
+    assert figures.main(["data", "--config=configs/moco_vit_s.py:digits", "--workdir=x"]) == 1
+    assert "  change:   --out=FILE.png\n" in capsys.readouterr().err
 
 
 def test_tfdss_own_boxes_become_pixels():

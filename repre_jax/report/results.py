@@ -60,7 +60,7 @@ def _encoder(config: Mapping[str, Any]) -> str:
 
 def summary(run: Run) -> list[Figure]:
     """Of a finished run what result.json says, of another the newest of what was logged."""
-    found = (_accuracy(run), *_votes(run), *_judged(run), _reconstruction(run), *_course(run))
+    found = (_accuracy(run), _before(run), *_votes(run), *_judged(run), _reconstruction(run), *_course(run))
     return [figure for figure in found if figure]
 
 
@@ -72,6 +72,21 @@ def _votes(run: Run) -> list[Figure]:
     return [Figure(metric.result, metric.written(accuracy), f"k = {k}") for k, accuracy in votes.items()]
 
 
+def _before(run: Run) -> Figure | None:
+    """Of a probe: k-NN of its encoder and of what was not trained, as the encoder's own run measured them."""
+    measured, metric = run.result.get("run"), METRICS["knn_top1"]
+    if not isinstance(measured, Mapping) or (value := number(measured.get("knn_top1"))) is None:
+        return None
+    compared = {"untrained encoder": number(measured.get("knn_top1_untrained")), **_without_learning(measured)}
+    beside = _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
+    return Figure(metric.result, metric.written(value), beside)
+
+
+def _without_learning(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """k-NN of what nothing is trained for, where pre-training measured it."""
+    return {"raw pixels": number(result.get("knn_top1_pixels")), "HOG": number(result.get("knn_top1_hog"))}
+
+
 def _accuracy(run: Run) -> Figure | None:
     result = run.result
     classifier = number(result.get("top1")) is not None or run.newest("top1") is not None
@@ -81,8 +96,7 @@ def _accuracy(run: Run) -> Figure | None:
         return None
     compared = {
         "untrained encoder": _first(number(result.get(f"{name}_untrained")), None if classifier else run.first(name)),
-        "raw pixels": number(result.get("knn_top1_pixels")),
-        "HOG": number(result.get("knn_top1_hog")),
+        **_without_learning(result),
         "the protocol's learning rate": number(result.get("top1_protocol")),
     }
     metric = METRICS[name]

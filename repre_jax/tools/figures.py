@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
         with _writable(_paths(arguments, arguments.kind)):
-            whose = f"{config.framework.name}, " if config.task == "pretrain" else ""
+            whose = f"{config.framework.name}, " if arguments.kind != "data" else ""
             figure = INPUT[arguments.kind](config, records, f"{whose}{config.data.name}")
             _save(figure, _paths(arguments, arguments.kind))
         return
@@ -115,6 +115,8 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
         name = flag.lstrip("-").split("=")[0]
         if flag.startswith("-") and not name.startswith("config."):
             hint = f"  change:   --config.{name}\n" if name in ("network", "step", "feature", "block") else ""
+            if name == "workdir":
+                hint = f"  change:   {ELSEWHERE.partition(',')[0]}\n"
             raise UserError(f"Unexpected argument {flag!r}.\n{hint.replace('block', 'figures.block')}{EXPECTED}")
     config, _ = command_line.parse(["figures", *([f"--config={file}"] if file else []), *flags])
     wanted = TASKS[arguments.kind] if alone else ("figures",)
@@ -207,7 +209,7 @@ def _save(figure: Figure, paths: Sequence[Path]) -> None:
             sheet.save(figure, path)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}.\n  change:   --out=FILE.png") from None
-        print(f"Drawn: {path}", flush=True)
+    print("Drawn: " + " and ".join([str(paths[0]), *(path.suffix for path in paths[1:])]), flush=True)
 
 
 if __name__ == "__main__":

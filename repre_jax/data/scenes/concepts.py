@@ -1,4 +1,4 @@
-"""Which emoji show the same thing, and which things a split of the dense scenes may show.
+"""Which emoji show the same thing.
 
 A split by file leaks: the same hand has six skin tones, the same profession three genders, a clock face twenty-four
 hours. So emoji are grouped by what they show, rather too widely than too narrowly, and whole groups are seen or unseen.
@@ -10,8 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from repre_jax.data.scenes import packages
 
@@ -28,8 +26,6 @@ CATEGORIES: Mapping[int, str] = {
 }
 CATEGORY_IDS = tuple(CATEGORIES)
 LEFT_OUT = ("Flags", "Component")  # of the ten categories of emoji.json
-SEEN = 60  # concepts of each category that train and test show; each is shown some 20 times
-UNSEEN = 30  # others of each, which only the split `unseen` shows
 
 JOINER, VARIATION = "200d", "fe0f"
 SKIN = frozenset(f"1f3f{last}" for last in "bcdef")
@@ -127,16 +123,3 @@ def _picture(code: str, pictures: set[str]) -> str | None:
     parts = [part.lstrip("0") for part in code.lower().split("-")]
     whole, bare = "-".join(parts), "-".join(part for part in parts if part != VARIATION)
     return next((name for name in (whole, bare) if name in pictures), None)
-
-
-@functools.cache
-def shown(split: str) -> dict[int, tuple[Concept, ...]]:
-    """Category id -> the concepts that `split` of the dense scenes shows: 'train', 'test' (the same) or 'unseen'."""
-    return {identity: _shown(split == "unseen", name) for identity, name in CATEGORIES.items()}
-
-
-def _shown(unseen: bool, category: str) -> tuple[Concept, ...]:
-    known = [concept for concept in all_concepts() if concept.category == category]
-    order = np.random.default_rng(0).permutation(len(known))
-    chosen = order[SEEN : SEEN + UNSEEN] if unseen else order[:SEEN]
-    return tuple(known[place] for place in sorted(chosen))

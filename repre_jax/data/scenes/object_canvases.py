@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from repre_jax.data.scenes import concepts, dense_canvases, photographs
+from repre_jax.data.scenes import concepts, photographs
+from repre_jax.data.scenes import pictures as emoji
 
 SIZE = 48  # pixels of a side
 RECORDS = {"train": 6000, "test": 1500}
@@ -101,7 +102,7 @@ def _placed(rng: np.random.Generator, file: str) -> np.ndarray:
     """An emoji somewhere on a canvas: premultiplied colour in 0..255 and alpha in 0..1, float32 [48, 48, 4]."""
     side = rng.uniform(*SIDE)
     light = np.float32(rng.uniform(*LIGHT))
-    small = dense_canvases.shrunk(file, round(side)) * np.array([light, light, light, 1], np.float32)
+    small = emoji.shrunk(file, round(side)) * np.array([light, light, light, 1], np.float32)
     small = small[:, ::-1] if rng.random() < 0.5 else small
     angle = np.deg2rad(rng.uniform(-TURN, TURN))
     room = (SIZE - side) / 2 + OUTSIDE

@@ -14,15 +14,15 @@ from repre_jax.data.scenes import packages
 
 SCIKIT_IMAGE, SCIKIT_LEARN = ("skimage", "data/"), ("sklearn", "datasets/images/")
 FREE = "No known copyright restrictions, as scikit-image states"
-CC0 = "CC0 1.0"
+CC0, CC_BY = "CC0 1.0", "CC BY 2.0"
 PUBLIC = "public domain"
 ZOOMS = (1.0, 1.4, 2.0, 2.8)  # short side of a resized photograph in those of a canvas
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file of another package. author, licence: as that package states them. kept: which part is used, as
-    (top, left, bottom, right) in shares of its sides."""
+    """A file of another package. author, licence: as that package states them. page: the photograph's own, where its
+    licence asks for that, else ''. kept: which part is used, as (top, left, bottom, right) in shares of its sides."""
 
     name: str
     place: tuple[str, str]
@@ -30,13 +30,17 @@ class Photograph:
     shows: str
     author: str
     licence: str
+    page: str = ""
     kept: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
 TRAIN = (
     Photograph("astronaut", SCIKIT_IMAGE, "astronaut.png", "Eileen Collins", "NASA", PUBLIC),
     Photograph("chelsea", SCIKIT_IMAGE, "chelsea.png", "a cat", "Stefan van der Walt", CC0),
-    Photograph("china", SCIKIT_LEARN, "china.jpg", "a Chinese temple", "danielbuechele (Flickr)", "CC BY 2.0"),
+    Photograph(
+        *("china", SCIKIT_LEARN, "china.jpg", "a Chinese temple", "danielbuechele (Flickr)", CC_BY),
+        page="https://www.flickr.com/photos/danielbuechele/6061409035/",
+    ),
     Photograph("hubble", SCIKIT_IMAGE, "hubble_deep_field.jpg", "Hubble eXtreme Deep Field", "NASA", PUBLIC),
     Photograph("ihc", SCIKIT_IMAGE, "ihc.png", "stained colonic glands", "CMMI", FREE),
     Photograph(
@@ -49,7 +53,10 @@ TRAIN = (
 )
 TEST = (
     Photograph("coffee", SCIKIT_IMAGE, "coffee.png", "a cup of coffee", "Rachel Michetti, Pikolo Espresso Bar", CC0),
-    Photograph("flower", SCIKIT_LEARN, "flower.jpg", "a flower", "vultilion (Flickr)", "CC BY 2.0"),
+    Photograph(
+        *("flower", SCIKIT_LEARN, "flower.jpg", "a flower", "vultilion (Flickr)", CC_BY),
+        page="https://www.flickr.com/photos/vultilion/6056698931/",
+    ),
     Photograph("rocket", SCIKIT_IMAGE, "rocket.jpg", "the launch of a Falcon 9", "SpaceX", PUBLIC),
     Photograph("gravel", SCIKIT_IMAGE, "gravel.png", "gravel, grey", "CC0Textures", CC0),
     Photograph("coins", SCIKIT_IMAGE, "coins.png", "Greek coins, grey", "Brooklyn Museum", FREE),

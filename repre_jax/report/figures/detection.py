@@ -83,7 +83,8 @@ def _found(axis: Axes, each: Detected, names: Sequence[str]) -> None:
 def _objects(axis: Axes, image: np.ndarray, shown: Objects, said: Sequence[str]) -> None:
     colours = [records.colour(int(number) + 1) for number in shown.classes]
     pixels = image / np.float32(255)
-    objects.over(axis, pixels, _sides(shown.boxes), colours, said, shown.masks, size=NAMES)
+    crowds = () if shown.crowds is None else shown.crowds.tolist()
+    objects.over(axis, pixels, _sides(shown.boxes), colours, said, shown.masks, crowds=crowds, side=SIDE, size=NAMES)
 
 
 def _mistakes(axis: Axes, each: Detected, names: Sequence[str]) -> None:
@@ -96,11 +97,13 @@ def _mistakes(axis: Axes, each: Detected, names: Sequence[str]) -> None:
     found, truth = matching.verdicts(each.found, each.truth)
     wrong = [verdict not in (Verdict.RIGHT, Verdict.CROWD) for verdict in found]
     said = [names[number] if is_wrong else "" for number, is_wrong in zip(each.found.classes, wrong, strict=True)]
-    objects.outline(axis, _sides(each.found.boxes), [_colour(verdict) for verdict in found], said, size=NAMES)
+    shape, whose = each.image.shape, [_colour(verdict) for verdict in found]
+    objects.outline(axis, shape, _sides(each.found.boxes), whose, said, side=SIDE, size=NAMES)
     missed = np.array([verdict is Verdict.MISSED for verdict in truth], bool)
     lost = [names[number] for number in each.truth.classes[missed]]
     colours = [_colour(Verdict.MISSED)] * len(lost)
-    objects.outline(axis, _sides(each.truth.boxes[missed]), colours, lost, size=NAMES, dashed=True)
+    missing = _sides(each.truth.boxes[missed])
+    objects.outline(axis, shape, missing, colours, lost, side=SIDE, size=NAMES, dashed=True)
     axis.set_xlabel(f"{sum(wrong)} wrong, {len(lost)} missed")
 
 

@@ -1,6 +1,6 @@
 """What a data set holds: some of its records, with what is known of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,19 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     if any((each.label_map == sheet.IGNORED).any() for each in known if each.label_map is not None):
         black = "" if classes else "0 is black, and "
         caption += f" Label map: {black}{sheet.IGNORED}, which is not scored, is white."
-    legend = dict(zip(classes.names, classes.colours, strict=True)) if classes else {}
+    if any(each.crowds is not None and each.crowds.any() for each in known):
+        caption += " Hatched: a crowd, many objects under one mask."
+    legend = dict(zip(classes.names, classes.colours, strict=True)) if classes else _legend(dataset.objects, known)
     return sheet.draw(known, title=f"Data\n{name}", caption=caption, legend=legend)
+
+
+def _legend(names: Mapping[int, str], known: Sequence[Known]) -> dict[str, Sequence[int]]:
+    """Names of categories with their colours in 0..255, where records have a label map of them."""
+    if not names or all(each.label_map is None for each in known):
+        return {}
+    ids = dict(enumerate(sorted(names), start=1))
+    named = {"background": 0} | {names[each]: place for place, each in ids.items()}
+    return {name: tuple(round(255 * float(part)) for part in sheet.colour(place)) for name, place in named.items()}
 
 
 def _labelled(record: Mapping, channels: int, classes: Classes) -> Known:
@@ -95,7 +106,7 @@ def _instances(found: Instances, names: Mapping[int, str]) -> dict[str, Any]:
     places = {each: place for place, each in enumerate(sorted(names), start=1)}  # as in the label map
     kinds = [(places.get(each, each), names.get(each, str(each))) for each in found.category_ids.tolist()]
     masks = {"masks": found.masks()} if all(found.counts) else {}
-    return {"boxes": found.boxes, **masks, "kinds": kinds}
+    return {"boxes": found.boxes, **masks, "kinds": kinds, "crowds": found.crowds}
 
 
 def _label_map(record: Mapping, size: tuple[int, int]) -> np.ndarray | None:
