@@ -97,6 +97,8 @@ def _own(arguments: argparse.Namespace, found: Detector) -> Find:
         if not inside:
             raise UserError(f"{path} has no images.\n  expected: {', '.join(listing.SUFFIXES)}")
         paths += inside
+    if missing := [path for path in paths if not run_files.exists(path)]:
+        raise UserError(f"{missing[0]} does not exist.\n  expected: paths of images, or of folders of them")
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0 for path in paths]
     if 0 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))
@@ -104,8 +106,8 @@ def _own(arguments: argparse.Namespace, found: Detector) -> Find:
 
 
 def one_by_one(pictures: Sequence[tuple[int, Path]], found: Detector) -> Found:
-    """pictures: ids and paths. The next one is decoded while the device is at one. Raises UserError for one that
-    cannot be read."""
+    """pictures: ids and paths. The next one is decoded while the device is at one. Those that cannot be read are named
+    and left out."""
     images: list[Result] = []
     boxes: list[Result] = []
     masks: list[Result] = []
@@ -115,7 +117,12 @@ def one_by_one(pictures: Sequence[tuple[int, Path]], found: Detector) -> Found:
             read = following.pop()
             following += [pool.submit(read_image, path, found.config) for _, path in pictures[number + 1 : number + 2]]
             bar.update(1)
-            each = found.raw(read.result(), identity)
+            try:
+                image = read.result()
+            except UserError as error:
+                terminal.warn(f"Warning: {str(error).splitlines()[0]} It is left out.")
+                continue
+            each = found.raw(image, identity)
             images.append(_listed(identity, path.name, each.size))
             boxes += each.of_boxes(found.categories)
             masks += each.of_masks(found.categories)

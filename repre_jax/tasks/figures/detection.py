@@ -51,6 +51,7 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     found = detector.load(source, ours.step, evaluations.check(ours))
     title = precision.titled(source, found.config, found.step, WHAT)
     names, score = found.categories.names, float(ours.figures.score)
+    found = found.above(min(score, found.testing.score))  # what is to be drawn must be found
     if images:
         shown = [_of_file(path, found, score) for path in images]
         return drawing.draw(shown, names, title=title, caption=f"{_resized(found.config)} {_drawn(score)}")
