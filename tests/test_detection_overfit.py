@@ -23,7 +23,8 @@ def test_eight_scenes_are_learned_by_heart(tmp_path):
         **{"data.image_size": "(96, 128)", "data.train_split": EIGHT, "data.test_split": EIGHT, "dtype": "float32"},
         **{"detect.width": 32, "detect.hidden": 64, "detect.regions": 32, "detect.region_positives": 8},
         **{"augment.flip_probability": 0.0, "batch_size": 8, "total_steps": 300, "optim.lr": 0.064},
-        "optim.decay_epochs": "(4.8, 5.7)",
+        **{"detect.proposals": 100, "detect.test_proposals": 100, "detect.test_candidates": 700},
+        **{"detect.test_detections": 100, "optim.warmup_steps": 50, "optim.decay_epochs": "(4.8, 5.7)"},
         **{"evaluations": 0, "checkpoint.every": 10_000},
     }
     command = [sys.executable, "main.py", "--config", "configs/detect.py:scratch,scenes", "--workdir", str(tmp_path)]
