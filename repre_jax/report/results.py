@@ -12,7 +12,7 @@ from repre_jax.report.run import Run, number
 
 ENCODERS = {"vit": "ViT", "swin": "Swin"}
 ACCURACIES = ("top1", "knn_top1")  # a run has one of the two
-OF_HEADS = ("miou", "box_ap", "mask_ap")  # whose first value is that of a head that was not trained
+OF_HEADS = ("miou", "box_ap", "mask_ap")  # of trained heads: their first value tells nothing of an untrained encoder
 TASKS = {
     "linear": "Linear probe",
     "finetune": "Fine-tuning",
