@@ -22,7 +22,7 @@ def test_raw_pixels_leave_room_and_edges_show_that_there_is_something():
     pixels, edges = found["raw pixels"], found["HOG"]
     assert 0.15 < pixels["k-NN, k = 20"] < 0.45
     assert edges["k-NN, k = 20"] > pixels["k-NN, k = 20"] + 0.2
-    assert pixels["on a new colour, k = 20"] < pixels["k-NN, k = 20"] - 0.05, "raw pixels know the colours"
+    assert pixels["on a new colour, k = 20"] < pixels["k-NN, k = 20"] - 0.02, "raw pixels know the colours"
     assert edges["on a new colour, k = 20"] > edges["k-NN, k = 20"] - 0.1, "edges hardly do"
     assert pixels["neighbours of its colour, k = 20"] > 0.5 > edges["neighbours of its colour, k = 20"]
     assert 0.15 < pixels["linear"] < edges["linear"]
