@@ -46,9 +46,14 @@ def test_it_ends_with_its_accuracies_and_where_to_look(target, variant):
     assert f"configs/linear.py:{variant},cached --config.init_from=runs/x" in linear
     assert last.startswith("echo ") and "runs/x/report.html" in last
     if target == "scenes":
-        segment, drawn, results = others[-3:]
-        assert segment.endswith(
-            "main.py --config configs/segment.py:scenes --config.init_from=runs/x --workdir runs/x-segment"
-        )
-        assert "repre_jax.tools.figures segmentation runs/x-segment" in drawn
-        assert results.endswith("repre_jax.tools.results runs/x runs/x-knn runs/x-linear runs/x-segment")
+        *tasks, results = others[-5:]
+        for task, kind in (("segment", "segmentation"), ("detect", "detection")):
+            train, drawn, *tasks = tasks
+            assert train.endswith(
+                f"main.py --config configs/{task}.py:scenes --config.init_from=runs/x --workdir runs/x-{task}"
+            )
+            assert f"repre_jax.tools.figures {kind} runs/x-{task}" in drawn
+        assert results.split()[-5:] == [
+            "runs/x",
+            *(f"runs/x-{task}" for task in ("knn", "linear", "segment", "detect")),
+        ]

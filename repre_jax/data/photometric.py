@@ -194,10 +194,11 @@ def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
     value = image.max(axis=-1)
     chroma = value - image.min(axis=-1)
     safe = jnp.where(chroma > 0, chroma, 1)
+    # Not `value == red`: a compiler may compute red twice and round it differently, so that nothing is the largest.
     sixth = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         ((green - blue) / safe) % 6,
-        jnp.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        jnp.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     turned = (jnp.where(chroma > 0, sixth, 0) + 6 * turns) % 6
     # HSV -> RGB in closed form: channel n is value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6.
