@@ -83,7 +83,7 @@ def devices(chip: Chip = H200) -> list[jax.Device]:
         found = topologies.get_topology_desc(
             platform="cuda", target_config=DESCRIPTION.format(**vars(chip)), topology="1x1x1"
         )
-    except RuntimeError as error:  # without the plugin JAX raises NotImplementedError, which is one
+    except RuntimeError as error:  # JAX's where no plugin is, XLA's for what the plugin refuses
         raise UserError(
             f"XLA cannot compile for an {chip.name} here: {str(error).strip().splitlines()[0]}\n"
             f"  change:   pip install --target DIR --no-deps jax-cuda12-plugin=={jax.__version__} "

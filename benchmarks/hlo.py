@@ -32,14 +32,15 @@ def largest(text: str) -> Array:
         if header := HEADER.match(line):
             inside = header[1]
         elif inside not in fused and (match := RESULT.match(line)) and match[4] not in VIEWS:
-            size = _bytes(match[2], match[3])
+            size = size_of(match[2], match[3])
             if size > found.size:
                 by = MADE_OF.search(line)
                 found = Array(size, f"{match[2]}[{match[3]}]", by[1] if by else match[4])
     return found
 
 
-def _bytes(kind: str, dimensions: str) -> int:
+def size_of(kind: str, dimensions: str) -> int:
+    """Bytes of an array of this type, such as bf16, whose sides are written as '256,197'."""
     sides = [int(side) for side in dimensions.split(",") if side]
     digits = re.sub(r"^\D*(\d+).*$", r"\1", kind)
     bits = BITS.get(kind) if kind in BITS else int(digits) if digits.isdigit() else 32

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-BITS = {"pred": 8, "token": 0}  # of others the number in their name: f32, bf16, u8
+from benchmarks import hlo
+
 ARRAY = re.compile(r"\b(pred|token|bf16|[sufc]\d+\w*)\[([\d,]*)\]")
 HEADER = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (.*)")
 CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
-MADE_OF = re.compile(r'op_name="([^"]*)"')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
 # They move nothing: names, views, and what only calls others.
@@ -34,9 +34,7 @@ class Array:
     @property
     def size(self) -> int:
         """Bytes."""
-        digits = re.sub(r"^\D*(\d+).*$", r"\1", self.dtype)
-        bits = BITS.get(self.dtype, int(digits) if digits.isdigit() else 32)
-        return math.prod(self.sides) * bits // 8
+        return hlo.size_of(self.dtype, ",".join(map(str, self.sides)))
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Instruction:
     @property
     def made_by(self) -> str:
         """The operation as JAX calls it, 'jit(train_step)/jvp(ViT)/...'."""
-        found = MADE_OF.search(self.rest)
+        found = hlo.MADE_OF.search(self.rest)
         return found[1] if found else ""
 
 

@@ -106,7 +106,7 @@ def parse(variants: str, overrides: list[str]) -> ConfigDict:
 
 def build(config: ConfigDict, *, at_once: bool = False, devices: Sequence[jax.Device] = ()) -> Program:
     """For Cityscapes' classes. at_once: AtOnce's step. devices: to compile for; else those that are here."""
-    mesh = Mesh(np.asarray(devices), ("data",)) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
+    mesh = sharding.mesh_of(devices) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
     size = augmentation.image_size(config)
     encoder = methods.encoder_of(config)
     encoder = builder.of_head(encoder, config.segment.head, None)

@@ -1,83 +1,24 @@
 """Two real processes over loopback: training as in one, the same step after a signal, a message for each fault."""
 
-import contextlib
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
-import psutil
 import pytest
 
 from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
-from repre_jax.running import watchdog as watchdog_module
 from repre_jax.running.agreement import Agreement
-from repre_jax.running.watchdog import Watchdog
 from repre_jax.system import runtime
 from tests.helpers import labelled_folder
-from tests.helpers.devices import xla_flags
+from tests.helpers.hosts import TINY, child_pair, finish, flags, free_port, pair, started
 from tests.helpers.patience import HANGS
-
-ROOT = Path(__file__).resolve().parent.parent
-TINY = ["main.py", "--config", "configs/moco_vit_s.py:tiny"]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-@contextlib.contextmanager
-def started(*commands, devices=1):
-    """Processes of Python on the CPU, whatever else the machine has, each in a group of its own; none outlives the
-    test."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    children = []
-    try:
-        for command in commands:
-            children.append(
-                subprocess.Popen(
-                    [sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, text=True,
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                )
-            )  # fmt: skip
-        yield children
-    finally:
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def flags(port, process, processes=2, timeout=120):
-    values = {"coordinator": f"127.0.0.1:{port}", "processes": processes, "process": process, "timeout": timeout}
-    return [f"--config.distributed.{name}={value}" for name, value in values.items()]
-
-
-def pair(workdir, *arguments):
-    port = free_port()
-    return [[*TINY, "--workdir", str(workdir), *flags(port, process), *arguments] for process in (0, 1)]
-
-
-def child_pair(what, path):
-    coordinator = f"127.0.0.1:{free_port()}"
-    return [["tests/helpers/host_child.py", coordinator, str(process), what, str(path)] for process in (0, 1)]
-
-
-def finish(children, timeout=HANGS):
-    """(exit status, stdout, stderr) of each."""
-    outputs = [child.communicate(timeout=timeout) for child in children]
-    return [(child.returncode, *output) for child, output in zip(children, outputs, strict=True)]
 
 
 def wait_for_rows(workdir, count, children):
@@ -304,42 +245,6 @@ def test_a_process_that_dies_ends_the_other_with_a_message(tmp_path, victim):
     assert re.search(rf"Process {victim} of 2 on \S+ ended without a word; look at its output", error), error
     assert "The same command, in every process, goes on from the last checkpoint" in error
     assert "Traceback" not in error
-
-
-def test_the_watchdog_bites_only_when_nothing_new_is_told(monkeypatch):
-    monkeypatch.setattr(watchdog_module, "TICK", 0.25)
-    said = []
-    with Watchdog(2, "Process 4 of 5 on here", said.append) as watchdog:
-        for step in range(4):
-            watchdog.doing(f"Step {step}: waiting for data")
-            time.sleep(0.6)
-        watchdog.finished(7)
-        assert not said
-        time.sleep(4)
-    assert len(said) == 1
-    assert said[0].startswith(
-        "Process 4 of 5 on here hangs. Step 3: waiting for data, for 2 s; the last finished step: step 7."
-    )
-    with Watchdog(0, "", said.append):
-        time.sleep(0.6)
-    assert len(said) == 1
-
-
-def test_a_suspended_process_has_not_waited():
-    code = (
-        "import os, signal, time; from repre_jax.running.watchdog import Watchdog\n"
-        "with Watchdog(6, '', lambda text: os._exit(7)):\n"
-        "    os.kill(os.getpid(), signal.SIGSTOP); time.sleep(1.5)\n"
-    )
-    with started(["-c", code]) as (child,):
-        process, deadline = psutil.Process(child.pid), time.monotonic() + HANGS
-        while process.status() != psutil.STATUS_STOPPED:
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(7)
-        child.send_signal(signal.SIGCONT)
-        assert child.wait(timeout=HANGS) == 0
 
 
 def test_alone_one_agrees_with_oneself_at_once():

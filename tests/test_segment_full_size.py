@@ -19,9 +19,9 @@ from repre_jax.models import build_encoder
 from repre_jax.models.segmentation import build as heads
 from tests.helpers import preparing
 from tests.helpers.cityscapes import zips
+from tests.helpers.hosts import ROOT, finish, started
 from tests.test_configs import config_of
 from tests.test_demo import TEST_ONLY
-from tests.test_hosts import ROOT, finish, started
 
 GIB = 2**30
 

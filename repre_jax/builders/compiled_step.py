@@ -65,7 +65,7 @@ def build(config: ConfigDict, dataset: DataSet | None = None, devices: Sequence[
 
     Raises UserError for a config that does not fit together.
     """
-    mesh = Mesh(np.asarray(devices), ("data",)) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
+    mesh = sharding.mesh_of(devices) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
     plan = methods.build_plan(config, records=len(dataset.train) if dataset else STEPS * config.batch_size)
     method = methods.build_method(config, plan, dataset)
     method = methods.gathered(method, mesh) if config.shard_state else method

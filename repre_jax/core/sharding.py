@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +49,11 @@ def make_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
             f"The processes have different numbers of devices: {', '.join(map(str, shares.values()))}.\n"
             "  expected: the same number each, since each reads the same share of a batch"
         )
+    return mesh_of(devices)
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """The same over these devices, which need not be here: a program can be compiled for them."""
     return Mesh(np.asarray(devices), ("data",))
 
 

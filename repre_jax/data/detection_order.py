@@ -29,16 +29,16 @@ class Orientations:
     def __call__(self, seed: int, epoch: int) -> np.ndarray:
         sizes = np.maximum(self.sizes, 1)  # 0 of what cannot be read
         if not self.how.crop:  # nothing turns
-            return _of(sizes)
+            return _orientations(sizes)
         draws = ManyDraws(loader.seed_of_draws(seed, epoch), len(sizes))
         found = self.how.drawn_of_all(sizes, draws)
         checked = draws.strayed.copy()
         checked[np.linspace(0, len(sizes) - 1, CHECKED, dtype=int)] = True
         one_by_one = self._drawn(seed, epoch, np.flatnonzero(checked))
         if (found[checked] != one_by_one)[~draws.strayed[checked]].any():  # a NumPy that draws otherwise
-            return _of(self._drawn(seed, epoch, np.arange(len(sizes))))
+            return _orientations(self._drawn(seed, epoch, np.arange(len(sizes))))
         found[checked] = one_by_one
-        return _of(found)
+        return _orientations(found)
 
     def _drawn(self, seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
         """The same as Resizing.drawn_of_all, of these records, one by one."""
@@ -50,7 +50,7 @@ class Orientations:
         return np.array(found)
 
 
-def _of(sizes: np.ndarray) -> np.ndarray:
+def _orientations(sizes: np.ndarray) -> np.ndarray:
     """As Resizing.canvas has it."""
     return np.where(sizes[:, 0] > sizes[:, 1], PORTRAIT, LANDSCAPE)
 
@@ -67,6 +67,6 @@ def grouped(sizes: np.ndarray, how: Resizing, batch_size: int) -> Grouped:
 
 def by_canvas(sizes: np.ndarray, how: Resizing) -> Sequence[tuple[Size, np.ndarray]]:
     """(Canvas, the numbers of the records that are tested on it, rising) of each canvas that some are."""
-    portrait = (_of(sizes) == PORTRAIT) & (len(how.canvases) > 1)
+    portrait = (_orientations(sizes) == PORTRAIT) & (len(how.canvases) > 1)
     parts = zip(how.canvases, (~portrait, portrait), strict=False)
     return [(canvas, np.flatnonzero(some)) for canvas, some in parts if some.any()]

@@ -27,14 +27,14 @@ def find(features: Features, name: str, image: str | None = None, label_map: str
     """
     features = dict(sorted(features.items()))  # TFDS reads them in another order each time
     maps = [key for key, each in features.items() if key != image and _is_map(each)]
+    if label_map is None and set(maps) <= set(IMAGES) and not any(map(_is_picture, features.values())):
+        maps = []  # grey images, and nothing else
     if not maps:  # PNGs whose channels are all the same
         maps = [key for key, each in features.items() if key in MAPS and _is_picture(each)]
-    given, label_map = label_map, _chosen("label_map", label_map, maps, MAPS, features, name)
+    label_map = _chosen("label_map", label_map, maps, MAPS, features, name)
     images = [key for key, each in features.items() if key != label_map and _is_picture(each)]
     if not images:  # grey
         images = [key for key in features if key != label_map and _is_map(features[key])]
-    if not images and given is None and label_map in IMAGES:  # the only picture, a grey one
-        return "", _chosen("label_map", None, (), MAPS, features, name)
     return _chosen("image", image, images, IMAGES, features, name), label_map
 
 

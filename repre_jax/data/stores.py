@@ -33,7 +33,7 @@ class Archive:
         self._name = place.name
         try:
             self._zip = zipfile.ZipFile(place)
-        # zipfile raises NotImplementedError for archives of a later version of the format than it knows.
+        # Not whole, not readable, or of a later version of the format than zipfile knows, in this order.
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
             raise UserError(
                 f"{place} cannot be read: {error}.\n  expected: the archive as it was downloaded; is it whole?"
