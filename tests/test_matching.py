@@ -63,7 +63,7 @@ def test_what_is_drawn_of_an_image():
     figure = drawing.draw(shown, ("cat", "dog", "cow"), title="t", caption="c")
     titles = [axis.get_title() for axis in figure.axes[:4]]
     assert titles == ["image", "ground truth", "detections", "mistakes"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["cat", "dog", "cat", "cow"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["cat", "dog", "cat", "crowd: cow"]
     assert [text.get_text() for text in figure.axes[2].texts] == ["dog 0.87"]
     tinted = figure.axes[2].images[0].get_array()
     assert tinted[masks[0]].any(axis=-1).all()
