@@ -3,10 +3,11 @@
 import functools
 import json
 
+import jax
 import pytest
 
 import main
-from repre_jax.builders import batch_size
+from repre_jax.builders import batch_size, compiled_step
 from repre_jax.core.errors import UserError
 from repre_jax.running import memory
 from tests.helpers.runs import TINY, run
@@ -53,6 +54,24 @@ def test_what_grows_faster_than_expected_is_halved(device):
 def test_what_does_not_fit_at_all_is_refused(device):
     device(GIB, lambda size: GIB + size)
     with pytest.raises(UserError, match=r"batch_size 0: not even 2 images fit: .*\n  change:   --config.encoder.remat"):
+        batch_size.find(config())
+
+
+def test_what_the_compiler_refuses_does_not_fit(monkeypatch, two_devices):
+    """A TPU's compiler ends with an error where a GPU's plans more than there is."""
+    compiled = compiled_step.compile_step
+
+    def refuse(sized):
+        if sized.batch_size > largest:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: XLA:TPU compile permanent error.")
+        return compiled(sized)
+
+    monkeypatch.setattr(memory, "per_device", lambda: 4 * GIB)
+    monkeypatch.setattr(compiled_step, "compile_step", refuse)
+    largest = 2
+    assert batch_size.find(config()) == 2
+    largest = 0
+    with pytest.raises(UserError, match="not even 2 images fit: a step takes more than 4.00 GiB a device"):
         batch_size.find(config())
 
 

@@ -13,6 +13,7 @@ from repre_jax.running import memory
 from repre_jax.system import runtime, terminal
 
 LARGEST = 4096  # no recipe here has more; a larger batch would want rates of its own
+REFUSED = (2**31 - 1) << 10  # bytes, of a step of which the compiler says only that it is too large, as a TPU's does
 SHARE = 0.9  # of a device's memory that a step may take; evaluations, figures and the next batch want some, too
 
 
@@ -55,8 +56,9 @@ def find(config: ConfigDict) -> int:
         if needed[size] <= SHARE * limit:
             terminal.say(f"Batch size {size:,}: a step takes {_gib(needed[size])} of {_gib(limit)} a device.")
             return size
+    takes = "more than" if needed[first] >= REFUSED else f"{_gib(needed[first])} of"
     raise UserError(
-        f"batch_size 0: not even {first} images fit: a step takes {_gib(needed[first])} of {_gib(limit)} a device.\n"
+        f"batch_size 0: not even {first} images fit: a step takes {takes} {_gib(limit)} a device.\n"
         "  change:   --config.encoder.remat=True, a smaller --config.data.image_size, or a smaller encoder"
     )
 
@@ -68,8 +70,14 @@ def _with_batch(config: ConfigDict, batch_size: int) -> ConfigDict:
 
 
 def _memory(config: ConfigDict, batch_size: int) -> int:
-    """That the process needs whose compiler wants most: all are to come to the same batch."""
-    needed = memory.of_program(compiled_step.compile_step(_with_batch(config, batch_size)).compiled)
+    """That the process needs whose compiler wants most: all are to come to the same batch. REFUSED where one of them
+    does not compile what has no room."""
+    try:
+        needed = memory.of_program(compiled_step.compile_step(_with_batch(config, batch_size)).compiled)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = REFUSED
     return runtime.largest(-(-needed >> 10)) << 10
 
 
