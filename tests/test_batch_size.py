@@ -71,7 +71,7 @@ def test_what_the_compiler_refuses_does_not_fit(monkeypatch, two_devices):
     largest = 2
     assert batch_size.find(config()) == 2
     largest = 0
-    with pytest.raises(UserError, match="not even 2 images fit: a step takes more than 4.00 GiB a device"):
+    with pytest.raises(UserError, match=r"not even 2 images fit: a step takes more than 4\.00 GiB a device"):
         batch_size.find(config())
 
 

@@ -1,0 +1,63 @@
+"""Attention as one kernel a layer, interpreted, against layers.attend: values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from repre_jax.models import layers, row_attention
+
+CASES = {  # images, windows, tokens, heads, width of a head, windows that have a bias of their own (None: no bias)
+    "vit": (1, 1, 197, 1, 64, None),
+    "dino's small views": (3, 1, 37, 1, 16, None),
+    "swin": (4, 1, 49, 1, 32, 1),
+    "swin, shifted": (2, 2, 49, 2, 32, 2),
+    "one bias for many windows": (2, 3, 9, 2, 128, 1),
+}
+
+
+def both(case, dtype):
+    """(output, gradients of qkv and bias) of row_attention and of layers.attend."""
+    images, windows, tokens, heads, head, biased = case
+    rng = np.random.default_rng(0)
+    qkv = jnp.asarray(rng.standard_normal((images, windows, tokens, 3 * heads * head)), dtype)
+    bias = None if biased is None else jnp.asarray(rng.standard_normal((biased, heads, tokens, tokens)), jnp.float32)
+    cotangent = jnp.asarray(rng.standard_normal((images, windows, tokens, heads * head)), dtype)
+
+    def plain(qkv, bias):
+        split = qkv.reshape(images, windows, tokens, 3, heads, head).transpose(3, 0, 1, 4, 2, 5)
+        return layers.attend(*split, bias).swapaxes(2, 3).reshape(images, windows, tokens, -1)
+
+    def found(attention):
+        output, back = jax.vjp(attention, qkv, bias)
+        return output, *back(cotangent)
+
+    ours = jax.jit(lambda: found(lambda *given: row_attention.attend(*given, heads, True)))()
+    return ours, jax.jit(lambda: found(plain))()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_is_attend(case):
+    for one, other in zip(*both(case, jnp.float32), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one, other, atol=5e-5)
+
+
+@pytest.mark.parametrize("case", ["vit", "swin, shifted"])
+def test_in_bfloat16_it_differs_by_its_rounding(case):
+    for one, other in zip(*both(CASES[case], jnp.bfloat16), strict=True):
+        if one is not None:
+            assert one.dtype == other.dtype
+            exact = np.asarray(other, np.float32)
+            assert np.abs(np.asarray(one, np.float32) - exact).max() <= 0.02 * np.abs(exact).max()
+
+
+def test_images_are_taken_in_blocks_that_fit(monkeypatch):
+    """What a bias gets is summed over blocks, too."""
+    monkeypatch.setattr(row_attention, "BLOCK_BYTES", 2 * 49 * 96 * 4)
+    ours, theirs = both(CASES["swin"], jnp.float32)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=5e-5)
+    assert row_attention._largest_divisor(12, 5) == 4
+    assert row_attention._largest_divisor(7, 0) == 1
