@@ -14,7 +14,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import topologies
 
 from repre_jax.core.errors import UserError
-from repre_jax.models import vit
+from repre_jax.models import platform
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def devices(chip: Chip = H200) -> list[jax.Device]:
     fused_attention_stablehlo.check_cudnn_version = lambda: CUDNN
     fused_attention_stablehlo.check_compute_capability = lambda least: float(least) <= CAPABILITY
     fused_attention_stablehlo.is_cuda_compute_capability_equal = lambda one: float(one) == CAPABILITY
-    vit.platform = lambda: "gpu"
+    platform.compiled_for = lambda: "gpu"
     try:
         found = topologies.get_topology_desc(
             platform="cuda", target_config=DESCRIPTION.format(**vars(chip)), topology="1x1x1"

@@ -2,7 +2,7 @@
 
   python -m benchmarks.attention [--images 64] [--dtype bfloat16] [--turns 5] [--json]
 
-  attend      repre_jax/models/layers.py
+  attend      repre_jax/models/self_attention.py
   jax.nn      jax.nn.dot_product_attention, by XLA
   cudnn       the same by cuDNN's fused kernel, where it takes the shape: NVIDIA GPUs, not float32
 
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps
-from repre_jax.models import layers
+from repre_jax.models import self_attention
 from repre_jax.report import console
 from repre_jax.system import command_line, huge_pages
 
@@ -38,7 +38,7 @@ Arrays = tuple[jax.Array, ...]
 
 def ours(qkv: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """qkv [N, T, 3, heads, d], as an encoder's product leaves them, and a bias [heads, T, T] -> [N, T, heads, d]."""
-    return layers.attend(*qkv.transpose(2, 0, 3, 1, 4), bias).swapaxes(1, 2)
+    return self_attention.attend(*qkv.transpose(2, 0, 3, 1, 4), bias).swapaxes(1, 2)
 
 
 def by_jax(qkv: jax.Array, bias: jax.Array | None = None, *, kind: Literal["xla", "cudnn"]) -> jax.Array:

@@ -36,8 +36,9 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     """What --json prints. Bytes, FLOPs and counts are those of a step."""
     chip = CHIPS[arguments.chip]
     given = [f"--config.batch_size={arguments.batch}", "--config.dtype=bfloat16", *overrides]
+    devices = absent_gpu.devices(chip)  # before the config, whose attention may be such a chip's
     config = steps.parse(arguments.config, given)
-    program, seconds = steps.compile_step(config, absent_gpu.devices(chip))
+    program, seconds = steps.compile_step(config, devices)
     found = kernels.Program(program.compiled.as_text() or "").kernels()
     count, moved, products = kernels.totals(found)
     bound = sum(least(chip, each) for each in found)

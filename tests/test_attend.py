@@ -10,7 +10,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 from scipy import special
 
 from repre_jax.core.errors import UserError
-from repre_jax.models import build_encoder, layers
+from repre_jax.models import build_encoder, layers, self_attention
 
 SHAPE = (3, 5, 2, 7, 4)  # images, windows, heads, tokens, width of a head
 
@@ -30,7 +30,7 @@ def plain(q, k, v, bias=None):
 def test_attend_and_its_gradients_are_the_textbooks(bias):
     given = arrays(bias=bias)
     cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(SHAPE), jnp.float32)
-    ours, back = jax.vjp(layers.attend, *given)
+    ours, back = jax.vjp(self_attention.attend, *given)
     expected, back_expected = jax.vjp(plain, *given)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     for gradient, wanted in zip(back(cotangent), back_expected(cotangent), strict=True):
@@ -40,7 +40,7 @@ def test_attend_and_its_gradients_are_the_textbooks(bias):
 
 def test_attend_is_jaxs_own():
     q, k, v = arrays((6, 2, 9, 8))
-    ours = layers.attend(q, k, v).swapaxes(1, 2)
+    ours = self_attention.attend(q, k, v).swapaxes(1, 2)
     theirs = jax.nn.dot_product_attention(*(x.swapaxes(1, 2) for x in (q, k, v)))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -49,7 +49,7 @@ def test_attend_in_bfloat16_is_near_float32():
     """Softmax stays in float32; weights and products are rounded to 8 bits."""
     given = arrays((2, 3, 33, 16))
     narrow = [x.astype(jnp.bfloat16) for x in given]
-    total = lambda *x: jnp.sum(layers.attend(*x).astype(jnp.float32) ** 2)  # noqa: E731
+    total = lambda *x: jnp.sum(self_attention.attend(*x).astype(jnp.float32) ** 2)  # noqa: E731
     wanted = jax.grad(total, argnums=(0, 1, 2))(*(x.astype(jnp.float32) for x in narrow))
     for ours, exact in zip(jax.grad(total, argnums=(0, 1, 2))(*narrow), wanted, strict=True):
         assert ours.dtype == jnp.bfloat16
@@ -76,7 +76,7 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
     where = jax.default_backend()
     with pytest.raises(UserError, match=rf"float32, heads 64 wide, on {where}\.\n  expected: bfloat16.*NVIDIA GPU\n"):
         build_encoder("vit_s", attention="cudnn", dtype="float32")
-    with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla or cudnn"):
+    with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla, cudnn or pallas"):
         build_encoder("vit_s", attention="flash")
 
 
@@ -90,7 +90,7 @@ def test_the_fused_attention_is_the_same_for_even_and_odd_numbers_of_tokens(toke
         output, back = jax.vjp(attention, *given)
         return output, *back(cotangent)
 
-    ours = jax.jit(lambda: found(lambda *x: layers.fused_attend(*x, implementation="xla")))()
+    ours = jax.jit(lambda: found(lambda *x: self_attention.fused_attend(*x, implementation="xla")))()
     theirs = jax.jit(lambda: found(lambda *x: plain(*(each.swapaxes(1, 2) for each in x)).swapaxes(1, 2)))()
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
@@ -103,7 +103,9 @@ def test_cudnn_is_asked_for_gradients_that_jax_does_not_refuse(tokens, monkeypat
     monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda least: float(least) <= 9.0)
     monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda one: one == "9.0")
     shape = jax.ShapeDtypeStruct((2, tokens, 6, 64), jnp.bfloat16)
-    gradients = jax.jit(jax.grad(lambda *x: layers.fused_attend(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2)))
+    gradients = jax.jit(
+        jax.grad(lambda *x: self_attention.fused_attend(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    )
     traced = gradients.trace(shape, shape, shape)
     assert "dot_product_attention_bwd" in str(traced.jaxpr)
     assert [x.shape for x in traced.out_info] == [shape.shape] * 3

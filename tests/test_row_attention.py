@@ -1,11 +1,11 @@
-"""Attention as one kernel a layer, interpreted, against layers.attend: values and gradients."""
+"""Attention as one kernel a layer, interpreted, against self_attention.attend: values and gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from repre_jax.models import layers, row_attention
+from repre_jax.models import row_attention, self_attention
 
 CASES = {  # images, windows, tokens, heads, width of a head, windows that have a bias of their own (None: no bias)
     "vit": (1, 1, 197, 1, 64, None),
@@ -17,7 +17,7 @@ CASES = {  # images, windows, tokens, heads, width of a head, windows that have 
 
 
 def both(case, dtype):
-    """(output, gradients of qkv and bias) of row_attention and of layers.attend."""
+    """(output, gradients of qkv and bias) of row_attention and of self_attention.attend."""
     images, windows, tokens, heads, head, biased = case
     rng = np.random.default_rng(0)
     qkv = jnp.asarray(rng.standard_normal((images, windows, tokens, 3 * heads * head)), dtype)
@@ -26,7 +26,7 @@ def both(case, dtype):
 
     def plain(qkv, bias):
         split = qkv.reshape(images, windows, tokens, 3, heads, head).transpose(3, 0, 1, 4, 2, 5)
-        return layers.attend(*split, bias).swapaxes(2, 3).reshape(images, windows, tokens, -1)
+        return self_attention.attend(*split, bias).swapaxes(2, 3).reshape(images, windows, tokens, -1)
 
     def found(attention):
         output, back = jax.vjp(attention, qkv, bias)

@@ -52,11 +52,6 @@ def encoder_of(config: ConfigDict, size: tuple[int, int] | None = None) -> encod
             settings[key] = settings[key][0]
     else:
         settings.pop("variant", None)  # every config has one, for ViT
-        if settings.pop("attention", "xla") != "xla":
-            raise UserError(
-                "encoder.attention is a ViT's: cuDNN's kernel takes no windows of 49 tokens with a learned bias.\n"
-                "  change:   --config.encoder.attention=xla"
-            )
     size = size or augmentation.image_size(config)
     return build_encoder(name, image_size=size, channels=config.data.channels, dtype=config.dtype, **settings)
 

@@ -22,7 +22,7 @@ Kept = tuple[jax.Array, jax.Array | None]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def attend(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False) -> jax.Array:
-    """What layers.attend gives, of q, k and v beside each other: [N, W, T, 3 D] -> [N, W, T, D]; softmax in float32.
+    """What self_attention.attend gives: [N, W, T, 3 D] -> [N, W, T, D]; softmax in float32.
 
     qkv: of N images with W windows each, 1 where there are none; the last axis holds q, k, v, each of them by heads.
     bias: float32 [W, heads, T, T] or, for all windows, [1, heads, T, T]; added to the logits.

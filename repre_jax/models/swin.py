@@ -15,7 +15,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import checks, layers
+from repre_jax.models import checks, layers, self_attention
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -79,6 +79,7 @@ class WindowAttention(nn.Module):
     heads: int
     table_window: int
     dtype: Dtype
+    kind: str
 
     @nn.compact
     def __call__(
@@ -86,17 +87,16 @@ class WindowAttention(nn.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         count, windows, tokens, width = x.shape
         init = layers.normal_02
-        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x.reshape(-1, width))
-        qkv = qkv.reshape(count, windows, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.transpose(3, 0, 1, 4, 2, 5)
+        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(layers.as_rows(x))
+        qkv = qkv.reshape(count, windows, tokens, 3 * width)
         table = self.param("bias_table", init, ((2 * self.table_window - 1) ** 2, self.heads), jnp.float32)
         bias = table[relative_index(round(tokens**0.5), self.table_window)].transpose(2, 0, 1)
         bias = bias if mask is None else bias + mask[:, None]
         kept = self.is_mutable_collection("attention") and not self.is_initializing()
-        weights = layers.attention_weights(q, k, bias) if return_weights or kept else None
+        weights = self_attention.weights_of(qkv, self.heads, bias) if return_weights or kept else None
         if kept:
             self.sow("attention", "weights", weights)
-        x = layers.attend(q, k, v, bias).swapaxes(-2, -3).reshape(-1, width)
+        x = layers.as_rows(self_attention.attend_qkv(self.kind, qkv, self.heads, bias))
         x = nn.Dense(width, dtype=self.dtype, kernel_init=init, name="proj")(x)
         return x.reshape(count, windows, tokens, width), weights
 
@@ -116,10 +116,11 @@ class SwinBlock(nn.Module):
     drop_path: float = 0.0
     return_weights: bool = False
     dtype: Dtype = jnp.float32
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        _, rows, columns, width = shape = x.shape
+        _, rows, columns, _ = shape = x.shape
         window = min(self.window, rows, columns)
         shift = shift_of(self.window, (rows, columns), self.shifted)
         padding = (-rows % window, -columns % window)
@@ -129,12 +130,12 @@ class SwinBlock(nn.Module):
         y = jnp.pad(y, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
         y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
         mask = shift_mask(*padded, window, shift) if shift else None
-        attention = WindowAttention(self.heads, self.window, self.dtype, name="attn")
-        y, weights = attention(partition(y, window), mask, return_weights=self.return_weights)
+        attend = WindowAttention(self.heads, self.window, self.dtype, self.attention, name="attn")
+        y, weights = attend(partition(y, window), mask, return_weights=self.return_weights)
         y = jnp.roll(merge(y, *padded), (shift, shift), axis=(1, 2))[:, :rows, :columns]
         x = x + layers.DropPath(self.drop_path)(y)
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x.reshape(-1, width))
+        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(layers.as_rows(x))
         y = layers.Mlp(layers.normal_02, self.dtype, name="mlp")(y).reshape(shape)
         return x + layers.DropPath(self.drop_path)(y), weights
 
@@ -175,6 +176,7 @@ class Swin(nn.Module):
     drop_path: float
     remat: bool
     dtype: Dtype
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
@@ -198,6 +200,7 @@ class Swin(nn.Module):
                     drop_path=rate,
                     return_weights=overall == attention_of,
                     dtype=self.dtype,
+                    attention=self.attention,
                     name=f"stage_{stage}_block_{number}",
                 )(x)
                 attention = weights if overall == attention_of else attention
@@ -223,6 +226,7 @@ def build(
     drop_path: float = 0.0,
     remat: bool = False,
     dtype: Dtype = jnp.float32,
+    attention: str = "xla",
 ) -> Swin:
     """A Swin whose numbers fit together; depth and heads hold one number a stage. No parameter depends on image_size.
 
@@ -242,4 +246,6 @@ def build(
         checks.heads_divide(width * 2**stage, number)
     checks.drop_path(drop_path)
     checks.flag(remat=remat)
-    return Swin(width, tuple(depth), tuple(heads), patch, window, channels, drop_path, remat, checks.dtype(dtype))
+    self_attention.check(attention, checks.dtype(dtype), width // heads[0], biased=True)
+    sizes = width, tuple(depth), tuple(heads), patch, window
+    return Swin(*sizes, channels, drop_path, remat, checks.dtype(dtype), attention)

@@ -16,14 +16,13 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import checks, layers, positions, pyramid
+from repre_jax.models import checks, layers, positions, pyramid, self_attention
 
 LAYER_NORM_EPSILON = 1e-6  # in every ViT that the paper uses (moco-v3 vits.py:115-127, dino vision_transformer.py:236)
 
 # What is added to the grid when learned positions are resized: DINO's guard against rounding, nothing elsewhere.
 RESIZE_GUARD = {"deit": 0.0, "dino": 0.1}
 FIXED = ("moco_v3", "sincos")
-ATTENTION = ("xla", "cudnn")  # layers.attend, or cuDNN's fused kernel
 VIT_VARIANTS = (*RESIZE_GUARD, *FIXED)
 
 
@@ -33,7 +32,7 @@ class ViT(nn.Module):
     Any H and W that the patch divides: learned positions belong to `image_size` and are resized for other images,
     fixed ones are computed for them. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the
     residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient.
-    attention: one of ATTENTION. pyramid_blocks: those (from 1) whose outputs form the pyramid.
+    attention: one of self_attention.KINDS. pyramid_blocks: those (from 1) whose outputs form the pyramid.
     class_token: False leaves it out, and its position: pooled is then the mean of the tokens, attention is
     [N, heads, T, T], cls and cls_of_last are None. Dense tasks need none (SETR-MLA).
     """
@@ -95,7 +94,7 @@ class ViT(nn.Module):
                 drop_path=rate,
                 return_weights=number == attention_of,
                 dtype=self.dtype,
-                cudnn=self.attention == "cudnn",
+                attention=self.attention,
                 name=f"block_{number}",
             )(x)
             attention = weights if number == attention_of else attention
@@ -189,7 +188,7 @@ def build(
 
     Raises UserError when the patch does not divide the image, the heads the width, or 4 the width of sin-cos positions,
     when the pyramid does not fit the blocks (models/pyramid.py), for an unknown variant,
-    or where cuDNN's attention cannot be had.
+    or where the attention cannot be had.
     """
     checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels)
     checks.drop_path(drop_path)
@@ -204,7 +203,7 @@ def build(
             "  change:   --config.encoder.width"
         )
     blocks = pyramid.chosen_blocks(depth, pyramid_blocks, pyramid_levels)
-    _check_attention(attention, checks.dtype(dtype), width // heads)
+    self_attention.check(attention, checks.dtype(dtype), width // heads)
     return ViT(
         width=width,
         depth=depth,
@@ -220,24 +219,3 @@ def build(
         attention=attention,
         class_token=class_token,
     )
-
-
-def platform() -> str:
-    """What a step is compiled for: cpu, gpu, tpu."""
-    return jax.default_backend()
-
-
-def _check_attention(attention: str, dtype: Dtype, head_width: int) -> None:
-    """Raises UserError for an unknown implementation, or where cuDNN's cannot compute what is asked for."""
-    if attention not in ATTENTION:
-        raise UserError(f"Unknown encoder.attention {attention!r}.\n  expected: {' or '.join(ATTENTION)}")
-    if attention == "xla":
-        return
-    device = platform()
-    narrow = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
-    if not (device == "gpu" and narrow and head_width % 8 == 0 and head_width <= 128):
-        raise UserError(
-            f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head_width} wide, on {device}.\n"
-            "  expected: bfloat16, heads of a multiple of 8 up to 128, on an NVIDIA GPU\n"
-            "  change:   --config.encoder.attention=xla"
-        )

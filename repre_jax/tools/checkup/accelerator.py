@@ -38,7 +38,7 @@ def devices() -> list[dict[str, Any]]:
 
 
 def attention(implementation: Literal["cudnn", "xla"]) -> dict[str, Any]:
-    """Forward and backward of models/layers.fused_attend in bfloat16, compiled, run and compared with XLA's.
+    """Forward and backward of models/self_attention.fused_attend in bfloat16, compiled, run and compared with XLA's.
 
     {'output': largest absolute difference, 'gradients': likewise, of q, k and v drawn from N(0, 1)} or {'error': why
     it does not run}.
@@ -46,13 +46,13 @@ def attention(implementation: Literal["cudnn", "xla"]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from repre_jax.models import layers
+    from repre_jax.models import self_attention
 
     q, k, v, weights = jax.random.normal(jax.random.PRNGKey(0), (4, *SHAPE), "bfloat16")
 
     def run(implementation: Literal["cudnn", "xla"]) -> tuple:
         def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-            output = layers.fused_attend(q, k, v, implementation)
+            output = self_attention.fused_attend(q, k, v, implementation)
             return (output * weights).astype("float32").sum(), output
 
         gradients, output = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)

@@ -1,0 +1,132 @@
+"""Attention of every token to every other of its image, or of its window, in three kinds.
+
+xla      attend: products and softmax by XLA, with a gradient of its own; any device
+cudnn    fused_attend: cuDNN's kernel, on NVIDIA GPUs, in bfloat16 or float16, without a bias
+pallas   row_attention.attend: one kernel of this project, on TPUs
+"""
+
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from repre_jax.core.errors import UserError
+from repre_jax.models import platform, row_attention
+
+KINDS = ("xla", "cudnn", "pallas")
+
+
+def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
+    """Raises UserError for an unknown kind, or one that cannot be had. head: its width. biased: in Swin's windows."""
+    if kind not in KINDS:
+        raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
+    if kind == "pallas" and device != "tpu":
+        raise UserError(f"encoder.attention pallas: on {device}.\n  expected: a TPU, which it is written for\n{change}")
+    if kind == "cudnn" and biased:
+        raise UserError(
+            f"encoder.attention cudnn: its kernel takes no windows with a learned bias, which Swin has.\n{change}"
+        )
+    narrow = jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+    if kind == "cudnn" and not (device == "gpu" and narrow and head % 8 == 0 and head <= 128):
+        raise UserError(
+            f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head} wide, on {device}.\n"
+            f"  expected: bfloat16, heads of a multiple of 8 up to 128, on an NVIDIA GPU\n{change}"
+        )
+
+
+def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = None) -> jax.Array:
+    """[N, T, 3 D] -> [N, T, D], or [N, windows, T, 3 D] -> [N, windows, T, D]; softmax in float32.
+
+    qkv: the last axis holds q, k, v, each of them by heads. bias: float32 [heads, T, T] or [windows, heads, T, T].
+    """
+    if kind == "pallas":
+        shape = (*qkv.shape[:-1], qkv.shape[-1] // 3)
+        windows = qkv.reshape(len(qkv), -1, *qkv.shape[-2:])
+        bias = bias[None] if bias is not None and bias.ndim == 3 else bias
+        return row_attention.attend(windows, bias, heads).reshape(shape)
+    if kind == "cudnn":
+        parts = qkv.reshape(*qkv.shape[:-1], 3, heads, -1)
+        return fused_attend(*jnp.moveaxis(parts, 2, 0)).reshape(*qkv.shape[:-1], -1)
+    output = attend(*split(qkv, heads), bias).swapaxes(-2, -3)
+    return output.reshape(*output.shape[:-2], -1)
+
+
+def weights_of(qkv: jax.Array, heads: int, bias: jax.Array | None = None) -> jax.Array:
+    """The weights of attend_qkv: float32 [N, heads, T, T] or [N, windows, heads, T, T]."""
+    q, k, _ = split(qkv, heads)
+    return attention_weights(q, k, bias)
+
+
+def split(qkv: jax.Array, heads: int) -> Any:
+    """[..., T, 3 D] -> q, k, v, one after another: [3, ..., heads, T, D / heads]."""
+    parts = qkv.reshape(*qkv.shape[:-1], 3, heads, -1)
+    leading = range(parts.ndim - 4)
+    tokens, part, head, width = range(parts.ndim - 4, parts.ndim)
+    return parts.transpose(part, *leading, head, tokens, width)
+
+
+def fused_attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, implementation: Literal["cudnn", "xla"] = "cudnn"
+) -> jax.Array:
+    """jax.nn.dot_product_attention of q, k, v [N, T, heads, d] by cuDNN, which keeps no weights for the gradient.
+
+    Where T is odd a token that nobody attends to is added before, and taken off after: JAX refuses cuDNN's gradient
+    of an odd T (0.10.2 jax/_src/cudnn/fused_attention_stablehlo.py:390), and a class token makes every T odd.
+    implementation: 'xla', which any device has, is for tests.
+    """
+    attention = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
+    images, tokens = q.shape[:2]
+    if tokens % 2 == 0:
+        return attention(q, k, v)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
+    lengths = jnp.full(images, tokens, jnp.int32)
+    return attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :tokens]
+
+
+def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """softmax(q k / sqrt(d) + bias), float32 [..., heads, T, T], of q and k [..., heads, T, d]; bias broadcasts."""
+    logits = jnp.einsum("...qd,...kd->...qk", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    return jax.nn.softmax(logits if bias is None else logits + bias)
+
+
+@jax.custom_vjp
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """attention_weights(q, k, bias) v: [..., heads, T, d] of q, k, v of this shape; softmax in float32.
+
+    bias: float32, broadcasts against [..., heads, T, T] from the right.
+
+    Its gradient, of which there is no forward mode, is the textbook's but for one sum: what softmax subtracts is taken
+    over d, as FlashAttention does (Dao et al. 2022, appendix B.2), not over T. With heads before tokens this takes less
+    time than jax.nn.dot_product_attention on CPU (benchmarks/log.md).
+    """
+    return _attend(q, k, v, bias)[0]
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, tuple]:
+    weights = attention_weights(q, k, bias).astype(v.dtype)
+    output = jnp.einsum("...qk,...kd->...qd", weights, v)
+    return output, (q, k, v, weights, output, None if bias is None else bias.shape)
+
+
+def _attend_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+    q, k, v, weights, output, bias_shape = kept
+    of_v = jnp.einsum("...qk,...qd->...kd", weights, gradient)
+    of_weights = jnp.einsum("...qd,...kd->...qk", gradient, v, preferred_element_type=jnp.float32)
+    subtracted = jnp.sum(gradient.astype(jnp.float32) * output, axis=-1, keepdims=True)
+    of_logits = weights * (of_weights - subtracted)
+    of_bias = None if bias_shape is None else _summed_to(bias_shape, of_logits)
+    scaled = (of_logits * q.shape[-1] ** -0.5).astype(q.dtype)
+    of_q, of_k = jnp.einsum("...qk,...kd->...qd", scaled, k), jnp.einsum("...qk,...qd->...kd", scaled, q)
+    return of_q, of_k, of_v, of_bias
+
+
+def _summed_to(shape: tuple[int, ...], x: jax.Array) -> jax.Array:
+    """The gradient of what was broadcast from `shape` to that of x."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    return x.sum(axis=tuple(axis for axis, side in enumerate(shape) if side == 1), keepdims=True)
+
+
+attend.defvjp(_attend, _attend_backward)
