@@ -1,5 +1,6 @@
 """Attention and GELU with gradients of their own, against JAX's automatic ones and SciPy."""
 
+import functools
 import os
 
 import jax
@@ -10,7 +11,7 @@ from jax._src.cudnn import fused_attention_stablehlo
 from scipy import special
 
 from repre_jax.core.errors import UserError
-from repre_jax.models import build_encoder, layers, self_attention
+from repre_jax.models import build_encoder, layers, platform, self_attention
 
 SHAPE = (3, 5, 2, 7, 4)  # images, windows, heads, tokens, width of a head
 
@@ -90,25 +91,65 @@ def test_the_fused_attention_is_the_same_for_even_and_odd_numbers_of_tokens(toke
         output, back = jax.vjp(attention, *given)
         return output, *back(cotangent)
 
-    ours = jax.jit(lambda: found(lambda *x: self_attention.fused_attend(*x, implementation="xla")))()
+    spare = self_attention.spare("cudnn", tokens)
+
+    def with_spare(*parts):
+        longer = [jnp.pad(x, ((0, 0), (0, spare), (0, 0), (0, 0)), constant_values=9.0) for x in parts]
+        return self_attention.fused_attend(*longer, spare, implementation="xla")[:, :tokens]
+
+    ours = jax.jit(lambda: found(with_spare))()
     theirs = jax.jit(lambda: found(lambda *x: plain(*(each.swapaxes(1, 2) for each in x)).swapaxes(1, 2)))()
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
-@pytest.mark.parametrize("tokens", [197, 37])
-def test_cudnn_is_asked_for_gradients_that_jax_does_not_refuse(tokens, monkeypatch):
-    """ViT-S/16 at 224 pixels, and DINO's small views; traced for an H200, which need not be there."""
+@pytest.fixture
+def traced_for_an_h200(monkeypatch):
+    """What cuDNN's attention is asked for, which need not be there, can be traced."""
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda least: float(least) <= 9.0)
     monkeypatch.setattr(fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda one: one == "9.0")
-    shape = jax.ShapeDtypeStruct((2, tokens, 6, 64), jnp.bfloat16)
-    gradients = jax.jit(
-        jax.grad(lambda *x: self_attention.fused_attend(*x).astype(jnp.float32).sum(), argnums=(0, 1, 2))
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+
+
+SMALL = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "pyramid_levels": 1}
+
+
+@pytest.mark.parametrize("tokens", [197, 37])
+def test_cudnn_is_asked_for_gradients_that_jax_does_not_refuse(tokens, traced_for_an_h200):
+    """ViT-S/16 at 224 pixels, and DINO's small views."""
+    side = 4 * round((tokens - 1) ** 0.5)
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+    encoder = build_encoder("vit_s", **SMALL, image_size=(side, side), dtype="bfloat16", attention="cudnn")
+    params = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    gradients = jax.jit(jax.grad(lambda params, images: encoder.apply(params, images).pooled.sum()))
+    traced = str(gradients.trace(params, images).jaxpr)
+    assert traced.count("dot_product_attention_bwd") >= 2
+    assert f"bf16[2,{tokens + 1},2,32]" in traced
+
+
+def test_the_spare_token_changes_nothing(traced_for_an_h200, monkeypatch):
+    """An encoder that cuDNN's attention gives one more token, here by XLA: maps, tokens, weights, gradients."""
+    by_xla = functools.partial(self_attention.fused_attend, implementation="xla")
+    monkeypatch.setattr(self_attention, "fused_attend", by_xla)
+    images = jax.random.normal(jax.random.key(0), (2, 12, 12, 3))
+    ours, theirs = (
+        build_encoder("vit_s", **SMALL, image_size=(12, 12), dtype="bfloat16", attention=kind)
+        for kind in ("cudnn", "xla")
     )
-    traced = gradients.trace(shape, shape, shape)
-    assert "dot_product_attention_bwd" in str(traced.jaxpr)
-    assert [x.shape for x in traced.out_info] == [shape.shape] * 3
+    ours, theirs = ours.clone(dtype=jnp.float32), theirs.clone(dtype=jnp.float32)  # cuDNN's alone is never float32
+    params = jax.jit(theirs.init)(jax.random.key(1), images)
+    assert jax.tree.structure(jax.eval_shape(ours.init, jax.random.key(1), images)) == jax.tree.structure(params)
+
+    def found(encoder):
+        def total(params):
+            output = encoder.apply(params, images, attention_of=2)
+            return sum(jnp.sum(x**2) for x in (output.pooled, output.tokens, *output.pyramid)), output
+
+        return jax.jit(jax.grad(total, has_aux=True))(params)
+
+    for one, other in zip(jax.tree.leaves(found(ours)), jax.tree.leaves(found(theirs)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.skipif(
@@ -117,8 +158,8 @@ def test_cudnn_is_asked_for_gradients_that_jax_does_not_refuse(tokens, monkeypat
 )
 def test_cudnns_attention_is_ours():
     images = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
-    small = {"width": 64, "depth": 2, "heads": 2, "patch": 4, "pyramid_levels": 1, "image_size": (32, 32)}
-    ours, theirs = (build_encoder("vit_s", **small, dtype="bfloat16", attention=kind) for kind in ("xla", "cudnn"))
+    small = SMALL | {"image_size": (32, 32), "dtype": "bfloat16"}
+    ours, theirs = (build_encoder("vit_s", **small, attention=kind) for kind in ("xla", "cudnn"))
     params = ours.init(jax.random.key(1), images)
 
     def gradients(encoder):

@@ -118,7 +118,7 @@ class Attention(nn.Module):
     """Multi-head self-attention over `tokens` rows each; softmax in float32.
 
     [N * T, D] or [N, T, D] -> the same and, if asked for, the attention weights float32 [N, heads, T, T], else None.
-    kind: one of self_attention.KINDS.
+    kind: one of self_attention.KINDS. spare: how many of the last tokens nobody attends to, see self_attention.spare.
     """
 
     heads: int
@@ -127,22 +127,50 @@ class Attention(nn.Module):
     qkv_init: Initializer
     dtype: Dtype = jnp.float32
     kind: str = "xla"
+    spare: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, return_weights: bool = False) -> tuple[jax.Array, jax.Array | None]:
         shape, width = x.shape, x.shape[-1]
-        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=self.qkv_init, name="qkv")(x)
-        qkv = qkv.reshape(-1, self.tokens, 3 * width)
-        weights = self_attention.weights_of(qkv, self.heads) if return_weights else None
-        x = self_attention.attend_qkv(self.kind, qkv, self.heads).reshape(shape)
+        if self.kind == "cudnn":
+            parts = SplitDense(3, self.dtype, self.qkv_init, name="qkv")(x)
+            parts = [part.reshape(-1, self.tokens, self.heads, width // self.heads) for part in parts]
+            qkv = jnp.concatenate(parts, axis=-2).reshape(-1, self.tokens, 3 * width)
+            x = self_attention.fused_attend(*parts, self.spare).reshape(shape)
+        else:
+            qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=self.qkv_init, name="qkv")(x)
+            qkv = qkv.reshape(-1, self.tokens, 3 * width)
+            x = self_attention.attend_qkv(self.kind, qkv, self.heads).reshape(shape)
+        own = self.tokens - self.spare
+        weights = self_attention.weights_of(qkv[:, :own], self.heads) if return_weights else None
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(x), weights
+
+
+class SplitDense(nn.Module):
+    """nn.Dense of `parts` times as many features, with its parameters, as products of their own: [..., D] each.
+
+    A kernel that is not XLA's reads its operands from arrays of their own: of one product's result they are copies.
+    """
+
+    parts: int
+    dtype: Dtype
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        width = x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (width, self.parts * width), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.parts * width,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        pairs = zip(jnp.split(kernel, self.parts, axis=1), jnp.split(bias, self.parts), strict=True)
+        return [x @ one + other for one, other in pairs]
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); the sum and the norms stay in float32.
 
     [N, T, D] -> [N, T, D] and, if asked for, the attention weights [N, heads, T, T]. drop_path: probability, 0 off.
-    attention: one of self_attention.KINDS.
+    attention: one of self_attention.KINDS. spare: see self_attention.spare.
     """
 
     heads: int
@@ -153,13 +181,14 @@ class Block(nn.Module):
     return_weights: bool = False
     dtype: Dtype = jnp.float32
     attention: str = "xla"
+    spare: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         shape = x.shape
         y = nn.LayerNorm(epsilon=self.epsilon, name="norm1")(as_rows(x))
         attend = Attention(
-            self.heads, shape[1], self.kernel_init, self.qkv_init, self.dtype, self.attention, name="attn"
+            self.heads, shape[1], self.kernel_init, self.qkv_init, self.dtype, self.attention, self.spare, name="attn"
         )
         y, weights = attend(y, return_weights=self.return_weights)
         x = x + DropPath(self.drop_path)(y.reshape(shape))

@@ -38,7 +38,7 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
 
 
 def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = None) -> jax.Array:
-    """[N, T, 3 D] -> [N, T, D], or [N, windows, T, 3 D] -> [N, windows, T, D]; softmax in float32.
+    """By 'xla' or 'pallas': [N, T, 3 D] -> [N, T, D], or [N, windows, T, 3 D] -> [N, windows, T, D].
 
     qkv: the last axis holds q, k, v, each of them by heads. bias: float32 [heads, T, T] or [windows, heads, T, T].
     """
@@ -47,9 +47,6 @@ def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = N
         windows = qkv.reshape(len(qkv), -1, *qkv.shape[-2:])
         bias = bias[None] if bias is not None and bias.ndim == 3 else bias
         return row_attention.attend(windows, bias, heads).reshape(shape)
-    if kind == "cudnn":
-        parts = qkv.reshape(*qkv.shape[:-1], 3, heads, -1)
-        return fused_attend(*jnp.moveaxis(parts, 2, 0)).reshape(*qkv.shape[:-1], -1)
     output = attend(*split(qkv, heads), bias).swapaxes(-2, -3)
     return output.reshape(*output.shape[:-2], -1)
 
@@ -68,22 +65,41 @@ def split(qkv: jax.Array, heads: int) -> Any:
     return parts.transpose(part, *leading, head, tokens, width)
 
 
+def spare(kind: str, tokens: int) -> int:
+    """How many tokens an encoder adds behind its own, that nobody attends to: one for cuDNN where `tokens` is odd.
+
+    JAX refuses cuDNN's gradient of an odd number (0.10.2 jax/_src/cudnn/fused_attention_stablehlo.py:390), and a class
+    token makes every number odd. Added to q, k and v in each block it would cost a copy of them.
+    """
+    return tokens % 2 if kind == "cudnn" else 0
+
+
 def fused_attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, implementation: Literal["cudnn", "xla"] = "cudnn"
+    q: jax.Array, k: jax.Array, v: jax.Array, spare: int = 0, implementation: Literal["cudnn", "xla"] = "cudnn"
 ) -> jax.Array:
     """jax.nn.dot_product_attention of q, k, v [N, T, heads, d] by cuDNN, which keeps no weights for the gradient.
 
-    Where T is odd a token that nobody attends to is added before, and taken off after: JAX refuses cuDNN's gradient
-    of an odd T (0.10.2 jax/_src/cudnn/fused_attention_stablehlo.py:390), and a class token makes every T odd.
+    spare: how many of the last tokens nobody attends to; what comes out for them is finite, and their gradients are 0.
     implementation: 'xla', which any device has, is for tests.
     """
     attention = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
-    images, tokens = q.shape[:2]
-    if tokens % 2 == 0:
+    if not spare:
         return attention(q, k, v)
-    q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
-    lengths = jnp.full(images, tokens, jnp.int32)
-    return attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :tokens]
+    images, tokens = q.shape[:2]
+    k, v = _without_gradient_of_last(k, spare), _without_gradient_of_last(v, spare)
+    queries, keys = (jnp.full(images, count, jnp.int32) for count in (tokens, tokens - spare))
+    return attention(q, k, v, query_seq_lengths=queries, key_value_seq_lengths=keys)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _without_gradient_of_last(x: jax.Array, count: int) -> jax.Array:
+    """x [N, T, ...] itself; cuDNN need not write the gradients of keys and values that nobody attends to."""
+    return x
+
+
+_without_gradient_of_last.defvjp(
+    lambda x, count: (x, None), lambda count, _, gradient: (gradient.at[:, -count:].set(0),)
+)
 
 
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | None = None) -> jax.Array:

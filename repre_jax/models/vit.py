@@ -83,7 +83,9 @@ class ViT(nn.Module):
 
         block = nn.remat(layers.Block) if self.remat else layers.Block
         rates = layers.drop_path_rates(self.drop_path if train else 0.0, self.depth)
-        first = int(self.class_token)  # the first patch
+        first, tokens = int(self.class_token), x.shape[1]  # the first patch, and the end of the last
+        spare = self_attention.spare(self.attention, tokens)
+        x = jnp.pad(x, ((0, 0), (0, spare), (0, 0)))
         maps, attention, classes = [], None, []
         for number, rate in enumerate(rates, start=1):
             x, weights = block(
@@ -95,15 +97,16 @@ class ViT(nn.Module):
                 return_weights=number == attention_of,
                 dtype=self.dtype,
                 attention=self.attention,
+                spare=spare,
                 name=f"block_{number}",
             )(x)
             attention = weights if number == attention_of else attention
             if number in self.pyramid_blocks:
-                maps.append(x[:, first:].reshape(count, rows, columns, self.width))
+                maps.append(x[:, first:tokens].reshape(count, rows, columns, self.width))
             if self.class_token and number > self.depth - last:
                 classes.append(x[:, 0])
         norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")
-        x = norm(x)
+        x = norm(x[:, :tokens])
         if not self.class_token:
             return EncoderOutput(x.mean(axis=1), None, x, tuple(maps), attention)
         return EncoderOutput(
