@@ -47,9 +47,9 @@ MISTAKES = {
     "too many hierarchies": (
         [TINY, "--config.encoder.pyramid_levels=5"],
         [
-            "pyramid_levels 5 does not fit an encoder of 4 blocks",
-            "expected: 1 to 4",
-            "--config.encoder.pyramid_levels=4",
+            "pyramid_levels 5 does not fit an encoder of 2 blocks",
+            "expected: 1 to 2",
+            "--config.encoder.pyramid_levels=2",
         ],
     ),
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
@@ -225,10 +225,10 @@ def test_the_papers_config_is_the_papers():
 
 
 def test_the_pyramid_and_the_class_token_from_the_command_line():
-    keys = ["--config.encoder.pyramid_blocks=(1,4)", "--config.encoder.pyramid_levels=2"]
+    keys = ["--config.encoder.pyramid_blocks=(1,2)", "--config.encoder.pyramid_levels=2"]
     config, _ = main.parse(["main.py", TINY, *keys, "--config.encoder.class_token=False"])
     encoder = methods.encoder_of(config)
-    assert (encoder.pyramid_blocks, encoder.class_token) == ((1, 4), False)
+    assert (encoder.pyramid_blocks, encoder.class_token) == ((1, 2), False)
     plain, _ = main.parse(["main.py", TINY])
     assert methods.encoder_of(plain).class_token
     old = {"name": "vit_s", "variant": "deit", "patch": 8, "width": None, "depth": (4,), "heads": (4,), "window": None}
