@@ -11,6 +11,7 @@ import main
 from repre_jax.builders import augmentation, methods
 from repre_jax.core.errors import UserError
 from repre_jax.data import sources
+from repre_jax.running import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -144,7 +145,7 @@ def digits():
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_gets_one_message(arguments, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(main.pretrain.loop, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(loop, "fit", lambda *a, **k: pytest.fail("trained"))
     workdir = [f"--workdir={tmp_path / 'run'}"]
     assert main.main(["main.py", *arguments[:1], *workdir, *arguments[1:]]) == 1
     output = capsys.readouterr()
