@@ -3,6 +3,7 @@
 Reads the command line and runs the config's task. With --quiet it prints only warnings, errors and the summary.
 """
 
+import importlib
 import sys
 
 from repre_jax.system import huge_pages, streams
@@ -14,17 +15,9 @@ if __name__ == "__main__":
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
 from repre_jax.system.command_line import ending, parse, usage
-from repre_jax.tasks import detect, finetune, knn, linear, pretrain, segment
 
 QUIET = "--quiet"
-TASKS = {
-    "pretrain": pretrain.run,
-    "knn": knn.run,
-    "linear": linear.run,
-    "finetune": finetune.run,
-    "segment": segment.run,
-    "detect": detect.run,
-}
+TASKS = ("pretrain", "knn", "linear", "finetune", "segment", "detect")
 
 
 def main(argv: list[str]) -> int:
@@ -39,14 +32,17 @@ def main(argv: list[str]) -> int:
 
 
 def run(argv: list[str]) -> None:
-    """Raises UserError for a mistake in the command line, and whatever the task raises."""
+    """Raises UserError for a mistake in the command line, and whatever the task raises.
+
+    Of the tasks it imports the one that it runs: this file is imported by each process that reads data, too.
+    """
     config, workdir = parse(argv)
     if config.get("task") not in TASKS:
         raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
     if config.compile_cache:
         compile_cache.keep()
     with runtime.started(deterministic=config.deterministic, **config.distributed):
-        TASKS[config.task](config, workdir)
+        importlib.import_module(f"repre_jax.tasks.{config.task}").run(config, workdir)
 
 
 if __name__ == "__main__":

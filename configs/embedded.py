@@ -98,7 +98,7 @@ def tiny(config: ConfigDict) -> None:
     if config.encoder.name in SWINS:
         config.encoder.update(width=16, depth=(1, 1, 1, 1), heads=(1, 2, 4, 8), patch=4, window=4)
     else:
-        config.encoder.update(width=32, depth=(4,), heads=(4,), patch=8)
+        config.encoder.update(width=32, depth=(2,), heads=(4,), patch=8, pyramid_levels=2)
     config.augment.local_views = min(config.augment.local_views, 2)
     config.augment.local_size = (16, 16)
     config.batch_size = 16

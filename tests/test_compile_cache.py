@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from repre_jax.system import compile_cache, kept_programs
+from repre_jax.tasks import knn, pretrain
 from repre_jax.tools.checkup import storage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +88,8 @@ def test_main_keeps_programs_unless_told_not_to(path, monkeypatch):
 
     called = []
     monkeypatch.setattr(main.compile_cache, "keep", lambda: called.append(1))
-    monkeypatch.setattr(main, "TASKS", {"pretrain": lambda *_: None, "knn": lambda *_: None})
+    for task in (pretrain, knn):
+        monkeypatch.setattr(task, "run", lambda *_: None)
     main.run(["main.py", f"--config={path}"])
     assert called == [1]
     main.run(["main.py", f"--config={path}", "--config.compile_cache=False"])

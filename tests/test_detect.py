@@ -174,7 +174,7 @@ WRONG = [
     (["--config.detect.test_threshold=1.5"], "detect.test_threshold is 1.5.\n  expected: a number from 0 to 1"),
     (["--config.data.name=folder:/photos"], "no data set of images with objects"),
     (["--config.data.test_split=none"], "has no split 'none'"),
-    (["--config.encoder.pyramid_blocks=(2,)"], "and a detector reads the last block, 4"),
+    (["--config.encoder.pyramid_blocks=(1,)"], "and a detector reads the last block, 2"),
     (["--config.evaluate=nowhere"], "nowhere is no run"),
 ]
 

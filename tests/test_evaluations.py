@@ -67,7 +67,7 @@ def test_a_recipe_reaches_the_step(finished, tmp_path):
     _, method = built(finetune, FINETUNE, finished[0], tmp_path)
     assert (method.encoder.drop_path, method.erase_probability) == (0.1, 0.25)
     assert method.mixing == Mixing(0.8, 1.0, smoothing=0.1)
-    assert ("^encoder/block_1(/|$)", "lr_scale", 0.65**4) in method.rules
+    assert ("^encoder/block_1(/|$)", "lr_scale", 0.65**2) in method.rules
 
 
 def test_scratch_begins_elsewhere_with_each_seed(finished, tmp_path):
@@ -102,7 +102,7 @@ def test_a_frozen_encoder_that_has_changed_is_noticed(finished, tmp_path):
     ("config", "arguments", "message"),
     [
         (LINEAR, ["--config.network=target", "--config.step=5"], "has no checkpoint 5"),
-        (LINEAR, ["--config.feature=cls9"], "has 4 blocks"),
+        (LINEAR, ["--config.feature=cls9"], "has 2 blocks"),
         (LINEAR, ["--config.linear.factors=(2.0, 3.0)"], "1.0 (the protocol's) among them"),
         (LINEAR, ["--config.linear.factors=(1.0, 1e400)"], "linear.factors is (1.0, inf)"),
         (LINEAR, ["--config.linear.factors=(1.0, 'a')"], "linear.factors is (1.0, 'a')"),

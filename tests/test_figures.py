@@ -272,7 +272,7 @@ AUGMENTATIONS = ("augmentations", "--config=configs/dino_vit_s.py:tiny")
         (("attention",), "Which run, or file of weights?"),
         (("attention", "NOWHERE"), "does not exist"),
         (("attention", "EMPTY"), "is no run: it has no folder checkpoints"),
-        (("attention", "multi", "--config.figures.block=5"), "figures.block is 5, and multi has 4 blocks"),
+        (("attention", "multi", "--config.figures.block=5"), "figures.block is 5, and multi has 2 blocks"),
         (("attention", "swin", "--config.figures.block=1"), "a Swin's map goes through all of its blocks"),
         (("attention", "multi", "--config.figures.mass=1.5"), "figures.mass is 1.5"),
         (("attention", "multi", "--config.figures.score=1"), "figures.score is 1"),

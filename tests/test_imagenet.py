@@ -55,6 +55,7 @@ def test_a_miniature_imagenet_trains(tmp_path, monkeypatch):
     Imagenet2012(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     arguments = ["--config.data.name=imagenet2012", f"--config.data.dir={tmp_path}", "--config.data.workers=2"]
     command = ["main.py", "--config=configs/moco_vit_s.py:tiny", f"--workdir={tmp_path / 'run'}", *arguments]
+    command += ["--config.encoder.depth=(1,)", "--config.encoder.pyramid_levels=1"]  # compiling is what one waits for
     assert main.main([*command, "--config.total_steps=3", "--config.knn.times=1", "--config.checkpoint.every=9"]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["steps"] == 3

@@ -13,6 +13,7 @@ from repre_jax.data import mixing, photometric
 from repre_jax.evaluation import knn
 from repre_jax.models import build_encoder
 from repre_jax.system import command_line, jax_defaults
+from repre_jax.tasks import pretrain
 from repre_jax.tools import figures
 from tests import test_probe, test_supervised
 from tests.helpers.pretraining import CONFIGS
@@ -66,7 +67,7 @@ def test_programs_draw_as_ever(name, value, capsys):
 def test_every_program_begins_with_them(profile, monkeypatch):
     """main.py and a tool; after a mistake, too, the settings are the user's again."""
     seen = []
-    monkeypatch.setattr(main, "TASKS", {"pretrain": lambda *_: seen.append(jax.config.jax_enable_x64)})
+    monkeypatch.setattr(pretrain, "run", lambda *_: seen.append(jax.config.jax_enable_x64))
     assert main.main(["main.py", "--config=configs/moco_vit_s.py:tiny", "--config.compile_cache=False"]) == 0
     monkeypatch.setattr(figures, "_run", lambda *_: seen.append(jax.config.jax_enable_x64))
     assert figures.main(["all", "nothing"]) == 0

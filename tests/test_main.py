@@ -11,6 +11,7 @@ import main
 from repre_jax.builders import augmentation, methods
 from repre_jax.core.errors import UserError
 from repre_jax.data import sources
+from repre_jax.running import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
@@ -47,9 +48,9 @@ MISTAKES = {
     "too many hierarchies": (
         [TINY, "--config.encoder.pyramid_levels=5"],
         [
-            "pyramid_levels 5 does not fit an encoder of 4 blocks",
-            "expected: 1 to 4",
-            "--config.encoder.pyramid_levels=4",
+            "pyramid_levels 5 does not fit an encoder of 2 blocks",
+            "expected: 1 to 2",
+            "--config.encoder.pyramid_levels=2",
         ],
     ),
     "unknown framework": ([TINY, "--config.framework.name=mocov3"], ["Unknown framework 'mocov3'", "moco_v3"]),
@@ -144,7 +145,7 @@ def digits():
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_gets_one_message(arguments, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(main.pretrain.loop, "fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(loop, "fit", lambda *a, **k: pytest.fail("trained"))
     workdir = [f"--workdir={tmp_path / 'run'}"]
     assert main.main(["main.py", *arguments[:1], *workdir, *arguments[1:]]) == 1
     output = capsys.readouterr()
@@ -225,10 +226,10 @@ def test_the_papers_config_is_the_papers():
 
 
 def test_the_pyramid_and_the_class_token_from_the_command_line():
-    keys = ["--config.encoder.pyramid_blocks=(1,4)", "--config.encoder.pyramid_levels=2"]
+    keys = ["--config.encoder.pyramid_blocks=(1,2)", "--config.encoder.pyramid_levels=2"]
     config, _ = main.parse(["main.py", TINY, *keys, "--config.encoder.class_token=False"])
     encoder = methods.encoder_of(config)
-    assert (encoder.pyramid_blocks, encoder.class_token) == ((1, 4), False)
+    assert (encoder.pyramid_blocks, encoder.class_token) == ((1, 2), False)
     plain, _ = main.parse(["main.py", TINY])
     assert methods.encoder_of(plain).class_token
     old = {"name": "vit_s", "variant": "deit", "patch": 8, "width": None, "depth": (4,), "heads": (4,), "window": None}

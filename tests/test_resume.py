@@ -17,10 +17,12 @@ from array_record.python import array_record_module
 import main
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
-from repre_jax.running import loop
+from repre_jax.running import loop, resume
 from repre_jax.running.workdir import LOCK, locked
 from repre_jax.tasks import pretrain
 from tests.helpers.runs import ROOT, TINY, final_state, run
+
+LONGER = ["--config.total_steps=10", "--config.optim.lr=0.01"]  # one program for all that are longer than the finished
 
 
 def test_a_changed_config_is_refused_with_the_difference(finished, capsys):
@@ -38,7 +40,7 @@ def test_what_the_user_says_may_change(finished, tmp_path, capsys):
     """A finished run that is to be longer goes on from its last checkpoint, at the new rate; a third key is refused."""
     folder = tmp_path / "longer"
     shutil.copytree(finished[0], folder)
-    argv = [*TINY, "--workdir", str(folder), "--config.total_steps=10", "--config.optim.lr=0.01"]
+    argv = [*TINY, "--workdir", str(folder), *LONGER]
     assert main.main([*argv, "--config.may_change=('optim',)"]) == 1
     error = capsys.readouterr().err
     assert "total_steps: 8 -> 10" in error
@@ -89,7 +91,8 @@ def test_a_state_of_another_shape_is_refused(finished, tmp_path, capsys):
     assert main.main(argv) == 1
     error = capsys.readouterr().err
     assert "Checkpoint 8" in error
-    assert re.search(r"Tensors that differ: \d\d+\n(  \S+: \(.*\) -> \(.*64,?\)\n){8}", error)
+    assert re.search(r"Tensors that differ: \d\d+\n(  \S+: \(.*\) -> \(.*64.*\)\n){5}", error)
+    assert re.search(r"(  \S+: \(.*\) -> \(.*\)\n){8}", error)
 
 
 def test_another_data_set_under_the_same_name_is_refused(finished, tmp_path, capsys):
@@ -134,7 +137,7 @@ def test_a_finished_run_that_is_made_longer_is_not_finished(finished, tmp_path, 
     """Stopped on the way, the same command goes on instead of printing the old result."""
     folder = tmp_path / "longer"
     shutil.copytree(finished[0], folder)
-    argv = [*TINY, "--workdir", str(folder), "--config.total_steps=12", "--config.may_change=('total_steps',)"]
+    argv = [*TINY, "--workdir", str(folder), *LONGER, "--config.may_change=('optim.lr', 'total_steps')"]
     fit = loop.fit
 
     def interrupted(step_fn, state, batches, **settings):
@@ -146,18 +149,21 @@ def test_a_finished_run_that_is_made_longer_is_not_finished(finished, tmp_path, 
         assert main.main(argv) == 128 + signal.SIGTERM
     assert json.loads((folder / "result.before.json").read_text())["steps"] == 8
     assert main.main(argv) == 0
-    assert "Going on from step 8 of 12." in capsys.readouterr().out
-    assert json.loads((folder / "result.json").read_text())["steps"] == 12
+    assert "Going on from step 8 of 10." in capsys.readouterr().out
+    assert json.loads((folder / "result.json").read_text())["steps"] == 10
 
 
 def test_files_that_are_something_else_count_as_none(finished, tmp_path, capsys):
     folder = tmp_path / "odd"
     shutil.copytree(finished[0], folder)
-    for content in (b"\xff\xfe\x00", b"[]", b"{}"):
+    settings = resume.plain(main.parse(TINY)[0])
+    for content in (b"[]", b"{}", b"\xff\xfe\x00"):
         (folder / "result.json").write_bytes(content)
         (folder / "config.json").write_bytes(content)
-        assert main.main([*TINY, "--workdir", str(folder)]) == 0
-        assert "Going on from step 8 of 8." in capsys.readouterr().out
+        past = resume.look(folder, settings)
+        assert (past.step, past.result, past.changed) == (8, None, [])
+    assert main.main([*TINY, "--workdir", str(folder)]) == 0
+    assert "Going on from step 8 of 8." in capsys.readouterr().out
 
 
 def test_what_a_crash_leaves_does_not_confuse_the_next_start(finished, tmp_path, capsys):

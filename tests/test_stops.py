@@ -27,32 +27,53 @@ from repre_jax.tasks import pretrain
 from tests.helpers.patience import HANGS
 from tests.helpers.runs import ROOT, TINY, final_state
 
+LONG = ["--config.total_steps=100", "--config.knn.times=1"]  # one program for all that is stopped on its way
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGUSR1, 0)])
-def test_a_stopped_run_saves_and_goes_on(tmp_path, number, workers):
-    """A real process group gets a real signal, as from a terminal or SLURM; a second start ends the run."""
-    command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.total_steps=100", "--config.knn.times=1",
-               "--config.checkpoint.every=1000", f"--config.data.workers={workers}"]  # fmt: skip
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + HANGS
-    while len(run_files.read_metrics(tmp_path / "metrics.jsonl")) < 3:
-        assert child.poll() is None, child.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(child.pid, number)
-    _, error = child.communicate(timeout=HANGS)
-    assert child.returncode == 128 + number, error
-    assert "Traceback" not in error
-    assert "The same command goes on from there:\n  python main.py --config configs/moco_vit_s.py:tiny" in error
-    saved = int(error.split("Saved at step ")[1].split()[0])
-    assert 2 < saved < 100
-    assert ">Stopped<" in (tmp_path / "report.html").read_text()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Going on from step {saved} of 100." in done.stdout
-    steps = [row["step"] for row in run_files.read_metrics(tmp_path / "metrics.jsonl")]
-    assert steps == [0, *range(2, 101, 2)]
+
+def test_a_stopped_run_saves_and_goes_on_and_nobody_outlives_it(tmp_path, capsys):
+    """Real process groups get real signals, as from a terminal or SLURM; the last start ends the run.
+
+    SIGKILL comes to the run alone: the processes that read its data end by themselves.
+    """
+    argv = [*TINY, "--workdir", str(tmp_path), *LONG, "--config.checkpoint.every=1000"]
+
+    def rows():
+        return [row["step"] for row in run_files.read_metrics(tmp_path / "metrics.jsonl")]
+
+    def start(workers, least):
+        child = subprocess.Popen(
+            [sys.executable, *argv, f"--config.data.workers={workers}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        wait_for(lambda: max(rows(), default=0) >= least, child, HANGS)
+        return child
+
+    saved = 0
+    for number, workers in ((signal.SIGINT, 2), (signal.SIGUSR1, 0)):
+        child = start(workers, least=saved + 4)
+        os.killpg(child.pid, number)
+        output, error = child.communicate(timeout=HANGS)
+        assert child.returncode == 128 + number, error
+        assert "Traceback" not in error
+        assert "The same command goes on from there:\n  python main.py --config configs/moco_vit_s.py:tiny" in error
+        assert (f"Going on from step {saved} of 100." in output) == (saved > 0)
+        before, saved = saved, int(error.split("Saved at step ")[1].split()[0])
+        assert before + 2 < saved < 100
+        assert ">Stopped<" in (tmp_path / "report.html").read_text()
+    child = start(workers=2, least=saved + 2)
+    try:
+        readers = psutil.Process(child.pid).children(recursive=True)
+        assert len(readers) >= 2
+        child.kill()
+        _, left = psutil.wait_procs(readers, timeout=20)
+        assert left == []
+    finally:
+        os.killpg(child.pid, signal.SIGKILL) if child.poll() is None else None
+        child.communicate()
+    capsys.readouterr()
+    assert main.main(argv) == 0
+    assert f"Going on from step {saved} of 100." in capsys.readouterr().out
+    assert rows() == [0, *range(2, 101, 2)]
 
 
 def test_a_signal_during_an_evaluation(finished, tmp_path, monkeypatch, capsys):
@@ -106,23 +127,21 @@ def test_a_signal_during_the_last_evaluation(finished, tmp_path, monkeypatch, ca
     assert rows[-1]["knn_top1"] == expected[-1]["knn_top1"] == finished[1]["knn_top1"]
 
 
-@pytest.mark.parametrize(
-    ("where", "number"),
-    [
+def test_a_signal_where_nothing_is_to_be_saved(tmp_path, monkeypatch, capsys):
+    """Before training and in the evaluation at the end: one line, and the same command goes on."""
+    argv = [*TINY, "--workdir", str(tmp_path), "--config.total_steps=2"]
+    for where, number in (
         ("repre_jax.tasks.pretrain.build", signal.SIGUSR1),
         ("repre_jax.builders.monitor.Monitor.knn_pixels", signal.SIGTERM),
-    ],
-)
-def test_a_signal_where_nothing_is_to_be_saved(tmp_path, monkeypatch, capsys, where, number):
-    """Before training and in the evaluation at the end: one line, and the same command goes on."""
-    with monkeypatch.context() as patch:
-        patch.setattr(where, lambda *arguments: os.kill(os.getpid(), number))
-        assert main.main([*TINY, "--workdir", str(tmp_path), "--config.total_steps=2"]) == 128 + number
-    error = capsys.readouterr().err
-    assert error.endswith(
-        f"{number.name}: Interrupted. The same command goes on from the last checkpoint, if there is one.\n"
-    )
-    assert main.main([*TINY, "--workdir", str(tmp_path), "--config.total_steps=2"]) == 0
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, lambda *arguments, number=number: os.kill(os.getpid(), number))
+            assert main.main(argv) == 128 + number
+        error = capsys.readouterr().err
+        assert error.endswith(
+            f"{number.name}: Interrupted. The same command goes on from the last checkpoint, if there is one.\n"
+        )
+    assert main.main(argv) == 0
 
 
 def test_a_signal_among_skipped_steps_saves_nothing(tmp_path, monkeypatch, capsys):
@@ -170,47 +189,23 @@ def wait_for(reached, child, seconds=200):
         time.sleep(0.01)
 
 
-def test_nobody_outlives_a_run_that_is_killed(tmp_path):
-    """Processes that read data end when the run is gone, also by SIGKILL."""
-    command = [
-        sys.executable,
-        *TINY,
-        "--workdir",
-        str(tmp_path),
-        "--config.data.workers=2",
-        "--config.total_steps=9999",
-    ]
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        wait_for(lambda: len(run_files.read_metrics(tmp_path / "metrics.jsonl")) > 1, child)
-        readers = psutil.Process(child.pid).children(recursive=True)
-        assert len(readers) >= 2
-        child.kill()
-        _, left = psutil.wait_procs(readers, timeout=20)
-        assert left == []
-    finally:
-        os.killpg(child.pid, signal.SIGKILL) if child.poll() is None else None
-
-
-def test_a_full_disk_ends_the_run_and_keeps_what_was_good(tmp_path):
+def test_a_full_disk_ends_the_run_and_keeps_what_was_good(finished, tmp_path):
     """Files may not grow beyond what a checkpoint takes, as on a full disk or with a used-up quota."""
-    command = [sys.executable, *TINY, "--workdir", str(tmp_path), "--config.knn.times=1"]
-    subprocess.run([*command, "--config.total_steps=4"], cwd=ROOT, check=True, capture_output=True)
-    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in (folder / "checkpoints").rglob("*") if path.is_file()}
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     full = subprocess.run(
-        [*command, "--config.total_steps=40", "--config.may_change=('total_steps',)", "--config.log_every=1"],
+        [sys.executable, *TINY, "--workdir", str(folder), *LONG, "--config.may_change=('total_steps',)",
+         "--config.checkpoint.keep=9", "--config.log_every=1"],
         cwd=ROOT, text=True, capture_output=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit)),
     )  # fmt: skip
     assert full.returncode == 1
-    assert "Checkpoint 6 could not be written to" in full.stderr
+    assert "Checkpoint 10 could not be written to" in full.stderr
     assert "File too large." in full.stderr
-    assert "kept:     checkpoint 4; the same command goes on from there" in full.stderr
+    assert "kept:     checkpoint 8; the same command goes on from there" in full.stderr
     assert "Traceback" not in full.stderr
-    assert max(row["step"] for row in run_files.read_metrics(tmp_path / "metrics.jsonl")) < 20
+    assert max(row["step"] for row in run_files.read_metrics(folder / "metrics.jsonl")) < 20
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
@@ -218,7 +213,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     """A small one of its own; where it cannot be mounted, the tests with a limit on files stand in for it."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a disk wants root's rights, which this user or container does not have")
     try:
@@ -238,14 +233,9 @@ def test_a_disk_that_is_really_full(tmp_path):
 def test_a_disk_that_is_full_for_small_files(finished, tmp_path, size, name):
     """At the start, and by a log that grows; the data set is there already."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    settings = [
-        "--config.total_steps=60",
-        "--config.log_every=1",
-        "--config.knn.times=1",
-        "--config.checkpoint.every=99",
-    ]
+    settings = ["--config.log_every=1", "--config.checkpoint.every=99"]
     full = subprocess.run(
-        [sys.executable, *TINY, "--workdir", str(tmp_path), *settings],
+        [sys.executable, *TINY, "--workdir", str(tmp_path), *LONG, *settings],
         cwd=ROOT, text=True, capture_output=True, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit)),
     )  # fmt: skip

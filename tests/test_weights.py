@@ -223,7 +223,7 @@ def test_inspect_prints_what_is_inside(source, capsys):
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for wanted in (
-        "Checkpoint 2:", "whole, online measure 0.", "encoder 0.06 M", "name digits", "train_records 1437",
+        "Checkpoint 2:", "whole, online measure 0.", "encoder 0.03 M", "name digits", "train_records 1437",
         "optim.lr ", "from step 0, ", "opt_state ", "target ",
     ):  # fmt: skip
         assert wanted in done.stdout, wanted

@@ -27,13 +27,14 @@ COLOURS = (  # every operation of the device's augmentation, which the digits go
 )
 TWO = ("--config.augment.blur_probability=(1.0,0.1)", "--config.augment.solarize_probability=(0.0,0.2)")
 THREE = ("--config.augment.blur_probability=(1.0,0.1,0.5)", "--config.augment.solarize_probability=(0.0,0.2,0.0)")
+FOUR = ("--config.encoder.depth=(4,)", "--config.encoder.pyramid_levels=4")  # blocks, which tiny had then
 CASES = {
-    "moco_vit_s": ("configs/moco_vit_s.py:tiny", *COLOURS, *TWO),
+    "moco_vit_s": ("configs/moco_vit_s.py:tiny", *FOUR, *COLOURS, *TWO),
     "moby_swin_t": ("configs/moby_swin_t.py:tiny", *COLOURS, *TWO, "--config.encoder.drop_path=0.2"),
     "moco_swin_t, transformer": ("configs/moco_swin_t.py:transformer2,tiny", *COLOURS, *TWO),
-    "dino_vit_s": ("configs/dino_vit_s.py:tiny", *COLOURS, *THREE),
-    "simclr_vit_s": ("configs/simclr_vit_s.py:tiny", *COLOURS, *TWO),
-    "moco_vit_s, two parts": ("configs/moco_vit_s.py:tiny", *COLOURS, *TWO, "--config.accumulate=2"),
+    "dino_vit_s": ("configs/dino_vit_s.py:tiny", *FOUR, *COLOURS, *THREE),
+    "simclr_vit_s": ("configs/simclr_vit_s.py:tiny", *FOUR, *COLOURS, *TWO),
+    "moco_vit_s, two parts": ("configs/moco_vit_s.py:tiny", *FOUR, *COLOURS, *TWO, "--config.accumulate=2"),
 }
 
 

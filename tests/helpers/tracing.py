@@ -37,6 +37,7 @@ def of_step():
     """Yields the StepTrace of the first step that pre-training traces while it is entered."""
     trace, step = StepTrace(), Pretraining.train_step
 
+    @functools.wraps(step)  # a compiled program has its function's name: the other runs find this one's in the cache
     def watched(self, state, batch):
         sys.setprofile(trace.profile)
         try:

@@ -63,7 +63,7 @@ def test_tfds_opens_what_was_prepared(origin, in_memory, request, tmp_path, caps
 def test_the_papers_command_trains_on_what_was_prepared(archives, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert run("imagenet2012", "--from", archives, "--data-dir", tmp_path / "data", "--partial") == 0
-    command = ["main.py", "--config=configs/moco_vit_s.py:tiny", "--config.data.name=imagenet2012"]
+    command = ["main.py", "--config=configs/moco_vit_s.py:tiny,baseline", "--config.data.name=imagenet2012"]
     command += [f"--config.data.dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"]
     assert main.main([*command, "--config.total_steps=2", "--config.knn.k=2"]) == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 2
