@@ -19,7 +19,7 @@ from repre_jax.data.segmentation import SegmentationData
 from repre_jax.evaluation.segmented import Segmented as TestSplit
 from repre_jax.pretrained import segmenter
 from repre_jax.pretrained.segmenter import Segmenter
-from repre_jax.probing import evaluations, segmenting
+from repre_jax.probing import evaluations, measured_again, segmenting
 from repre_jax.report.figures import confusion, sheet
 from repre_jax.report.figures import segmentation as drawing
 from repre_jax.report.figures.segmentation import Segmented
@@ -28,7 +28,6 @@ from repre_jax.tasks.figures import readable
 from repre_jax.tasks.figures.subject import NotPossible
 
 EXAMPLES = 6  # of a run's own figure
-OF_DATA = ("name", "dir", "train_split", "test_split")  # keys of data that a figure may choose otherwise than its run
 RANDOM = "chosen at random"
 
 
@@ -53,10 +52,7 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     if images:
         shown = [_of_file(path, found) for path in images]
         return drawing.draw(shown, found.classes, title=title, caption=_resized(found))
-    config = found.config.copy_and_resolve_references()
-    for key in OF_DATA:
-        if ours.data.get(key) is not None:
-            config.data[key] = ours.data[key]
+    config = measured_again.config_of(found.config, source, measured_again.flags_of_figure(ours))
     data = segmenting.open_data(config, found.mean, found.std)
     segmenting.check_classes(found, data)
     chosen = examples(data, config.data.channels, ours.figures.records, ours.seed)
