@@ -122,12 +122,15 @@ class Drawing:
     def __init__(self, config: ConfigDict, workdir: Path, data: SegmentationData, whole: TestSplit):
         self.config, self.workdir, self.data, self.whole = config, workdir, data, whole
         self._chosen: Examples | None = None
+        self._predicted: tuple[int, np.ndarray] | None = None  # after which step, and what
 
     def __call__(self, step: int, measured: segmenting.Measured, variables: Any, suffixes: Sequence[str]) -> None:
         """To be called in every process. measured: of all test images. variables: of the network."""
         if self._chosen is None:
             self._chosen = examples(self.data, self.config.data.channels, EXAMPLES, self.config.seed)
-        predictions = self.whole.predicted(variables, self._chosen.numbers)
+        if self._predicted is None or self._predicted[0] != step:
+            self._predicted = step, self.whole.predicted(variables, self._chosen.numbers)
+        predictions = self._predicted[1]
         if not runtime.is_main():
             return
         found, matrix, count = measured
