@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 def flags(root, *more):
     return (
         f"--config.data.name=folder:{root}", "--config.data.num_classes=3", "--config.data.test_split=validation",
-        "--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)", "--config.checkpoint.keep=9",
+        "--config.data.image_size=(32,)", "--config.segment.test_stride=(16, 16)", "--config.checkpoint.keep=9",
         "--config.segment.train_size=()", "--config.segment.test_size=()", "--config.segment.colours=False", *more,
     )  # fmt: skip
 

@@ -26,7 +26,8 @@ def swin(tmp_path_factory):
 def images(data_dir):
     """(Image, label map) of the test records."""
     opened = segmentation.open_dataset("scenes/dense", test_split=SPLIT)
-    return [segmentation_views.decoded(record, opened.classes, 3) for record in opened.dataset.test]
+    test = opened.dataset.test
+    return [segmentation_views.decoded(test[number], opened.classes, 3) for number in range(len(test))]
 
 
 @pytest.mark.slow
