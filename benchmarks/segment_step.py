@@ -82,7 +82,7 @@ def cells(found: dict[str, Any]) -> tuple[str, ...]:
         f"{found['head']}, {found['encoder']}",
         f"{found['median_ms']:,.1f}",
         f"{found['p10_ms']:,.1f} to {found['p90_ms']:,.1f}",
-        f"{found['images_per_second']:,.1f}",
+        f"{found['images_per_second']:{',.1f' if found['images_per_second'] >= 10 else '.2g'}}",
         f"{found['gflop']:,.0f}",
         share(found["mfu_of_matrix_product"]),
         share(found["mfu_of_data_sheet"]),

@@ -12,6 +12,11 @@ def get_config(variants: str = "") -> ConfigDict:
     config = base_evaluation.get_config()
     config.task = "figures"
     config.data.test_interpolation = "bilinear"  # as pre-training itself sees test images
+    # segmentation: as in configs/segment.py
+    config.data.image_key = config_dict.placeholder(str)
+    config.data.label_map_key = config_dict.placeholder(str)
+    config.data.num_classes = config_dict.placeholder(int)
+    config.data.first_value = config_dict.placeholder(int)
     config.feature = "pooled"  # of tsne and neighbours
     config.batch_size = 256  # images through the encoder at once, over all devices
     config.figures = ConfigDict()

@@ -18,7 +18,9 @@ from repre_jax.data.cityscapes import archives
 from repre_jax.data.cityscapes.labels import CLASSES
 from repre_jax.data.segmentation import Asked
 from repre_jax.data.segmentation_views import SegmentationView, decoded
+from repre_jax.report.figures import records as drawing
 from repre_jax.system import command_line
+from repre_jax.tools import figures
 from repre_jax.tools.checkup import storage
 from tests.helpers.cityscapes import IMAGE, IMAGES, LABEL_MAP, SIZE, contents, files, ids, zips
 from tests.helpers.prepared import change, to_tfrecord
@@ -115,6 +117,31 @@ def test_label_maps_are_read_as_classes(root):
     for asked in (Asked(num_classes=20), Asked(first_value=1)):
         with pytest.raises(UserError, match="leave --config"):
             segmentation.open_dataset(NAME, str(root), asked=asked)
+
+
+def test_its_label_maps_are_drawn_in_its_own_colours(root, tmp_path, monkeypatch):
+    """What is ignored is white."""
+    given, draw = [], drawing.draw
+
+    def kept(records, **texts):
+        given.append((records, texts))
+        return draw(records, **texts)
+
+    monkeypatch.setattr(drawing, "draw", kept)
+    out = tmp_path / "data.png"
+    argv = ["data", "--config=configs/segment.py", f"--config.data.dir={root}", "--records=2", f"--out={out}"]
+    assert figures.main(argv) == 0
+    (((one, two), texts),) = given
+    colours = np.full((256, 3), 255, np.uint8)
+    colours[:19] = CLASSES.colours
+    for record in (one, two):
+        assert record.image.shape == (*SIZE, 3)
+        classes = np.vectorize(lambda value: TRAIN_IDS.get(value, 255))(ids(record.name)[0])
+        np.testing.assert_array_equal(record.painted, np.broadcast_to(colours[classes], (*SIZE, 3)))
+    assert {one.name, two.name} < set(IMAGES["train"])
+    assert texts["legend"] == dict(zip(CLASSES.names, CLASSES.colours, strict=True))
+    assert texts["caption"].startswith(f"2 of 3 training records of {NAME}, as they are stored. Label map: 255,")
+    assert out.stat().st_size > 5000
 
 
 def test_the_test_split_has_no_classes(root, capsys):

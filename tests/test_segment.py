@@ -16,11 +16,12 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, label_classes
 from repre_jax.evaluation import confusion
+from repre_jax.evaluation.segmented import Segmented
 from repre_jax.models import resize
 from repre_jax.pretrained import segmenter
 from repre_jax.running.recorder import Recorder
 from tests.helpers import labelled_folder
-from tests.helpers.evaluating import command, evaluate
+from tests.helpers.evaluating import command, evaluate, retrain
 from tests.helpers.runs import final_state
 
 SEGMENT = "configs/segment.py"
@@ -36,16 +37,18 @@ def data(tmp_path_factory):
 def flags(root, *more):
     return (
         f"--config.data.name=folder:{root}", "--config.data.num_classes=3", "--config.data.test_split=validation",
-        "--config.data.image_size=(32, 32)", "--config.segment.test_stride=(16, 16)", "--config.checkpoint.keep=9",
+        "--config.data.image_size=(32,)", "--config.segment.test_stride=(16, 16)", "--config.checkpoint.keep=9",
         "--config.segment.train_size=()", "--config.segment.test_size=()", "--config.segment.colours=False", *more,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def linear(finished, data, tmp_path_factory):
-    """(Workdir, result) of a head on a frozen encoder; to be looked at, not changed."""
-    workdir = tmp_path_factory.mktemp("linear") / "w"
-    return workdir, evaluate(SEGMENT, finished[0], workdir, *flags(data[0]), variants="linear,tiny")
+    """(Workdir, result) of a head on a frozen encoder, that of the link `encoder` beside it; to be looked at, not
+    changed."""
+    root = tmp_path_factory.mktemp("linear")
+    (root / "encoder").symlink_to(finished[0])
+    return root / "w", evaluate(SEGMENT, root / "encoder", root / "w", *flags(data[0]), variants="linear,tiny")
 
 
 def test_a_run_is_measured_over_every_pixel_that_has_a_class(linear, data):
@@ -105,6 +108,22 @@ def test_a_trained_head_is_a_function_of_an_image(linear, data):
         repre_jax.load_segmenter(str(linear[0]), step=3)
 
 
+def test_a_frozen_encoder_must_be_there_as_it_was(finished, linear, tmp_path):
+    link = linear[0].with_name("encoder")
+    other = shutil.copytree(finished[0], tmp_path / "other")
+    retrain(other)
+    link.unlink()
+    try:
+        with pytest.raises(UserError, match=r"(?s)in no checkpoint of it and cannot be had:\n  .*encoder is neither"):
+            repre_jax.load_segmenter(linear[0])
+        link.symlink_to(other)
+        with pytest.raises(UserError, match=f"The encoder in {link} is not the one on which {linear[0]} has trained"):
+            repre_jax.load_segmenter(linear[0])
+    finally:
+        link.unlink(missing_ok=True)
+        link.symlink_to(finished[0])
+
+
 def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
     """As by hand, by bilinear resizing; what it gives has the image's own size."""
     segment, image = segmenter.load(linear[0]), data[1]["val"][0][0][:24]
@@ -112,11 +131,11 @@ def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
     assert (found.shape, found.dtype) == ((24, 56), np.uint8)
     enlarged = crops.resize(image, (32, 75))
     pixels = (enlarged / np.float32(255) - np.float32(segment.mean)) / np.float32(segment.std)
-    columns = [0, 16, 32, 43]  # 75 by windows of 32 every 16
+    columns, logits_of = [0, 16, 32, 43], jax.jit(segment.logits)  # 75 by windows of 32 every 16
     logits, cover = np.zeros((32, 75, 3), np.float32), np.zeros((32, 75, 1), np.float32)
     for left in columns:
         window = np.s_[:, left : left + 32]
-        logits[window] += np.asarray(segment.logits(segment.variables, pixels[window][None].astype(np.float32)))[0]
+        logits[window] += np.asarray(logits_of(segment.variables, pixels[window][None].astype(np.float32)))[0]
         cover[window] += 1
     own = np.asarray(resize.bilinear((logits / cover)[None], (24, 56), segment.head.align_corners))[0]
     assert (found == own.argmax(-1)).mean() > 0.995
@@ -176,8 +195,11 @@ def test_a_run_is_not_measured_by_other_classes(linear, tmp_path, capsys):
     assert "has class 0 'grass', which was '0' in training" in capsys.readouterr().err
 
 
-def test_a_head_is_trained_with_its_encoder(finished, data, tmp_path):
-    """From random weights: naive's auxiliary heads, positions for the crop, rates of both."""
+def test_a_head_is_trained_with_its_encoder(finished, data, tmp_path, monkeypatch):
+    """From random weights: naive's auxiliary heads, positions for the crop, rates of both. Its figure's images are
+    segmented once."""
+    drawn, predicted = [], Segmented.predicted
+    monkeypatch.setattr(Segmented, "predicted", lambda *given: drawn.append(given) or predicted(*given))
     result = evaluate(
         SEGMENT, finished[0], tmp_path / "w", *flags(data[0], "--config.encoder.pyramid_blocks=(1, 2)"),
         variants="scratch,naive,tiny",
@@ -187,6 +209,7 @@ def test_a_head_is_trained_with_its_encoder(finished, data, tmp_path):
     assert {"decode", "auxiliary_1"} == set(state["params"]["head"])
     assert result["origin"]["branch"] == "untrained"
     assert result["head"] == "naive"
+    assert len(drawn) == 1
 
 
 WRONG = [

@@ -104,7 +104,11 @@ def test_label_maps_of_ones_own_pictures(run, segment, data, tmp_path, capsys):
         np.testing.assert_array_equal(found, segment(pixels) + 1)
     for arguments, message in (
         (["--images", paths[0], paths[0]], "Two images would have one label map, a.b.png"),
-        (["--images", str(tmp_path / "none.jpg")], "none.jpg cannot be read: No such file"),
+        (
+            ["--images", str(tmp_path / "none.jpg")],
+            "none.jpg does not exist.\n  expected: paths of images, or of folders",
+        ),
+        (["--images", paths[0], f"--out={tmp_path}"], "a.b.png is one of the images, and would be replaced"),
         (["--images", paths[0], "--split=test"], "--images are of no data set"),
         (["--scales", "0"], "--scales is 0.0"),
         ([f"--out={data[0] / 'images' / 'maps'}"], "in the folder of images"),
@@ -113,6 +117,45 @@ def test_label_maps_of_ones_own_pictures(run, segment, data, tmp_path, capsys):
         assert tool.main([str(run), *arguments]) == 1
         assert message in capsys.readouterr().err
     assert not (data[0] / "images" / "maps").exists()
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "photos" / "more" / "a.png"), image[..., ::-1])
+    (tmp_path / "photos" / "half.png").write_bytes(b"\x89PNG")
+    assert tool.main([str(run), "--images", str(tmp_path / "photos"), f"--out={tmp_path / 'all'}"]) == 0
+    assert "half.png cannot be read: " in capsys.readouterr().out
+    assert [str(path.relative_to(tmp_path / "all")) for path in (tmp_path / "all").rglob("*.png")] == ["more/a.png"]
+    np.testing.assert_array_equal(label_maps.read((tmp_path / "all/more/a.png").read_bytes()), segment(image) + 1)
+
+
+def test_another_data_set_has_its_own_split_and_what_messages_advise_can_be_typed(run, segment, tmp_path, capsys):
+    """The run's test images are called validation. A figure of them takes the same keys."""
+    made = labelled_folder.write(tmp_path / "other", {"train": [(40, 56)], "test": [(40, 56)] * 2})
+    argv = [str(run), f"--data=folder:{tmp_path / 'other'}", f"--out={tmp_path / 'out'}"]
+    assert tool.main(argv) == 1
+    assert "change:   --config.data.num_classes=3" in capsys.readouterr().err
+    assert tool.main([*argv, "--config.data.num_classes=3"]) == 1
+    assert "has class 0 '0', which was 'grass' in training" in capsys.readouterr().err
+    shutil.copy(segment.config.data.name.removeprefix("folder:") + "/classes.txt", tmp_path / "other")
+    assert tool.main([*argv, "--config.data.test_split=validation"]) == 1
+    assert "has no split 'validation'" in capsys.readouterr().err
+    assert tool.main(argv) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+    found = label_maps.read((tmp_path / "out" / "1.png").read_bytes())
+    np.testing.assert_array_equal(found, segment(made["test"][1][0]) + 1)
+    capsys.readouterr()
+    assert tool.main([*argv, "--config.data.image_size=(48, 48)"]) == 1
+    assert "A measurement does not change how" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tool.main([*argv, "--config.segment.head=mla"])
+    assert "unexpected argument '--config.segment.head=mla'" in capsys.readouterr().err
+    figure = [
+        "segmentation",
+        str(run),
+        f"--config.data.name=folder:{tmp_path / 'other'}",
+        f"--out={tmp_path / 'a.png'}",
+    ]
+    assert figures.main([*figure, "--config.data.num_classes=2"]) == 1
+    assert "names 3 classes" in capsys.readouterr().err
+    assert figures.main([*figure, "--records=1"]) == 0
 
 
 def test_names_of_label_maps():

@@ -145,7 +145,8 @@ def _places(root: Path, notes: list[str]) -> dict[str, tuple[Path, Path]]:
     inside = {split: both for split, place in below.items() if (both := _both(place))}
     if not inside:
         raise UserError(
-            f"{shown(root)} has no label maps.\n{LAYOUT}  change:   --config.data.name=folder:PATH, to such a folder"
+            f"{shown(root)} has no label maps.\n{LAYOUT}  change:   --config.data.name=folder:PATH, to such a folder;\n"
+            "            to segment pictures without any, `python -m repre_jax.tools.segment RUN --images PATH`"
         )
     notes += [
         f"Passed over: {shown(below[split])}, which has no folders images and labels"

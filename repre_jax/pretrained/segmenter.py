@@ -173,7 +173,14 @@ def _classes(run: Path, record: dict[str, Any]) -> Classes:
 def _frozen(config: ConfigDict, run: Path, mesh: Mesh, sha256: str) -> Any:
     """The parameters of an encoder that is in no checkpoint, since it was not trained."""
     theirs = config.copy_and_resolve_references()
-    found = for_head(theirs, backbone.find(theirs, run, scratch=True, resize_positions=True), None)
+    try:
+        found = for_head(theirs, backbone.find(theirs, run, scratch=True, resize_positions=True), None)
+    except UserError as error:
+        raise UserError(
+            f"{run} has trained its head on a frozen encoder, which is in no checkpoint of it and cannot be had:\n"
+            f"  {str(error).splitlines()[0]}\n"
+            "  change:   that run or file back to its place, or a link there to where it lies now"
+        ) from None
     weights = found.untrained(mesh, config.seed) if config.network == "untrained" else found.load(mesh)
     if digest(weights) != sha256:
         raise UserError(

@@ -16,7 +16,7 @@ from repre_jax.probing import detecting, evaluations, segmenting
 from repre_jax.running import lifecycle, memory, resume
 from repre_jax.running.lifecycle import Session, ShouldStop
 from repre_jax.running.signals import StopRequest
-from repre_jax.system import environment, terminal
+from repre_jax.system import command_line, environment, shipped, terminal
 
 NO_DEPARTURES = ("data.dir",)  # where it lies
 # A measurement's own keys, and groups of them.
@@ -48,6 +48,7 @@ class Keys:
 
 
 PIXELS = ("data.value_range", "data.mean", "data.std")
+OF_FIGURE = ("name", "dir", "train_split", "test_split", "image_key", "label_map_key", "num_classes", "first_value")
 SPLITS = ("data.train_split", "data.test_split")
 ENCODER = ("init_from", "network", "seed", "encoder", "data.image_size", "data.channels")
 OF_TASKS = {
@@ -143,6 +144,22 @@ def take_over(config: ConfigDict, trained: ConfigDict, run: Path, was_asked: Ask
     if others:
         terminal.warn(f"What was trained is measured as it was trained: {'; '.join(others)}.")
     return departures
+
+
+def config_of(trained: ConfigDict, run: Path, flags: Sequence[str]) -> ConfigDict:
+    """The config of a measurement of a run that is asked for by these flags, --config.KEY=VALUE, and by nothing else:
+    for tools and figures, which read other data as config.evaluate does.
+
+    Raises UserError for a flag that is wrong, or would change what was trained.
+    """
+    config, _ = command_line.parse([run.name, f"--config={shipped.root() / OF_TASKS[trained.task].file}", *flags])
+    take_over(config, trained, run, asked(config))
+    return config
+
+
+def flags_of_figure(config: ConfigDict) -> list[str]:
+    """Those that config_of takes for the data that a config of figures asks for."""
+    return [f"--config.data.{key}={config.data[key]}" for key in OF_FIGURE if config.data.get(key) is not None]
 
 
 def _refuse_others(keys: Keys, ours: Mapping[str, Any], theirs: Mapping[str, Any], run: Path, was_asked: Asked) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.builders import methods
+from repre_jax.builders import augmentation, methods
 from repre_jax.builders import segmentation as builder
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState
@@ -31,6 +31,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """running/training_task.run's; with config.evaluate set a run of this task is measured instead."""
     asked = measured_again.asked(config)
     evaluations.check_name(config, "segment.head", "configs/segment.py")
+    config.data.image_size = augmentation.image_size(config)  # one number stands for a square
     if config.evaluate:
         return segment_again.run(config, workdir, asked)
     builder.follow_epochs(config, asked.typed)

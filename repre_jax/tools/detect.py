@@ -7,7 +7,8 @@
 RUN is the workdir of a run of configs/detect.py. To RUN/predictions, or to --out, go detections.json, COCO's results
 with the masks, detections_boxes.json with the boxes in the same order (of a detector of boxes detections.json has
 them), and images.json, which image and which category a number is: COCO("images.json").loadRes("detections.json").
-What is called so there is replaced. `tools.figures detection RUN --images a.jpg` draws instead.
+What is called so there is replaced. What the flags do not say of a data set, keys do: --config.data.KEY=VALUE, as in
+configs/detect.py. `tools.figures detection RUN --images a.jpg` draws instead.
 """
 
 import argparse
@@ -23,7 +24,6 @@ from jax.sharding import Mesh
 
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
-from repre_jax.data import listing
 from repre_jax.evaluation.batches import never
 from repre_jax.evaluation.detected import Result
 from repre_jax.evaluation.detection_run import DetectionRun
@@ -32,6 +32,7 @@ from repre_jax.pretrained.detector import Detector
 from repre_jax.probing import detecting
 from repre_jax.system import command_line, terminal
 from repre_jax.tasks.figures.segmentation import read_image
+from repre_jax.tools import which_images
 
 INTERRUPTED = "Interrupted. Nothing was written."
 IMAGES = "images.json"
@@ -48,14 +49,11 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--split", help="of the data set, as TFDS writes it; else the run's test split")
-    parser.add_argument("--data", metavar="NAME", help="another data set of the same categories")
-    parser.add_argument("--data-dir", help="where data sets lie; else the run's")
+    which_images.add_flags(parser, "categories")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
     parser.add_argument("--score", type=float, help="that a detection must exceed; else the run's, 0.05 by default")
-    arguments = parser.parse_args(argv)
+    arguments = which_images.parsed(parser, argv)
     return command_line.exit_status(lambda: _detect(arguments), INTERRUPTED)
 
 
@@ -67,7 +65,7 @@ def _detect(arguments: argparse.Namespace) -> None:
     found = detector.load(run, arguments.step, mesh, keys="--")
     if arguments.score is not None:
         found = found.above(arguments.score)
-    find = _own(arguments, found) if arguments.images else _records(arguments, found, mesh)
+    find = _own(arguments, found) if arguments.images else _records(arguments, found, run, mesh)
     out = config_paths.absolute(arguments.out or run / run_files.PREDICTIONS)
     with run_files.made(out):
         run_files.check_writable(out)
@@ -86,19 +84,7 @@ def _detect(arguments: argparse.Namespace) -> None:
 def _own(arguments: argparse.Namespace, found: Detector) -> Find:
     """In the pictures at the paths given, and in folders. Their ids are the numbers that they are called by, as COCO's
     are, else 1 and so on. Raises UserError where a folder has none."""
-    if arguments.split or arguments.data or arguments.data_dir:
-        raise UserError("--images are of no data set.\n  change:   leave --split, --data and --data-dir out")
-    paths: list[Path] = []
-    for path in map(config_paths.absolute, arguments.images):
-        if not run_files.is_folder(path):
-            paths.append(path)
-            continue
-        inside = [path / name for name in sorted(listing.list_images(path).files)]
-        if not inside:
-            raise UserError(f"{path} has no images.\n  expected: {', '.join(listing.SUFFIXES)}")
-        paths += inside
-    if missing := [path for path in paths if not run_files.exists(path)]:
-        raise UserError(f"{missing[0]} does not exist.\n  expected: paths of images, or of folders of them")
+    paths = [path for _, path in which_images.of_paths(arguments)]
     numbers = [int(path.stem) if path.stem.isascii() and path.stem.isdecimal() else 0 for path in paths]
     if 0 in numbers or len(set(numbers)) < len(numbers):
         numbers = list(range(1, len(paths) + 1))
@@ -129,12 +115,9 @@ def one_by_one(pictures: Sequence[tuple[int, Path]], found: Detector) -> Found:
     return images, boxes, masks
 
 
-def _records(arguments: argparse.Namespace, found: Detector, mesh: Mesh) -> Find:
+def _records(arguments: argparse.Namespace, found: Detector, run: Path, mesh: Mesh) -> Find:
     """In the test images of a data set. Raises UserError where it cannot be had, or has other categories."""
-    config = found.config.copy_and_resolve_references()
-    for key, given in (("name", arguments.data), ("dir", arguments.data_dir), ("test_split", arguments.split)):
-        if given is not None:
-            config.data[key] = config_paths.stored(f"data.{key}", given)
+    config = which_images.of_data_set(arguments, found.config, run)
     data = detecting.open_data(config, found.mean, found.std)
     detecting.check_categories(found.categories, data)
     return lambda: all_at_once(detecting.whole_split(config, data, mesh, found.detections), found.params)

@@ -2,12 +2,13 @@
 
   python -m repre_jax.tools.segment RUN                        the test images of the data set that RUN was trained on
   python -m repre_jax.tools.segment RUN --split test           those of another split, as for Cityscapes' test server
-  python -m repre_jax.tools.segment RUN --images a.jpg b.jpg   one's own pictures, of any size
+  python -m repre_jax.tools.segment RUN --images a.jpg photos  one's own pictures, of any size, and folders of them
 
 RUN is the workdir of a run of configs/segment.py. A label map has one channel, the size and the name of its image, and
 the values that the data set's own label maps have: of Cityscapes labelIds, under names that its test server takes;
 where these are pictures in colours, the numbers of the classes, from 0. They go to RUN/predictions, or to --out; what
-has such a name there is replaced.
+has such a name there is replaced. What the flags do not say of a data set, keys do: --config.data.KEY=VALUE, as in
+configs/segment.py.
 
 One image is segmented at a time, its windows together, and several devices are no faster than one: so an image may have
 any size, be smaller than the crop, too, and one that cannot be read costs no other its label map.
@@ -36,6 +37,7 @@ from repre_jax.pretrained.segmenter import Segmenter
 from repre_jax.probing import segmenting
 from repre_jax.system import command_line, terminal
 from repre_jax.tasks.figures.segmentation import read_image
+from repre_jax.tools import which_images
 
 INTERRUPTED = "Interrupted. The label maps that were written are whole."
 LISTED = 40  # classes whose values are said at the end
@@ -57,10 +59,7 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--split", help="of the data set, as TFDS writes it; else the run's test split")
-    parser.add_argument("--data", metavar="NAME", help="another data set of the same classes, or folder:PATH")
-    parser.add_argument("--data-dir", help="where data sets lie; else the run's")
+    which_images.add_flags(parser, "classes")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
     parser.add_argument(
         "--coloured", action="store_true", help=f"pictures in the classes' colours, too, to DIR{COLOURED}"
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
     parser.add_argument("--scales", nargs="+", type=float, metavar="SCALE", help="the mean of several; else the run's")
     parser.add_argument("--flip", action="store_true", help="the mean of each image and its mirror image")
-    arguments = parser.parse_args(argv)
+    arguments = which_images.parsed(parser, argv)
     return command_line.exit_status(lambda: _segment(arguments), INTERRUPTED)
 
 
@@ -76,10 +75,8 @@ def _segment(arguments: argparse.Namespace) -> None:
     run = config_paths.absolute(arguments.run)
     found = segmenter.load(run, arguments.step, sharding.make_mesh(jax.device_count()), keys="--")
     how = _how(arguments, found)
-    pictures = _own(arguments, found) if arguments.images else _records(arguments, found)
     out = config_paths.absolute(arguments.out or run / run_files.PREDICTIONS)
-    if arguments.out:
-        _refuse_among_images(out, arguments.data or found.config.data.name)
+    pictures = _own(arguments, found, out) if arguments.images else _records(arguments, found, run, out)
     with run_files.made(out):
         run_files.check_writable(out)
         written = _write(pictures, found, how, out, coloured=arguments.coloured)
@@ -106,26 +103,34 @@ def _how(arguments: argparse.Namespace, found: Segmenter) -> SlidingTest:
     return dataclasses.replace(found.how, scales=scales, flip=found.how.flip or arguments.flip)
 
 
-def _own(arguments: argparse.Namespace, found: Segmenter) -> Pictures:
-    """Those at the paths given. Raises UserError where two would have one name."""
-    if arguments.split or arguments.data or arguments.data_dir:
-        raise UserError("--images are of no data set.\n  change:   leave --split, --data and --data-dir out")
-    paths = [config_paths.absolute(path) for path in arguments.images]
-    names = [file_of(path.name) for path in paths]
+def _own(arguments: argparse.Namespace, found: Segmenter, out: Path) -> Pictures:
+    """Those at the paths given. Raises UserError where two would have one name, or a label map replace a picture."""
+    pictures = which_images.of_paths(arguments)
+    names = [file_of(name) for name, _ in pictures]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(
             f"Two images would have one label map, {min(twice)}.\n"
             "  change:   one command for each, with --out to another folder"
         )
-    return Pictures(len(paths), lambda number: (paths[number].name, read_image(paths[number], found.config)))
+    theirs = {path.resolve() for _, path in pictures}
+    if replaced := [out / name for name in names if (out / name).resolve() in theirs]:
+        raise UserError(
+            f"{replaced[0]} is one of the images, and would be replaced by a label map.\n"
+            "  change:   --out=DIR, another folder"
+        )
+
+    def read(number: int) -> tuple[str | None, np.ndarray]:
+        name, path = pictures[number]
+        return name, read_image(path, found.config)
+
+    return Pictures(len(pictures), read)
 
 
-def _records(arguments: argparse.Namespace, found: Segmenter) -> Pictures:
+def _records(arguments: argparse.Namespace, found: Segmenter, run: Path, out: Path) -> Pictures:
     """The test images of a data set. Raises UserError where it cannot be had, or has other classes."""
-    config = found.config.copy_and_resolve_references()
-    for key, given in (("name", arguments.data), ("dir", arguments.data_dir), ("test_split", arguments.split)):
-        if given is not None:
-            config.data[key] = config_paths.stored(f"data.{key}", given)
+    config = which_images.of_data_set(arguments, found.config, run)
+    if arguments.out:
+        _refuse_among_images(out, config.data.name)
     data = segmenting.open_data(config, found.mean, found.std)
     segmenting.check_classes(found, data)
     records = data.dataset.split("test")
@@ -146,6 +151,9 @@ def _write(pictures: Pictures, found: Segmenter, how: SlidingTest, out: Path, *,
             bar.update(1)
             try:
                 name, image = pictures.read(number)
+            except UserError as error:  # of a picture at a path
+                terminal.warn(f"Warning: {str(error).splitlines()[0]} It has no label map.")
+                continue
             except (crops.UnreadableImage, OSError) as error:
                 passing.check(error, "An image cannot be read")
                 terminal.warn(f"Warning: image {number:,} cannot be read, and has no label map: {error}")

@@ -19,7 +19,7 @@ from repre_jax.evaluation.detection_run import Measured
 from repre_jax.evaluation.matching import Objects
 from repre_jax.pretrained import detector
 from repre_jax.pretrained.detector import Detector
-from repre_jax.probing import detecting, evaluations
+from repre_jax.probing import detecting, evaluations, measured_again
 from repre_jax.report.figures import detection as drawing
 from repre_jax.report.figures import sheet
 from repre_jax.report.figures.detection import Detected
@@ -29,7 +29,6 @@ from repre_jax.tasks.figures.segmentation import read_image
 
 EXAMPLES = 6  # of a run's own figure
 WHAT = "Detection"
-OF_DATA = ("name", "dir", "train_split", "test_split")  # keys of data that a figure may choose otherwise than its run
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,7 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     if images:
         shown = [_of_file(path, found, score) for path in images]
         return drawing.draw(shown, names, title=title, caption=f"{_resized(found.config)} {_drawn(score)}")
-    config = found.config.copy_and_resolve_references()
-    for key in OF_DATA:
-        if ours.data.get(key) is not None:
-            config.data[key] = ours.data[key]
+    config = measured_again.config_of(found.config, source, measured_again.flags_of_figure(ours))
     data = detecting.open_data(config, found.mean, found.std)
     detecting.check_categories(found.categories, data)
     chosen = examples(data, config.data.channels, ours.figures.records, ours.seed)

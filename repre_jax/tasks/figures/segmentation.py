@@ -19,7 +19,7 @@ from repre_jax.data.segmentation import SegmentationData
 from repre_jax.evaluation.segmented import Segmented as TestSplit
 from repre_jax.pretrained import segmenter
 from repre_jax.pretrained.segmenter import Segmenter
-from repre_jax.probing import evaluations, segmenting
+from repre_jax.probing import evaluations, measured_again, segmenting
 from repre_jax.report.figures import confusion, sheet
 from repre_jax.report.figures import segmentation as drawing
 from repre_jax.report.figures.segmentation import Segmented
@@ -28,7 +28,6 @@ from repre_jax.tasks.figures import readable
 from repre_jax.tasks.figures.subject import NotPossible
 
 EXAMPLES = 6  # of a run's own figure
-OF_DATA = ("name", "dir", "train_split", "test_split")  # keys of data that a figure may choose otherwise than its run
 RANDOM = "chosen at random"
 
 
@@ -53,10 +52,7 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     if images:
         shown = [_of_file(path, found) for path in images]
         return drawing.draw(shown, found.classes, title=title, caption=_resized(found))
-    config = found.config.copy_and_resolve_references()
-    for key in OF_DATA:
-        if ours.data.get(key) is not None:
-            config.data[key] = ours.data[key]
+    config = measured_again.config_of(found.config, source, measured_again.flags_of_figure(ours))
     data = segmenting.open_data(config, found.mean, found.std)
     segmenting.check_classes(found, data)
     chosen = examples(data, config.data.channels, ours.figures.records, ours.seed)
@@ -126,31 +122,42 @@ class Drawing:
     def __init__(self, config: ConfigDict, workdir: Path, data: SegmentationData, whole: TestSplit):
         self.config, self.workdir, self.data, self.whole = config, workdir, data, whole
         self._chosen: Examples | None = None
+        self._step: int | None = None
+        self._figures: dict[str, Figure] = {}  # after that step
+        self._saved: set[str] = set()  # suffixes of those that are files
 
     def __call__(self, step: int, measured: segmenting.Measured, variables: Any, suffixes: Sequence[str]) -> None:
-        """To be called in every process. measured: of all test images. variables: of the network."""
+        """To be called in every process. measured: of all test images. variables: of the network. What was drawn of a
+        step is not drawn again."""
+        if step != self._step:
+            self._step, self._figures, self._saved = step, self._drawn(step, measured, variables), set()
+        try:
+            for kind, figure in self._figures.items():
+                run_files.make_folder(self.workdir / run_files.FIGURES)
+                for suffix in suffixes:
+                    if suffix not in self._saved:
+                        sheet.save(figure, self.workdir / run_files.FIGURES / f"{kind}{suffix}")
+            self._saved.update(suffixes)
+        except OSError as error:
+            terminal.warn(f"Warning: {run_files.FIGURES}/ cannot be written: {error.strerror}.")
+
+    def _drawn(self, step: int, measured: segmenting.Measured, variables: Any) -> dict[str, Figure]:
+        """By kind; in the main process, others only help to segment."""
         if self._chosen is None:
             self._chosen = examples(self.data, self.config.data.channels, EXAMPLES, self.config.seed)
         predictions = self.whole.predicted(variables, self._chosen.numbers)
         if not runtime.is_main():
-            return
+            return {}
         found, matrix, count = measured
         title = titled(self.workdir, self.config, step, "Confusion matrix")
         iou = [None if np.isnan(value) else float(value) for value in found.iou]
         images = f"{count:,} test images of {self.data.dataset.name}"
-        figures = {
+        return {
             "confusion": _confusion(matrix, self.data.classes.names, iou, found.miou, images, title),
             "segmentation": of_examples(
                 self._chosen, list(predictions), self.data, titled(self.workdir, self.config, step)
             ),
         }
-        try:
-            run_files.make_folder(self.workdir / run_files.FIGURES)
-            for kind, figure in figures.items():
-                for suffix in suffixes:
-                    sheet.save(figure, self.workdir / run_files.FIGURES / f"{kind}{suffix}")
-        except OSError as error:
-            terminal.warn(f"Warning: {run_files.FIGURES}/ cannot be written: {error.strerror}.")
 
 
 def _confusion(
