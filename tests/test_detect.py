@@ -21,7 +21,8 @@ from repre_jax.report.figures import precision as precision_drawing
 from repre_jax.running.recorder import Recorder
 from repre_jax.tools import detect as tool
 from repre_jax.tools import export, figures
-from tests.helpers import coco, preparing
+from tests.helpers import coco, detectors
+from tests.helpers.detectors import flags
 from tests.helpers.evaluating import command, evaluate
 from tests.helpers.runs import final_state
 
@@ -31,26 +32,7 @@ NAMES = ["person", "dog", "toothbrush"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    zips = coco.zips(tmp_path_factory.mktemp("downloads"))
-    assert preparing.run("coco", "--from", zips, "--data-dir", folder, "--partial") == 0
-    return folder
-
-
-def flags(root, *more):
-    """Canvases of 32 x 64 and 64 x 32, and few of everything."""
-    return (
-        f"--config.data.dir={root}", "--config.data.workers=0", "--config.batch_size=2", "--config.total_steps=4",
-        "--config.optim.warmup_steps=1", "--config.log_every=2", "--config.evaluations=2",
-        "--config.checkpoint.every=2", "--config.checkpoint.keep=9", "--config.detect.shorts=(32,)",
-        "--config.detect.longest=64",
-        "--config.detect.crop_shorts=(32,)", "--config.detect.crop_sides=(24, 32)", "--config.detect.test_short=32",
-        "--config.detect.test_longest=64", "--config.detect.slots=4", "--config.detect.width=16",
-        "--config.detect.hidden=32", "--config.detect.anchors=32", "--config.detect.anchor_positives=16",
-        "--config.detect.regions=16", "--config.detect.region_positives=4", "--config.detect.per_level=20",
-        "--config.detect.proposals=20", "--config.detect.test_per_level=20", "--config.detect.test_proposals=20",
-        "--config.detect.test_candidates=30", *more,
-    )  # fmt: skip
+    return detectors.data(tmp_path_factory.mktemp("detectors"))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +40,20 @@ def trained(finished, root, tmp_path_factory):
     """(Workdir, result) of four steps; to be looked at, not changed."""
     workdir = tmp_path_factory.mktemp("detect") / "w"
     return workdir, evaluate(DETECT, finished[0], workdir, *flags(root), variants="")
+
+
+@pytest.mark.slow
+def test_a_swin_is_trained_to_detect(root, tmp_path):
+    """The paper's encoder, small, from random weights; its step is test_detection_step.py's."""
+    swin = {"name": "swin_t", "width": 12, "depth": "(1, 2, 2, 1)", "heads": "(1, 2, 2, 4)", "window": 4}
+    encoder = [f"--config.encoder.{key}={value}" for key, value in swin.items()]
+    given = flags(root, *encoder, "--config.evaluations=1", "--config.data.image_size=(32, 64)")
+    result = evaluate(DETECT, None, tmp_path / "w", *given, variants="scratch")
+    assert (result["steps"], result["skipped_steps"], result["test_images"]) == (4, 0, 2)
+    assert result["detections"] > 0
+    state = final_state(tmp_path / "w", 4)["params"]
+    assert {f"norm_{level}" for level in range(1, 5)} <= state["neck"].keys()
+    assert "norm" in state["encoder"], "its own, which nothing reads"
 
 
 def scored(workdir, file, what):
