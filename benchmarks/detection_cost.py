@@ -148,7 +148,7 @@ def whole_step(method: Any, canvas: tuple[int, int]) -> hlo.Array:
     plan: Any = made.memory_analysis()
     array = hlo.largest(made.as_text() or "")
     print(
-        f"\nThe whole step of one image of {canvas[0]} x {canvas[1]}: {megabytes(memory.of_program(made))}, of which the "
+        f"\nThe whole step of one image, {canvas[0]} x {canvas[1]}: {megabytes(memory.of_program(made))}, of which the "
         f"state takes {megabytes(plan.argument_size_in_bytes - _bytes(batch))} and what it holds meanwhile "
         f"{megabytes(plan.temp_size_in_bytes)}; compiled in {seconds:.0f} s."
     )
