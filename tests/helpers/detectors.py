@@ -2,6 +2,9 @@
 
 from tests.helpers import coco, preparing
 
+# One canvas of 64 x 64 in place of two: half the programs to compile.
+SQUARE = ("--config.detect.shorts=(64,)", "--config.detect.test_short=64")
+
 
 def data(folder):
     """The data folder, in `folder`."""
