@@ -4,7 +4,7 @@
 
 FILE is an .npz of one batch: images uint8 [B, H, W, 3], and boxes, classes and bits of masks of objects [B, n, ...].
 A line 'step 5' on standard input is answered by the seconds a step of five training steps, as JSON on what was the
-standard output.
+standard output; 'memory' by the most bytes that were held, on a CPU by the whole process.
 
 torchvision's own detector, RoIAlign and NMS: two samples a bin instead of as many as there are cells, soft mask
 targets, smooth L1; as many anchors, proposals and regions as ours. Images keep their size. Its Swin-T pads each block
@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,7 +87,14 @@ def main():
     about["parameters"] = sum(each.numel() for each in model.parameters())
     print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(steps(int(line.split()[1]))), file=answers, flush=True)
+        what = line.split()
+        print(json.dumps(held(device) if what[0] == "memory" else steps(int(what[1]))), file=answers, flush=True)
+
+
+def held(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
 if __name__ == "__main__":
