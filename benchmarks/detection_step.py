@@ -5,8 +5,8 @@
 Swin-T, COCO's 80 classes, random images with 8 objects; 800 x 1344 in bfloat16 on accelerators, 256 x 416 in float32 on
 CPUs, unless told otherwise. Images/s: the median of turns of two seconds or more, after warm-up; MFU: the FLOPs of the
 step's products over what the device could do by its data sheet, and by a matrix product measured here; memory by XLA's
-plan, and the most that was held, on a CPU by the whole process. Of the parts: how long one image takes by itself, with its
-gradient if it has one, as a share of the step, beside its share of the FLOPs. What stands in the rest is layers.
+plan, and the most that was held, on a CPU by the whole process. Of the parts: how long one image takes by itself, with
+its gradient if it has one, as a share of the step, beside its share of the FLOPs. What stands in the rest is layers.
 
 --torch-python: an interpreter that has torch and torchvision, whose Mask R-CNN trains on the same batch with Swin-T in
 another process, in turns with ours (benchmarks/torch_detection.py says what differs).
