@@ -34,7 +34,9 @@ class Backbone(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stages = torchvision.models.swin_t(stochastic_depth_prob=0.1).features
+        sizes = {"patch_size": [4, 4], "embed_dim": WIDTHS[0], "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]}
+        made = torchvision.models.SwinTransformer(**sizes, window_size=[7, 7], stochastic_depth_prob=0.1)
+        self.stages = made.features  # not models.swin_t, which has a drop path of its own
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in WIDTHS)
         self.pyramid = FeaturePyramidNetwork(list(WIDTHS), 256, LastLevelMaxPool())
         self.out_channels = 256
