@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, root, traine
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    argv = command(DETECT, finished[0], tmp_path / "w", *flags(root, *SQUARE), variants="")
+    argv = command(DETECT, finished[0], tmp_path / "w", *flags(root, *SQUARE, "--config.evaluations=1"), variants="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "after", stop_at_three)
         assert main.main(argv) == 128 + signal.SIGTERM
