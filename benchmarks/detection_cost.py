@@ -6,7 +6,8 @@ GFLOP are counted in the traced program (benchmarks/products.py), two to a multi
 computed, since XLA counts a loop's body once, and the geometry is loops; XLA's own count stands beside it. 'Forward' is
 one pass of training, 'step' adds the gradient. Geometry is what stands between the layers of the network. Memory is
 XLA's plan for this device, of the part with its gradient; 'largest' the largest array that is written as a whole.
-NMS is counted as if it took 20 rounds.
+NMS is counted as if it took 20 rounds. Of the whole step, with its optimiser, both of a run's programs are planned: of
+the canvas, and of its transpose for images that are higher than wide. A step runs one of them.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks import detection_program as program
 from benchmarks import hlo, products
 from benchmarks.detection_program import Part
+from repre_jax.models.detection import anchors
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
@@ -81,8 +83,8 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.0f} MB"
 
 
-def verdict(found: list[Cost], largest: list[tuple[str, hlo.Array]]) -> list[str]:
-    """Whether the goals are met."""
+def verdict(found: list[Cost], largest: list[tuple[str, hlo.Array]], count: int) -> list[str]:
+    """Whether the goals are met. count: of anchors."""
     forward = sum(each.forward for each in found)
     share = sum(each.forward for each in found if each.part.geometry) / forward
     lines = [f"Geometry: {share:.1%} of the forward pass; goal at most {GOAL_SHARE:.0%}: {_met(share <= GOAL_SHARE)}."]
@@ -90,7 +92,8 @@ def verdict(found: list[Cost], largest: list[tuple[str, hlo.Array]]) -> list[str
         name, array = max(largest, key=lambda each: each[1].size)
         lines.append(
             f"Largest array: {megabytes(array.size)}, {array.kind} in {name} ({array.made_by}); goal at most "
-            f"{megabytes(GOAL_BYTES)}: {_met(array.size <= GOAL_BYTES)}."
+            f"{megabytes(GOAL_BYTES)}: {_met(array.size <= GOAL_BYTES)}. A byte for each pair of the {count:,} anchors "
+            f"would be {megabytes(count**2)}."
         )
     return lines
 
@@ -126,12 +129,18 @@ def run() -> None:
     print(line(_row(test, sum(each.forward for each in found), sum(each.step for each in found))), flush=True)
     largest = [(each.part.name, each.planned[2]) for each in (*found, test) if each.planned]
     if arguments.step:
-        largest.append(("the whole step", whole_step(method, canvas)))
-    print("\n" + "\n".join(verdict(found, largest)))
+        largest += [(f"the whole step of {size[0]} x {size[1]}", whole_step(method, size)) for size in both(canvas)]
+    print("\n" + "\n".join(verdict(found, largest, sum(map(len, anchors.anchors(canvas))))))
+
+
+def both(canvas: tuple[int, int]) -> list[tuple[int, int]]:
+    """A run's canvases."""
+    return list(dict.fromkeys((canvas, canvas[::-1])))
 
 
 def whole_step(method: Any, canvas: tuple[int, int]) -> hlo.Array:
-    """Of one image, compiled with its optimiser; prints what it takes. Returns its largest array."""
+    """Of one image, compiled with its optimiser; prints what it takes. The state is in both programs'
+    plans, and is there once. Returns the largest array."""
     state, batch = jax.eval_shape(lambda: program.init(method, canvas)), program.batch(1, canvas)
     begun = time.perf_counter()
     made = jax.jit(method.train_step, donate_argnums=0).lower(state, batch).compile()
@@ -139,8 +148,8 @@ def whole_step(method: Any, canvas: tuple[int, int]) -> hlo.Array:
     plan: Any = made.memory_analysis()
     array = hlo.largest(made.as_text() or "")
     print(
-        f"\nThe whole step of one image: {megabytes(memory.of_program(made))}, of which the state takes "
-        f"{megabytes(plan.argument_size_in_bytes - _bytes(batch))} and what it holds meanwhile "
+        f"\nThe whole step of one image, {canvas[0]} x {canvas[1]}: {megabytes(memory.of_program(made))}, of which the "
+        f"state takes {megabytes(plan.argument_size_in_bytes - _bytes(batch))} and what it holds meanwhile "
         f"{megabytes(plan.temp_size_in_bytes)}; compiled in {seconds:.0f} s."
     )
     return array

@@ -5,8 +5,8 @@
 Swin-T, COCO's 80 classes, random images with 8 objects; 800 x 1344 in bfloat16 on accelerators, 256 x 416 in float32 on
 CPUs, unless told otherwise. Images/s: the median of turns of two seconds or more, after warm-up; MFU: the FLOPs of the
 step's products over what the device could do by its data sheet, and by a matrix product measured here; memory by XLA's
-plan, and the most that was held where the device tells. Of the parts: how long one image takes by itself, with its
-gradient if it has one, as a share of the step, beside its share of the FLOPs. What stands in the rest is layers.
+plan, and the most that was held, on a CPU by the whole process. Of the parts: how long one image takes by itself, with
+its gradient if it has one, as a share of the step, beside its share of the FLOPs. What stands in the rest is layers.
 
 --torch-python: an interpreter that has torch and torchvision, whose Mask R-CNN trains on the same batch with Swin-T in
 another process, in turns with ours (benchmarks/torch_detection.py says what differs).
@@ -64,12 +64,15 @@ def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | Non
     takers: dict[str, Callable[[int], float]] = {"step": take}
     if peer is not None:
         takers[PEER] = lambda number: peer.ask(f"step {number}")
+    hardware.forget_resident()  # compiling took more
     times = {name: steps.spread(found) for name, found in steps.in_turns(takers, turns=turns).items()}
     ours = {**times["step"], **performance(method, canvas, count, times["step"]["median_ms"] / 1e3, mesh.size)}
     found: dict[str, Any] = {"step": ours, "program_memory_bytes": memory.of_program(compiled)}
-    found |= {"peak_memory_bytes": hardware.peak_memory(), "parts": parts(method, batch, times["step"]["median_ms"])}
+    held = hardware.peak_memory() or hardware.resident_peak()
+    found |= {"peak_memory_bytes": held, "parts": parts(method, batch, times["step"]["median_ms"])}
     if peer is not None:
         found[PEER] = times[PEER] | {"images_per_second": 1e3 * count / times[PEER]["median_ms"], "about": peer.about}
+        found[PEER]["peak_memory_bytes"] = peer.ask("memory")
     return found
 
 
@@ -138,12 +141,12 @@ def lines(found: dict[str, Any]) -> list[str]:
         about = found[PEER]["about"]
         table.append(_times(f"torchvision {about['torchvision']}, torch {about['torch']}", found[PEER]))
     known = "unknown" if sheet is None else f"{sheet:.1%}"
-    held_gib = "not told" if held is None else f"{held / 2**30:.2f} GiB"
+    others = f" (torchvision {_gib(found[PEER]['peak_memory_bytes'])})" if PEER in found else ""
     listed = [line(row) for row in table] + [
         "",
         f"{step['gflop']:,.0f} GFLOP of products a step. MFU: {step['mfu_of_matrix_product']:.1%} of a matrix product "
         f"measured here, {known} of the data sheet. Memory: {found['program_memory_bytes'] / 2**30:.2f} GiB planned, "
-        f"held {held_gib}.",
+        f"held at most {_gib(held)}{others}.",
         "",
         *(
             line(row)
@@ -157,6 +160,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     together = sum(part["share_of_time"] for part in found["parts"] if part["in_step"])
     flops = sum(part["share_of_flops"] for part in found["parts"] if part["in_step"])
     return [*listed, line(("**together**", "", f"{together:.1%}", f"{flops:.2%}"))]
+
+
+def _gib(count: int | None) -> str:
+    return "not told" if count is None else f"{count / 2**30:.2f} GiB"
 
 
 def _times(name: str, found: dict[str, Any]) -> tuple[str, ...]:

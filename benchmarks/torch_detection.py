@@ -4,7 +4,7 @@
 
 FILE is an .npz of one batch: images uint8 [B, H, W, 3], and boxes, classes and bits of masks of objects [B, n, ...].
 A line 'step 5' on standard input is answered by the seconds a step of five training steps, as JSON on what was the
-standard output.
+standard output; 'memory' by the most bytes that were held, on a CPU by the whole process.
 
 torchvision's own detector, RoIAlign and NMS: two samples a bin instead of as many as there are cells, soft mask
 targets, smooth L1; as many anchors, proposals and regions as ours. Images keep their size. Its Swin-T pads each block
@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ class Backbone(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stages = torchvision.models.swin_t(stochastic_depth_prob=0.1).features
+        sizes = {"patch_size": [4, 4], "embed_dim": WIDTHS[0], "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]}
+        made = torchvision.models.SwinTransformer(**sizes, window_size=[7, 7], stochastic_depth_prob=0.1)
+        self.stages = made.features  # not models.swin_t, which has a drop path of its own
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in WIDTHS)
         self.pyramid = FeaturePyramidNetwork(list(WIDTHS), 256, LastLevelMaxPool())
         self.out_channels = 256
@@ -86,7 +89,14 @@ def main():
     about["parameters"] = sum(each.numel() for each in model.parameters())
     print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(steps(int(line.split()[1]))), file=answers, flush=True)
+        what = line.split()
+        print(json.dumps(held(device) if what[0] == "memory" else steps(int(what[1]))), file=answers, flush=True)
+
+
+def held(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
 if __name__ == "__main__":

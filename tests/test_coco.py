@@ -199,6 +199,8 @@ def test_how_to_get_it_is_told(downloads, tmp_path, capsys):
     assert len(detection.open_dataset(NAME, str(tmp_path / "my data")).dataset.train) == 4
     assert run(*arguments, "--partial") == 1
     assert "is there already" in capsys.readouterr().err
+    with pytest.raises(UserError, match="prepare coco --from=DIR --name=pets --images=FOLDER --annotations=FILE"):
+        detection.open_dataset("pets", str(tmp_path / "my data"))
 
 
 def test_images_of_one_id_cannot_be_scored_together(root):

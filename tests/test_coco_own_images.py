@@ -57,6 +57,7 @@ def test_ones_own_is_prepared_and_opened(tmp_path, capsys):
         found["annotations"][0]["id"] = 0
         del found["annotations"][1]["area"]
         found["annotations"][2]["segmentation"] = [[1.0, 1.0, 5.0, 5.0]]
+        found["annotations"][3]["bbox"] = [20.0, 20.0, 50.0, 50.0]  # corners, on an image of 64 x 64
 
     arguments = own(tmp_path, change, images={file_name(25): jpeg(25, (96, 64), 3)})
     assert run(*arguments, "--data-dir", tmp_path / "data") == 0
@@ -67,6 +68,8 @@ def test_ones_own_is_prepared_and_opened(tmp_path, capsys):
         "1 images have an EXIF mark to be shown turned, which is ignored: their annotations fit as is: 000000000025",
         "1 objects have no mask (no segmentation, or no polygon of three points) and are left out; --boxes-only keeps "
         "them, and no masks: 000000000025.jpg, annotation 3",
+        "1 objects have a box of less than a pixel, or one that reaches beyond the image; COCO's are left, top, width "
+        "and height, in pixels: 000000000030.jpg, annotation 4",
         "configs/detect.py --config.data.dir=",
         "--config.data.name=mine --config.init_from=RUN",
     ):

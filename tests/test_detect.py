@@ -1,4 +1,6 @@
-"""`configs/detect.py` as a command, on COCO's archives in miniature: what it leaves, going on, measuring again."""
+"""`configs/detect.py` as a command, on COCO's archives in miniature: what it leaves, going on, measuring again.
+
+A run of two canvases is the slow test's, and test_hosts.py's."""
 
 import json
 import os
@@ -21,7 +23,8 @@ from repre_jax.report.figures import precision as precision_drawing
 from repre_jax.running.recorder import Recorder
 from repre_jax.tools import detect as tool
 from repre_jax.tools import export, figures
-from tests.helpers import coco, preparing
+from tests.helpers import coco, detectors
+from tests.helpers.detectors import SQUARE, flags
 from tests.helpers.evaluating import command, evaluate
 from tests.helpers.runs import final_state
 
@@ -31,33 +34,29 @@ NAMES = ["person", "dog", "toothbrush"]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    zips = coco.zips(tmp_path_factory.mktemp("downloads"))
-    assert preparing.run("coco", "--from", zips, "--data-dir", folder, "--partial") == 0
-    return folder
-
-
-def flags(root, *more):
-    """Canvases of 32 x 64 and 64 x 32, and few of everything."""
-    return (
-        f"--config.data.dir={root}", "--config.data.workers=0", "--config.batch_size=2", "--config.total_steps=4",
-        "--config.optim.warmup_steps=1", "--config.log_every=2", "--config.evaluations=2",
-        "--config.checkpoint.every=2", "--config.checkpoint.keep=9", "--config.detect.shorts=(32,)",
-        "--config.detect.longest=64",
-        "--config.detect.crop_shorts=(32,)", "--config.detect.crop_sides=(24, 32)", "--config.detect.test_short=32",
-        "--config.detect.test_longest=64", "--config.detect.slots=4", "--config.detect.width=16",
-        "--config.detect.hidden=32", "--config.detect.anchors=32", "--config.detect.anchor_positives=16",
-        "--config.detect.regions=16", "--config.detect.region_positives=4", "--config.detect.per_level=20",
-        "--config.detect.proposals=20", "--config.detect.test_per_level=20", "--config.detect.test_proposals=20",
-        "--config.detect.test_candidates=30", *more,
-    )  # fmt: skip
+    return detectors.data(tmp_path_factory.mktemp("detectors"))
 
 
 @pytest.fixture(scope="module")
 def trained(finished, root, tmp_path_factory):
-    """(Workdir, result) of four steps; to be looked at, not changed."""
+    """(Workdir, result) of four steps on one canvas; to be looked at, not changed."""
     workdir = tmp_path_factory.mktemp("detect") / "w"
-    return workdir, evaluate(DETECT, finished[0], workdir, *flags(root), variants="")
+    return workdir, evaluate(DETECT, finished[0], workdir, *flags(root, *SQUARE), variants="")
+
+
+@pytest.mark.slow
+def test_a_swin_is_trained_to_detect(root, tmp_path):
+    """The paper's encoder, small, from random weights, on two canvases; its step is test_detection_step.py's."""
+    swin = {"name": "swin_t", "width": 12, "depth": "(1, 2, 2, 1)", "heads": "(1, 2, 2, 4)", "window": 4}
+    encoder = [f"--config.encoder.{key}={value}" for key, value in swin.items()]
+    given = flags(root, *encoder, "--config.evaluations=1", "--config.data.image_size=(32, 64)")
+    result = evaluate(DETECT, None, tmp_path / "w", *given, variants="scratch")
+    assert (result["steps"], result["skipped_steps"], result["test_images"]) == (4, 0, 2)
+    assert result["detections"] > 0
+    state = final_state(tmp_path / "w", 4)["params"]
+    assert {f"norm_{level}" for level in range(1, 5)} <= state["neck"].keys()
+    assert "norm" in state["encoder"], "its own, which nothing reads"
+    as_the_run_has_found(tmp_path / "w")
 
 
 def scored(workdir, file, what):
@@ -107,9 +106,9 @@ def test_a_run_says_what_it_was(trained):
     parts = ("objectness_loss", "anchor_box_loss", "class_loss", "box_loss", "mask_loss")
     assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-4)
     assert (
-        "detect.shorts [32] instead of [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]" in result["departures"]
+        "detect.shorts [64] instead of [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800]" in result["departures"]
     )
-    assert result["test"]["test_short"] == 32
+    assert result["test"]["test_short"] == 64
     page = (workdir / "report.html").read_text()
     assert "Detection of MoCo v3" in page
     assert "Losses of the detector" in page
@@ -125,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_state(finished, root, traine
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    argv = command(DETECT, finished[0], tmp_path / "w", *flags(root), variants="")
+    argv = command(DETECT, finished[0], tmp_path / "w", *flags(root, *SQUARE, "--config.evaluations=1"), variants="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "after", stop_at_three)
         assert main.main(argv) == 128 + signal.SIGTERM
@@ -199,11 +198,11 @@ def test_what_was_trained_is_no_matter_of_measuring(finished, trained, tmp_path,
         assert message in capsys.readouterr().err
 
 
-def test_a_detector_is_a_function_of_an_image(trained, tmp_path):
-    """It finds what the run itself has found, but for rounding, in batches of one."""
-    detect = repre_jax.load_detector(trained[0])
+def as_the_run_has_found(workdir):
+    """A detector as a function finds what its run has found, but for rounding, in batches of one. Returns it."""
+    detect = repre_jax.load_detector(workdir)
     names = ("detections_boxes.json", "detections.json")
-    boxes, masks = (json.loads((trained[0] / name).read_text()) for name in names)
+    boxes, masks = (json.loads((workdir / name).read_text()) for name in names)
     ids = dict(zip(NAMES, (1, 18, 90), strict=True))
     for image, size in coco.SIZES["val"].items():
         found = detect(crops.decode(coco.jpeg(image, size), detect.config.data.channels))
@@ -216,6 +215,11 @@ def test_a_detector_is_a_function_of_an_image(trained, tmp_path):
         decoded = np.array([pycocotools_mask.decode(masks[place]["segmentation"]) for place in mine], bool)
         assert found.masks.shape == (len(mine), *size)
         assert (found.masks == decoded).mean() > 0.99, "values near one half fall on either side"
+    return detect
+
+
+def test_a_detector_is_a_function_of_an_image(trained):
+    detect = as_the_run_has_found(trained[0])
     with pytest.raises(UserError, match=r"expected: uint8 \[height, width, "):
         detect(np.zeros((4, 4), np.uint8))
 

@@ -13,6 +13,7 @@ from repre_jax.models import build_encoder
 from repre_jax.models.detection import heads, necks
 from repre_jax.models.feature_pyramid import Neck
 from tests.golden.named_values import value
+from tests.helpers import torch_layout
 
 GOLDEN = Path(__file__).parent / "golden" / "detection_heads.npz"
 F32 = jnp.float32
@@ -34,16 +35,6 @@ def in_torch(name, path):
     return ".".join((*(("neck",) if name == "fpn" else ()), *path[:-1], NAMES.get(path[-1], path[-1])))
 
 
-def kernel(name, path, shape):
-    """PyTorch's values in the layout of ours."""
-    if path[-2].startswith("up") or "_up_" in path[-2]:  # a deconvolution's [D, width, 2, 2] -> [D, 2, 2, width]
-        return value(name, (shape[0], shape[3], 2, 2)).transpose(0, 2, 3, 1)
-    if name == "box_head/layer_1.weight":  # flattened with channels first
-        return value(name, (shape[1], shape[0])).reshape(shape[1], -1, 7, 7).transpose(2, 3, 1, 0).reshape(shape)
-    sides = shape[:2] if len(shape) == 4 else (1, 1)
-    return value(name, (shape[-1], shape[-2], *sides)).transpose(2, 3, 1, 0).reshape(shape)
-
-
 def params_of(name, module, shapes):
     """The values that PyTorch's side has."""
     given = shapes_of(shapes) if len(shapes) > 1 or name.startswith("simple") else shapes_of(shapes)[0]
@@ -51,7 +42,8 @@ def params_of(name, module, shapes):
     found = {}
     for path, leaf in flatten_dict(tree).items():
         key = f"{name}/{in_torch(name, path)}"
-        found[path] = kernel(key, path, leaf.shape) if path[-1] == "kernel" else value(key, leaf.shape)
+        there = value(key, torch_layout.shape_there(path, leaf.shape))
+        found[path] = torch_layout.ours(path, there, leaf.shape)
     return unflatten_dict(found)
 
 

@@ -1,4 +1,6 @@
-"""The step of detection: its losses, images without objects, boxes alone, microbatches, devices; and a test."""
+"""The step of detection by a Swin: its losses, images without objects, boxes alone, microbatches, devices; and a test.
+
+A ViT's is run by test_detect.py."""
 
 import dataclasses
 import functools
@@ -26,7 +28,7 @@ PARTS = ("objectness_loss", "anchor_box_loss", "class_loss", "box_loss")
 
 
 def build(masks=True, **settings):
-    encoder = build_encoder("vit_ti", width=8, depth=1, heads=1, patch=16, image_size=SIZE, pyramid_levels=1)
+    encoder = build_encoder("swin_t", width=8, depth=(1, 1, 1, 1), heads=(1, 1, 1, 1), window=4)
     plan = schedules.resolve(records=80, batch_size=4, epochs=1, total_steps=8, lr_per_256=0.32)
     return Detection(
         mask_rcnn.build(encoder, CLASSES, masks=masks, width=8, hidden=16),

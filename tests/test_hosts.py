@@ -16,7 +16,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.running.agreement import Agreement
 from repre_jax.system import runtime
-from tests.helpers import labelled_folder
+from tests.helpers import coco, detectors, labelled_folder
 from tests.helpers.hosts import TINY, child_pair, finish, flags, free_port, pair, started
 from tests.helpers.patience import HANGS
 
@@ -141,6 +141,22 @@ def test_two_processes_segment_as_one(finished, tmp_path):
     two, one = (json.loads((run / "result.json").read_text()) for run in by_two_and_one(again, tmp_path / "again"))
     assert two["test_images"] == one["test_images"] == 7
     assert two["confusion"] == one["confusion"] == trained[1]["confusion"], "by the same weights"
+
+
+@pytest.mark.slow
+def test_two_processes_detect_as_one(finished, tmp_path):
+    """Test images of two canvases, one of each: one process has no image of its own. Trained on one canvas, since the
+    order of canvases is a function of seed and epoch alone (test_many_draws.py)."""
+    flags = detectors.flags(detectors.data(tmp_path), "--config.detect.shorts=(64,)", "--config.evaluations=1")
+    argv = ["main.py", "--config=configs/detect.py", f"--config.init_from={finished[0]}", *flags]
+    ours, expected = metrics_of_two_and_one(argv, tmp_path)
+    assert ours[-1].keys() == expected[-1].keys() >= {"box_ap", "mask_ap"}
+    for file in ("detections_boxes.json", "detections.json"):
+        two, one = (json.loads((tmp_path / name / file).read_text()) for name in ("two", "one"))
+        assert {each["image_id"] for each in two} == set(coco.SIZES["val"])
+        assert [each["image_id"] for each in two] == [each["image_id"] for each in one]
+        scores = [[each["score"] for each in found] for found in (two, one)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 def test_each_process_reads_and_measures_its_share(tmp_path):

@@ -123,7 +123,7 @@ def open_dataset(
     def read(place: Path) -> DetectionData:
         return _open_version(place, name, train_split, test_split, masks, value_range)
 
-    return prepared.newest_readable(name, root, read)
+    return prepared.newest_readable(name, root, read, objects=True)
 
 
 def _open_version(

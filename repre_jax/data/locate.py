@@ -18,10 +18,11 @@ NAMED = 5  # data sets or files, at most, in a message
 CONVERTED = "-array_record"  # what the folder of converted data sets is called beside the first one's name
 
 
-def version_folders(name: str, root: Path) -> list[Path]:
+def version_folders(name: str, root: Path, *, objects: bool = False) -> list[Path]:
     """Folders of the prepared versions of data set `name` below `root`, the newest first.
 
     name: as TFDS writes it: 'cifar10', 'imagenet_resized/64x64', 'cifar10:3.0.2', 'imagenet2012:5.*.*'.
+    objects: whether images with objects are looked for, which `prepare coco` writes.
     Raises UserError where there is none, which says what lies there instead, or elsewhere, and what to write.
     """
     plain, _, wanted = name.partition(":")
@@ -38,7 +39,7 @@ def version_folders(name: str, root: Path) -> list[Path]:
             f"  expected: one of {', '.join(folder.name for folder in reversed(found))}\n"
             f"  change:   {flag('data.name', _meant(plain, wanted, found))}, for the newest of them"
         )
-    raise UserError(_elsewhere(plain, root) or how_to_prepare(plain, root))
+    raise UserError(_elsewhere(plain, root) or how_to_prepare(plain, root, objects=objects))
 
 
 def versions(place: Path) -> list[Path]:
@@ -107,8 +108,8 @@ def by_tfds(name: str, root: Path) -> str:
     )
 
 
-def how_to_prepare(name: str, root: Path) -> str:
-    """The message on a data set that is nowhere."""
+def how_to_prepare(name: str, root: Path, *, objects: bool = False) -> str:
+    """The message on a data set that is nowhere. objects: see version_folders."""
     demo = DEMO
     if name == "imagenet2012":
         command = ["python", "-m", "repre_jax.tools.prepare", "imagenet2012", "--from=DIR", f"--data-dir={root}"]
@@ -132,6 +133,11 @@ def how_to_prepare(name: str, root: Path) -> str:
             "            https://cocodataset.org/#download into a folder DIR\n"
             f"  prepare:  {shlex.join(command)}\n"
         )
+        demo = DEMO_OF_OBJECTS
+    elif objects:
+        command = ["python", "-m", "repre_jax.tools.prepare", "coco", "--from=DIR", f"--name={name}"]
+        command += ["--images=FOLDER", "--annotations=FILE", f"--data-dir={root}"]
+        prepare = f"  prepare:  {shlex.join(command)}\n"
         demo = DEMO_OF_OBJECTS
     else:
         prepare = by_tfds(name, root) + "  or:       --config.data.name=folder:PATH, for a folder of images as it is\n"

@@ -24,12 +24,12 @@ class NotReadable(UserError):
     """A version of a data set that is there, but not whole, or not in a form that is read here."""
 
 
-def newest_readable(name: str, root: Path, read: Callable[[Path], Any]) -> Any:
-    """What `read` makes of the newest version of `name` below `root`.
+def newest_readable(name: str, root: Path, read: Callable[[Path], Any], *, objects: bool = False) -> Any:
+    """What `read` makes of the newest version of `name` below `root`. objects: see locate.version_folders.
 
     Raises its NotReadable, with the newest version that can be read instead, if there is one.
     """
-    newest, *older = locate.version_folders(name, root)
+    newest, *older = locate.version_folders(name, root, objects=objects)
     try:
         return read(newest)
     except NotReadable as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from repre_jax.pretrained import backbone, saved_run
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.pretrained.saved_run import Params
 from repre_jax.running import resume
+from repre_jax.system import shipped
 
 CALLED = {"segment": "segmentation", "detect": "detection"}
 
@@ -50,6 +52,11 @@ class Trained:
         return tuple(self.record["pixels"]["std"])
 
 
+def _command(task: str, encoder: Path) -> str:
+    """That trains one on the encoder of a run."""
+    return f"{shipped.program()} --config configs/{task}.py " + shlex.quote(f"--config.init_from={encoder}")
+
+
 def trained(
     task: str,
     parts: Sequence[str],
@@ -73,8 +80,8 @@ def trained(
         pre_trained = "framework" in record["config"]
         raise UserError(
             f"{path} is a run of the task {record['config'].get('task')!r}.\n"
-            f"  expected: one of {CALLED[task]}, as configs/{task}.py trains it"
-            + (f"\n  change:   --config.init_from={path}, to train one on its encoder" if pre_trained else "")
+            f"  expected: a run of {CALLED[task]}, as configs/{task}.py trains it"
+            + (f"\n  train:    {_command(task, path)}" if pre_trained else "")
         )
     config = ConfigDict(backbone.tuples(record["config"]))
     config.encoder.attention = "xla"  # which any machine has

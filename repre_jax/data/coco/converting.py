@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from repre_jax.core.errors import UserError
@@ -15,6 +16,7 @@ from repre_jax.data.instances import Instances
 ORIENTATION = 274  # the EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange height and width
 UPRIGHT = (0, 1)
+BEYOND = 1  # pixels that a box may reach beyond the image
 QUALITY = 95  # of the JPEG that an image is written as which had to be turned
 
 
@@ -29,6 +31,7 @@ class Converter:
     turned: list[str] = field(default_factory=list)
     marked: list[str] = field(default_factory=list)
     without_mask: list[str] = field(default_factory=list)
+    odd_boxes: list[str] = field(default_factory=list)
 
     def __call__(self, given: tuple[bytes, Entry], split: str) -> tuple[bytes, Entry, Instances]:
         """(The encoded image, its entry, its objects). Raises UserError for an image that is not whole, or of another
@@ -50,6 +53,7 @@ class Converter:
             )
         found, left_out = objects.of_image(entry.annotations, size, masks=self.masks)
         self.without_mask += [f"{entry.file_name}, annotation {identity}" for identity in left_out]
+        self.odd_boxes += [f"{entry.file_name}, annotation {identity}" for identity in found.ids[_odd(found)]]
         return encoded, entry, found
 
     def lines(self) -> list[str]:
@@ -62,8 +66,21 @@ class Converter:
                 "objects have no mask (no segmentation, or no polygon of three points) and are left out; --boxes-only "
                 "keeps them, and no masks",
             ),
+            (
+                self.odd_boxes,
+                "objects have a box of less than a pixel, or one that reaches beyond the image; COCO's are left, top, "
+                "width and height, in pixels",
+            ),
         )
         return [f"{len(names):,} {what}: {some_of(sorted(names))}" for names, what in lines if names]
+
+
+def _odd(found: Instances) -> np.ndarray:
+    """bool [N]: boxes that are perhaps not meant as COCO's are, such as corners, or parts of the image's sides."""
+    height, width = found.size
+    low, high = found.boxes[:, :2], found.boxes[:, :2] + found.boxes[:, 2:]
+    beyond = (low < -BEYOND).any(axis=1) | (high > [width + BEYOND, height + BEYOND]).any(axis=1)
+    return ~found.crowds & (beyond | (found.boxes[:, 2:] < 1).any(axis=1))
 
 
 def _orientation(encoded: bytes) -> int:

@@ -65,7 +65,7 @@ def _tables(content: bytes, name: str) -> dict[str, list[dict]]:
     try:
         found = json.loads(content)
     except ValueError as error:  # UnicodeDecodeError is one
-        raise UserError(f"{name} is no JSON, or half a file: {error}.\n  change:   fetch it again") from None
+        raise UserError(f"{name} is no JSON, or half a file: {error}.\n  change:   fetch or write it again") from None
     wanted = ("images", "annotations", "categories")
     if not isinstance(found, dict) or not all(_is_table(found.get(key)) for key in wanted):
         given = ", ".join(found) if isinstance(found, dict) else f"a {type(found).__name__}"
