@@ -86,7 +86,7 @@ def detected(result: Mapping[str, Any]) -> str:
     known = [origin.get("framework"), origin.get("branch"), step]
     after = f" after {result['steps']:,} steps" if "steps" in result else ""
     size = f"shorter side {how['test_short']}, longer at most {how['test_longest']}"
-    skipped, overflow = result.get("skipped_steps"), result["overflow"]
+    skipped, overflow, alike = result.get("skipped_steps"), result["overflow"], result.get("one_class", False)
     rows: list[Row] = [
         ("encoder" if "steps" in result else "measured", origin["init_from"] or "none: from scratch"),
         ("", ", ".join(filter(None, known))),
@@ -94,9 +94,10 @@ def detected(result: Mapping[str, Any]) -> str:
     for what, title in PRECISIONS.items():
         if numbers := result["ap"].get(what):
             rows.append((title, _precision(numbers)))
-            rows += _of_classes(result["ap_of_classes"][what], f"{title} by class")
+            rows += [] if alike else _of_classes(result["ap_of_classes"][what], f"{title} by class")
     rows += [
         ("test images", f"{result['test_images']:,}, {size}; {result['detections']:,} detections"),
+        *([("", "scored as one class, object")] if alike else []),
         *([("", f"{overflow:,} with more candidates than {how['test_candidates']:,}")] if overflow else []),
         ("time", f"{duration(result['seconds'])}{after}"),
         *([("", f"{skipped:,} steps skipped")] if skipped else []),
