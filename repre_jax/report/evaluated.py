@@ -31,6 +31,8 @@ def linear(result: Mapping[str, Any]) -> str:
         rows.append(("", f"{result['top1_protocol']:.1%}  with the protocol's learning rate"))
     if result["top1_untrained"] is not None:
         rows.append(("", f"{result['top1_untrained']:.1%}  untrained encoder, likewise"))
+    if result.get("top1_pixels") is not None:
+        rows.append(("", f"{result['top1_pixels']:.1%}  raw pixels, a ridge classifier"))
     if run := result["run"]:
         rows += [
             ("k-NN top-1", f"{run['knn_top1']:.1%}  trained encoder, k = {run['knn_k']}, as pre-training measured it"),
@@ -153,6 +155,8 @@ def knn(result: Mapping[str, Any]) -> str:
         accuracies = [f"{value:.1%}  k = {k}{cut[k]}" for k, value in result["knn_top1"].items()]
         votes = f"{result['train_records']:,} training records vote, temperature {result['temperature']:g}"
         rows += [*zip(names, accuracies, strict=True), ("", f"of {result['test_records']:,} test records; {votes}")]
+        if run := result.get("run"):
+            rows += [(f"k = {run['knn_k']}", "as pre-training measured it:"), *without_learning(run)]
     return table([*rows, ("time", duration(result["seconds"]))])
 
 
