@@ -68,6 +68,7 @@ scenes: $(READY_SCENES)
 	$(PY) -m repre_jax.tools.results $(SCENES_DIR) $(SCENES_DIR)-knn $(SCENES_DIR)-linear $(SCENES_DIR)-segment \
 		$(SCENES_DIR)-detect
 	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
+	@echo "What these numbers say, and what they do not: docs/scenes.md"
 
 test: lint
 	$(PY) -m pytest -m "not slow" $(TWO)

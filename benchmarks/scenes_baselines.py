@@ -27,7 +27,7 @@ from repre_jax.core import config_paths, sharding
 from repre_jax.core.types import Records
 from repre_jax.data import crops, sources
 from repre_jax.data.scenes import object_canvases
-from repre_jax.evaluation import batches, hog, knn
+from repre_jax.evaluation import batches, hog, knn, ridge
 from repre_jax.pretrained import backbone
 from repre_jax.probing import frozen
 from repre_jax.report import console, results
@@ -35,7 +35,6 @@ from repre_jax.report.run import read
 
 NAME = "scenes/objects"
 KS = (20, 200)  # pre-training's, and the most of configs/knn.py
-ALPHAS = (10.0, 100.0, 1000.0, 10_000.0)  # of a ridge classifier
 AT_ONCE = 500  # images
 CELL = 8  # pixels of a side of the encoder's patches
 COLUMNS = (
@@ -114,22 +113,8 @@ def _voted(similarity: np.ndarray, labels: np.ndarray, left_out: np.ndarray, ans
 def _linear(bank: np.ndarray, queries: np.ndarray, train: Side, test: Side) -> float:
     """Of a ridge classifier of standardised features, trained on all of train, as strong as its part with photographs
     of its own chose."""
-    mean, std = bank.mean(axis=0), bank.std(axis=0) + 1e-6
-    known, asked = (np.c_[(each - mean) / std, np.ones(len(each), np.float32)] for each in (bank, queries))
-    wanted = 2 * np.eye(len(object_canvases.CLASSES), dtype=np.float32)[train.labels] - 1
-
-    def fitted(chosen: np.ndarray, alphas: Sequence[float]) -> list[np.ndarray]:
-        square, right = known[chosen].T @ known[chosen], known[chosen].T @ wanted[chosen]
-        weights = np.arange(len(square)) < len(square) - 1  # the last is the intercept, which is as large as it wants
-        return [np.linalg.solve(square + np.diag(alpha * weights + 1e-3).astype(np.float32), right) for alpha in alphas]
-
-    def accuracy(features: np.ndarray, weights: np.ndarray, answers: np.ndarray) -> float:
-        return float(((features @ weights).argmax(axis=1) == answers).mean())
-
-    held_out = train.held_out
-    found = [accuracy(known[held_out], weights, train.labels[held_out]) for weights in fitted(~held_out, ALPHAS)]
-    (weights,) = fitted(np.ones_like(held_out), [ALPHAS[int(np.argmax(found))]])
-    return accuracy(asked, weights, test.labels)
+    kept, held = ((bank[chosen], train.labels[chosen]) for chosen in (~train.held_out, train.held_out))
+    return ridge.accuracy(kept, held, (queries, test.labels), len(object_canvases.CLASSES))
 
 
 def encoded(run: Path, network: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:

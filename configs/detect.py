@@ -158,6 +158,7 @@ def get_config(variants: str = "") -> ConfigDict:
     detect.test_score = 0.05  # * that a detection must exceed
     detect.test_threshold = 0.5  # * the IoU above which a detection suppresses a worse one of its class
     detect.test_detections = 100  # * of an image
+    detect.test_one_class = config_dict.placeholder(bool)  # * AP without classes; else of scenes/dense's unseen alone
     detect.test_candidates = 5000  # * pairs of a region and a class that are compared; result.json has the overflow
 
     augment = config.augment

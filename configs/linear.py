@@ -64,7 +64,7 @@ def embedded(config: ConfigDict) -> None:
     Tuned on neither: a tenth of the training images choose the factor of the rate."""
     base_evaluation.embedded_images(config)
     config.linear.held_out = 0.1
-    config.linear.untrained = True
+    config.linear.untrained = config.linear.pixels = True
 
 
 def tiny(config: ConfigDict) -> None:
@@ -92,6 +92,7 @@ def get_config(variants: str = "") -> ConfigDict:
     config.linear.batch_norm = False  # True: of the features, without affine parameters
     config.linear.label_smoothing = 0.0
     config.linear.untrained = False  # True: beside it the encoder as it was before the first step
+    config.linear.pixels = False  # True: and raw pixels by a ridge classifier, all in memory; with held_out alone
 
     config.optim.name = "sgd"
     config.optim.schedule = "simsiam"  # a half cosine, a step an epoch

@@ -175,6 +175,8 @@ def test_iou_decides_what_counts():
     assert (values["AP50"], values["AP75"], values["AP"]) == pytest.approx((1.0, 0.0, 0.1))
     for change in ({"category_id": 4}, {"image_id": 10}):
         assert detected.precision(given, [right[0] | change], BOXES).values["AP"] == 0.0
+        alike = detected.precision(given, [right[0] | change], BOXES, one_class=True)
+        assert alike.values["AP"] == alike.classes["object"] == pytest.approx(float("category_id" in change))
     in_the_crowd = [{"image_id": 17, "category_id": 4, "score": 0.9, "bbox": [x, 5.0, 20.0, 20.0]} for x in (1.0, 30.0)]
     assert detected.precision(given, right + in_the_crowd, BOXES).values["AP"] == pytest.approx(1)
     beside = [each | {"bbox": [100.0, 90.0, 20.0, 20.0], "category_id": 1, "score": 1.1} for each in in_the_crowd[:1]]

@@ -1,6 +1,7 @@
 """What configs/detect.py says: recipes to the number, and what is built of them."""
 
 import importlib
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,16 @@ def test_variants_change_what_they_say():
     scenes = config("scenes")
     builder.check(scenes)
     assert builder.resizing(scenes).canvases == builder.resizing_of_tests(scenes).canvases == ((96, 128), (128, 96))
+    for name, split, asked, alike in (
+        ("scenes/dense", "test", None, False),
+        ("scenes/dense:2.0.0", "unseen[:50%]", None, True),
+        ("my_objects", "unseen", None, False),
+        ("scenes/dense", "unseen", False, False),
+        ("my_objects", "test", True, True),
+    ):
+        scenes.detect.test_one_class = asked
+        dataset = SimpleNamespace(name=name, test_split=split)
+        assert detecting.one_class(scenes, SimpleNamespace(dataset=dataset)) is alike
     with pytest.raises(UserError, match="multiscale and single_scale exclude each other"):
         config("multiscale,single_scale")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import segment
+from configs import moco_vit_s, segment
 from repre_jax.data import instances, label_classes, sources
 from repre_jax.report.figures import objects
 from repre_jax.report.figures import records as drawing
@@ -35,6 +35,20 @@ def test_digits_with_their_classes(drawn, tmp_path):
     assert (one.image.shape, one.boxes, one.label_map) == ((8, 8, 3), None, None)
     assert texts["caption"] == "2 of 1,437 training records of digits, as they are stored."
     assert (tmp_path / "a.png").stat().st_size > 5000
+    evaluated = ["data", "--config=configs/linear.py:digits", "--seed=3", "--records=2", f"--out={tmp_path / 'b.png'}"]
+    assert figures.main([*evaluated, "--config.data.name=digits", "--config.data.train_split=test"]) == 0
+    assert drawn[1][1]["caption"] == "2 of 360 records of split test of digits, as they are stored."
+
+
+def test_data_of_an_evaluation_are_those_of_its_run(drawn, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(moco_vit_s.get_config("digits").to_json())
+    command = ["data", "--config=configs/knn.py:digits", "--records=1", f"--out={tmp_path / 'a.png'}"]
+    assert figures.main([*command, f"--config.init_from={tmp_path / 'run'}"]) == 0
+    assert drawn[0][1]["caption"] == "1 of 1,437 training records of digits, as they are stored."
+    capsys.readouterr()
+    assert figures.main(command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "  change:   --config.init_from=RUN, or --config.data.name=NAME"
 
 
 def test_boxes_masks_and_label_map_of_a_scene():

@@ -68,9 +68,13 @@ def test_the_same_evaluation_twice_gives_the_same_number_also_when_it_was_stoppe
 
 
 def test_cached_features_are_trained_on_and_named(finished, tmp_path, capsys):
-    result = evaluate(LINEAR, finished[0], tmp_path, "--config.linear.untrained=True", variants="cached,tiny")
+    flags = ("--config.linear.untrained=True", "--config.linear.pixels=True")
+    result = evaluate(LINEAR, finished[0], tmp_path, *flags, variants="cached,tiny")
     assert result["cached"]
-    assert capsys.readouterr().out.count("not the published protocol") == 2
+    output = capsys.readouterr().out
+    assert output.count("not the published protocol") == 2
+    assert 0.85 < result["top1_pixels"] < 1
+    assert f"{result['top1_pixels']:.1%}  raw pixels, a ridge classifier" in output
     trained = np.load(tmp_path / "features" / "train" / "features.npy")
     assert trained.shape == (1437, 32)
     assert not np.array_equal(trained, np.load(tmp_path / "untrained" / "features" / "train" / "features.npy"))

@@ -33,6 +33,11 @@ def test_each_detection_is_what_it_is():
     found, truth = matching.verdicts(objects(FOUND), TRUTH)
     assert found == [verdict for _, _, verdict in FOUND]
     assert truth == [Verdict.RIGHT, Verdict.MISSED, Verdict.RIGHT, Verdict.CROWD]
+    found, _ = matching.verdicts(objects(FOUND).alike(), TRUTH.alike())
+    whatever_its_class = {Verdict.CLASS: Verdict.RIGHT}
+    expected = [whatever_its_class.get(verdict, verdict) for _, _, verdict in FOUND]
+    expected[3], expected[5] = Verdict.PLACE, Verdict.CROWD
+    assert found == expected
 
 
 def test_an_object_is_taken_once_by_the_first_that_fits():

@@ -68,10 +68,11 @@ def test_the_machine_is_named():
 
 def test_a_row_of_the_frameworks_table():
     """Its time is the processor's, which wall time on a shared machine says little of."""
-    result = RESULT | {"processor_seconds": 61.2}
-    assert frameworks.row("DINO", "with", result) == "| DINO | with | 64.0% | 95.1% | 0.0300 | 1,200 | 1:01 |"
-    unknown = frameworks.row("DINO", "without", RESULT | {"reconstruction_l1": None})
-    assert unknown == "| DINO | without | 64.0% | 95.1% | - | 1,200 | - |"
+    result, probed = RESULT | {"processor_seconds": 61.2}, {"top1": 0.962, "top1_untrained": 0.7}
+    accuracies = "64.0% | 95.1% | 70.0% | 96.2%"
+    assert frameworks.row("DINO", "with", result, probed) == f"| DINO | with | {accuracies} | 0.0300 | 1,200 | 1:01 |"
+    unknown = frameworks.row("DINO", "without", RESULT | {"reconstruction_l1": None}, probed)
+    assert unknown == f"| DINO | without | {accuracies} | - | 1,200 | - |"
 
 
 def test_processor_seconds_are_those_of_children():

@@ -26,6 +26,7 @@ NOT_OF_RUNS = {
     "data/locate.py": "what TFDS has prepared",
     "data/prepared.py": "what TFDS has prepared",
     "data/record_files.py": "what TFDS has prepared",
+    "data/scenes/intact.py": "files of other packages",
     "data/scenes/packages.py": "files of other packages",
     "data/sources.py": "whether a folder of images is there",
     "data/splits.py": "what lies below a folder of images",

@@ -200,9 +200,14 @@ def precision(truth, detections, kind, *, categories):
 
 def test_opening_writes_it_once_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(builder.Scenes, "RECORDS", FEW)
-    assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
     place = tmp_path / "scenes" / "objects" / "3.0.0"
-    first, second = capsys.readouterr().out.splitlines()
+    killed, converting = (place.parent / f"incomplete.{what}_3.0.0" for what in ("S97ZBP", "converted"))
+    for left in (killed, converting):
+        left.mkdir(parents=True)
+    assert len(sources.open_dataset("scenes/objects", str(tmp_path)).train) == 30
+    first, removing, second = capsys.readouterr().out.splitlines()
+    assert removing == f"  Removing what an interrupted start left: {killed}"
+    assert (killed.exists(), converting.exists()) == (False, True)
     assert first == f"Writing 42 canvases of scenes/objects, which takes about 7 s of processor time, to {place}."
     assert re.fullmatch(r"Written in \d+ s of processor time\.", second)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".scenes-objects.lock", "scenes"]

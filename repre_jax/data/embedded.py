@@ -34,6 +34,7 @@ def prepare(root: Path, name: str, version: str, made_of: str, builder: Callable
         with _hushed():
             made = builder()
             terminal.say(f"Writing {made_of} to {place}.")
+            writing.remove_interrupted(place)
             writing.write(made)
     return True
 

@@ -108,6 +108,13 @@ def refuse_taken(place: Path, change: str) -> None:
         raise UserError(f"{place} is there already, and is no folder.\n  change:   delete it first, or {change}")
 
 
+def remove_interrupted(place: Path) -> None:
+    """Removes what TFDS leaves beside `place` when it is killed, and says so; whoever calls writes there alone."""
+    for left in place.parent.glob(f"incomplete.??????_{place.name}"):  # a conversion's is called otherwise, and goes on
+        terminal.say(f"  Removing what an interrupted start left: {left}")
+        shutil.rmtree(left)
+
+
 def write(builder: tfds.core.DatasetBuilder) -> None:
     """Lets TFDS write a data set whose place nobody has taken, and looks at what it wrote.
 

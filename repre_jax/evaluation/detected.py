@@ -20,6 +20,7 @@ from repre_jax.data.detection import Categories
 BOXES, MASKS = "bbox", "segm"  # what is compared, as pycocotools calls it
 # Places in COCOeval.stats; AP, of all sizes, is its mean over IoU from 0.5 to 0.95.
 STATS = {"AP": 0, "AP50": 1, "AP75": 2, "AP_small": 3, "AP_medium": 4, "AP_large": 5}
+OBJECT = "object"  # the name of all classes as one
 ABSENT = -1.0  # COCOeval's, where there is no ground truth
 ALL_SIZES, HUNDRED = 0, -1  # places in COCOeval's tables: of the area ranges, and of the numbers of detections
 Result = dict[str, Any]
@@ -131,11 +132,12 @@ def ground_truth(records: Iterable[Mapping], categories: Categories) -> dict[str
     return {"images": images, "annotations": numbered, "categories": categories.listed()}
 
 
-def precision(truth: Mapping[str, list], results: Sequence[Result], what: str) -> Precision:
+def precision(truth: Mapping[str, list], results: Sequence[Result], what: str, *, one_class: bool = False) -> Precision:
     """Of `results`, as Detections gives them, by COCO's rules.
 
     truth: ground_truth's, of the images that were looked at, no less and no more.
-    what: BOXES or MASKS. Nothing found is a precision of 0, not an error, as it would be in pycocotools.
+    what: BOXES or MASKS. one_class: whatever things are, and are taken for, all are of the class OBJECT. Nothing found
+    is a precision of 0, not an error, as it would be in pycocotools.
     """
     ids = [each["id"] for each in truth["annotations"]]
     if ids and (min(ids) < 1 or len(set(ids)) != len(ids)):  # 0 would count as unmatched (cocoeval.py:375)
@@ -145,14 +147,16 @@ def precision(truth: Mapping[str, list], results: Sequence[Result], what: str) -
         # A copy of each, since both the reading and the comparison write into them.
         found = known.loadRes([dict(each) for each in results]) if results else _indexed({**truth, "annotations": []})
         judge = COCOeval(known, found, what)
+        judge.params.useCats = not one_class
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
     curves = judge.eval["precision"][:, :, :, ALL_SIZES, HUNDRED]
     names = {each["id"]: each["name"] for each in truth["categories"]}
+    columns = [OBJECT] if one_class else [names[identity] for identity in judge.params.catIds]
     of_classes = {
-        names[identity]: float(curves[:, :, place].mean())
-        for place, identity in enumerate(judge.params.catIds)
+        name: float(curves[:, :, place].mean())
+        for place, name in enumerate(columns)
         if (curves[:, :, place] != ABSENT).any()
     }
     stats = {name: float(judge.stats[place]) for name, place in STATS.items()}

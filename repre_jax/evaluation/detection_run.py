@@ -69,9 +69,12 @@ class DetectionRun:
         *,
         channels: int,
         masks: bool,
+        one_class: bool = False,
     ):
-        """records: data/detection.py's, of which index knows the sizes. masks: whether masks are predicted."""
+        """records: data/detection.py's, of which index knows the sizes. masks: whether masks are predicted. one_class:
+        as detected.precision takes it."""
         self.records, self.categories, self.mesh, self.masks = records, categories, mesh, masks
+        self.one_class = one_class
         self.passes = [
             (DetectionTestView(how, canvas, channels), Subset(records, numbers), max(1, min(MOST, PIXELS // area)))
             for canvas, numbers in by_canvas(np.maximum(index.sizes, 1), how)  # 0 of what cannot be read
@@ -95,9 +98,9 @@ class DetectionRun:
         boxes = [result for row in rows for result in row["boxes"]]
         masks = [result for row in rows for result in row["masks"]] if self.masks else None
         truth = self.truth([row["record"] for row in rows])
-        precision = {BOXES: detected.precision(truth, boxes, BOXES)}
+        precision = {BOXES: detected.precision(truth, boxes, BOXES, one_class=self.one_class)}
         if masks is not None:
-            precision[MASKS] = detected.precision(truth, masks, MASKS)
+            precision[MASKS] = detected.precision(truth, masks, MASKS, one_class=self.one_class)
         overflow = sum(row["overflow"] for row in rows)
         return Measured(boxes, masks, precision, len(rows), overflow, truth)
 

@@ -1,7 +1,7 @@
 """Objects that were found, beside those that are there: which are right, and what is wrong with the others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -43,6 +43,10 @@ class Objects:
         some = self.scores >= score
         masks = None if self.masks is None else self.masks[some]
         return Objects(self.boxes[some], self.classes[some], self.scores[some], masks)
+
+    def alike(self) -> "Objects":
+        """The same, all of one class, 0."""
+        return replace(self, classes=np.zeros_like(self.classes))
 
 
 def verdicts(found: Objects, truth: Objects) -> tuple[list[Verdict], list[Verdict]]:

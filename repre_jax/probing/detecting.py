@@ -30,7 +30,7 @@ TRAINED = (  # what a measurement cannot have otherwise than its run; detect.tes
     *("slots", "shorts", "longest", "flip_last", "crop", "crop_shorts", "crop_sides"),
     *("anchors", "anchor_positives", "regions", "region_positives", "per_level", "proposals"),
 )
-TESTED = ("short", "longest", "per_level", "proposals", "score", "threshold", "detections", "candidates")
+TESTED = ("short", "longest", "per_level", "proposals", "score", "threshold", "detections", "candidates", "one_class")
 FIXED_KEYS = (
     *("init_from", "step", "network", "encoder", "data.image_size"),
     *("data.classes", "data.class_names"),  # of the data set's identity
@@ -39,6 +39,8 @@ FIXED_KEYS = (
 OF_DATA = ("channels", "mean", "std")  # keys of config.data that a result depends on
 NAMES = {BOXES: "box", MASKS: "mask"}  # what results call them
 LOGGED = ("AP", "AP50")
+# Data set -> its split that shows things of which nobody could tell the category.
+OF_ONE_CLASS = {"scenes/dense": "unseen"}
 
 
 def open_data(config: ConfigDict, mean: Values | None, std: Values | None) -> DetectionData:
@@ -77,11 +79,24 @@ def check_categories(trained: Categories, data: DetectionData) -> None:
     )
 
 
+def one_class(config: ConfigDict, data: DetectionData) -> bool:
+    """Whether precision is that of one class, object, whatever things are taken for: as detect.test_one_class says,
+    else where the test split is one of things that no training split shows, nor their likes."""
+    if (asked := config.detect.get("test_one_class")) is not None:  # a run of before has no such key
+        return bool(asked)
+    dataset = data.dataset
+    wanted = OF_ONE_CLASS.get(dataset.name.partition(":")[0])
+    return wanted is not None and (dataset.test_split or "").partition("[")[0] == wanted
+
+
 def whole_split(config: ConfigDict, data: DetectionData, mesh: Mesh, of: DetectionsOf) -> DetectionRun:
     """The test split, each image whole."""
     how, records = builder.resizing_of_tests(config), data.dataset.split("test")
     masks, channels = config.detect.masks, config.data.channels
-    return DetectionRun(records, data.indices["test"], data.categories, how, of, mesh, channels=channels, masks=masks)
+    alike = one_class(config, data)
+    return DetectionRun(
+        records, data.indices["test"], data.categories, how, of, mesh, channels=channels, masks=masks, one_class=alike
+    )
 
 
 def once_a_step(config: ConfigDict, whole: DetectionRun) -> Callable[[TrainState, ShouldStop], Measured]:
@@ -145,7 +160,11 @@ def warn_of_overflow(config: ConfigDict, found: Measured) -> None:
 
 def record(config: ConfigDict, origin: dict[str, Any], data: DetectionData) -> dict[str, Any]:
     """What any such result depends on."""
-    return evaluations.dense_record(config, origin, data.dataset, "detect", OF_DATA) | {"masks": config.detect.masks}
+    return {
+        **evaluations.dense_record(config, origin, data.dataset, "detect", OF_DATA),
+        "masks": config.detect.masks,
+        "one_class": one_class(config, data),
+    }
 
 
 def rows(
@@ -161,6 +180,7 @@ def rows(
         ("detector", f"{kind}, {settings.width} channels; matrix products in {config.dtype}"),
         ("data set", console.dataset(dataset.identity(), dataset.directory, dataset.classes)),
         ("test images", f"shorter side {settings.test_short}, longer at most {settings.test_longest}"),
+        *([("", "scored as one class, object")] if one_class(config, data) else []),
     ]
 
 

@@ -26,7 +26,7 @@ FIXED_KEYS = (
     *("data.classes", "data.class_names"),  # of the data set's identity
 )
 # Keys of config.published that no publication knows.
-OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained")
+OURS = ("linear.cached", "linear.factors", "linear.held_out", "linear.untrained", "linear.pixels")
 OF_SPLITS = ("name", "train_split", "test_split")  # keys of data that say which records are meant
 OF_DATA = ("labels", "draw", "image_size", "channels", "test_crop", "test_interpolation", "mean", "std")
 

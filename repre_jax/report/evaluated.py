@@ -31,6 +31,8 @@ def linear(result: Mapping[str, Any]) -> str:
         rows.append(("", f"{result['top1_protocol']:.1%}  with the protocol's learning rate"))
     if result["top1_untrained"] is not None:
         rows.append(("", f"{result['top1_untrained']:.1%}  untrained encoder, likewise"))
+    if result.get("top1_pixels") is not None:
+        rows.append(("", f"{result['top1_pixels']:.1%}  raw pixels, a ridge classifier"))
     if run := result["run"]:
         rows += [
             ("k-NN top-1", f"{run['knn_top1']:.1%}  trained encoder, k = {run['knn_k']}, as pre-training measured it"),
@@ -86,7 +88,7 @@ def detected(result: Mapping[str, Any]) -> str:
     known = [origin.get("framework"), origin.get("branch"), step]
     after = f" after {result['steps']:,} steps" if "steps" in result else ""
     size = f"shorter side {how['test_short']}, longer at most {how['test_longest']}"
-    skipped, overflow = result.get("skipped_steps"), result["overflow"]
+    skipped, overflow, alike = result.get("skipped_steps"), result["overflow"], result.get("one_class", False)
     rows: list[Row] = [
         ("encoder" if "steps" in result else "measured", origin["init_from"] or "none: from scratch"),
         ("", ", ".join(filter(None, known))),
@@ -94,9 +96,10 @@ def detected(result: Mapping[str, Any]) -> str:
     for what, title in PRECISIONS.items():
         if numbers := result["ap"].get(what):
             rows.append((title, _precision(numbers)))
-            rows += _of_classes(result["ap_of_classes"][what], f"{title} by class")
+            rows += [] if alike else _of_classes(result["ap_of_classes"][what], f"{title} by class")
     rows += [
         ("test images", f"{result['test_images']:,}, {size}; {result['detections']:,} detections"),
+        *([("", "scored as one class, object")] if alike else []),
         *([("", f"{overflow:,} with more candidates than {how['test_candidates']:,}")] if overflow else []),
         ("time", f"{duration(result['seconds'])}{after}"),
         *([("", f"{skipped:,} steps skipped")] if skipped else []),
@@ -152,6 +155,8 @@ def knn(result: Mapping[str, Any]) -> str:
         accuracies = [f"{value:.1%}  k = {k}{cut[k]}" for k, value in result["knn_top1"].items()]
         votes = f"{result['train_records']:,} training records vote, temperature {result['temperature']:g}"
         rows += [*zip(names, accuracies, strict=True), ("", f"of {result['test_records']:,} test records; {votes}")]
+        if run := result.get("run"):
+            rows += [(f"k = {run['knn_k']}", "as pre-training measured it:"), *without_learning(run)]
     return table([*rows, ("time", duration(result["seconds"]))])
 
 

@@ -69,17 +69,28 @@ def _votes(run: Run) -> list[Figure]:
     votes, metric = run.result.get("knn_top1"), METRICS["knn_top1"]
     if not isinstance(votes, Mapping):
         return []
-    return [Figure(metric.result, metric.written(accuracy), f"k = {k}") for k, accuracy in votes.items()]
+    measured = run.result.get("run")
+    known = measured if isinstance(measured, Mapping) else {}
+    beside = {str(known.get("knn_k")): _without_training(known, metric)}
+    return [
+        Figure(metric.result, metric.written(accuracy), ", ".join(filter(None, [f"k = {k}", beside.get(k)])))
+        for k, accuracy in votes.items()
+    ]
 
 
 def _before(run: Run) -> Figure | None:
     """Of a probe: k-NN of its encoder and of what was not trained, as the encoder's own run measured them."""
     measured, metric = run.result.get("run"), METRICS["knn_top1"]
+    if isinstance(run.result.get("knn_top1"), Mapping):
+        return None  # beside the vote of as many
     if not isinstance(measured, Mapping) or (value := number(measured.get("knn_top1"))) is None:
         return None
+    return Figure(metric.result, metric.written(value), _without_training(measured, metric))
+
+
+def _without_training(measured: Mapping[str, Any], metric: Metric) -> str:
     compared = {"untrained encoder": number(measured.get("knn_top1_untrained")), **_without_learning(measured)}
-    beside = _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
-    return Figure(metric.result, metric.written(value), beside)
+    return _listed({key: _as(metric, accuracy) for key, accuracy in compared.items()})
 
 
 def _without_learning(result: Mapping[str, Any]) -> dict[str, float | None]:
@@ -97,6 +108,7 @@ def _accuracy(run: Run) -> Figure | None:
     compared = {
         "untrained encoder": _first(number(result.get(f"{name}_untrained")), None if classifier else run.first(name)),
         **_without_learning(result),
+        "raw pixels by a ridge classifier": number(result.get("top1_pixels")),
         "the protocol's learning rate": number(result.get("top1_protocol")),
     }
     metric = METRICS[name]

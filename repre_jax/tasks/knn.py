@@ -59,7 +59,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         with session.watched(job.mesh.size) as watchdog, StopRequest(job.mesh) as stop, frozen.stoppable(stop):
             measured = _measure(config, job, workdir, missing, lifecycle.asking(stop, watchdog, "Measuring"))
         seconds = measured.pop("seconds_before") + session.seconds()
-        record = evaluations.record(config, source, job.dataset) | {"weights_sha256": job.weights, "seconds": seconds}
+        record = evaluations.record(config, source, job.dataset) | {
+            "weights_sha256": job.weights,
+            "seconds": seconds,
+            "run": evaluations.knn_of_run(config, source.origin, job.dataset),
+        }
         return session.finish(record | measured, evaluated.knn)
 
 

@@ -22,7 +22,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models import features
 from repre_jax.pretrained import finished
 from repre_jax.pretrained.backbone import Backbone
-from repre_jax.probing import evaluations, frozen, labelled
+from repre_jax.probing import evaluations, frozen, labelled, pixels
 from repre_jax.probing.cached import Cache
 from repre_jax.probing.frozen import FrozenEncoder
 from repre_jax.probing.head_selection import WHOSE, HeadSelection
@@ -96,6 +96,10 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past:
     layout = sharding.of_state(jax.eval_shape(fresh, key), mesh, split=False)
     init = jax.jit(fresh, out_shardings=layout)
 
+    beside = None
+    if config.linear.pixels and held_out is not None:
+        beside = functools.partial(pixels.top1, config, train, held_out, dataset.split("test"), classes, mesh)
+
     def conclude(state: TrainState, seconds: float, should_stop: ShouldStop) -> dict[str, Any]:
         frozen.check_frozen(jobs)
         return {
@@ -109,6 +113,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past:
             "steps": plan.total_steps,
             "seconds": seconds,
             **selection.heads(state, plan.peak_lr, should_stop),
+            "top1_pixels": beside(should_stop) if beside else None,
             "run": evaluations.knn_of_run(config, source.origin, dataset),
         }
 

@@ -13,7 +13,8 @@ kinds:
   pyramid          each pyramid level's features as colours
   augmentations    the first records of the first batch, as the network sees them
   data             training records as they are stored, with class, boxes, masks and label map, where these are known;
-                   of segmentation and detection (--config configs/segment.py, or such a run), too
+                   of any run, or of any --config: --config configs/segment.py, or configs/linear.py with its
+                   --config.init_from=RUN
   segmentation     of a run of configs/segment.py: image, ground truth, prediction, errors, with a legend of classes
   confusion        of such a run, finished: which classes it takes for which
   detection        of a run of configs/detect.py: image, ground truth, detections with names and scores, mistakes
@@ -41,12 +42,14 @@ from repre_jax.report import page
 from repre_jax.report.figures import sheet
 from repre_jax.running import workdir
 from repre_jax.system import command_line, shipped, terminal
-from repre_jax.tasks.figures.request import DENSE, DRAW, INPUT, TASKS, Request
+from repre_jax.tasks.figures import augmentations
+from repre_jax.tasks.figures.request import DENSE, DRAW, INPUT, OF_RUN, TASKS, Request
 
 CONFIG = "configs/figures.py"
 SUFFIXES = (".png", ".pdf")
 EXPECTED = "  expected: the flags that --help names, or --config.KEY=VALUE with keys of configs/figures.py"
 ELSEWHERE = "--out=FILE.png, in another folder; with one kind, not with all"
+INPUTS = " and ".join(INPUT)
 EXAMPLE = "python -m repre_jax.tools.figures attention runs/demo"
 
 
@@ -61,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")
-    parser.add_argument("--config", metavar="FILE", help=f"of pre-training, for {' and '.join(INPUT)}; else {CONFIG}")
+    parser.add_argument("--config", metavar="FILE", help=f"of a run to be, for {INPUTS}; else {CONFIG}")
     parser.add_argument("--quiet", action="store_true", help="leave out what is said on the way")
     arguments, rest = parser.parse_known_intermixed_args(argv)
 
@@ -81,6 +84,8 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     if arguments.kind in INPUT and config.task in TASKS[arguments.kind]:
         config.seed = config.seed if arguments.seed is None else arguments.seed
         records = 6 if arguments.records is None else arguments.records
+        if config.task in OF_RUN:
+            config = _with_data(config)
         with _writable(_paths(arguments, arguments.kind)):
             whose = f"{config.framework.name}, " if arguments.kind != "data" else ""
             figure = INPUT[arguments.kind](config, records, f"{whose}{config.data.name}")
@@ -89,6 +94,19 @@ def _run(arguments: argparse.Namespace, flags: Sequence[str]) -> None:
     request = Request(config, [config_paths.absolute(path) for path in arguments.of], arguments.images, arguments.seed)
     with _writable(_paths(arguments, arguments.kind)):
         _draw(arguments, request)
+
+
+def _with_data(config: ConfigDict) -> ConfigDict:
+    """A config that says which data there are: itself, or that of the run whose encoder it judges, and whose data it
+    takes over. Raises UserError where nothing says so."""
+    if config.data.name is not None:
+        return config
+    if config.init_from is None:
+        raise UserError(
+            "data.name is not set: the config takes its data from the run that it judges.\n"
+            "  change:   --config.init_from=RUN, or --config.data.name=NAME"
+        )
+    return augmentations.config_of(config_paths.absolute(config.init_from), config, config.seed, TASKS["data"])
 
 
 def _draw(arguments: argparse.Namespace, request: Request) -> None:
@@ -123,7 +141,7 @@ def _config(arguments: argparse.Namespace, flags: Sequence[str]) -> ConfigDict:
     if config.get("task") not in wanted:
         raise UserError(
             f"The config's task is {config.get('task')!r}.\n  expected: {' or '.join(map(repr, wanted))}\n"
-            f"  change:   --config; a pre-training one goes with {' and '.join(INPUT)} alone, without RUN"
+            f"  change:   {'--config to one of these' if alone else f'leave out --config, or RUN of {INPUTS}'}"
         )
     if not alone and not arguments.of:
         raise UserError(f"Which run, or file of weights?\n  expected: one, as in  {EXAMPLE}")

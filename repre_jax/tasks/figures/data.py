@@ -20,9 +20,9 @@ from repre_jax.tasks.figures import readable
 
 
 def draw(config: ConfigDict, records: int, name: str) -> Figure:
-    """Training records as they are stored, chosen at random by the config's seed; those that cannot be read are passed
-    over. config: of pre-training, of segmentation, whose label maps are drawn in the data set's own colours, or of
-    detection. name: whose data they are, for the title.
+    """Records of data.train_split as they are stored, chosen at random by the config's seed; those that cannot be read
+    are passed over. config: of pre-training or an evaluation, of segmentation, whose label maps are drawn in the data
+    set's own colours, or of detection. name: whose data they are, for the title.
 
     Raises UserError where the data set cannot be opened, or none of its records be read.
     """
@@ -46,7 +46,9 @@ def draw(config: ConfigDict, records: int, name: str) -> Figure:
     known = readable.first(records, order, read)
     if not known:
         raise UserError(f"No record of {dataset.name} is a readable image.\n  change:   --config.data.name")
-    caption = f"{len(known)} of {len(order):,} training records of {dataset.name}, as they are stored."
+    split = config.data.train_split or "train"
+    training = "training records" if split.partition("[")[0] == "train" else f"records of split {split}"
+    caption = f"{len(known)} of {len(order):,} {training} of {dataset.name}, as they are stored."
     if any((each.label_map == sheet.IGNORED).any() for each in known if each.label_map is not None):
         black = "" if classes else "0 is black, and "
         caption += f" Label map: {black}{sheet.IGNORED}, which is not scored, is white."

@@ -15,6 +15,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import crops
 from repre_jax.data.detection import DetectionData
 from repre_jax.data.views import VALUE_RANGE
+from repre_jax.evaluation.detected import OBJECT
 from repre_jax.evaluation.detection_run import Measured
 from repre_jax.evaluation.matching import Objects
 from repre_jax.pretrained import detector
@@ -58,7 +59,8 @@ def draw(source: Path, ours: ConfigDict, images: Sequence[Path]) -> Figure:
     data = detecting.open_data(config, found.mean, found.std)
     detecting.check_categories(found.categories, data)
     chosen = examples(data, config.data.channels, ours.figures.records, ours.seed)
-    return of_examples(chosen, [_objects(found, each.image) for each in chosen], data, title, score)
+    objects = [_objects(found, each.image) for each in chosen]
+    return of_examples(chosen, objects, data, title, score, one_class=detecting.one_class(config, data))
 
 
 def examples(data: DetectionData, channels: int, count: int, seed: int) -> list[Example]:
@@ -86,16 +88,26 @@ def truth_of(record: Mapping[str, Any], *, masks: bool) -> Objects:
 
 
 def of_examples(
-    chosen: Sequence[Example], found: Sequence[Objects], data: DetectionData, title: str, score: float
+    chosen: Sequence[Example],
+    found: Sequence[Objects],
+    data: DetectionData,
+    title: str,
+    score: float,
+    *,
+    one_class: bool,
 ) -> Figure:
-    """found: of each of the chosen records, of any score; score: the least that is drawn."""
+    """found: of each of the chosen records, of any score; score: the least that is drawn. one_class: as it is scored,
+    without classes."""
     shown = [
-        Detected(each.image, objects.above(score), each.truth, each.name)
-        for each, objects in zip(chosen, found, strict=True)
+        Detected(each.image, objects.alike(), each.truth.alike(), each.name)
+        if one_class
+        else Detected(each.image, objects, each.truth, each.name)
+        for each, objects in zip(chosen, (each.above(score) for each in found), strict=True)
     ]
+    names = (OBJECT,) if one_class else data.categories.names
     records = len(data.dataset.split("test"))
     caption = f"{len(shown)} of {records:,} test images of {data.dataset.name}, chosen at random. {_drawn(score)}"
-    return drawing.draw(shown, data.categories.names, title=title, caption=caption)
+    return drawing.draw(shown, names, title=title, caption=caption)
 
 
 class Drawing:
@@ -117,10 +129,11 @@ class Drawing:
         objects = precision.of_results([found.boxes[place] for place in some], masks, categories)
         shown = [objects.get(each.image_id, precision.NOTHING) for each in self._chosen]
         images = f"{found.images:,} test images of {self.data.dataset.name}"
-        counted = precision.mistakes(found.boxes, found.truth, categories)
+        one_class = detecting.one_class(self.config, self.data)
+        counted = precision.mistakes(found.boxes, found.truth, categories, one_class=one_class)
         detections, whole = (precision.titled(self.workdir, self.config, step, what) for what in (WHAT, "Precision"))
         figures = {
-            "detection": of_examples(self._chosen, shown, self.data, detections, precision.SCORE),
+            "detection": of_examples(self._chosen, shown, self.data, detections, precision.SCORE, one_class=one_class),
             "precision": precision.draw(found.precision, counted, images, whole),
         }
         try:

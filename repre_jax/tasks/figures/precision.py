@@ -42,9 +42,11 @@ def draw(precision: Mapping[str, Precision], counted: Mapping[Verdict, int], ima
     )
 
 
-def mistakes(boxes: Sequence[Result], truth: Mapping[str, list], categories: Categories) -> dict[Verdict, int]:
+def mistakes(
+    boxes: Sequence[Result], truth: Mapping[str, list], categories: Categories, *, one_class: bool = False
+) -> dict[Verdict, int]:
     """What detections of at least SCORE are, and how many objects were missed. boxes: COCO's results. truth: as COCO's
-    files have it, of the images that were looked at."""
+    files have it, of the images that were looked at. one_class: whatever their classes."""
     found, total = of_results(boxes, None, categories), Counter[Verdict]()
     there: dict[int, list[Result]] = {each["id"]: [] for each in truth["images"]}
     for each in truth["annotations"]:
@@ -52,7 +54,8 @@ def mistakes(boxes: Sequence[Result], truth: Mapping[str, list], categories: Cat
     for image_id, annotations in there.items():
         crowds = np.array([each["iscrowd"] for each in annotations], bool)
         known = Objects(_corners(annotations), _classes(annotations, categories), crowds=crowds)
-        said, of_truth = matching.verdicts(found.get(image_id, NOTHING).above(SCORE), known)
+        here = found.get(image_id, NOTHING).above(SCORE)
+        said, of_truth = matching.verdicts(*((here.alike(), known.alike()) if one_class else (here, known)))
         total.update(said)
         total.update(verdict for verdict in of_truth if verdict is Verdict.MISSED)
     return dict(total)
@@ -99,11 +102,13 @@ def of_result(source: Path, wanted: int | None = None) -> Figure:
     records = data.dataset.split("test")
     looked_at = seen(records, config.data.channels, result["test_images"])
     truth = detected.ground_truth((records[number] for number in looked_at), data.categories)
-    found = {BOXES: detected.precision(truth, boxes, BOXES)}
+    one_class = detecting.one_class(config, data)
+    found = {BOXES: detected.precision(truth, boxes, BOXES, one_class=one_class)}
     if masks is not None:
-        found[MASKS] = detected.precision(truth, masks, MASKS)
+        found[MASKS] = detected.precision(truth, masks, MASKS, one_class=one_class)
     images = f"{result['test_images']:,} test images of {data.dataset.name}"
-    return draw(found, mistakes(boxes, truth, data.categories), images, titled(source, config, step, "Precision"))
+    counted = mistakes(boxes, truth, data.categories, one_class=one_class)
+    return draw(found, counted, images, titled(source, config, step, "Precision"))
 
 
 def seen(records: Records, channels: int, count: int) -> Sequence[int]:

@@ -49,7 +49,9 @@ DENSE = SEGMENTED | DETECTED
 OF_TASKS = {segmenter.TASK: SEGMENTED, detector.TASK: DETECTED}
 OF_ALL = {"confusion", "precision"}  # test images, which a finished run has counted
 INPUT = {"augmentations": augmentations.draw, "data": data.draw}  # of a config, before there is a run, too
-TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment", "detect")}  # whose configs and runs these draw
+OF_RUN = ("linear", "knn", "finetune")  # tasks that take their data from the run whose encoder they judge
+# Whose configs and runs these draw.
+TASKS = {"augmentations": ("pretrain",), "data": ("pretrain", "segment", "detect", *OF_RUN)}
 
 
 @dataclass(frozen=True)

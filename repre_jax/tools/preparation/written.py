@@ -3,7 +3,6 @@ next."""
 
 import os
 import shlex
-import shutil
 import types
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tensorflow_datasets.core import shuffle
 from repre_jax.core.errors import UserError
 from repre_jax.data import conversion, reading, writing
 from repre_jax.data.coco import builder as coco
-from repre_jax.system import shipped, terminal
+from repre_jax.system import shipped
 
 IN_MEMORY = 1000 << 20  # bytes that TFDS shuffles in memory; more goes through temporary files
 ELSEWHERE = conversion.ELSEWHERE
@@ -61,9 +60,7 @@ def write(builder: tfds.core.DatasetBuilder, size: int, reader: reading.Reader) 
 
 def _write_alone(builder: tfds.core.DatasetBuilder, place: Path, size: int) -> None:
     conversion.refuse_unfinished(place, Path(builder.data_dir_root), ELSEWHERE)  # of another process, meanwhile
-    for left in place.parent.glob(f"incomplete.*_{place.name}"):
-        terminal.say(f"  Removing what an interrupted start left: {left}")
-        shutil.rmtree(left)
+    writing.remove_interrupted(place)
     written = int(size * (1 + SPARE))
     writing.check_disk(place, written, written + (written if size > IN_MEMORY else 0))
     logging.set_verbosity(logging.ERROR)
