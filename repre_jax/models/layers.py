@@ -136,7 +136,8 @@ class Attention(nn.Module):
             parts = SplitDense(3, self.dtype, self.qkv_init, name="qkv")(x)
             parts = [part.reshape(-1, self.tokens, self.heads, width // self.heads) for part in parts]
             qkv = jnp.concatenate(parts, axis=-2).reshape(-1, self.tokens, 3 * width)
-            x = self_attention.fused_attend(*parts, self.spare).reshape(shape)
+            q, k, v = parts
+            x = self_attention.fused_attend(q, k, v, self.spare).reshape(shape)
         else:
             qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=self.qkv_init, name="qkv")(x)
             qkv = qkv.reshape(-1, self.tokens, 3 * width)
