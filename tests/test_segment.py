@@ -11,7 +11,6 @@ import pytest
 
 import main
 import repre_jax
-from configs import segment as segment_config
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.data import crops, label_classes
@@ -140,15 +139,6 @@ def test_an_image_below_the_crop_is_enlarged_for_it(linear, data):
     own = np.asarray(resize.bilinear((logits / cover)[None], (24, 56), segment.head.align_corners))[0]
     assert (found == own.argmax(-1)).mean() > 0.995
     np.testing.assert_array_equal(segment(image[:20, :10]).shape, (20, 10))
-
-
-def test_every_variant_keeps_the_rate_of_its_head():
-    """A fifth of the others' for MLA."""
-    for variants in ("", "scenes", "tiny"):
-        rates = [
-            segment_config.get_config(f"{head},{variants}".strip(",")).optim.lr for head in ("naive", "pup", "mla")
-        ]
-        assert rates == [0.32, 0.32, pytest.approx(0.064)], variants
 
 
 def measured(run, workdir, *arguments):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from configs import segment as segment_config
 from repre_jax.builders import methods, segmentation
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import SegmentationLogits
@@ -163,3 +164,12 @@ def test_what_does_not_fit_is_refused(name, classes, encoder, message):
 def test_a_swins_stages_are_not_chosen():
     with pytest.raises(UserError, match="'fpn' takes no blocks of a ViT"):
         heads.blocks("fpn", 12)
+
+
+def test_every_variant_keeps_the_rate_of_its_head():
+    """A fifth of the others' for MLA."""
+    for variants in ("", "scenes", "tiny"):
+        rates = [
+            segment_config.get_config(f"{head},{variants}".strip(",")).optim.lr for head in ("naive", "pup", "mla")
+        ]
+        assert rates == [0.32, 0.32, pytest.approx(0.064)], variants
