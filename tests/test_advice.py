@@ -80,8 +80,10 @@ def test_there_are_commands_of_every_kind():
 
 
 @pytest.mark.parametrize("command", ADVISED)
-def test_a_command_of_a_page_is_understood(command, here, capsys):
+def test_a_command_of_a_page_is_understood(command, here, data_dir, monkeypatch, capsys):
     """Config, keys and values of main.py; the tools are started, and at most miss a run that the page has trained."""
+    if ":scenes" in command:  # which are drawn for all tests once, not for each of these commands
+        monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     words = [PLACES.get(word, word) for word in shlex.split(command)]
     words = [re.sub(r"=folder:photos$", "=folder:pictures", word) for word in words]
     if words[0] == "repre-jax" or words[1] == "main.py":

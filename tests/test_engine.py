@@ -25,7 +25,10 @@ from tests.helpers.pretraining import CONFIGS, SIZE, batch_for, build, init, ran
 
 @functools.cache
 def made(framework, branch="repre"):
-    """(method at a rate that one step shows, fresh state)."""
+    """(method at a rate that one step shows, fresh state on the first device).
+
+    It is put there so that a restored state, which is, finds the same program.
+    """
     variants = "tiny" if branch == "repre" else "tiny,baseline"
     overrides = {"optim.lr": 0.01, "optim.warmup_epochs": 0.0, "encoder.drop_path": 0.3}
     overrides |= {"encoder.depth": (2,), "encoder.pyramid_levels": 2}  # compiling is what these tests wait for
@@ -33,7 +36,7 @@ def made(framework, branch="repre"):
     shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.1, jnp.float32), shapes)
-    return method, method.new_state(params, jax.random.PRNGKey(0))
+    return method, jax.device_put(method.new_state(params, jax.random.PRNGKey(0)), jax.devices()[0])
 
 
 @functools.cache

@@ -172,7 +172,7 @@ def test_several_runs_stand_side_by_side_on_the_same_images(runs, tmp_path, monk
         assert 0.6 <= (of_one * patches).sum() / of_one.sum() < 0.8
     alone = looked_at(root / "multi", seed=1, **{"figures.records": 2, "data.test_split": "test[:9]"})
     np.testing.assert_array_equal(images, alone.shown.pixels)
-    output = alone.encoder.apply({"params": alone.params}, alone.normalised(alone.shown.images), attention_of=4)
+    output = alone.encoder.apply({"params": alone.params}, alone.normalised(alone.shown.images), attention_of=2)
     np.testing.assert_allclose(maps[1], output.attention[:, :, 0, 1:].mean(1).reshape(2, 4, 4), atol=1e-6)
     assert np.ptp(maps[0]) > 2 * np.ptp(maps[1])
 

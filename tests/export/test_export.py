@@ -105,14 +105,14 @@ def test_the_card_says_what_a_user_must_know(copy):
     assert card["file"] == file.name
     assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (card["framework"], card["branch"], card["step"]) == ("moco_v3", "online", 8)
-    encoder = {"name": "vit_s", "variant": "moco_v3", "width": 32, "depth": 4, "heads": 4, "patch": 8}
+    encoder = {"name": "vit_s", "variant": "moco_v3", "width": 32, "depth": 2, "heads": 4, "patch": 8}
     assert card["encoder"].items() >= (encoder | {"image_size": [32, 32], "layer_norm_epsilon": 1e-6}).items()
     pixels = {"mean": [0.5] * 3, "std": [0.5] * 3, "channels": 3, "image_size": [32, 32], "test_crop": 1.0}
     assert card["preprocessing"].items() >= (pixels | {"interpolation": "bicubic"}).items()
     assert card["timm"] == {
         "model": "vit_small_patch16_224",
         "arguments": {
-            "img_size": [32, 32], "patch_size": 8, "in_chans": 3, "num_classes": 0, "embed_dim": 32, "depth": 4,
+            "img_size": [32, 32], "patch_size": 8, "in_chans": 3, "num_classes": 0, "embed_dim": 32, "depth": 2,
             "num_heads": 4, "class_token": True, "global_pool": "token",
         },
     }  # fmt: skip
