@@ -65,6 +65,23 @@ def test_ids_that_scoring_would_take_for_none_are_numbered_anew(wanted):
     assert sorted(boxes) == sorted(list(each["bbox"]) for each in tables("train")["annotations"])
 
 
+@pytest.mark.parametrize("area", [0, 0.0, -1])
+def test_an_area_that_is_not_above_0_is_that_of_the_mask(area):
+    """Or of the box: detectors are trained on no object without an area, and some programs write 0 for all."""
+
+    def change(found):
+        found["annotations"][0]["area"] = found["annotations"][1]["area"] = area
+
+    found = parsed(change)
+    assert found.notes == ["2 annotations have no area above 0: it is that of the mask, or of the box where there is none"]
+    stored, _ = objects.of_image(found.images[0].annotations, (60, 80), masks=True)
+    assert stored.areas.tolist() == stored.masks().sum(axis=(1, 2)).tolist()
+    assert stored.trainable().all()
+    boxes, _ = objects.of_image(found.images[0].annotations, (60, 80), masks=False)
+    assert boxes.areas.tolist() == boxes.boxes[:, 2:].prod(axis=1).tolist()
+    assert boxes.trainable().all()
+
+
 @pytest.mark.parametrize(
     ("key", "note"),
     [("area", "2 annotations have no area"), ("iscrowd", "no crowds"), ("bbox", "the smallest one around the mask")],

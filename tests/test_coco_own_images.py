@@ -34,12 +34,24 @@ def test_an_image_whose_annotations_fit_the_turned_one_is_turned(orientation):
     assert convert.lines() == ["1 images were turned upright, as EXIF says, since their annotations fit only so: a.jpg"]
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_an_image_whose_annotations_fit_as_it_is_stored_stays(orientation):
-    encoded, convert = jpeg(9, (60, 80), orientation), Converter(masks=True)
-    kept, _, found = convert((encoded, Entry(9, "a.jpg", (60, 80), [])), "train")
-    assert kept == encoded
-    assert (found.size, len(found), convert.marked) == ((60, 80), 0, ["a.jpg"])
+@pytest.mark.parametrize(
+    ("orientation", "size", "listed", "said"),
+    [
+        (6, (60, 80), (60, 80), "their annotations fit as is: a.jpg"),
+        *((mark, (60, 80), (60, 80), "no size says whether") for mark in (2, 3, 4)),  # which no side tells
+        (6, (60, 60), (60, 60), "no size says whether"),
+        (6, (60, 80), None, "no size says whether"),  # a JSON without them
+        (1, (60, 80), None, None),
+        (9, (60, 80), None, None),  # no mark that a viewer knows
+    ],
+)
+def test_an_image_whose_size_is_the_annotations_stays_as_it_is_stored(orientation, size, listed, said):
+    """Whether they fit a marked one is only said where its sides tell."""
+    encoded, convert = jpeg(9, size, orientation), Converter(masks=True)
+    kept, _, found = convert((encoded, Entry(9, "a.jpg", listed, [])), "train")
+    assert (kept, found.size, len(found)) == (encoded, size, 0)
+    lines = convert.lines()
+    assert len(lines) == (said is not None) and all(said in line for line in lines)
 
 
 def test_an_image_of_another_size_is_refused():
@@ -65,7 +77,8 @@ def test_ones_own_is_prepared_and_opened(tmp_path, capsys):
     for line in (
         "objects.json: Annotations have ids that are 0",
         "objects.json: 1 annotations have no area",
-        "1 images have an EXIF mark to be shown turned, which is ignored: their annotations fit as is: 000000000025",
+        "1 images have an EXIF mark to be shown turned or mirrored, which is ignored, and no size says whether their "
+        "annotations are for the picture as stored or as shown: look at some, as the figures tool draws them: 00000000",
         "1 objects have no mask (no segmentation, or no polygon of three points) and are left out; --boxes-only keeps "
         "them, and no masks: 000000000025.jpg, annotation 3",
         "1 objects have a box of less than a pixel, or one that reaches beyond the image; COCO's are left, top, width "

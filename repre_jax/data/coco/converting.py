@@ -15,7 +15,7 @@ from repre_jax.data.instances import Instances
 
 ORIENTATION = 274  # the EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange height and width
-UPRIGHT = (0, 1)
+MARKS = (2, 3, 4, *TURNED)  # that a viewer heeds: mirrored, or turned, or both
 BEYOND = 1  # pixels that a box may reach beyond the image
 QUALITY = 95  # of the JPEG that an image is written as which had to be turned
 
@@ -30,6 +30,7 @@ class Converter:
     masks: bool
     turned: list[str] = field(default_factory=list)
     marked: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
     without_mask: list[str] = field(default_factory=list)
     odd_boxes: list[str] = field(default_factory=list)
 
@@ -42,7 +43,8 @@ class Converter:
         how = _orientation(encoded)
         size = entry.size or (height, width)
         if size == (height, width):
-            self.marked += [entry.file_name] * (how not in UPRIGHT)
+            told = entry.size is not None and how in TURNED and height != width
+            (self.marked if told else self.doubtful).extend([entry.file_name] * (how in MARKS))
         elif how in TURNED and size == (width, height):
             encoded = upright(encoded)
             self.turned.append(entry.file_name)
@@ -61,6 +63,11 @@ class Converter:
         lines = (
             (self.turned, "images were turned upright, as EXIF says, since their annotations fit only so"),
             (self.marked, "images have an EXIF mark to be shown turned, which is ignored: their annotations fit as is"),
+            (
+                self.doubtful,
+                "images have an EXIF mark to be shown turned or mirrored, which is ignored, and no size says whether "
+                "their annotations are for the picture as stored or as shown: look at some, as the figures tool draws them",
+            ),
             (
                 self.without_mask,
                 "objects have no mask (no segmentation, or no polygon of three points) and are left out; --boxes-only "

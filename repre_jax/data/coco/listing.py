@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from repre_jax.core.errors import UserError
+from repre_jax.data.coco.objects import lacks_area
 
 SHOWN = 5  # of a kind, in a message
 LARGEST = 2**53  # of an id: what JSON's readers agree on
@@ -136,7 +137,7 @@ def _objects(
     kept = [each for each in listed if each.get("image_id") in images]
     notes = [
         f"{len(listed) - len(kept):,} annotations are of images that are not listed, and are left out",
-        _count(kept, "area", "no area: it is that of the mask, or of the box where there is none"),
+        _count(kept, "area", "no area above 0: it is that of the mask, or of the box where there is none"),
         _count(kept, "iscrowd", "no iscrowd: they are no crowds"),
         _count(kept, "bbox", "no bbox: it is the smallest one around the mask"),
     ]
@@ -163,7 +164,7 @@ def _count(listed: Iterable[Mapping], key: str, what: str) -> str:
 
 
 def _lacks(each: Mapping, key: str) -> bool:
-    return each.get(key) is None
+    return lacks_area(each) if key == "area" else each.get(key) is None
 
 
 def _check_annotation(each: Mapping, what: str, name: str) -> None:

@@ -27,7 +27,7 @@ def of_image(annotations: Sequence[Mapping], size: tuple[int, int], *, masks: bo
         stored = {"size": list(size), "counts": counts}
         box = each["bbox"] if each.get("bbox") is not None else pycocotools_mask.toBbox(stored).tolist()
         area = each.get("area")
-        if area is None:
+        if lacks_area(each):
             area = float(pycocotools_mask.area(stored)) if counts else box[2] * box[3]
         found.append((each, box, area, (counts or b"") if masks else b""))
     return (
@@ -42,6 +42,12 @@ def of_image(annotations: Sequence[Mapping], size: tuple[int, int], *, masks: bo
         ),
         left_out,
     )
+
+
+def lacks_area(annotation: Mapping) -> bool:
+    """Whether it says none above 0, which some programs write for unknown: a detector is trained on no such object."""
+    area = annotation.get("area")
+    return area is None or area <= 0
 
 
 def run_lengths(segmentation: Any, size: tuple[int, int], identity: Any) -> bytes | None:
