@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+PIECE = 64  # cells of a line that are gathered together, at most
 FINEST = 56.0  # regions of twice this side, in pixels, are the first to be read from the second level
 
 
@@ -84,7 +85,7 @@ def window(sizes: Sequence[tuple[int, int]], strides: Sequence[int], finest: flo
     Without this cut a window that holds both 31 x 31 and 336 x 5 cells would be the map.
     """
     longest = max(max(size) for size in sizes)
-    length = min(64, -(-longest // 8) * 8)
+    length = min(PIECE, -(-longest // 8) * 8)
     lines = 1
     for number, ((height, width), stride) in enumerate(zip(sizes, strides, strict=True)):
         cells = (2 * finest * 2**number / stride) ** 2 + 1e-2  # and what float32's rounding may add
