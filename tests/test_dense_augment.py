@@ -50,7 +50,7 @@ def test_image_and_label_map_are_flipped_together_within_the_image(batch):
 
 
 def test_padding_is_nothing_whatever_the_colours_are(batch):
-    _, _, extents = batch
+    images, _, extents = batch
     pixels, _ = run(Distortion(), batch)
     normal = np.asarray(dense_augment.normalise(pixels, jnp.asarray(extents), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)))
     for number, (height, width) in enumerate(extents):
@@ -62,6 +62,9 @@ def test_padding_is_nothing_whatever_the_colours_are(batch):
             (pixels[number, :height, :width] - np.array((0.5, 0.4, 0.3))) / 0.2,
             atol=1e-5,
         )
+    of_images = dense_augment.normalised(images, jnp.asarray(extents), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    wanted = dense_augment.normalise(images / np.float32(255), jnp.asarray(extents), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    np.testing.assert_allclose(of_images, wanted, atol=1e-5)
 
 
 def test_an_image_draws_by_its_row_alone(batch):

@@ -36,7 +36,7 @@ def test_a_run_that_goes_on_may_change_what_no_weight_depends_on():
 
 
 def test_the_defaults_are_swinod_s():
-    """recipes of SwinOD's multi-scale config, number by number, as the rooms below have them, too."""
+    """SwinOD's multi-scale config, number by number; and the parts have the same defaults by themselves."""
     found = config()
     builder.check(found)
     assert builder.resizing(found) == Resizing()

@@ -63,6 +63,11 @@ def augment(
     return jax.vmap(one)(rows, images, label_maps, extents)
 
 
+def normalised(images: jax.Array, extents: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """As `normalise` gives, of images uint8 [B, H, W, C]."""
+    return normalise(images.astype(jnp.float32) / LEVELS, extents, mean, std)
+
+
 def normalise(pixels: jax.Array, extents: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """(pixels - mean) / std per channel, [B, H, W, C], and 0 where padding is. pixels: float32 in 0..1."""
     image = jax.vmap(lambda extent: inside(extent, pixels.shape[1:3]))(extents)

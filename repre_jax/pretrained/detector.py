@@ -32,7 +32,6 @@ from repre_jax.pretrained import dense, saved_run
 from repre_jax.pretrained.backbone import Backbone
 
 TASK = "detect"
-LEVELS = 255.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +114,7 @@ class Detector:
 
     def detections(self, params: dict[str, Any], batch: ObjectImages, testing: Detecting | None = None) -> Found:
         """What is found in a batch of a test; to be jitted. testing: another test than the run's."""
-        pixels = batch.images.astype(jnp.float32) / LEVELS
-        pixels = dense_augment.normalise(pixels, batch.extents, self.mean, self.std)
+        pixels = dense_augment.normalised(batch.images, batch.extents, self.mean, self.std)
         return self.model.detections(params, pixels, batch.extents, batch.scale, testing or self.testing)
 
 

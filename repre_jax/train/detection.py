@@ -27,7 +27,6 @@ from repre_jax.train import microbatches, update
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
 SAMPLE, DROP_PATH = range(2)  # a step's key is folded with one constant per use
-LEVELS = 255.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ class Detection:
 
     def normalised(self, batch: ObjectImages) -> jax.Array:
         """float32 [B, H, W, C], 0 where there is no image."""
-        pixels = batch.images.astype(jnp.float32) / LEVELS
-        return dense_augment.normalise(pixels, batch.extents, self.mean, self.std)
+        return dense_augment.normalised(batch.images, batch.extents, self.mean, self.std)
 
     def detections(self, params: Params, batch: ObjectImages) -> Found:
         """What is found in a batch of a test."""

@@ -66,7 +66,8 @@ class Converter:
             (
                 self.doubtful,
                 "images have an EXIF mark to be shown turned or mirrored, which is ignored, and no size says whether "
-                "their annotations are for the picture as stored or as shown: look at some, as the figures tool draws them",
+                "their annotations are for the picture as stored or as shown: look at some, as the figures tool draws "
+                "them",
             ),
             (
                 self.without_mask,

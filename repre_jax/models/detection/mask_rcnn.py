@@ -173,8 +173,8 @@ def choose(
 
     Each proposal may be found as several classes, by the box that it has as each. Boxes are clipped to the image and
     brought to its size before it was resized; then each class is suppressed by itself, without the shift of its
-    coordinates that others keep classes apart by, which rounds them. A proposal that touches the upper edge only is one
-    like any other; mmdetection 2.11 takes it for padding.
+    coordinates that others keep classes apart by, which rounds them. A proposal that is empty on the upper edge, its
+    lower side at 0, is one like any other; mmdetection 2.11 takes it for padding and gives each class the same score.
     """
     count, classes = deltas.shape[:2]
     scores = jax.nn.softmax(logits)[:, :-1] * proposals.valid[:, None]
