@@ -67,8 +67,14 @@ def test_colours_are_read_by_their_table():
     np.testing.assert_array_equal(label_maps.classes_of(turned, classes, SIZE), WITHIN)
     grey = np.full(SIZE, 70, np.uint8)
     np.testing.assert_array_equal(label_maps.classes_of(png(grey), classes, SIZE), np.full(SIZE, 2))
-    with pytest.raises(label_maps.WrongLabelMap, match=r"given:    1 2 3\n"):
-        label_maps.classes_of(png(np.full((*SIZE, 3), (1, 2, 3), np.uint8)), classes, SIZE)
+    other = palette_png(WITHIN, [(1, 2, 3), *COLOURS[1:]])
+    for wrong, given in (
+        (png(np.full((*SIZE, 3), (1, 2, 3), np.uint8)), "1 2 3"),
+        (other, "1 2 3"),
+        (np.full(SIZE, 256 + 70), "326 326 326"),  # whose lowest 8 bits are a colour of a class
+    ):
+        with pytest.raises(label_maps.WrongLabelMap, match=rf"given:    {given}\n"):
+            label_maps.classes_of(wrong, classes, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +124,11 @@ def test_a_large_map_is_what_pillow_reads():
         np.testing.assert_array_equal(label_maps.read(data), large)
     for other in (saved(large.astype(np.uint16)), palette_png(large, [(9, 8, 7)] * 32), saved(large[::8])):
         assert label_maps.png.decode_large_map(other, crops.MAX_PIXELS) is None
-    whole = saved(large)
-    with pytest.raises(crops.UnreadableImage):
-        label_maps.read(whole[: len(whole) // 2])
+    coloured = np.random.default_rng(0).integers(0, 256, (32, 3), dtype=np.uint8)[large]
+    np.testing.assert_array_equal(label_maps.read(saved(coloured)), coloured)
+    for whole in (saved(large), saved(coloured)):
+        with pytest.raises(crops.UnreadableImage):
+            label_maps.read(whole[: len(whole) // 2])
 
 
 def test_colours_tell_classes_apart():

@@ -207,7 +207,7 @@ WRONG = [
     (["--config.data.image_size=(36, 32)"], "36"),
     (["--config.data.num_classes=2"], "A label map has values that stand for no class"),
     (["--config.data.test_split=none"], "has no split 'none'"),
-    (["--config.network=target", "--config.step=5"], "has no checkpoint 5"),
+    (["--config.step=5"], "has no checkpoint 5"),
     (["--config.segment.head=mla"], "segment.head is 'mla', and the settings are those of 'linear'"),
     (["--config.segment.test_stride=(40, 32)"], "segment.test_stride is 40 x 32, for windows of 32 x 32 pixels"),
     (

@@ -1,4 +1,5 @@
-"""Every head of segmentation but Naive goes through `configs/segment.py:scenes,tiny`, and is used afterwards."""
+"""Every head of segmentation, on each encoder that it reads, goes through `configs/segment.py:scenes,tiny`, and is used
+afterwards."""
 
 import numpy as np
 import pytest
@@ -33,7 +34,10 @@ def images(data_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "encoder"),
-    [("pup", "vit"), ("mla", "vit"), ("linear", "vit"), ("fpn", "swin"), ("linear_pyramid", "swin")],
+    [
+        *(("naive", "vit"), ("pup", "vit"), ("mla", "vit"), ("linear", "vit"), ("linear_pyramid", "vit")),
+        *(("fpn", "swin"), ("linear", "swin"), ("linear_pyramid", "swin")),
+    ],
 )
 def test_a_head_is_trained_and_gives_label_maps(head, encoder, finished, swin, images, tmp_path):
     """What the function gives of each test image is what the run has counted."""

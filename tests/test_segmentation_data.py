@@ -1,5 +1,6 @@
 """Data sets of images with label maps: prepared by TFDS, and folders."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -248,19 +249,38 @@ def test_maps_in_colours_need_a_table_of_them(tmp_path):
     assert [key for key in before if before[key] != after[key]] == ["train_content", "test_content"]
 
 
-def test_palettes_that_differ_are_no_classes(tmp_path):
-    """A program that makes palettes numbers colours as they come."""
+def test_palettes_that_differ_are_no_classes(tmp_path, monkeypatch):
+    """A program that makes palettes numbers colours as they come. Found among the first maps, across the splits, and
+    when a later map is read, by a process of its own too; entries that no pixel has say nothing."""
+    monkeypatch.setattr(segmentation.label_checks, "LOOKED_AT", 2)  # the first and the last
     fill(tmp_path, SPLITS)
     colours = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+
+    def store(name, number, palette):
+        (tmp_path / f"labels/{name}.png").write_bytes(palette_png(values(number), palette))
+
     for split, count in (("train", 4), ("val", 2)):
         for number in range(count):
-            (tmp_path / f"labels/{split}/{number}.png").write_bytes(palette_png(values(number), colours))
-    check(open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3)))
-    (tmp_path / "labels/train/3.png").write_bytes(palette_png(values(3), colours[::-1]))
-    with pytest.raises(
-        label_maps.WrongLabelMap, match=r"palettes that differ: value 0 is \(0, 0, 0\) in one, and \(0, 128"
-    ):
-        open_dataset(f"folder:{tmp_path}", asked=Asked(num_classes=3))
+            store(f"{split}/{number}", number, [*colours, (number, 9, 9)])
+    name, asked = f"folder:{tmp_path}", Asked(num_classes=3)
+    opened = open_dataset(name, asked=asked)
+    check(opened)
+    first, _, later, last = (opened.dataset.train[place]["file_name"].removesuffix(".png") for place in range(4))
+    tested = opened.dataset.test[0]["file_name"].removesuffix(".png")
+    given = r"palettes that differ(.|\n)*value 0, which is \(0, 0, 0\) in {}, and \(0, 128, 0\) in {}\n"
+    store(f"train/{last}", int(last), colours[::-1])
+    with pytest.raises(label_maps.WrongLabelMap, match=given.format(rf"{first}\.png", rf"{last}\.png")):
+        open_dataset(name, asked=asked)
+    store(f"train/{last}", int(last), colours)
+    store(f"train/{later}", int(later), colours[::-1])
+    opened = open_dataset(name, asked=asked)
+    view = pickle.loads(pickle.dumps(SegmentationView((8, 8), opened.classes)))  # as workers have it
+    with pytest.raises(label_maps.WrongLabelMap, match=given.format(rf"{first}\.png", rf"{later}\.png")):
+        view(opened.dataset.train[2], np.random.default_rng(0))
+    for number in range(2):
+        store(f"val/{number}", number, colours[::-1])
+    with pytest.raises(label_maps.WrongLabelMap, match=given.format(rf"{first}\.png.*", rf"{tested}\.png")):
+        open_dataset(name, asked=asked)
 
 
 def test_scenes_know_their_classes(tmp_path, monkeypatch):

@@ -23,20 +23,17 @@ UNREADABLE = (crops.UnreadableImage, OSError)
 
 
 def look(records: Records, classes: Classes, name: str) -> bool:
-    """Raises UserError where one of some records has a label map with unknown values or of another size than its image,
-    or palettes say that one index is not one class. Returns whether any has a pixel of a class; warns where none has.
+    """Raises UserError where one of some records has a label map with unknown values, of another size than its image,
+    or with a palette that contradicts one looked at before, of this split or another. Returns whether any has a pixel
+    of a class; warns where none has.
 
     name: of the data set. Records that cannot be read are left to whoever trains on them.
     """
-    palettes: dict[int, tuple[int, ...]] = {}
     seen = readable = 0
     for record in _readable(records):
-        encoded = record["label_map"]
-        found = label_maps.classes_of(encoded, classes, size_of(record["image"]), record.get("file_name"))
+        found = label_maps.classes_of(record["label_map"], classes, size_of(record["image"]), record.get("file_name"))
         readable += 1
         seen += int((found != IGNORED).sum())
-        if not classes.coded and (colours := label_maps.colours(encoded)) is not None:
-            _check_palette(palettes, colours, np.unique(label_maps.read(encoded, record.get("file_name"))), name)
     if readable and not seen:
         terminal.warn(
             f"Warning: of {readable} label maps of {name} that were looked at, none has a pixel of a class: all are "
@@ -69,20 +66,6 @@ def refuse_unlabelled(records: Records, classes: Classes, name: str) -> None:
         "            --config.data.train_split='train[:90%]'; `python -m repre_jax.tools.segment RUN --split SPLIT`\n"
         "            writes label maps of such images"
     )
-
-
-def _check_palette(known: dict[int, tuple[int, ...]], colours: np.ndarray, used: np.ndarray, name: str) -> None:
-    """Of a map of values that is stored with a palette, a value has one colour in all maps; else it is no class."""
-    for value in used.tolist():
-        colour = tuple(colours[value].tolist()) if value < len(colours) else ()
-        if known.setdefault(value, colour) != colour:
-            raise label_maps.WrongLabelMap(
-                f"The label maps of {name} have palettes that differ: value {value} is {known[value]} in one, and "
-                f"{colour} in another.\n"
-                "  expected: values that are classes, the same in every map\n"
-                f"  change:   in a folder, write a file {label_maps.CLASSES_FILE} beside images/ and labels/, with a\n"
-                "            line 'red green blue name' for each class, by which the colours are read"
-            )
 
 
 def are_coloured(records: Records) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from repre_jax.data.label_palettes import Palettes
+
 IGNORED = 255  # in a label map: a pixel that is neither trained on nor scored
 UNKNOWN = 254  # in a table: a value that stands for nothing
 MOST = UNKNOWN  # classes, since a label map has a byte a pixel
@@ -21,12 +23,14 @@ class Classes:
     colours: of each, for pictures.
     table: 256 bytes: stored value -> class, IGNORED or UNKNOWN.
     coded: of maps that are coloured pictures, colour -> class or IGNORED; {} where maps hold values.
+    palettes: of the maps of values that were read so far; where values mean the same it plays no part.
     """
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
     table: bytes
     coded: Mapping[Colour, int] = field(default_factory=dict)
+    palettes: Palettes = field(default_factory=Palettes, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)

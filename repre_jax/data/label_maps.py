@@ -4,6 +4,7 @@ Stored are values, one a pixel, or colours, which a table of classes explains. W
 else than was meant is refused: a JPEG has changed values, a coloured picture has none.
 """
 
+import functools
 import io
 from typing import Any, NoReturn
 
@@ -12,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, deep, png
-from repre_jax.data.label_classes import IGNORED, UNKNOWN, Classes
+from repre_jax.data import crops, deep, label_palettes, png
+from repre_jax.data.label_classes import IGNORED, UNKNOWN, Classes, Colour
 
 GREY, PALETTE = 0, 3  # a PNG's colour types
 DEPTH, TYPE = 24, 25  # where a PNG's first chunk has its bits a channel, and its colour type
@@ -31,8 +32,8 @@ def classes_of(encoded: bytes | np.ndarray, classes: Classes, size: tuple[int, i
     """The class of each pixel, uint8 [h, w], IGNORED where there is none.
 
     size: height and width of the image. name: of the record, for messages.
-    Raises UnreadableImage for what is no whole picture, and WrongLabelMap for one of another size, or with values or
-    colours that no class has.
+    Raises UnreadableImage for what is no whole picture, and WrongLabelMap for one of another size, with values or
+    colours that no class has, or with a palette in which a value has another colour than in a map read before.
     """
     stored = read(encoded, name)
     if stored.shape[:2] != size:
@@ -51,6 +52,8 @@ def classes_of(encoded: bytes | np.ndarray, classes: Classes, size: tuple[int, i
     found = classes.of_values(stored.astype(np.uint8, copy=False))
     if (found == UNKNOWN).any():
         raise WrongLabelMap(unknown_values(np.unique(stored[found == UNKNOWN]), classes, name))
+    if (own := colours(encoded)) is not None:
+        classes.palettes.check(own, stored, name, functools.partial(_other_palette, name))
     return found
 
 
@@ -75,6 +78,8 @@ def read(encoded: bytes | np.ndarray, name: Any = None) -> np.ndarray:
         )
     if (found := png.decode_large_map(encoded, crops.MAX_PIXELS)) is not None:
         return found
+    if (found := png.decode_large(encoded, crops.MAX_PIXELS)) is not None:
+        return _flat(found)
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             return _flat(_from_pillow(image, encoded))
@@ -84,7 +89,9 @@ def read(encoded: bytes | np.ndarray, name: Any = None) -> np.ndarray:
 
 def colours(encoded: bytes | np.ndarray) -> np.ndarray | None:
     """The palette of a picture that has one, uint8 [n, 3]; else None. Raises as `read` does."""
-    if isinstance(encoded, np.ndarray) or not encoded.startswith(deep.PNG) or encoded[TYPE] != PALETTE:
+    if isinstance(encoded, np.ndarray) or encoded.startswith(deep.NUMPY):
+        return None
+    if encoded.startswith(deep.PNG) and encoded[TYPE] != PALETTE:
         return None
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         found = image.getpalette("RGB")
@@ -115,6 +122,20 @@ def unknown_values(found: np.ndarray, classes: Classes, name: Any = None) -> str
     )
 
 
+def _other_palette(name: Any, value: int, before: label_palettes.Known, colour: label_palettes.Colour) -> WrongLabelMap:
+    """The message on a map whose palette contradicts that of another."""
+    one, other = (_called(each) or "another" for each in (before[1], name))
+    one += " of another split" if one == other else ""
+    return WrongLabelMap(
+        "Label maps have palettes that differ.\n"
+        "  expected: values that are classes, the same in every map\n"
+        f"  given:    value {value}, which is {before[0]} in {one}, and {colour} in {other}\n"
+        f"  change:   in a folder, write a file {CLASSES_FILE} beside images/ and labels/, with a line\n"
+        "            'red green blue name' for each class, by which the colours are read; else the label maps,\n"
+        "            to some that all have one palette"
+    )
+
+
 def _from_pillow(image: Image.Image, encoded: bytes) -> np.ndarray:
     if image.mode in ("RGB", "RGBA"):
         return np.asarray(image.convert("RGB"))
@@ -142,28 +163,48 @@ def _flat(stored: np.ndarray) -> np.ndarray:
 
 
 def _of_colours(stored: np.ndarray, classes: Classes, encoded: bytes | np.ndarray, name: Any) -> np.ndarray:
+    table = _by_colour(tuple(sorted(classes.coded.items())))
     if (own := colours(encoded)) is not None:
-        stored = own[np.minimum(stored, len(own) - 1)]
+        every = own[np.minimum(np.arange(256), len(own) - 1)]
+        found = cv2.LUT(stored, table[_numbers(every[np.newaxis])[0]])
+        if (unknown := found == UNKNOWN).any():
+            raise WrongLabelMap(_unknown_colours(every[stored[unknown]], classes, name))
+        return found
     if stored.ndim == 2:  # grey: all channels were the same
         stored = np.repeat(stored[..., np.newaxis], 3, axis=2)
-    numbers = _number(stored.astype(np.int32))
-    known = np.array(sorted((_number(np.array(colour)), value) for colour, value in classes.coded.items()))
-    places = np.minimum(np.searchsorted(known[:, 0], numbers), len(known) - 1)
-    wrong = known[places, 0] != numbers
-    if wrong.any():
-        found = np.unique(stored[wrong], axis=0)
-        more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-        raise WrongLabelMap(
-            f"A label map has colours that stand for no class{_of(name)}.\n"
-            f"  expected: one of the {len(known)} colours in {CLASSES_FILE}\n"
-            f"  given:    {', '.join(' '.join(map(str, colour)) for colour in found[:SHOWN])}{more}\n"
-            f"  change:   {CLASSES_FILE}: a line 'red green blue name' for each, named 'ignored' if it is to be ignored"
-        )
-    return known[places, 1].astype(np.uint8)
+    if stored.dtype != np.uint8 and (beyond := (stored < 0) | (stored > 255)).any():
+        raise WrongLabelMap(_unknown_colours(stored[beyond.any(axis=2)], classes, name))
+    found = table[_numbers(stored.astype(np.uint8, copy=False))]
+    if (unknown := found == UNKNOWN).any():
+        raise WrongLabelMap(_unknown_colours(stored[unknown], classes, name))
+    return found
 
 
-def _number(colour: np.ndarray) -> np.ndarray:
-    return colour[..., 0] << 16 | colour[..., 1] << 8 | colour[..., 2]
+def _unknown_colours(found: np.ndarray, classes: Classes, name: Any) -> str:
+    """The message on colours, [n, 3], that no class has."""
+    wrong = np.unique(found, axis=0)
+    more = f" and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+    return (
+        f"A label map has colours that stand for no class{_of(name)}.\n"
+        f"  expected: one of the {len(classes.coded)} colours in {CLASSES_FILE}\n"
+        f"  given:    {', '.join(' '.join(map(str, colour)) for colour in wrong[:SHOWN])}{more}\n"
+        f"  change:   {CLASSES_FILE}: a line 'red green blue name' for each, named 'ignored' if it is to be ignored"
+    )
+
+
+@functools.lru_cache(maxsize=1)  # a data set's: 16 MiB, of which a map touches few
+def _by_colour(coded: tuple[tuple[Colour, int], ...]) -> np.ndarray:
+    """A colour's number -> its class, uint8 [2^24], UNKNOWN where there is none."""
+    table = np.full(1 << 24, UNKNOWN, np.uint8)
+    colours, values = zip(*coded, strict=True)
+    table[_numbers(np.array([colours], np.uint8))[0]] = values
+    return table
+
+
+def _numbers(picture: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, 3] -> red << 16 | green << 8 | blue, uint32 [h, w]."""
+    four = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGRA)
+    return four.view("<u4")[..., 0] & 0xFFFFFF
 
 
 def _shown(values: np.ndarray) -> str:
@@ -172,9 +213,11 @@ def _shown(values: np.ndarray) -> str:
 
 
 def _of(name: Any) -> str:
-    if name is None:
-        return ""
-    return f", that of {name.decode(errors='replace') if isinstance(name, bytes) else name}"
+    return "" if name is None else f", that of {_called(name)}"
+
+
+def _called(name: Any) -> str:
+    return "" if name is None else name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def resized(classes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -30,6 +30,7 @@ from repre_jax.data.cityscapes import builder as cityscapes
 from repre_jax.data.cityscapes import labels
 from repre_jax.data.label_classes import IGNORED, MOST, Classes, numbered, plain
 from repre_jax.data.label_folder import PairedFolder
+from repre_jax.data.label_palettes import Palettes
 from repre_jax.data.sources import DataSet
 from repre_jax.data.views import VALUE_RANGE
 from repre_jax.system import terminal
@@ -187,13 +188,13 @@ def _classes(
 ) -> Classes | None:
     """As the data set or the user says; None where neither does. Raises UserError where they contradict each other."""
     if builder.name == cityscapes.NAME:
-        known: Classes | None = labels.CLASSES
+        known: Classes | None = replace(labels.CLASSES, palettes=Palettes())  # of this data set alone
     else:
         names = label_features.class_names(label_map, builder.info.metadata)
         known = plain(names, asked.first_value) if names else None
     if known is None:
         return numbered(asked.num_classes, asked.first_value) if asked.num_classes else None
-    if known is labels.CLASSES and asked.first_value:
+    if builder.name == cityscapes.NAME and asked.first_value:
         raise UserError("Cityscapes' ids are known.\n  change:   leave --config.data.first_value out")
     if asked.num_classes not in (None, len(known)):
         raise UserError(

@@ -52,6 +52,7 @@ class Backbone:
     untrained: Callable[..., Params]
     trained: ConfigDict | None = None
     value_range: deep.Ranges | None = None
+    resized: str | None = None  # from which grid of learned positions to which, where they were resized once
 
     def at_size(self, image_size: tuple[int, int]) -> "Backbone":
         """The same for images of another size, learned positions resized once, when they are loaded; a Swin as it is.
@@ -71,8 +72,13 @@ class Backbone:
 
             return load_resized
 
-        encoder = vit.at_size(trained, image_size)
-        return dataclasses.replace(self, encoder=encoder, load=resized(self.load), untrained=resized(self.untrained))
+        encoder, said = vit.at_size(trained, image_size), None
+        if not trained.fixed_positions and encoder.grid != trained.grid:
+            (rows, columns), (new_rows, new_columns) = trained.grid, encoder.grid
+            said = f"learned ones of {rows} x {columns} patches, resized once to {new_rows} x {new_columns}"
+        return dataclasses.replace(
+            self, encoder=encoder, load=resized(self.load), untrained=resized(self.untrained), resized=said
+        )
 
 
 def find(

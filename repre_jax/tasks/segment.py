@@ -107,6 +107,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
         description=[
             *console.shares(plan, mesh.size, IN_MICROBATCHES),
             *segmenting.rows(config, source.encoder, source.origin, data),
+            *([("positions", source.resized)] if source.resized else []),
             *([("decoded images", kept)] if kept else []),
             *evaluated.deviations(evaluations.deviations(config)),
             *console.plan(

@@ -21,10 +21,6 @@ OF_SWIN = ("fpn",)
 OF_BOTH = ("linear", "linear_pyramid")
 NAMES = (*OF_VIT, *OF_SWIN, *OF_BOTH)
 
-# SETR trains parameters whose name contains 'head' at ten times the rate. Of these submodules its MLA makes a part of
-# the encoder, so that they keep the encoder's rate; so it goes with FPN in mmsegmentation, where it is a neck.
-BASE_RATE = ("neck",)
-
 
 def build(name: str, classes: int, encoder: Encoder) -> Head:
     """The head `name` for this encoder's maps, in its dtype.

@@ -48,7 +48,8 @@ class Fpn(nn.Module):
     Chosen before UPerNet, which Swin's and MoBY's authors use: it is described in one page, needs no pooling to fixed
     grids, which depends on the image's size, and computes a small part of UPerNet's. Its results do not compare with
     theirs. As mmsegmentation has it, with BatchNorm where the paper has GroupNorm; without its dropout of 0.1 before
-    the classes. No auxiliary heads. As in MLA, the neck trains at the encoder's rate (build.BASE_RATE).
+    the classes. No auxiliary heads. As in MLA, the neck trains at the encoder's rate (NECK in configs/segment.py).
+    Where a side is odd each doubling is cut to the next map's size; mmsegmentation doubles and cuts at the end.
 
     align_corners: how the logits are meant to be enlarged to the image.
     """

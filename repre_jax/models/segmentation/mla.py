@@ -67,9 +67,9 @@ class Mla(nn.Module):
     """SETR's MLA: all maps of the pyramid, added from deep to shallow, decoded side by side.
 
     The neck is part of SETR's encoder, so that its LayerNorms and convolutions train at the encoder's rate
-    (build.BASE_RATE); the auxiliary heads are 1 x 1 convolutions of its maps without a bias. The encoder is meant to
-    have no class token. First values are PyTorch's. mmsegmentation's differs: the class convolution is 1 x 1, corners
-    are not aligned, auxiliary heads have a bias.
+    (NECK in configs/segment.py); the auxiliary heads are 1 x 1 convolutions of its maps without a bias. The encoder is
+    meant to have no class token. First values are PyTorch's. mmsegmentation's differs: the class convolution is 1 x 1,
+    corners are not aligned, auxiliary heads have a bias.
 
     factor: how much maps are enlarged before they are classified. align_corners: how the logits are meant to be
     enlarged to the image.
