@@ -93,6 +93,17 @@ def test_untrained_with_another_framework_size_and_flavour(dino, tmp_path, mesh)
     assert found.encoder.image_size == pretraining.SIZE
 
 
+def test_learned_positions_that_are_resized_once_are_said_so(dino, finished, tmp_path):
+    """A run's; of a file that is no run's, interop/timm.py says it. Fixed ones need nothing."""
+    for source, size, said in (
+        (dino[0], (16, 24), "learned ones of 2 x 4 patches, resized once to 4 x 6"),
+        (dino[0], pretraining.SIZE, None),
+        (finished[0], (16, 24), None),
+    ):
+        config = asked(source, **{"data.image_size": size})
+        assert backbone.find(config, tmp_path, resize_positions=True).resized == said
+
+
 def test_the_branch_is_the_one_that_the_authors_evaluate(dino, simclr, tmp_path, mesh):
     for (folder, _, first), network, offset in ((dino, "target", 2), (simclr, "online", 1)):
         config = asked(folder)

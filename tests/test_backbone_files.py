@@ -249,7 +249,6 @@ def test_positions_are_resized_once_when_asked(tmp_path):
     size = {"data__image_size": (24, 16)}
     theirs = backbone.find(evaluation(file, VIT), tmp_path / "evaluation")
     found = backbone.find(evaluation(file, VIT, **size), tmp_path / "evaluation", resize_positions=True)
-    assert (theirs.resized, found.resized) == (None, "learned ones of 4 x 4 patches, resized once to 6 x 4")
     mesh = sharding.make_mesh(jax.device_count())
     params, resized = theirs.load(mesh), found.load(mesh)
     assert (found.encoder.grid, resized["pos_embed"].shape) == ((6, 4), (1, 25, 24))

@@ -118,7 +118,7 @@ def test_the_config_trains_on_cityscapes_in_miniature(tmp_path, monkeypatch):
     with started(argv, devices=1) as children:  # which a batch of 1 needs
         ((status, output, error),) = finish(children)
     assert status == 0, (output, error)
-    assert "learned ones of 14 x 14 patches, resized once to 48 x 48" in output
+    assert "  resized:  1: pos_embed\n" in output
     result = json.loads((tmp_path / "w" / "result.json").read_text())
     assert (result["steps"], result["skipped_steps"], result["trained_on"], result["test_images"]) == (2, 0, 3, 1)
     assert len(result["iou"]) == 19

@@ -163,7 +163,8 @@ class FpnNeck(nn.Module):
 
 
 class FpnDecode(nn.Module):
-    """mmsegmentation's FPNHead. Where a side is odd it doubles and cuts at the end; here each doubling is cut."""
+    """mmsegmentation's FPNHead. Where a side is odd it doubles and cuts at the end; here each doubling is cut,
+    which is our own rule: odd sides are compared with that and not with mmsegmentation."""
 
     def __init__(self) -> None:
         super().__init__()
