@@ -129,8 +129,9 @@ def test_the_config_trains_on_cityscapes_in_miniature(tmp_path, monkeypatch):
     assert losses
     assert np.isfinite(losses).all()
     assert result["encoder"]["name"] == "vit_s"
+    # 4.01 GiB were held on 2 cores, with the package itself; XLA plans 2.85 for the step (benchmarks/segment_step.txt).
     peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / GIB  # of the largest child so far
-    assert peak < 8, peak
+    assert peak < 5, peak
 
 
 def written(file):
