@@ -67,8 +67,8 @@ scenes: $(READY_SCENES)
 	$(PY) -m repre_jax.tools.figures detection $(SCENES_DIR)-detect --records 12 --config.figures.score=0.2
 	$(PY) -m repre_jax.tools.results $(SCENES_DIR) $(SCENES_DIR)-knn $(SCENES_DIR)-linear $(SCENES_DIR)-segment \
 		$(SCENES_DIR)-detect
-	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
 	@echo "What these numbers say, and what they do not: docs/scenes.md"
+	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
 
 test: lint
 	$(PY) -m pytest -m "not slow" $(TWO)

@@ -47,7 +47,6 @@ NOT_OF_RUNS = {
     "tools/checkup/software.py": "requirements.txt of a clone",
     "tools/checkup/storage.py": "data sets, and whether a folder that may not be there yet can be written",
     "tools/doctor.py": "/dev/shm",
-    "tools/preparation/written.py": "data sets",
     "tools/prepare.py": "what is prepared",
 }
 OF_PATHS = {

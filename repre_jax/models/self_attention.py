@@ -22,6 +22,8 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
     """Raises UserError for an unknown kind, or one that cannot be had. head: its width. biased: in Swin's windows."""
     if kind not in KINDS:
         raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    if kind == "xla":  # which asks no device, so that a module can be built before there is one
+        return
     device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
     if kind == "pallas" and device != "tpu":
         raise UserError(f"encoder.attention pallas: on {device}.\n  expected: a TPU, which it is written for\n{change}")
