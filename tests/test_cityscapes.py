@@ -91,14 +91,14 @@ def test_what_tfds_stores_by_default_is_converted(root, tmp_path):
     assert run(*command[3:]) == 0
     opened = segmentation.open_dataset(NAME, change(str(error.value))["dir"])
     assert {opened.dataset.train[number]["file_name"] for number in range(3)} == set(IMAGES["train"])
-    assert opened.classes is CLASSES
+    assert opened.classes == CLASSES
 
 
 def test_label_maps_are_read_as_classes(root):
     opened = segmentation.open_dataset(NAME, str(root))
     assert (len(opened.dataset.train), len(opened.dataset.test)) == (3, 1)
     assert opened.dataset.test_split == "validation"
-    assert opened.classes is CLASSES
+    assert opened.classes == CLASSES
     assert opened.sizes("test") == {SIZE: 1}
     table = np.array([TRAIN_IDS.get(value, 255) for value in range(256)])
     for number in range(3):
