@@ -75,7 +75,7 @@ def _memory(config: ConfigDict, batch_size: int) -> int:
     try:
         needed = memory.of_program(compiled_step.compile_step(_with_batch(config, batch_size)).compiled)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if memory.FULL not in str(error):
             raise
         needed = REFUSED
     return runtime.largest(-(-needed >> 10)) << 10

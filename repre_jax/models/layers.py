@@ -132,18 +132,20 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, return_weights: bool = False) -> tuple[jax.Array, jax.Array | None]:
         shape, width = x.shape, x.shape[-1]
+        weights = None
         if self.kind == "cudnn":
             parts = SplitDense(3, self.dtype, self.qkv_init, name="qkv")(x)
-            parts = [part.reshape(-1, self.tokens, self.heads, width // self.heads) for part in parts]
-            qkv = jnp.concatenate(parts, axis=-2).reshape(-1, self.tokens, 3 * width)
-            q, k, v = parts
+            q, k, v = (part.reshape(-1, self.tokens, self.heads, width // self.heads) for part in parts)
+            if return_weights:
+                own = self.tokens - self.spare
+                weights = self_attention.attention_weights(*(part[:, :own].swapaxes(1, 2) for part in (q, k)))
             x = self_attention.fused_attend(q, k, v, self.spare).reshape(shape)
         else:
             qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=self.qkv_init, name="qkv")(x)
             qkv = qkv.reshape(-1, self.tokens, 3 * width)
+            if return_weights:
+                weights = self_attention.weights_of(qkv, self.heads)
             x = self_attention.attend_qkv(self.kind, qkv, self.heads).reshape(shape)
-        own = self.tokens - self.spare
-        weights = self_attention.weights_of(qkv[:, :own], self.heads) if return_weights else None
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(x), weights
 
 

@@ -143,7 +143,8 @@ def _places(number: int, heads: int, head: int) -> list[slice]:
 def _weights(q: jax.Array, k: jax.Array, bias: jax.Array | None) -> jax.Array:
     """Of one head: float32 [T, T]."""
     logits = _product(q, k, (1, 1)) * q.shape[-1] ** -0.5
-    raised = jnp.exp((logits := logits if bias is None else logits + bias) - logits.max(axis=-1, keepdims=True))
+    logits = logits if bias is None else logits + bias
+    raised = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
 
 

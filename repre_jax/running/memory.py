@@ -12,6 +12,7 @@ from repre_jax.core.errors import UserError
 
 HALF = ("bfloat16", "float16")  # of config.dtype, which take half the memory
 CONTAINER = ("memory.max", "memory.current")
+FULL = "RESOURCE_EXHAUSTED"  # in XLA's error, where a device's memory does not suffice
 
 
 def per_device() -> int:
@@ -58,7 +59,7 @@ def explained(how: Callable[..., UserError] | None = None, **settings: Any) -> I
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if FULL not in str(error):
             raise
         raise (how or explain)(error, **settings) from error
 
