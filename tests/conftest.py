@@ -136,3 +136,24 @@ def continued(finished, shared_folder):
 def step_trace(finished_run):
     """{'way': files between main.py and the losses, 'entered': all files} of that run's step."""
     return finished_run[2]
+
+
+@pytest.fixture(scope="session")
+def drawn_runs(tmp_path_factory):
+    """(folder, states by name) of the runs that figures are drawn of; to be looked at or copied, not changed."""
+    from tests.helpers.drawing import saved_runs
+
+    root = tmp_path_factory.mktemp("drawn")
+    return root, saved_runs(root)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two images of odd shapes by path: colours 24 x 61, grey 50 x 31."""
+    import cv2
+    import numpy as np
+
+    rng, paths = np.random.default_rng(0), [tmp_path / "wide.png", tmp_path / "tall.jpg"]
+    cv2.imwrite(str(paths[0]), rng.integers(255, size=(24, 61, 3)).astype(np.uint8))
+    cv2.imwrite(str(paths[1]), rng.integers(255, size=(50, 31)).astype(np.uint8))
+    return paths

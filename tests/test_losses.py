@@ -1,8 +1,9 @@
-"""Losses against plain NumPy loops."""
+"""Losses against plain NumPy loops, and where the weights that join them settle."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from repre_jax.core.numerics import l2_normalize
@@ -57,3 +58,19 @@ def test_balance_is_lowest_where_the_weight_is_one_over_the_loss():
 def test_clamp_holds_log_variances_in_range():
     clamped = weighting.clamp({"a": jnp.float32(-9.0), "b": jnp.float32(7.0), "c": jnp.float32(0.3)})
     assert [float(x) for x in clamped.values()] == pytest.approx([-6.0, 6.0, 0.3])
+
+
+def test_log_variances_settle_at_the_logarithm_of_a_constant_loss():
+    """Adam on exp(-s) L + s, with L held still: s -> ln L."""
+    losses = {"contrastive": jnp.float32(6.65), "reconstruction": jnp.float32(0.08)}
+    optimizer = optax.adam(0.01)
+    s = {name: jnp.zeros(()) for name in losses}
+
+    def update(carry, _):
+        s, state = carry
+        updates, state = optimizer.update(jax.grad(lambda s: weighting.combine(losses, s))(s), state)
+        return (weighting.clamp(optax.apply_updates(s, updates)), state), None
+
+    (s, _), _ = jax.lax.scan(update, (s, optimizer.init(s)), length=3000)
+    for name, loss in losses.items():
+        np.testing.assert_allclose(s[name], np.log(loss), atol=1e-3)

@@ -1,8 +1,10 @@
 """A small method and batch of every framework for the tests of the step."""
 
+import functools
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from repre_jax.builders import methods
@@ -74,3 +76,25 @@ def random_pixels(method, count=16, seed=0):
     rng = np.random.default_rng(seed)
     local = rng.random((count, 2, *LOCAL_SIZE, 3), np.float32) if method.framework.local_views else None
     return Pixels(rng.random((count, 2, *SIZE, 3), np.float32), local)
+
+
+@functools.cache
+def made(framework, branch="repre"):
+    """(method at a rate that one step shows, fresh state on the first device).
+
+    It is put there so that a restored state, which is, finds the same program.
+    """
+    variants = "tiny" if branch == "repre" else "tiny,baseline"
+    overrides = {"optim.lr": 0.01, "optim.warmup_epochs": 0.0, "encoder.drop_path": 0.3}
+    overrides |= {"encoder.depth": (2,), "encoder.pyramid_levels": 2}  # compiling is what these tests wait for
+    _, method = build(variants, framework, **overrides)
+    shapes = jax.eval_shape(lambda: method.init_params(jax.random.PRNGKey(0), (*SIZE, 3)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.1, jnp.float32), shapes)
+    return method, jax.device_put(method.new_state(params, jax.random.PRNGKey(0)), jax.devices()[0])
+
+
+@functools.cache
+def jitted(framework):
+    """The step of what `made` gives, traced once for all tests."""
+    return jax.jit(step_of(made(framework)[0]))
