@@ -2,7 +2,7 @@
 
 xla      attend: products and softmax by XLA, with a gradient of its own; any device
 cudnn    fused_attend: cuDNN's kernel, on NVIDIA GPUs, in bfloat16 or float16, without a bias
-pallas   row_attention.attend: one kernel of this project, on one TPU device: JAX splits no such kernel by itself
+pallas   row_attention.attend: one kernel of this project, on TPUs, each of its own images
 """
 
 import functools
@@ -27,11 +27,6 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
     device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
     if kind == "pallas" and device != "tpu":
         raise UserError(f"encoder.attention pallas: on {device}.\n  expected: a TPU, which it is written for\n{change}")
-    if kind == "pallas" and jax.device_count() > 1:
-        raise UserError(
-            f"encoder.attention pallas: on {jax.device_count()} devices.\n"
-            f"  expected: one, since its kernel is not split over devices yet\n{change}"
-        )
     if kind == "cudnn" and biased:
         raise UserError(
             f"encoder.attention cudnn: its kernel takes no windows with a learned bias, which Swin has.\n{change}"
