@@ -206,5 +206,5 @@ def by_rows(function: Callable[[Any, Any], tuple[Any, Any]], rows: Any, whole: A
         found, summed = function(rows, whole)
         return found, summed if split == everywhere else jax.lax.psum(summed, mesh.axis_names)
 
-    specs = {"in_specs": (split, everywhere), "out_specs": (split, everywhere)}
+    specs: dict[str, Any] = {"in_specs": (split, everywhere), "out_specs": (split, everywhere)}
     return jax.shard_map(on_one_device, mesh=mesh, **specs, check_vma=False)(rows, whole)
