@@ -166,10 +166,8 @@ def in_chunks(function: Callable[[Any, Any], jax.Array], mesh: Mesh) -> Callable
         if len(jax.tree.leaves(rows)[0]) <= CHUNK * mesh.size:
             return function(whole, rows)
         split, everywhere = PartitionSpec("data"), PartitionSpec()
-        specs = {
-            "in_specs": (everywhere, split),
-            "out_specs": split,
-        }  # unchecked, since Pallas' kernels say nothing of it
+        specs: dict[str, Any] = {"in_specs": (everywhere, split), "out_specs": split}
+        # Unchecked, since Pallas' kernels say nothing of it.
         return jax.shard_map(on_one_device, mesh=mesh, **specs, check_vma=False)(whole, rows)
 
     return chunked
