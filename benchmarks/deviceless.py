@@ -19,7 +19,7 @@ import json
 import re
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +84,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "relayouts": kernels.totals(relayouts)[0],
         "relayout_bytes": kernels.totals(relayouts)[1],
         "flops_of_products": products,
+        "flops_of_float32": sum(each.float32_flops * each.times for each in found),
         "flops_by_formula": by_formula,
         "bytes_seconds": moved / chip.bandwidth,
         "products_seconds": sum(chip.seconds(0, each.flops, each.float32_flops) * each.times for each in found),
@@ -92,6 +93,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "parts": parts(chip, found),
         "largest": largest(chip, found, arguments.top),
         "largest_relayouts": largest(chip, relayouts, arguments.top),
+        "libraries": libraries(found),
         "collectives": collectives.listed(program),
     }
 
@@ -140,6 +142,15 @@ def largest(chip: Chip, found: Sequence[Kernel], count: int) -> list[dict[str, A
     return sorted(listed, key=lambda row: -row["bytes_moved"])[:count]
 
 
+def libraries(found: Sequence[Kernel]) -> dict[str, int]:
+    """How often a step runs kernels that XLA has not written: cuBLAS, cuDNN, Pallas ('tpu_custom_call')."""
+    counted: Counter[str] = Counter()
+    for each in found:
+        if each.library:
+            counted[each.kind] += each.times
+    return dict(counted)
+
+
 def _summed(name: str, chip: Chip, some: Sequence[Kernel]) -> dict[str, Any]:
     count, moved, products = kernels.totals(some)
     bound = sum(least(chip, each) for each in some)
@@ -161,6 +172,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             ("relayouts", f"{found['relayout_bytes'] / 1e9:.1f} GB of it, in {found['relayouts']:,} kernels"),
             ("products", f"{found['flops_of_products'] / 1e12:.2f} TFLOP, {1e3 * found['products_seconds']:.1f} ms; "
                          f"{found['flops_by_formula'] / 1e12:.2f} TFLOP by formula"),
+            ("libraries", ", ".join(f"{name} {count}" for name, count in found["libraries"].items()) or "none"),
             ("bound", f"{1e3 * found['bound_seconds']:.1f} ms, mostly of {side}; MFU {found['bound_mfu']:.1%} at most"),
             ("not known", "time, autotuning's choices, what caches hold"),
         ]

@@ -36,7 +36,8 @@ VIEWS = {"parameter", "bitcast", "tuple", "get-tuple-element"}
 @dataclass(frozen=True)
 class Kernel:
     """kind: 'fusion', a library's target, or the operation. read, written: bytes. flops: of products, of which
-    float32_flops have float32 operands. times: how often a step runs it. relayout: see above."""
+    float32_flops have float32 operands. library: XLA has not written it. relayout: see above.
+    times: how often a step runs it."""
 
     name: str
     kind: str
@@ -45,8 +46,9 @@ class Kernel:
     written: int
     flops: int
     float32_flops: int
-    times: int = 1
+    library: bool = False
     relayout: bool = False
+    times: int = 1
 
 
 class Program:
@@ -94,6 +96,7 @@ class Program:
             *self._traffic(each, around),
             int(estimate.get("flops", 0)) + sum(flops for flops, _ in products),
             sum(flops for flops, dtype in products if dtype == "f32"),
+            library=bool(kind),
             relayout=self._moves_only(each),
         )
 
