@@ -102,8 +102,11 @@ def version() -> str:
     return importlib.metadata.version("libtpu")
 
 
-def plan(topology: str, path: str, overrides: list[str]) -> Plan:
-    """What XLA plans of the config's training step, sharded over the slice. Raises UserError where it cannot."""
+def plan(topology: str, path: str, overrides: list[str], *, whole: bool = False) -> Plan:
+    """What XLA plans of the config's training step, sharded over the slice. whole: waits until the code is written.
+
+    Raises UserError where it cannot.
+    """
     with tempfile.TemporaryDirectory() as folder:
         flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*{MODULE}.*"
         environment = os.environ | ENVIRONMENT | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
@@ -112,20 +115,20 @@ def plan(topology: str, path: str, overrides: list[str]) -> Plan:
         with (Path(folder) / "log").open("w+") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             try:
-                while process.poll() is None and not _written(Path(folder)):
+                while process.poll() is None and (whole or not _written(Path(folder))):
                     time.sleep(POLL)
             finally:
-                process.kill()
+                process.kill()  # which does nothing to one that has ended
                 process.wait()
             log.seek(0)
             said = log.read()
         seconds = time.monotonic() - begun
-        written = sorted(Path(folder).glob(PLANNED))
-        if not written:
+        planned = sorted(Path(folder).glob(PLANNED))
+        if not planned or (whole and process.returncode != 0):
             raise _refused(topology, said)
         report = sorted(Path(folder).glob(MEMORY))[-1].read_text()
         # The first memory space that it lists is the chip's main one, HBM.
-        return Plan(written[-1].read_text(), int(re.findall(r"^Total bytes: (\d+)", report, re.M)[0]), seconds)
+        return Plan(planned[-1].read_text(), int(re.findall(r"^Total bytes: (\d+)", report, re.M)[0]), seconds)
 
 
 def _written(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 send each other, a bound of its time.
 
   python -m benchmarks.deviceless [--chip h200|h100|v5e:2x4|v5p:2x2x1|v6e:2x4|...] [--config configs/moco_vit_s.py]
-                                  [--batch 256] [--top 12] [--json] [--config.KEY=VALUE ...]
+                                  [--batch 256] [--top 12] [--whole] [--json] [--config.KEY=VALUE ...]
 
 bfloat16 unless told otherwise. All figures are those of one chip: h200:8 has eight, v6e:2x4, too, over which the step
 is sharded as in a run. benchmarks/absent_gpu.py and absent_tpu.py say what it takes, benchmarks/kernels.py how bytes,
@@ -106,7 +106,7 @@ def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
 
 def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
     platform.compiled_for = lambda: "tpu"  # here, too, for the config's checks
-    plan = absent_tpu.plan(arguments.chip, arguments.config, given)
+    plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
     return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": absent_tpu.version()})
 
 
@@ -209,6 +209,9 @@ def run() -> None:
     parser.add_argument("--config", default="configs/moco_vit_s.py")
     parser.add_argument("--batch", type=int, help="records a step of each chip; else 256 on a GPU, 512 on a TPU")
     parser.add_argument("--top", type=int, default=12, help="how many of the largest operations are listed")
+    parser.add_argument(
+        "--whole", action="store_true", help="of a TPU: wait for its code, which a small step has soon"
+    )
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()
     found = measure(arguments, overrides)
