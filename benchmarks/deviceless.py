@@ -209,9 +209,7 @@ def run() -> None:
     parser.add_argument("--config", default="configs/moco_vit_s.py")
     parser.add_argument("--batch", type=int, help="records a step of each chip; else 256 on a GPU, 512 on a TPU")
     parser.add_argument("--top", type=int, default=12, help="how many of the largest operations are listed")
-    parser.add_argument(
-        "--whole", action="store_true", help="of a TPU: wait for its code, which a small step has soon"
-    )
+    parser.add_argument("--whole", action="store_true", help="of a TPU: wait for its code, which a small step has soon")
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()
     found = measure(arguments, overrides)
