@@ -79,6 +79,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "versions": environment.record(config.seed)["versions"] | plan.versions,
         "compile_seconds": plan.seconds,
         "planned_memory_bytes": plan.memory,
+        "fits": plan.memory <= (chip.usable or chip.memory),
         "kernels": kernel_count,
         "bytes_moved": moved,
         "relayouts": kernels.totals(relayouts)[0],
@@ -161,12 +162,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     """For people."""
     side = "bytes" if found["bytes_seconds"] > found["products_seconds"] else "products"
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("jax", "libtpu") if name in found["versions"])
+    room = "" if found["fits"] else ", which the chip does not have"
     several = f"{found['chips']} x " if found["chips"] > 1 else ""
     shown = console.table(
         [
             ("step", f"{found['config']}, attention {found['attention']}, batch {found['batch']}"),
             ("chip", f"{several}{found['chip']}, not there; {found['date']}, {versions}"),
-            ("memory", f"{found['planned_memory_bytes'] / 2**30:.1f} GiB planned"),
+            ("memory", f"{found['planned_memory_bytes'] / 2**30:.1f} GiB planned{room}"),
             ("kernels", f"{found['kernels']:,}"),
             ("moved", f"{found['bytes_moved'] / 1e9:.1f} GB, {1e3 * found['bytes_seconds']:.1f} ms at memory's rate"),
             ("relayouts", f"{found['relayout_bytes'] / 1e9:.1f} GB of it, in {found['relayouts']:,} kernels"),
