@@ -82,24 +82,28 @@ def count(topology: str) -> int:
 
 
 def devices(topology: str) -> list[jax.Device]:
-    """Of a slice, in this process, which then compiles for them. Raises UserError without libtpu."""
+    """Of a slice, in this process, which then compiles for them. Raises UserError for one that libtpu does not know."""
     expected = count(topology)
     os.environ.update(ENVIRONMENT)
     platform.compiled_for = lambda: "tpu"
     one = {"chips_per_host_bounds": (1, 1, 1)} if expected == 1 else {}
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **one)
-    except (RuntimeError, ValueError) as error:  # without libtpu, and for what it refuses
-        raise UserError(
-            f"XLA cannot compile for {topology} here: {str(error).strip().splitlines()[0]}\n"
-            "  change:   pip install --target DIR --no-deps libtpu, of requirements-deviceless.txt's version,\n"
-            "            then PYTHONPATH=DIR before the command"
-        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"XLA cannot compile for {topology}: {str(error).strip().splitlines()[0]}") from None
     return list(found.devices)
 
 
 def version() -> str:
-    return importlib.metadata.version("libtpu")
+    """libtpu's. Raises UserError where it is not installed."""
+    try:
+        return importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "XLA cannot compile for TPUs here: libtpu is not installed.\n"
+            "  change:   pip install --target DIR --no-deps libtpu, of requirements-deviceless.txt's version,\n"
+            "            then PYTHONPATH=DIR before the command"
+        ) from None
 
 
 def plan(topology: str, path: str, overrides: list[str], *, whole: bool = False) -> Plan:

@@ -106,9 +106,11 @@ def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
 
 
 def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
-    platform.compiled_for = lambda: "tpu"  # here, too, for the config's checks
+    platform.compiled_for = lambda: "tpu"  # here, too
+    version = absent_tpu.version()
+    steps.parse(arguments.config, given)  # what is wrong with it, said here
     plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
-    return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": absent_tpu.version()})
+    return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": version})
 
 
 def least(chip: Chip, each: Kernel) -> float:
