@@ -84,8 +84,7 @@ def count(topology: str) -> int:
 def devices(topology: str) -> list[jax.Device]:
     """Of a slice, in this process, which then compiles for them. Raises UserError for one that libtpu does not know."""
     expected = count(topology)
-    os.environ.update(ENVIRONMENT)
-    platform.compiled_for = lambda: "tpu"
+    prepare()
     one = {"chips_per_host_bounds": (1, 1, 1)} if expected == 1 else {}
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **one)
@@ -94,8 +93,10 @@ def devices(topology: str) -> list[jax.Device]:
     return list(found.devices)
 
 
-def version() -> str:
-    """libtpu's. Raises UserError where it is not installed."""
+def prepare() -> str:
+    """Lets this process compile for TPUs, and returns libtpu's version. Raises UserError where that is not installed."""
+    os.environ.update(ENVIRONMENT)
+    platform.compiled_for = lambda: "tpu"
     try:
         return importlib.metadata.version("libtpu")
     except importlib.metadata.PackageNotFoundError:

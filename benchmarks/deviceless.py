@@ -28,7 +28,6 @@ from benchmarks import absent_gpu, absent_tpu, collectives, flops, kernels, step
 from benchmarks.kernels import Kernel
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import STEPS
-from repre_jax.models import platform
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
@@ -106,9 +105,8 @@ def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
 
 
 def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
-    platform.compiled_for = lambda: "tpu"  # here, too
-    version = absent_tpu.version()
-    steps.parse(arguments.config, given)  # what is wrong with it, said here
+    version = absent_tpu.prepare()
+    steps.parse(arguments.config, given)  # what is wrong with it is said here
     plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
     return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": version})
 
