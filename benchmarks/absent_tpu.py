@@ -94,7 +94,7 @@ def devices(topology: str) -> list[jax.Device]:
 
 
 def prepare() -> str:
-    """Lets this process compile for TPUs, and returns libtpu's version. Raises UserError where that is not installed."""
+    """Lets this process compile for TPUs: libtpu's version. Raises UserError where it is not installed."""
     os.environ.update(ENVIRONMENT)
     platform.compiled_for = lambda: "tpu"
     try:
