@@ -156,7 +156,7 @@ def _read(inside: Computation) -> dict[int, int]:
     needed: dict[str, float] = defaultdict(float)  # the share of each instruction's result
     for one in reversed(inside.values()):
         share = 1.0 if one.root else min(1.0, needed[one.name])
-        for place, name in enumerate(one.operands):
+        for place, name in enumerate(dict.fromkeys(one.operands)):
             if one.kind == "broadcast" and share:
                 needed[name] += 1
             elif one.kind in SLICES and place == 0:

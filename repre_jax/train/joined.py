@@ -1,8 +1,9 @@
 """Parameters that are updated alike, joined into one array each, so that a GPU updates all of them in few kernels.
 
-An optimiser's step of a ViT-S with its moving average is 600 kernels, one or more for each tensor, most of them over in
-less time than it takes to start one. Tensors with the same rules are laid end to end before the update and taken apart
-after it, inside the compiled step: the state keeps its tree. It costs one more copy of what is updated.
+An optimiser's step of a ViT-S with its moving average is 600 kernels, some for each tensor, most of them over in less
+time than it takes to start one. Small tensors with the same rules are laid end to end before the update and taken apart
+after it, inside the compiled step: the state keeps its tree. What is joined is copied, which for a large tensor takes
+longer than a kernel's start (benchmarks/log.md).
 
 Only for optimisers that treat each number by itself, as AdamW and SGD do: LARS and clipping each tensor need its norm.
 """
@@ -14,33 +15,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from repre_jax.core import optim
 from repre_jax.core.types import TrainState
 
 Arrays = dict[str, Any]
+SMALL = 2**18  # numbers in a tensor that is joined with others
 Groups = dict[str, list[str]]  # the first path of a group, which stands for all: rules match it as they match each
 
 
 def groups_of(params: Mapping[str, Any], rules: Sequence[optim.Rule], apart: Sequence[str] = ()) -> Groups:
-    """Paths of parameters with the same dtype and the same value of each of the optimiser's properties.
+    """Paths of small parameters with the same dtype and the same value of each of the optimiser's properties; a large
+    one is a group of its own.
 
     apart: first keys, such as 'encoder', whose parameters are not joined with those of others.
     """
     values = [_by_path(optim.values_by_path(params, rules, name, lambda _: "no rule")) for name in optim.PROPERTIES]
     found: dict[Any, list[str]] = {}
     for path, leaf in _by_path(params).items():
-        alike = (path.split("/")[0] in apart, leaf.dtype, *(each[path] for each in values))
+        alike = path if leaf.size > SMALL else (path.split("/")[0] in apart, leaf.dtype, *(each[path] for each in values))
         found.setdefault(alike, []).append(path)
     return {paths[0]: paths for paths in found.values()}
 
 
 def join(state: TrainState, gradients: Any, groups: Groups) -> tuple[TrainState, Arrays]:
-    """The state and the gradients with one array [M] in place of the parameters, the target and the moments of a group.
-
-    What is written stays written: XLA would else compute it anew for each tensor that is taken out of it.
-    """
+    """The state and the gradients with one array [M] in place of the parameters, the target and the moments of a group
+    of several."""
     own = set(state.params)
     params, target, gradients = (_join(tree, groups) for tree in (state.params, state.target, gradients))
     moments = jax.tree.map(
@@ -48,8 +50,6 @@ def join(state: TrainState, gradients: Any, groups: Groups) -> tuple[TrainState,
         state.opt_state,
         is_leaf=functools.partial(_is_like, own),
     )
-    joined, gradients = jax.lax.optimization_barrier(((params, target, moments), gradients))
-    params, target, moments = joined
     return dataclasses.replace(state, params=params, target=target, opt_state=moments), gradients
 
 
@@ -87,20 +87,23 @@ def _join(tree: Any, groups: Groups) -> Arrays:
     for name, paths in groups.items():
         if name in leaves:
             some = [leaves[path] for path in paths]
-            found[name] = some[0] if _is_masked(some[0]) else jnp.concatenate([leaf.ravel() for leaf in some])
+            found[name] = some[0] if len(some) == 1 or _is_masked(some[0]) else _end_to_end(some)
     return found
+
+
+def _end_to_end(leaves: Sequence[jax.Array]) -> jax.Array:
+    """[M]. It is written out: XLA would else join anew for each tensor that is taken out of it."""
+    return jax.lax.optimization_barrier(jnp.concatenate([leaf.ravel() for leaf in leaves]))
 
 
 def _part(joined: Arrays, like: Any, groups: Groups) -> Any:
     shapes = _by_path(like)
     found = {}
-    for name in joined:
-        at = 0
-        for path in groups[name]:
-            if _is_masked(shapes[path]):
-                found[path] = shapes[path]
-                continue
-            end = at + shapes[path].size
-            found[path] = jax.lax.slice(joined[name], (at,), (end,)).reshape(shapes[path].shape)
-            at = end
+    for name, array in joined.items():
+        if len(groups[name]) == 1 or _is_masked(array):
+            found |= dict.fromkeys(groups[name], array)
+            continue
+        ends = np.cumsum([shapes[path].size for path in groups[name]])
+        for path, part in zip(groups[name], jnp.split(array, ends[:-1]), strict=True):
+            found[path] = part.reshape(shapes[path].shape)
     return jax.tree_util.tree_map_with_path(lambda path, _: found[optim.joined_path(path)], like, is_leaf=_is_masked)
