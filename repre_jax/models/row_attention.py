@@ -4,7 +4,7 @@ The T of a ViT-S at 224 pixels is 197 and of Swin's windows 49, so that all keys
 chip at once: what FlashAttention (Dao et al. 2022) does block by block needs no blocks here. XLA writes logits and
 weights out, copies q, k and v to heads-first and, on a TPU, pads each head to 128 lanes; JAX's own kernels want T in
 multiples of 128. Written for TPUs, and compiled for them without one; never run on a chip. `interpret` runs it
-anywhere, slowly.
+anywhere, slowly. What NVIDIA's GPUs need stands in models/row_attention_gpu.py.
 """
 
 import functools
@@ -16,33 +16,48 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from repre_jax.models import row_attention_gpu
+
 BLOCK_BYTES = 2**20  # of qkv that are on the chip at once, unless one image has more; results and the next block beside
 Kept = tuple[jax.Array, jax.Array | None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def attend(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def attend(
+    qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False, device: str = "tpu"
+) -> jax.Array:
     """What self_attention.attend gives: [N, W, T, 3 D] -> [N, W, T, D]; softmax in float32.
 
     qkv: of N images with W windows each, 1 where there are none; the last axis holds q, k, v, each of them by heads.
     bias: float32 [W, heads, T, T] or, for all windows, [1, heads, T, T]; added to the logits.
+    device: whose kernel, 'tpu' or 'gpu' (models/row_attention_gpu.py).
     Of the forward pass qkv alone is kept: its gradient computes the weights again.
     """
-    return _forward(qkv, bias, heads, interpret)[0]
+    return _forward(qkv, bias, heads, interpret, device)[0]
 
 
-def _forward(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool) -> tuple[jax.Array, Kept]:
+def _forward(
+    qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool, device: str
+) -> tuple[jax.Array, Kept]:
+    if device == "gpu":
+        return row_attention_gpu.forward(qkv, bias, heads, interpret), (qkv, bias)
     result = jax.ShapeDtypeStruct((*qkv.shape[:3], qkv.shape[3] // 3), qkv.dtype)
     output, _ = _call(functools.partial(_forward_block, heads), [qkv], bias, result, None, interpret)
     return output, (qkv, bias)
 
 
-def _backward(heads: int, interpret: bool, kept: Kept, gradient: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+def _backward(
+    heads: int, interpret: bool, device: str, kept: Kept, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
     qkv, bias = kept
+    gradient = gradient.astype(qkv.dtype)
     result = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
     summed = None if bias is None else jax.ShapeDtypeStruct((qkv.shape[1], *bias.shape[1:]), jnp.float32)
-    kernel = functools.partial(_backward_block, heads)
-    of_qkv, of_bias = _call(kernel, [qkv, gradient.astype(qkv.dtype)], bias, result, summed, interpret)
+    if device == "gpu":
+        of_qkv, of_bias = row_attention_gpu.backward(qkv, bias, gradient, heads, interpret)
+    else:
+        kernel = functools.partial(_backward_block, heads)
+        of_qkv, of_bias = _call(kernel, [qkv, gradient], bias, result, summed, interpret)
     if bias is None or of_bias is None or len(bias) > 1:
         return of_qkv, of_bias
     return of_qkv, of_bias.sum(axis=0, keepdims=True)
