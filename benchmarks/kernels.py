@@ -1,70 +1,42 @@
-"""What the kernels of a program that XLA compiled for a GPU read, write and compute, read from its text.
+"""What the kernels of a program that XLA compiled for a GPU or a TPU read, write and compute, read from its text.
 
 Each instruction of the entry computation is a kernel, as is each of a loop's body, as often as it runs. Bytes are those
-of its operands and results in the GPU's memory: what a fusion only slices counts as its slices, an update in place as
-the update. FLOPs are those of products and convolutions. What lies in a cache is not known.
+of its operands and results in the chip's main memory: what a fusion only slices counts as its slices, an update in
+place as the update. FLOPs are those of products and convolutions. What lies in a cache is not known.
+
+On a TPU arrays are padded to the tiles of their layout, and what XLA keeps in the core's own memory, as the layout
+says, costs nothing: fetching it is a kernel, too. A kernel of Pallas counts what its author has estimated
+(pl.CostEstimate), else its operands and results, each once, and no FLOPs.
+
+A relayout is a kernel that only moves one array to another layout: a copy, reshape or transpose, alone or fused with
+others. What a fetch moves is none.
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks import hlo
+from benchmarks.instructions import Computation, Instruction, parsed
 
-ARRAY = re.compile(r"\b(pred|token|bf16|[sufc]\d+\w*)\[([\d,]*)\]")
-HEADER = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\{$")
-INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (.*)")
 CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
+ESTIMATE = re.compile(r'"cost_estimate":\{([^}]*)\}')  # of Pallas' kernels
 # They move nothing: names, views, and what only calls others.
 NO_KERNEL = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "partition-id"}
 SLICES = {"slice", "dynamic-slice", "gather"}
-
-
-@dataclass(frozen=True)
-class Array:
-    dtype: str
-    sides: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return hlo.size_of(self.dtype, ",".join(map(str, self.sides)))
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """results: one array, or those of a tuple. operands: names of other instructions of the same computation. rest:
-    what stands behind them. number: of a parameter."""
-
-    name: str
-    results: tuple[Array, ...]
-    kind: str
-    operands: tuple[str, ...]
-    rest: str
-    root: bool
-    number: int | None
-
-    @property
-    def size(self) -> int:
-        return sum(array.size for array in self.results)
-
-    @property
-    def made_by(self) -> str:
-        """The operation as JAX calls it, 'jit(train_step)/jvp(ViT)/...'."""
-        found = hlo.MADE_OF.search(self.rest)
-        return found[1] if found else ""
+FETCHES = {"copy-start", "slice-start", "dynamic-slice-start"}  # into a TPU core's own memory, and back
+MOVES = {"copy", "reshape", "transpose"}
+VIEWS = {"parameter", "bitcast", "tuple", "get-tuple-element"}
 
 
 @dataclass(frozen=True)
 class Kernel:
     """kind: 'fusion', a library's target, or the operation. read, written: bytes. flops: of products, of which
-    float32_flops have float32 operands. times: how often a step runs it."""
+    float32_flops have float32 operands. times: how often a step runs it. relayout: see above."""
 
     name: str
     kind: str
@@ -74,21 +46,26 @@ class Kernel:
     flops: int
     float32_flops: int
     times: int = 1
-
-
-Computation = dict[str, Instruction]
+    relayout: bool = False
 
 
 class Program:
     """text: jax.stages.Compiled.as_text()."""
 
     def __init__(self, text: str):
-        self.computations, self.entry = _parsed(text)
+        self.computations, self.entry = parsed(text)
 
     def kernels(self) -> list[Kernel]:
-        return list(self._of(self.entry, 1))
+        return [
+            dataclasses.replace(self._kernel(each, self.computations[name]), times=times)
+            for each, name, times in self.instructions()
+        ]
 
-    def _of(self, name: str, times: int) -> Iterator[Kernel]:
+    def instructions(self) -> Iterator[tuple[Instruction, str, int]]:
+        """Those that run, with the name of the computation that each stands in and how often a step runs it."""
+        yield from self._of(self.entry, 1)
+
+    def _of(self, name: str, times: int) -> Iterator[tuple[Instruction, str, int]]:
         for each in self.computations[name].values():
             called = CALLED.findall(each.rest)
             if each.kind in NO_KERNEL:
@@ -104,23 +81,33 @@ class Program:
                 for inner in re.findall(r"%?([\w.-]+)", branches[1]) if branches else ():
                     yield from self._of(inner, times)
             elif not each.kind.endswith("-done"):
-                yield dataclasses.replace(self._kernel(each, self.computations[name]), times=times)
+                yield each, name, times
 
     def _kernel(self, each: Instruction, around: Computation) -> Kernel:
         products = list(self._products(each, around))
         kind = TARGET.search(each.rest)
+        estimate = dict(re.findall(r'"(\w+)":"?(\d+)', found[1])) if (found := ESTIMATE.search(each.rest)) else {}
         return Kernel(
             each.name,
             kind[1] if kind else each.kind,
             each.made_by,
             *self._traffic(each, around),
-            sum(flops for flops, _ in products),
+            int(estimate.get("flops", 0)) + sum(flops for flops, _ in products),
             sum(flops for flops, dtype in products if dtype == "f32"),
+            relayout=self._moves_only(each),
         )
+
+    def _moves_only(self, each: Instruction) -> bool:
+        if each.kind != "fusion":
+            return each.kind in MOVES
+        kinds = {one.kind for name in CALLED.findall(each.rest) for one in self.computations[name].values()}
+        return bool(kinds & MOVES) and kinds <= MOVES | VIEWS
 
     def _traffic(self, each: Instruction, around: Computation) -> tuple[int, int]:
         """(Bytes read, bytes written)."""
         sizes = [around[name].size if name in around else 0 for name in each.operands]
+        if each.kind in FETCHES:  # (what is written, what is read, a counter)
+            return each.results[1].size, each.results[0].size
         if each.kind in SLICES:
             return each.size, each.size
         if each.kind == "dynamic-update-slice":
@@ -144,6 +131,8 @@ class Program:
                     yield from self._products(one, self.computations[name])
         elif each.kind == "dot":
             yield _dot(each, around, r"lhs_contracting_dims=\{([\d,]*)\}")
+        elif each.kind == "convolution":
+            yield _of_tpu(each, around)
         elif each.kind == "custom-call" and (target := TARGET.search(each.rest)):
             if "cublas" in target[1]:
                 yield _dot(each, around, r'"lhs_contracting_dimensions":\[([^\]]*)\]')
@@ -177,6 +166,19 @@ def _dot(each: Instruction, around: Computation, contracting: str) -> tuple[int,
     return 2 * math.prod(each.results[0].sides) * math.prod(sides), left.dtype
 
 
+def _of_tpu(each: Instruction, around: Computation) -> tuple[int, str]:
+    """Of a convolution as XLA writes it for a TPU, where a product is one, too, and its batch a window that moves."""
+    first, kernel = (around[name].results[0] for name in each.operands[:2])
+    labels = re.search(r"dim_labels=\w+_(\w+)->", each.rest)
+    outputs = kernel.sides[labels[1].index("o")] if labels else 1
+    flops = 2 * math.prod(each.results[0].sides) * math.prod(kernel.sides) // outputs
+    # Between the rows of a window that is written so lie holes; of a batch, of which it meets one image at a time, too.
+    holes = re.search(r"window=\{[^}]*lhs_dilate=([\dx]+)", each.rest)
+    flops //= math.prod(int(side) for side in holes[1].split("x")) if holes else 1
+    groups = re.search(r"batch_group_count=(\d+)", each.rest)
+    return flops // (int(groups[1]) if groups else 1), first.dtype
+
+
 def _convolution(each: Instruction, around: Computation, target: str) -> tuple[int, str]:
     """Of cuDNN's: two FLOPs for each weight that a place of the output, or of what takes its place, reads."""
     first, second = (around[name].results[0] for name in each.operands[:2])
@@ -188,50 +190,6 @@ def _convolution(each: Instruction, around: Computation, target: str) -> tuple[i
     layout = re.search(r"dim_labels=\w+_(\w+)->", each.rest)
     outputs = kernel.sides[layout[1].index("o")] if layout else 1
     return 2 * math.prod(places.sides) * math.prod(kernel.sides) // outputs, first.dtype
-
-
-def _parsed(text: str) -> tuple[dict[str, Computation], str]:
-    """(Computations by name, the entry's name)."""
-    computations: dict[str, Computation] = {}
-    entry, inside = "", None
-    for line in text.splitlines():
-        if header := HEADER.match(line):
-            inside = header[2]
-            computations[inside] = {}
-            entry = inside if header[1] else entry
-        elif line.startswith("}"):
-            inside = None
-        elif inside is not None and (found := INSTRUCTION.match(line)):
-            one = _instruction(found[2], found[3], root=bool(found[1]))
-            computations[inside][one.name] = one
-    return computations, entry
-
-
-def _instruction(name: str, text: str, *, root: bool) -> Instruction:
-    end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
-    results, text = text[:end], text[end:].lstrip()
-    begin = text.index("(")
-    end = _closing(text, begin)
-    kind, given, rest = text[:begin], text[begin + 1 : end], text[end + 1 :]
-    operands = () if kind in ("constant", "parameter") else tuple(re.findall(r"%([\w.-]+)", given))
-    return Instruction(name, _arrays(results), kind, operands, rest, root, int(given) if kind == "parameter" else None)
-
-
-def _closing(text: str, begin: int) -> int:
-    """Where the bracket at `begin` is closed."""
-    depth = 0
-    for place in range(begin, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        if depth == 0:
-            return place
-    return len(text)
-
-
-@functools.lru_cache(4096)
-def _arrays(text: str) -> tuple[Array, ...]:
-    return tuple(
-        Array(dtype, tuple(int(side) for side in sides.split(",") if side)) for dtype, sides in ARRAY.findall(text)
-    )
 
 
 def totals(found: Sequence[Kernel]) -> tuple[int, int, int]:

@@ -82,14 +82,10 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
 
 
 @pytest.mark.parametrize("name", ["vit_s", "swin_t"])
-def test_pallas_is_refused_but_on_one_tpu_device(name, monkeypatch, two_devices):
-    """JAX raises NotImplementedError where it would have to split a kernel over devices (tpu_custom_call.py:395)."""
+def test_pallas_is_refused_but_on_tpus(name, monkeypatch):
     with pytest.raises(UserError, match=r"pallas: on cpu\.\n  expected: a TPU"):
         build_encoder(name, attention="pallas")
     monkeypatch.setattr(platform, "compiled_for", lambda: "tpu")
-    with pytest.raises(UserError, match=r"pallas: on 2 devices\.\n  expected: one"):
-        build_encoder(name, attention="pallas")
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
     assert build_encoder(name, attention="pallas").attention == "pallas"
 
 

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from repre_jax.core import sharding
 from repre_jax.models import row_attention, self_attention
+from tests.helpers.collectives import collectives
 
 DEVICES = ("tpu", "gpu")
 CASES = {  # images, windows, tokens, heads, width of a head, windows that have a bias of their own (None: no bias)
@@ -54,6 +56,31 @@ def test_in_bfloat16_it_differs_by_its_rounding(case, device):
             assert one.dtype == other.dtype
             exact = np.asarray(other, np.float32)
             assert np.abs(np.asarray(one, np.float32) - exact).max() <= 0.02 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("images", [4, 3])
+def test_each_device_has_its_own_images(images, two_devices):
+    """Nothing is moved but the bias's gradient; where devices do not divide the images, each computes all."""
+    heads, tokens, head = 2, 9, 4
+    rng = np.random.default_rng(0)
+    shapes = (images, 2, tokens, 3 * heads * head), (images, 2, tokens, heads * head), (1, heads, tokens, tokens)
+    given = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+    def found(qkv, cotangent, bias):
+        output, back = jax.vjp(lambda *given: row_attention.attend(*given, heads, True), qkv, bias)
+        return output, *back(cotangent)
+
+    mesh = sharding.make_mesh(images * 2)
+    split = sharding.along_batch(mesh) if images % 2 == 0 else sharding.replicated(mesh)
+    places = split, split, sharding.replicated(mesh)
+    placed = [jax.device_put(array, place) for array, place in zip(given, places, strict=True)]
+    program = jax.jit(found).lower(*placed).compile()
+    on_two = program(*placed)
+    for one, other in zip(jax.jit(found)(*given), on_two, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    moved = collectives(program.as_text())
+    assert moved == ({} if images % 2 else {"all-reduce": {(1, heads, tokens, tokens): 1}})
+    assert on_two[0].sharding.is_equivalent_to(split, 4)
 
 
 def test_images_are_taken_in_blocks_that_fit(monkeypatch):

@@ -34,7 +34,7 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     and learned positions. Overrides:
       both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
             drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32),
-            attention ('xla'; 'cudnn' on NVIDIA GPUs in bfloat16, not for Swin; 'pallas' on one TPU device)
+            attention ('xla'; 'cudnn' on NVIDIA GPUs in bfloat16, not for Swin; 'pallas' on TPUs)
       ViT:  variant ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), pyramid_levels (K = 4), pyramid_blocks (in
             place of levels spread evenly: rising, from 1), class_token (True); learned positions belong to image_size
       Swin: window (7)

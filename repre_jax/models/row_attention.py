@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from repre_jax.core import sharding
 from repre_jax.models import row_attention_gpu
 
 BLOCK_BYTES = 2**20  # of qkv that are on the chip at once, unless one image has more; results and the next block beside
@@ -39,10 +40,13 @@ def attend(
 def _forward(
     qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool, device: str
 ) -> tuple[jax.Array, Kept]:
+    tables = [] if bias is None else [bias]
     if device == "gpu":
-        return row_attention_gpu.forward(qkv, bias, heads, interpret), (qkv, bias)
+        kernel = functools.partial(row_attention_gpu.forward, heads=heads, interpret=interpret)
+        output, _ = sharding.by_rows(kernel, [qkv], tables)
+        return output, (qkv, bias)
     result = jax.ShapeDtypeStruct((*qkv.shape[:3], qkv.shape[3] // 3), qkv.dtype)
-    output, _ = _call(functools.partial(_forward_block, heads), [qkv], bias, result, None, interpret)
+    output, _ = _call(functools.partial(_forward_block, heads), [qkv], tables, result, None, interpret)
     return output, (qkv, bias)
 
 
@@ -50,17 +54,13 @@ def _backward(
     heads: int, interpret: bool, device: str, kept: Kept, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
     qkv, bias = kept
-    gradient = gradient.astype(qkv.dtype)
+    rows, tables = [qkv, gradient.astype(qkv.dtype)], [] if bias is None else [bias]
+    if device == "gpu":
+        kernel = functools.partial(row_attention_gpu.backward, heads=heads, interpret=interpret)
+        return sharding.by_rows(kernel, rows, tables)
     result = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
     summed = None if bias is None else jax.ShapeDtypeStruct((qkv.shape[1], *bias.shape[1:]), jnp.float32)
-    if device == "gpu":
-        of_qkv, of_bias = row_attention_gpu.backward(qkv, bias, gradient, heads, interpret)
-    else:
-        kernel = functools.partial(_backward_block, heads)
-        of_qkv, of_bias = _call(kernel, [qkv, gradient], bias, result, summed, interpret)
-    if bias is None or of_bias is None or len(bias) > 1:
-        return of_qkv, of_bias
-    return of_qkv, of_bias.sum(axis=0, keepdims=True)
+    return _call(functools.partial(_backward_block, heads), rows, tables, result, summed, interpret)
 
 
 attend.defvjp(_forward, _backward)
@@ -69,37 +69,46 @@ attend.defvjp(_forward, _backward)
 def _call(
     kernel: Callable[..., None],
     rows: list[jax.Array],
-    bias: jax.Array | None,
+    tables: list[jax.Array],
     result: jax.ShapeDtypeStruct,
     summed: jax.ShapeDtypeStruct | None,
     interpret: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
     """The kernel on a block of images of one window after another: what is summed over images stays on the chip.
 
-    rows: [N, W, T, ...], as the result is. bias, summed: [W or 1, heads, T, T].
+    rows: [N, W, T, ...], as the result is. tables: the bias [W or 1, heads, T, T], if there is one. summed: [W, heads, T, T]; where the bias is the
+    same for all windows, it is summed over them, too. Several devices have their images each.
     """
-    images, windows = rows[0].shape[:2]
-    block = _largest_divisor(images, BLOCK_BYTES // (rows[0][0, 0].size * rows[0].dtype.itemsize))
 
-    def some_rows(array: Any) -> pl.BlockSpec:
-        return pl.BlockSpec((block, None, *array.shape[2:]), lambda window, number: (number, window, 0, 0))
+    def on_one_device(rows: list[jax.Array], tables: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+        images, windows = rows[0].shape[:2]
+        block = _largest_divisor(images, BLOCK_BYTES // (rows[0][0, 0].size * rows[0].dtype.itemsize))
+        results = [jax.ShapeDtypeStruct((images, *result.shape[1:]), result.dtype)]
+        results += [] if summed is None else [summed]
 
-    def a_table(array: Any) -> pl.BlockSpec:
-        own = array.shape[0] > 1
-        return pl.BlockSpec((None, *array.shape[1:]), lambda window, _: (window if own else 0, 0, 0, 0))
+        def some_rows(array: Any) -> pl.BlockSpec:
+            return pl.BlockSpec((block, None, *array.shape[2:]), lambda window, number: (number, window, 0, 0))
 
-    outputs = pl.pallas_call(
-        kernel,
-        grid=(windows, images // block),
-        in_specs=[*map(some_rows, rows), *([] if bias is None else [a_table(bias)])],
-        out_specs=[some_rows(result), *([] if summed is None else [a_table(summed)])],
-        out_shape=[result, *([] if summed is None else [summed])],
-        interpret=interpret,
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel" if summed is None else "arbitrary")
-        ),
-    )(*rows, *([] if bias is None else [bias]))
-    return outputs[0], None if summed is None else outputs[1]
+        def a_table(array: Any) -> pl.BlockSpec:
+            own = array.shape[0] > 1
+            return pl.BlockSpec((None, *array.shape[1:]), lambda window, _: (window if own else 0, 0, 0, 0))
+
+        outputs = pl.pallas_call(
+            kernel,
+            grid=(windows, images // block),
+            in_specs=[*map(some_rows, rows), *map(a_table, tables)],
+            out_specs=[some_rows(results[0]), *map(a_table, results[1:])],
+            out_shape=results,
+            interpret=interpret,
+            compiler_params=pltpu.CompilerParams(
+                dimension_semantics=("parallel", "parallel" if summed is None else "arbitrary")
+            ),
+        )(*rows, *tables)
+        if summed is None:
+            return outputs[0], None
+        return outputs[0], outputs[1] if len(tables[0]) > 1 else outputs[1].sum(axis=0, keepdims=True)
+
+    return sharding.by_rows(on_one_device, rows, tables)
 
 
 def _largest_divisor(of: int, at_most: int) -> int:

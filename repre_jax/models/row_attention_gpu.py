@@ -21,29 +21,29 @@ SMALLEST = 16  # side of a product
 PARTS = 8  # the images of a window are split over so many programs where a bias's gradient is summed over them
 
 
-def forward(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False) -> jax.Array:
-    """row_attention.attend's output."""
-    images, windows, tokens, width = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
-    result = jax.ShapeDtypeStruct((images, windows, tokens, width), qkv.dtype)
-    kernel = functools.partial(_forward, heads, bias is not None)
-    given = [qkv] if bias is None else [qkv, bias]
-    return _call(kernel, (images, windows, heads), given, [result], interpret)[0]
+def forward(rows: list[jax.Array], tables: list[jax.Array], heads: int, interpret: bool) -> tuple[jax.Array, None]:
+    """row_attention.attend's output. rows: qkv. tables: the bias, if there is one."""
+    images, windows, tokens, width = rows[0].shape
+    result = jax.ShapeDtypeStruct((images, windows, tokens, width // 3), rows[0].dtype)
+    kernel = functools.partial(_forward, heads)
+    return _call(kernel, (images, windows, heads), rows + tables, [result], interpret)[0], None
 
 
 def backward(
-    qkv: jax.Array, bias: jax.Array | None, gradient: jax.Array, heads: int, interpret: bool = False
+    rows: list[jax.Array], tables: list[jax.Array], heads: int, interpret: bool
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Gradients of qkv and, of each window by itself, [W, heads, T, T], of the bias."""
-    images, windows, tokens, _ = qkv.shape
-    results = [jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)]
-    if bias is None:
-        kernel = functools.partial(_backward, heads, 1, None)
-        return _call(kernel, (images, windows, heads), [qkv, gradient], results, interpret)[0], None
+    """Gradients of qkv and of the bias. rows: qkv and the gradient of the output."""
+    images, windows, tokens, _ = rows[0].shape
+    of_qkv = jax.ShapeDtypeStruct(rows[0].shape, rows[0].dtype)
+    if not tables:
+        kernel = functools.partial(_backward, heads, 1)
+        return _call(kernel, (images, windows, heads), rows, [of_qkv], interpret)[0], None
     parts = math.gcd(images, PARTS)
-    results.append(jax.ShapeDtypeStruct((parts, windows, heads, tokens, tokens), jnp.float32))
-    kernel = functools.partial(_backward, heads, images // parts, 1)
-    of_qkv, summed = _call(kernel, (parts, windows, heads), [qkv, gradient, bias], results, interpret)
-    return of_qkv, summed.sum(axis=0)
+    of_bias = jax.ShapeDtypeStruct((parts, windows, heads, tokens, tokens), jnp.float32)
+    kernel = functools.partial(_backward, heads, images // parts)
+    found, summed = _call(kernel, (parts, windows, heads), rows + tables, [of_qkv, of_bias], interpret)
+    summed = summed.sum(axis=0)
+    return found, summed if len(tables[0]) > 1 else summed.sum(axis=0, keepdims=True)
 
 
 def _call(
@@ -94,8 +94,9 @@ class _Row:
         return (rows[:, None] < self.tokens) & (self.lanes[None, :] < self.width)
 
 
-def _forward(heads: int, biased: bool, qkv_ref: Any, *refs: Any) -> None:
-    bias_ref, out_ref = refs if biased else (None, refs[0])
+def _forward(heads: int, qkv_ref: Any, *refs: Any) -> None:
+    """refs: the bias, if there is one, and the output."""
+    bias_ref, out_ref = refs if len(refs) == 2 else (None, refs[0])
     image, row = pl.program_id(0), _Row(heads, qkv_ref)
     k, v = (row.read(qkv_ref, image, row.keys, part) for part in (1, 2))
 
@@ -107,9 +108,9 @@ def _forward(heads: int, biased: bool, qkv_ref: Any, *refs: Any) -> None:
     jax.lax.fori_loop(0, pl.cdiv(row.tokens, _block(row)), of_block, None)
 
 
-def _backward(heads: int, images: int, biased: int | None, qkv_ref: Any, gradient_ref: Any, *refs: Any) -> None:
+def _backward(heads: int, images: int, qkv_ref: Any, gradient_ref: Any, *refs: Any) -> None:
     """images: of a program. refs: the bias, if there is one, the gradient of qkv and, if so, of the bias."""
-    bias_ref, of_qkv_ref, of_bias_ref = refs if biased else (None, refs[0], None)
+    bias_ref, of_qkv_ref, of_bias_ref = refs if len(refs) == 3 else (None, refs[0], None)
     part, row = pl.program_id(0), _Row(heads, qkv_ref)
 
     def of_block(image: Any, k: jax.Array, v: jax.Array, number: jax.Array, sums: Any) -> Any:
