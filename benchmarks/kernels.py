@@ -115,16 +115,13 @@ class Program:
             return each.size, each.size
         if each.kind == "dynamic-update-slice":
             return sizes[1], sizes[1]
+        if each.kind == "custom-call" and len(each.results) > 1:  # room to work in is not what it writes
+            return sum(sizes), sum(array.size for array in each.results if array.dtype not in ("s8", "u8"))
         if each.kind != "fusion":
             return sum(sizes), each.size
         inside = self.computations[CALLED.findall(each.rest)[0]]
-        users = defaultdict(list)
-        for one in inside.values():
-            for operand in one.operands:
-                users[operand].append(one)
-        for one in inside.values():
-            if one.number is not None:
-                sizes[one.number] = min(sizes[one.number], _read(one, users))
+        for number, read in _read(inside).items():
+            sizes[number] = min(sizes[number], read)
         root = next(one for one in inside.values() if one.root)
         in_place = root.kind == "dynamic-update-slice"
         return sum(sizes), inside[root.operands[1]].size if in_place else each.size
@@ -146,21 +143,23 @@ class Program:
                 yield _convolution(each, around, target[1])
 
 
-def _read(parameter: Instruction, users: dict[str, list[Instruction]]) -> int:
-    """Bytes that a fusion reads of it: of the slices, where nothing else uses it."""
-    waiting, found = [parameter], 0
-    while waiting:
-        one = waiting.pop()
-        for user in users[one.name]:
-            if user.kind == "bitcast":
-                waiting.append(user)
-            elif user.kind in SLICES and user.operands[0] == one.name:
-                found += user.size
-            elif user.kind == "dynamic-update-slice" and user.operands[0] == one.name:
+def _read(inside: Computation) -> dict[int, int]:
+    """Bytes that a fusion reads of each parameter: of what only slices of its results need, those slices."""
+    needed: dict[str, float] = defaultdict(float)  # the share of each instruction's result
+    for one in reversed(inside.values()):
+        share = 1.0 if one.root else min(1.0, needed[one.name])
+        for place, name in enumerate(dict.fromkeys(one.operands)):
+            if one.kind == "broadcast" and share:
+                needed[name] += 1
+            elif one.kind in SLICES and place == 0:
+                needed[name] += share * one.size / max(1, inside[name].size)
+            elif one.kind == "dynamic-update-slice" and place == 0:
                 continue  # what is updated in place is not read
             else:
-                return parameter.size
-    return found
+                needed[name] += share
+    return {
+        one.number: round(one.size * min(1.0, needed[one.name])) for one in inside.values() if one.number is not None
+    }
 
 
 def _dot(each: Instruction, around: Computation, contracting: str) -> tuple[int, str]:

@@ -11,7 +11,8 @@ TEXT = """HloModule jit_step, entry_computation_layout={(f32[8,4]{1,0})->f32[]}
   %p0 = f32[8,4]{1,0} parameter(0)
   %p1 = f32[2,4]{1,0} parameter(1)
   %view = f32[8,4]{1,0} bitcast(%p0)
-  %part = f32[2,4]{1,0} slice(%view), slice={[0:2], [0:4]}
+  %squared = f32[8,4]{1,0} multiply(%view, %view)
+  %part = f32[2,4]{1,0} slice(%squared), slice={[0:2], [0:4]}
   ROOT %sum = f32[2,4]{1,0} add(%part, %p1)
 }
 
@@ -79,6 +80,7 @@ def test_bytes_are_those_that_a_kernel_touches(found):
     assert (found["updates"].read, found["updates"].written) == (8 + 4, 8)
     assert (found["gemm"].read, found["gemm"].written) == (2 * (16 * 32 + 32 * 8), 4 * 16 * 8)
     assert (found["twice"].read, found["twice"].written) == (64, 32)
+    assert (found["blas"].read, found["blas"].written) == (128 + 32, 8 * 2 * 4)  # and not 64 of workspace
     assert kernels.totals([found["twice"]]) == (5, 5 * 96, 0)
 
 

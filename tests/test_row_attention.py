@@ -9,6 +9,7 @@ from repre_jax.core import sharding
 from repre_jax.models import row_attention, self_attention
 from tests.helpers.collectives import collectives
 
+DEVICES = ("tpu", "gpu")
 CASES = {  # images, windows, tokens, heads, width of a head, windows that have a bias of their own (None: no bias)
     "vit": (1, 1, 197, 1, 64, None),
     "dino's small views": (3, 1, 37, 1, 16, None),
@@ -18,7 +19,7 @@ CASES = {  # images, windows, tokens, heads, width of a head, windows that have 
 }
 
 
-def both(case, dtype):
+def both(case, dtype, device):
     """(output, gradients of qkv and bias) of row_attention and of self_attention.attend."""
     images, windows, tokens, heads, head, biased = case
     rng = np.random.default_rng(0)
@@ -34,21 +35,23 @@ def both(case, dtype):
         output, back = jax.vjp(attention, qkv, bias)
         return output, *back(cotangent)
 
-    ours = jax.jit(lambda: found(lambda *given: row_attention.attend(*given, heads, True)))()
+    ours = jax.jit(lambda: found(lambda *given: row_attention.attend(*given, heads, True, device)))()
     return ours, jax.jit(lambda: found(plain))()
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_it_is_attend(case):
-    for one, other in zip(*both(case, jnp.float32), strict=True):
+def test_it_is_attend(case, device):
+    for one, other in zip(*both(case, jnp.float32, device), strict=True):
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_allclose(one, other, atol=5e-5)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("case", ["vit", "swin, shifted"])
-def test_in_bfloat16_it_differs_by_its_rounding(case):
-    for one, other in zip(*both(CASES[case], jnp.bfloat16), strict=True):
+def test_in_bfloat16_it_differs_by_its_rounding(case, device):
+    for one, other in zip(*both(CASES[case], jnp.bfloat16, device), strict=True):
         if one is not None:
             assert one.dtype == other.dtype
             exact = np.asarray(other, np.float32)
@@ -83,7 +86,7 @@ def test_each_device_has_its_own_images(images, two_devices):
 def test_images_are_taken_in_blocks_that_fit(monkeypatch):
     """What a bias gets is summed over blocks, too."""
     monkeypatch.setattr(row_attention, "BLOCK_BYTES", 2 * 49 * 96 * 4)
-    ours, theirs = both(CASES["swin"], jnp.float32)
+    ours, theirs = both(CASES["swin"], jnp.float32, "tpu")
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=5e-5)
     assert row_attention._largest_divisor(12, 5) == 4

@@ -2,7 +2,7 @@
 
 xla      attend: products and softmax by XLA, with a gradient of its own; any device
 cudnn    fused_attend: cuDNN's kernel, on NVIDIA GPUs, in bfloat16 or float16, without a bias
-pallas   row_attention.attend: one kernel of this project, on TPUs, each of its own images
+pallas   row_attention.attend: one kernel of this project, on TPUs and NVIDIA GPUs, each of its own images
 """
 
 import functools
@@ -25,8 +25,8 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
     if kind == "xla":  # which asks no device, so that a module can be built before there is one
         return
     device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
-    if kind == "pallas" and device != "tpu":
-        raise UserError(f"encoder.attention pallas: on {device}.\n  expected: a TPU, which it is written for\n{change}")
+    if kind == "pallas" and device not in ("tpu", "gpu"):
+        raise UserError(f"encoder.attention pallas: on {device}.\n  expected: a TPU or an NVIDIA GPU\n{change}")
     if kind == "cudnn" and biased:
         raise UserError(
             f"encoder.attention cudnn: its kernel takes no windows with a learned bias, which Swin has.\n{change}"
@@ -48,7 +48,7 @@ def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = N
         shape = (*qkv.shape[:-1], qkv.shape[-1] // 3)
         windows = qkv.reshape(len(qkv), -1, *qkv.shape[-2:])
         bias = bias[None] if bias is not None and bias.ndim == 3 else bias
-        return row_attention.attend(windows, bias, heads).reshape(shape)
+        return row_attention.attend(windows, bias, heads, device=platform.compiled_for()).reshape(shape)
     output = attend(*split(qkv, heads), bias).swapaxes(-2, -3)
     return output.reshape(*output.shape[:-2], -1)
 

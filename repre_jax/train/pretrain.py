@@ -45,6 +45,7 @@ class Pretraining:
     schedules: further functions of the finished steps whose values are logged.
     accumulate: microbatches that a batch is computed in (train/microbatches.py). The framework's loss sees one, and
                its framework_state passes from one to the next; all else moves once a step.
+    in_groups: parameters are updated in groups (train/joined.py), for optimisers that treat each number by itself.
     gather:    makes parameters whole on each device where the state is split over them (core/sharding.py).
     wide_gradients: weight gradients are sums in float32, whatever dtype products have (train/wide_gradients.py).
 
@@ -63,6 +64,7 @@ class Pretraining:
     rules: Sequence[optim.Rule] = ()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     accumulate: int = 1
+    in_groups: bool = False
     gather: Callable[[Params], Params] = lambda params: params
     wide_gradients: bool = False
 
@@ -159,7 +161,7 @@ class Pretraining:
     ) -> tuple[TrainState, Metrics]:
         """What train_step returns: the optimiser's step, the target's, or neither where something is not finite."""
         momentum = single(self.momentum(state.step + self.framework.ema_lead))
-        how = {"optimizer": self.optimizer, "rules": self.rules, "momentum": momentum}
+        how = {"optimizer": self.optimizer, "rules": self.rules, "momentum": momentum, "in_groups": self.in_groups}
         new_state, metrics = update.update(state, gradients, carried, metrics, **how)
         if self.reconstruction is not None:
             weights = weighting.clamp(new_state.params["balance"])
