@@ -106,7 +106,8 @@ def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
 
 def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
     version = absent_tpu.prepare()
-    steps.parse(arguments.config, given)  # what is wrong with it is said here
+    absent_tpu.devices(arguments.chip)  # what is wrong with it, or with the config, is said here
+    steps.parse(arguments.config, given)
     plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
     return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": version})
 
