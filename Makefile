@@ -83,7 +83,7 @@ test-slow: $(READY_DEV)
 	$(if $(SLOW),,REPRE_TEST_DEVICES=8 $(PY) -m pytest -m slow $(EIGHT))
 
 deviceless: $(READY_DEV) $(READY_DEVICELESS)
-	REPRE_DEVICELESS_PYTHON=$(DEVICELESS) $(PY) -m pytest -m slow tests/test_deviceless.py -n 2
+	REPRE_DEVICELESS_PYTHON=$(DEVICELESS) $(PY) -m pytest -m slow tests/test_deviceless.py
 
 minutes: $(READY_DEV)
 	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
