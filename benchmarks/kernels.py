@@ -24,6 +24,7 @@ from benchmarks.instructions import Computation, Instruction, parsed
 CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
+LIBRARY = re.compile(r"cublas|cudnn|triton|tpu_custom_call")  # in a target; XLA has targets of its own
 ESTIMATE = re.compile(r'"cost_estimate":\{([^}]*)\}')  # of Pallas' kernels
 # They move nothing: names, views, and what only calls others.
 NO_KERNEL = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "partition-id"}
@@ -96,7 +97,7 @@ class Program:
             *self._traffic(each, around),
             int(estimate.get("flops", 0)) + sum(flops for flops, _ in products),
             sum(flops for flops, dtype in products if dtype == "f32"),
-            library=bool(kind),
+            library=bool(kind and LIBRARY.search(kind[1])),
             relayout=self._moves_only(each),
         )
 
