@@ -15,7 +15,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import checks, layers, self_attention
+from repre_jax.models import checks, layer_norm, layers, self_attention
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -126,7 +126,7 @@ class SwinBlock(nn.Module):
         padding = (-rows % window, -columns % window)
         padded = (rows + padding[0], columns + padding[1])
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x).astype(self.dtype)
+        y = layer_norm.build(LAYER_NORM_EPSILON, "norm1")(x).astype(self.dtype)
         y = jnp.pad(y, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
         y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
         mask = shift_mask(*padded, window, shift) if shift else None
@@ -135,7 +135,7 @@ class SwinBlock(nn.Module):
         y = jnp.roll(merge(y, *padded), (shift, shift), axis=(1, 2))[:, :rows, :columns]
         x = x + layers.DropPath(self.drop_path)(y)
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(layers.as_rows(x))
+        y = layer_norm.build(LAYER_NORM_EPSILON, "norm2")(layers.as_rows(x))
         y = layers.Mlp(layers.normal_02, self.dtype, name="mlp")(y).reshape(shape)
         return x + layers.DropPath(self.drop_path)(y), weights
 
