@@ -12,7 +12,7 @@ import numpy as np
 
 Planes = tuple[jax.Array, jax.Array, jax.Array]
 Operation = Callable[..., Planes]
-GREY = np.float32((0.299, 0.587, 0.114))  # ITU-R 601, as in Pillow's convert("L")
+GREY = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R 601, as in Pillow's convert("L")
 
 
 def planes(image: jax.Array) -> Planes:
@@ -124,22 +124,24 @@ def jitter(key: jax.Array, image: Planes, strengths: Sequence[float], kind: str 
             present.append((operation, lambda x, operation=operation, amount=amount: operation(x, amount)))
     order = jax.random.permutation(order_key, len(present))
     turns = {what: (jnp.argmax(order == number), chosen) for number, (what, chosen) in enumerate(present)}
-    contrast_turn, blend_with_mean = turns.pop(OPERATIONS[kind][1], (None, None))
-    hue_turn, turn_hue = turns.pop(hue, (len(present), None))
+    blend_with_mean, turn_hue = turns.pop(OPERATIONS[kind][1], None), turns.pop(hue, None)
     others = list(turns.values())
 
     def stretch(image: Planes, after: jax.Array | int, before: jax.Array | int) -> Planes:
         """The operations between two turns, without hue."""
         if blend_with_mean is None:
             return _in_turn(others, image, after, before)
-        here = (after < contrast_turn) & (contrast_turn < before)
-        middle = jnp.where(here, contrast_turn, before)
+        turn, contrasted = blend_with_mean
+        here = (after < turn) & (turn < before)
+        middle = jnp.where(here, turn, before)
         image = _in_turn(others, image, after, middle)
-        image = jax.lax.cond(here, blend_with_mean, lambda x: x, image)
+        image = jax.lax.cond(here, contrasted, lambda x: x, image)
         return _in_turn(others, image, middle, before)
 
-    image = stretch(image, -1, hue_turn)
-    return image if turn_hue is None else stretch(turn_hue(image), hue_turn, len(present))
+    if turn_hue is None:
+        return stretch(image, -1, len(present))
+    turn, turned = turn_hue
+    return stretch(turned(stretch(image, -1, turn)), turn, len(present))
 
 
 def _in_turn(

@@ -181,7 +181,7 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); the sum and the norms stay in float32.
 
     [N, T, D] -> [N, T, D] and, if asked for, the attention weights [N, heads, T, T]. drop_path: probability, 0 off.
-    attention: one of self_attention.KINDS. spare: see self_attention.spare.
+    attention: one of self_attention.KINDS. spare: see self_attention.spare. remat_mlp: see Mlp.
     """
 
     heads: int
@@ -193,6 +193,7 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
     attention: str = "xla"
     spare: int = 0
+    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -204,5 +205,5 @@ class Block(nn.Module):
         y, weights = attend(y, return_weights=self.return_weights)
         x = x + DropPath(self.drop_path)(y.reshape(shape))
         y = layer_norm.build(self.epsilon, "norm2")(as_rows(x))
-        y = Mlp(self.kernel_init, self.dtype, name="mlp")(y)
+        y = Mlp(self.kernel_init, self.dtype, self.remat_mlp, name="mlp")(y)
         return x + DropPath(self.drop_path)(y.reshape(shape)), weights

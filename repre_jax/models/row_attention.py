@@ -76,8 +76,9 @@ def _call(
 ) -> tuple[jax.Array, jax.Array | None]:
     """The kernel on a block of images of one window after another: what is summed over images stays on the chip.
 
-    rows: [N, W, T, ...], as the result is. tables: the bias [W or 1, heads, T, T], if there is one. summed: [W, heads, T, T]; where the bias is the
-    same for all windows, it is summed over them, too. Several devices have their images each.
+    rows: [N, W, T, ...], as the result is. tables: the bias [W or 1, heads, T, T], if there is one. summed: [W, heads,
+    T, T]; where the bias is the same for all windows, it is summed over them, too. Several devices have their images
+    each.
     """
 
     def on_one_device(rows: list[jax.Array], tables: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:

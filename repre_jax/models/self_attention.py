@@ -16,13 +16,14 @@ from repre_jax.core.errors import UserError
 from repre_jax.models import platform, row_attention
 
 KINDS = ("xla", "cudnn", "pallas")
+AUTO = "auto"  # one of them, which a run chooses when it starts (builders/attention.py); else 'xla'
 
 
 def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
     """Raises UserError for an unknown kind, or one that cannot be had. head: its width. biased: in Swin's windows."""
-    if kind not in KINDS:
-        raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if kind == "xla":  # which asks no device, so that a module can be built before there is one
+    if kind not in (*KINDS, AUTO):
+        raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS)} or {AUTO}")
+    if settled(kind) == "xla":  # which asks no device, so that a module can be built before there is one
         return
     device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
     if kind == "pallas" and device not in ("tpu", "gpu"):
@@ -37,6 +38,11 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
             f"encoder.attention cudnn: {jnp.dtype(dtype)}, heads {head} wide, on {device}.\n"
             f"  expected: bfloat16, heads of a multiple of 8 up to 128, on an NVIDIA GPU\n{change}"
         )
+
+
+def settled(kind: str) -> str:
+    """`kind` itself; for 'auto', which nothing has chosen for, the one that any device has."""
+    return "xla" if kind == AUTO else kind
 
 
 def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = None) -> jax.Array:

@@ -38,6 +38,7 @@ FREE_KEYS = (
     "may_change",
     "shard_state",
     "encoder.remat",
+    "encoder.remat_mlp",
     "encoder.attention",
     "compile_cache",
     "deterministic",
