@@ -27,6 +27,7 @@ class Chip:
     flops: float
     bandwidth: int
     memory: int
+    usable: int | None = None  # of it by programs, where that is known
 
     def seconds(self, moved: int, flops: int, float32_flops: int = 0) -> float:
         """The least that a kernel takes which moves so many bytes and does so many FLOPs, some of them in float32."""

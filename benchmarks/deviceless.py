@@ -2,7 +2,7 @@
 send each other, a bound of its time.
 
   python -m benchmarks.deviceless [--chip h200|h100|v5e:2x4|v5p:2x2x1|v6e:2x4|...] [--config configs/moco_vit_s.py]
-                                  [--batch 256] [--top 12] [--json] [--config.KEY=VALUE ...]
+                                  [--batch 256] [--top 12] [--whole] [--json] [--config.KEY=VALUE ...]
 
 bfloat16 unless told otherwise. All figures are those of one chip: h200:8 has eight, v6e:2x4, too, over which the step
 is sharded as in a run. benchmarks/absent_gpu.py and absent_tpu.py say what it takes, benchmarks/kernels.py how bytes,
@@ -19,7 +19,7 @@ import json
 import re
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,6 @@ from benchmarks import absent_gpu, absent_tpu, collectives, flops, kernels, step
 from benchmarks.kernels import Kernel
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import STEPS
-from repre_jax.models import platform
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
@@ -79,11 +78,13 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "versions": environment.record(config.seed)["versions"] | plan.versions,
         "compile_seconds": plan.seconds,
         "planned_memory_bytes": plan.memory,
+        "fits": plan.memory <= (chip.usable or chip.memory),
         "kernels": kernel_count,
         "bytes_moved": moved,
         "relayouts": kernels.totals(relayouts)[0],
         "relayout_bytes": kernels.totals(relayouts)[1],
         "flops_of_products": products,
+        "flops_of_float32": sum(each.float32_flops * each.times for each in found),
         "flops_by_formula": by_formula,
         "bytes_seconds": moved / chip.bandwidth,
         "products_seconds": sum(chip.seconds(0, each.flops, each.float32_flops) * each.times for each in found),
@@ -92,6 +93,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "parts": parts(chip, found),
         "largest": largest(chip, found, arguments.top),
         "largest_relayouts": largest(chip, relayouts, arguments.top),
+        "libraries": libraries(found),
         "collectives": collectives.listed(program),
     }
 
@@ -103,9 +105,11 @@ def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
 
 
 def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
-    platform.compiled_for = lambda: "tpu"  # here, too, for the config's checks
-    plan = absent_tpu.plan(arguments.chip, arguments.config, given)
-    return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": absent_tpu.version()})
+    version = absent_tpu.prepare()
+    absent_tpu.devices(arguments.chip)  # what is wrong with it, or with the config, is said here
+    steps.parse(arguments.config, given)
+    plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
+    return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": version})
 
 
 def least(chip: Chip, each: Kernel) -> float:
@@ -140,6 +144,15 @@ def largest(chip: Chip, found: Sequence[Kernel], count: int) -> list[dict[str, A
     return sorted(listed, key=lambda row: -row["bytes_moved"])[:count]
 
 
+def libraries(found: Sequence[Kernel]) -> dict[str, int]:
+    """How often a step runs kernels that XLA has not written: cuBLAS, cuDNN, Pallas ('tpu_custom_call')."""
+    counted: Counter[str] = Counter()
+    for each in found:
+        if each.library:
+            counted[each.kind] += each.times
+    return dict(counted)
+
+
 def _summed(name: str, chip: Chip, some: Sequence[Kernel]) -> dict[str, Any]:
     count, moved, products = kernels.totals(some)
     bound = sum(least(chip, each) for each in some)
@@ -150,17 +163,19 @@ def lines(found: dict[str, Any]) -> list[str]:
     """For people."""
     side = "bytes" if found["bytes_seconds"] > found["products_seconds"] else "products"
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("jax", "libtpu") if name in found["versions"])
+    room = "" if found["fits"] else ", which the chip does not have"
     several = f"{found['chips']} x " if found["chips"] > 1 else ""
     shown = console.table(
         [
             ("step", f"{found['config']}, attention {found['attention']}, batch {found['batch']}"),
             ("chip", f"{several}{found['chip']}, not there; {found['date']}, {versions}"),
-            ("memory", f"{found['planned_memory_bytes'] / 2**30:.1f} GiB planned"),
+            ("memory", f"{found['planned_memory_bytes'] / 2**30:.1f} GiB planned{room}"),
             ("kernels", f"{found['kernels']:,}"),
             ("moved", f"{found['bytes_moved'] / 1e9:.1f} GB, {1e3 * found['bytes_seconds']:.1f} ms at memory's rate"),
             ("relayouts", f"{found['relayout_bytes'] / 1e9:.1f} GB of it, in {found['relayouts']:,} kernels"),
             ("products", f"{found['flops_of_products'] / 1e12:.2f} TFLOP, {1e3 * found['products_seconds']:.1f} ms; "
                          f"{found['flops_by_formula'] / 1e12:.2f} TFLOP by formula"),
+            ("libraries", ", ".join(f"{name} {count}" for name, count in found["libraries"].items()) or "none"),
             ("bound", f"{1e3 * found['bound_seconds']:.1f} ms, mostly of {side}; MFU {found['bound_mfu']:.1%} at most"),
             ("not known", "time, autotuning's choices, what caches hold"),
         ]
@@ -197,6 +212,7 @@ def run() -> None:
     parser.add_argument("--config", default="configs/moco_vit_s.py")
     parser.add_argument("--batch", type=int, help="records a step of each chip; else 256 on a GPU, 512 on a TPU")
     parser.add_argument("--top", type=int, default=12, help="how many of the largest operations are listed")
+    parser.add_argument("--whole", action="store_true", help="of a TPU: wait for its code, which a small step has soon")
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()
     found = measure(arguments, overrides)

@@ -5,25 +5,29 @@ of its operands and results in the chip's main memory: what a fusion only slices
 place as the update. FLOPs are those of products and convolutions. What lies in a cache is not known.
 
 On a TPU arrays are padded to the tiles of their layout, and what XLA keeps in the core's own memory, as the layout
-says, costs nothing: fetching it is a kernel, too. A kernel of Pallas counts what its author has estimated
-(pl.CostEstimate), else its operands and results, each once, and no FLOPs.
+says, costs nothing: fetching it is a kernel, too. Of a kernel of Pallas neither blocks nor grid can be read: it counts
+its operands and results once, as this project's do, and the FLOPs that its author has estimated (pl.CostEstimate).
 
 A relayout is a kernel that only moves one array to another layout: a copy, reshape or transpose, alone or fused with
 others. What a fetch moves is none.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from benchmarks.instructions import Computation, Instruction, parsed
 
 CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
+LIBRARY = re.compile(r"cublas|cudnn|triton|tpu_custom_call")  # in a target; XLA has targets of its own
 ESTIMATE = re.compile(r'"cost_estimate":\{([^}]*)\}')  # of Pallas' kernels
 # They move nothing: names, views, and what only calls others.
 NO_KERNEL = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "partition-id"}
@@ -36,7 +40,8 @@ VIEWS = {"parameter", "bitcast", "tuple", "get-tuple-element"}
 @dataclass(frozen=True)
 class Kernel:
     """kind: 'fusion', a library's target, or the operation. read, written: bytes. flops: of products, of which
-    float32_flops have float32 operands. times: how often a step runs it. relayout: see above."""
+    float32_flops have float32 operands. library: XLA has not written it. relayout: see above.
+    times: how often a step runs it."""
 
     name: str
     kind: str
@@ -45,8 +50,9 @@ class Kernel:
     written: int
     flops: int
     float32_flops: int
-    times: int = 1
+    library: bool = False
     relayout: bool = False
+    times: int = 1
 
 
 class Program:
@@ -94,6 +100,7 @@ class Program:
             *self._traffic(each, around),
             int(estimate.get("flops", 0)) + sum(flops for flops, _ in products),
             sum(flops for flops, dtype in products if dtype == "f32"),
+            library=bool(kind and LIBRARY.search(kind[1])),
             relayout=self._moves_only(each),
         )
 
@@ -167,16 +174,38 @@ def _dot(each: Instruction, around: Computation, contracting: str) -> tuple[int,
 
 
 def _of_tpu(each: Instruction, around: Computation) -> tuple[int, str]:
-    """Of a convolution as XLA writes it for a TPU, where a product is one, too, and its batch a window that moves."""
-    first, kernel = (around[name].results[0] for name in each.operands[:2])
-    labels = re.search(r"dim_labels=\w+_(\w+)->", each.rest)
-    outputs = kernel.sides[labels[1].index("o")] if labels else 1
-    flops = 2 * math.prod(each.results[0].sides) * math.prod(kernel.sides) // outputs
-    # Between the rows of a window that is written so lie holes; of a batch, of which it meets one image at a time, too.
-    holes = re.search(r"window=\{[^}]*lhs_dilate=([\dx]+)", each.rest)
-    flops //= math.prod(int(side) for side in holes[1].split("x")) if holes else 1
+    """Of a convolution as XLA writes it for a TPU, where a product is one, too, and its batch a window that meets one
+    image at a time: two FLOPs for each weight of a window that meets no padding and no hole."""
+    array, kernel = (around[name].results[0] for name in each.operands[:2])
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", each.rest)
+    of_array, of_kernel, of_result = labels.groups() if labels else ("bf", "io", "bf")
+    window = {name: sides.split("x") for name, sides in re.findall(r"(\w+)=([\dx_-]+)", _braces(each.rest, "window"))}
+    met = 1
+    for place in range(len(of_array) - 2):
+        sides = (
+            one.sides[names.index(str(place))]
+            for one, names in ((array, of_array), (kernel, of_kernel), (each.results[0], of_result))
+        )
+        low = int(window["pad"][place].split("_")[0]) if "pad" in window else 0
+        steps = (int(window[name][place]) if name in window else 1 for name in ("stride", "lhs_dilate", "rhs_dilate"))
+        met *= _met(*sides, low, *steps)
+    features = kernel.sides[of_kernel.index("i")] * kernel.sides[of_kernel.index("o")]
     groups = re.search(r"batch_group_count=(\d+)", each.rest)
-    return flops // (int(groups[1]) if groups else 1), first.dtype
+    images = array.sides[of_array.index("b")] // (int(groups[1]) if groups else 1)
+    return 2 * images * features * met, array.dtype
+
+
+@functools.lru_cache(1024)
+def _met(length: int, window: int, results: int, low: int, stride: int, holes: int, gaps: int) -> int:
+    """Along one axis: how many pairs of a result and a place of its window there are that meet something of the array,
+    which has holes - 1 holes behind each element, as the window has gaps."""
+    place = np.arange(results)[:, None] * stride - low + np.arange(window) * gaps
+    return int(((place >= 0) & (place <= (length - 1) * holes) & (place % holes == 0)).sum())
+
+
+def _braces(rest: str, name: str) -> str:
+    found = re.search(name + r"=\{([^}]*)\}", rest)
+    return found[1] if found else ""
 
 
 def _convolution(each: Instruction, around: Computation, target: str) -> tuple[int, str]:

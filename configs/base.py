@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.epochs = 300.0  # passes over the training split
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
+    config.gradient_reduction = config_dict.placeholder(str)  # 'float32': between devices; else in the products' dtype
     config.log_every = 50  # steps between two lines of the log
     config.tensorboard = True  # write event files to the workdir's folder tensorboard
     config.wandb = config_dict.placeholder(str)  # project of Weights & Biases that the run is logged to, if installed

@@ -8,7 +8,7 @@ anywhere, slowly. What NVIDIA's GPUs need stands in models/row_attention_gpu.py.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,7 @@ def _forward(
         output, _ = sharding.by_rows(kernel, [qkv], tables)
         return output, (qkv, bias)
     result = jax.ShapeDtypeStruct((*qkv.shape[:3], qkv.shape[3] // 3), qkv.dtype)
-    output, _ = _call(functools.partial(_forward_block, heads), [qkv], tables, result, None, interpret)
+    output, _ = _call(functools.partial(_forward_block, heads), [qkv], tables, result, None, heads, interpret)
     return output, (qkv, bias)
 
 
@@ -60,7 +60,7 @@ def _backward(
         return sharding.by_rows(kernel, rows, tables)
     result = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
     summed = None if bias is None else jax.ShapeDtypeStruct((qkv.shape[1], *bias.shape[1:]), jnp.float32)
-    return _call(functools.partial(_backward_block, heads), rows, tables, result, summed, interpret)
+    return _call(functools.partial(_backward_block, heads), rows, tables, result, summed, heads, interpret)
 
 
 attend.defvjp(_forward, _backward)
@@ -72,6 +72,7 @@ def _call(
     tables: list[jax.Array],
     result: jax.ShapeDtypeStruct,
     summed: jax.ShapeDtypeStruct | None,
+    heads: int,
     interpret: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
     """The kernel on a block of images of one window after another: what is summed over images stays on the chip.
@@ -101,6 +102,7 @@ def _call(
             out_specs=[some_rows(results[0]), *map(a_table, results[1:])],
             out_shape=results,
             interpret=interpret,
+            cost_estimate=_cost(heads, [*rows, *tables], results),
             compiler_params=pltpu.CompilerParams(
                 dimension_semantics=("parallel", "parallel" if summed is None else "arbitrary")
             ),
@@ -110,6 +112,16 @@ def _call(
         return outputs[0], outputs[1] if len(tables[0]) > 1 else outputs[1].sum(axis=0, keepdims=True)
 
     return sharding.by_rows(on_one_device, rows, tables)
+
+
+def _cost(heads: int, operands: Sequence[Any], results: Sequence[Any]) -> pl.CostEstimate:
+    """For XLA, which cannot look into a kernel: two products forward, five for the gradient, and the softmax."""
+    images, windows, tokens, width = results[0].shape
+    backward = width == operands[0].shape[3]  # of qkv itself
+    products, width = (5, width // 3) if backward else (2, width)
+    pairs = images * windows * tokens**2
+    moved = sum(array.size * array.dtype.itemsize for array in [*operands, *results])
+    return pl.CostEstimate(flops=2 * products * pairs * width, transcendentals=pairs * heads, bytes_accessed=moved)
 
 
 def _largest_divisor(of: int, at_most: int) -> int:

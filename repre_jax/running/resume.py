@@ -37,6 +37,7 @@ FREE_KEYS = (
     "knn.times",
     "may_change",
     "shard_state",
+    "gradient_reduction",
     "encoder.remat",
     "encoder.remat_mlp",
     "encoder.attention",
