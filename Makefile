@@ -1,6 +1,7 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
 # make scenes the same on emoji on pale photographs      make test-slow  the long tests
 # make bench  what RePre costs, on this machine
+# make deviceless  what XLA makes of a step for a GPU and a TPU that are not there
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
@@ -38,6 +39,9 @@ READY := $(VENV)/.ready-$(ACCELERATOR)
 READY_SCENES := $(VENV)/.ready-scenes
 READY_DEV := $(VENV)/.ready-dev
 endif
+# JAX's plugins for chips that are not there, 1.2 GB, have an environment of their own; JAX finds them wherever they are.
+DEVICELESS := .venv-deviceless/bin/python
+READY_DEVICELESS := .venv-deviceless/.ready
 
 # Two fake devices show nearly all that several do; what only eight show has a folder and a process of its own.
 PYTEST := -n $(WORKERS) --maxprocesses 4 --dist worksteal
@@ -47,7 +51,7 @@ TESTS ?= test
 # Of the long tests only those in these files; else all.
 SLOW ?=
 
-.PHONY: demo scenes test test-slow minutes lint bench
+.PHONY: demo scenes test test-slow deviceless minutes lint bench
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
@@ -78,6 +82,9 @@ test-slow: $(READY_DEV)
 	$(PY) -m pytest -m slow $(if $(SLOW),$(SLOW) $(PYTEST),$(TWO))
 	$(if $(SLOW),,REPRE_TEST_DEVICES=8 $(PY) -m pytest -m slow $(EIGHT))
 
+deviceless: $(READY_DEV) $(READY_DEVICELESS)
+	REPRE_DEVICELESS_PYTHON=$(DEVICELESS) $(PY) -m pytest -m slow tests/test_deviceless.py
+
 minutes: $(READY_DEV)
 	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
 
@@ -102,4 +109,9 @@ $(VENV)/.ready-scenes: requirements-scenes.txt $(VENV)/.ready-$(ACCELERATOR)
 
 $(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt $(VENV)/.ready-$(ACCELERATOR)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(READY_DEVICELESS): requirements.txt requirements-deviceless.txt
+	$(PYTHON) -m venv .venv-deviceless
+	$(DEVICELESS) -m pip install --quiet --disable-pip-version-check -r requirements-deviceless.txt
 	@touch $@

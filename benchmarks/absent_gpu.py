@@ -6,6 +6,7 @@ Nothing is tried out on the chip while compiling, so that XLA chooses kernels by
 """
 
 import os
+import re
 from dataclasses import dataclass
 
 import jax
@@ -26,6 +27,7 @@ class Chip:
     flops: float
     bandwidth: int
     memory: int
+    usable: int | None = None  # of it by programs, where that is known
 
     def seconds(self, moved: int, flops: int, float32_flops: int = 0) -> float:
         """The least that a kernel takes which moves so many bytes and does so many FLOPs, some of them in float32."""
@@ -66,11 +68,21 @@ CUDNN, CAPABILITY = 91_000, 9.0  # of DESCRIPTION, as JAX asks for them
 CONSTRAINTS = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"  # else the plugin looks for CUDA's libraries
 
 
-def devices(chip: Chip = H200) -> list[jax.Device]:
-    """One of them, in this process: for it JAX's names for a GPU become CUDA, and cuDNN's attention can be asked for.
+def count(name: str) -> int:
+    """Of 'h200:8' eight. Raises UserError for a name that is not written so."""
+    kind, _, number = name.partition(":")
+    if kind not in CHIPS or not re.fullmatch(r"|[1-9]\d*", number):
+        raise UserError(f"No chip is called {name!r}.\n  expected: {', '.join(CHIPS)}, or several as h200:8")
+    return int(number or 1)
 
-    Raises UserError without the plugin.
+
+def devices(name: str = "h200") -> list[jax.Device]:
+    """Those of 'h200' or, on one host, 'h200:8', in this process: for it JAX's names for a GPU become CUDA, and cuDNN's
+    attention can be asked for.
+
+    Raises UserError for an unknown name, and without the plugin.
     """
+    number, chip = count(name), CHIPS[name.partition(":")[0]]
     os.environ[CONSTRAINTS] = "1"
     jax.devices()  # finds plugins
     canonical = xla_bridge.canonicalize_platform
@@ -81,7 +93,7 @@ def devices(chip: Chip = H200) -> list[jax.Device]:
     platform.compiled_for = lambda: "gpu"
     try:
         found = topologies.get_topology_desc(
-            platform="cuda", target_config=DESCRIPTION.format(**vars(chip)), topology="1x1x1"
+            platform="cuda", target_config=DESCRIPTION.format(**vars(chip)), topology=f"1x1x{number}"
         )
     except RuntimeError as error:  # JAX's where no plugin is, XLA's for what the plugin refuses
         raise UserError(

@@ -1,4 +1,5 @@
-"""What the devices send each other in a step, read from the compiled program; benchmarks/scaling.py starts this.
+"""What the devices send each other in a step, read from the compiled program; benchmarks/scaling.py starts this, and
+benchmarks/deviceless.py has it of chips that are not there.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m benchmarks.collectives --config configs/moco_vit_s.py
 """
@@ -9,10 +10,13 @@ import math
 import re
 import sys
 from collections import Counter
+from typing import Any
 
 import jax.numpy as jnp
 
 from benchmarks import steps
+from benchmarks.instructions import Array, Computation, Instruction
+from benchmarks.kernels import Program
 from repre_jax.running import memory
 from repre_jax.system import command_line
 
@@ -21,6 +25,7 @@ SENT = "collectives, MiB"
 CALL = re.compile(
     r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-(?:permute|broadcast))(?:-done)?\("
 )
+KIND = re.compile(r"all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+|ragged-all-to-all")
 ARRAY = re.compile(r"(pred|[a-z]+\d+)\[([\d,]*)\]")
 DTYPES = {"pred": "bool", "f": "float", "s": "int", "u": "uint", "bf": "bfloat"}
 
@@ -32,6 +37,33 @@ def moved(text: str) -> Counter:
         if call := CALL.search(line):
             found[call[2]] += sum(_bytes(*array) for array in ARRAY.findall(call[1]))
     return found
+
+
+def listed(program: Program) -> list[dict[str, Any]]:
+    """What one device makes of the others' in a step, by kind, dtype and the operation it is of, the most bytes first:
+    how many arrays, their bytes, the largest of them as 'f32[384,1536]'. One call may reduce many arrays; then the
+    operation is that of its first."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for each, inside, times in program.instructions():
+        kind = each.kind.removesuffix("-start")
+        if not KIND.fullmatch(kind):
+            continue
+        results = each.results if kind == each.kind else _made(each, program.computations[inside])
+        for array in results:
+            key = kind, array.dtype, re.sub(r"\d+", "N", each.made_by)
+            row = found.setdefault(key, {"kind": kind, "dtype": array.dtype, "arrays": 0, "bytes": 0, "most": 0})
+            row["arrays"] += times
+            row["bytes"] += times * array.bytes
+            if array.bytes >= row["most"]:
+                row |= {"most": array.bytes, "largest": f"{array.dtype}{list(array.sides)}", "made_by": key[2]}
+    rows = sorted(found.values(), key=lambda row: -row["bytes"])
+    return [{name: value for name, value in row.items() if name != "most"} for row in rows]
+
+
+def _made(start: Instruction, around: Computation) -> tuple[Array, ...]:
+    """What the second half, '-done', gives of a collective that runs beside other work."""
+    done = (one for one in around.values() if one.kind.endswith("-done") and start.name in one.operands)
+    return next((one.results for one in done), start.results)
 
 
 def _bytes(dtype: str, shape: str) -> int:

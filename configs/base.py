@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.epochs = 300.0  # passes over the training split
     config.total_steps = config_dict.placeholder(int)  # instead of epochs; warm-up keeps its share
     config.dtype = "bfloat16"  # of matrix products; parameters, norms, softmax and losses stay float32
+    config.gradient_reduction = config_dict.placeholder(str)  # 'float32': between devices; else in the products' dtype
     config.log_every = 50  # steps between two lines of the log
     config.tensorboard = True  # write event files to the workdir's folder tensorboard
     config.wandb = config_dict.placeholder(str)  # project of Weights & Biases that the run is logged to, if installed
@@ -71,7 +72,10 @@ def get_config() -> ConfigDict:
     config.encoder.variant = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'sincos', 'deit', 'dino'
     config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
     config.encoder.remat = False  # True: save memory by computing each block twice
-    config.encoder.attention = "xla"  # or 'cudnn' (a ViT on an NVIDIA GPU, bfloat16), 'pallas' (on one TPU device)
+    config.encoder.remat_mlp = False  # True: save some by computing the GELU of each block twice, and nothing else
+    config.encoder.attention = (
+        "auto"  # the fastest at the start: 'xla', 'cudnn' (ViT, GPU, bfloat16), 'pallas' (GPU, TPU)
+    )
     config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
     config.encoder.pyramid_levels = config_dict.placeholder(
         int

@@ -1,8 +1,9 @@
-"""What benchmarks/kernels.py reads from the text of a program that XLA has compiled for a GPU."""
+"""What benchmarks/kernels.py reads from the text of a program that XLA has compiled for a GPU or a TPU."""
 
 import pytest
 
-from benchmarks import absent_gpu, deviceless, kernels
+from benchmarks import absent_gpu, absent_tpu, collectives, deviceless, kernels
+from repre_jax.core.errors import UserError
 
 TEXT = """HloModule jit_step, entry_computation_layout={(f32[8,4]{1,0})->f32[]}
 
@@ -10,7 +11,8 @@ TEXT = """HloModule jit_step, entry_computation_layout={(f32[8,4]{1,0})->f32[]}
   %p0 = f32[8,4]{1,0} parameter(0)
   %p1 = f32[2,4]{1,0} parameter(1)
   %view = f32[8,4]{1,0} bitcast(%p0)
-  %part = f32[2,4]{1,0} slice(%view), slice={[0:2], [0:4]}
+  %squared = f32[8,4]{1,0} multiply(%view, %view)
+  %part = f32[2,4]{1,0} slice(%squared), slice={[0:2], [0:4]}
   ROOT %sum = f32[2,4]{1,0} add(%part, %p1)
 }
 
@@ -78,6 +80,7 @@ def test_bytes_are_those_that_a_kernel_touches(found):
     assert (found["updates"].read, found["updates"].written) == (8 + 4, 8)
     assert (found["gemm"].read, found["gemm"].written) == (2 * (16 * 32 + 32 * 8), 4 * 16 * 8)
     assert (found["twice"].read, found["twice"].written) == (64, 32)
+    assert (found["blas"].read, found["blas"].written) == (128 + 32, 8 * 2 * 4)  # and not 64 of workspace
     assert kernels.totals([found["twice"]]) == (5, 5 * 96, 0)
 
 
@@ -103,3 +106,73 @@ def test_the_bound_is_of_the_slower_side():
     assert chip.seconds(4_800_000, 0) == pytest.approx(1e-6)
     assert chip.seconds(4_800, 989_400_000) == pytest.approx(1e-6)
     assert chip.seconds(0, 989_400_000, 989_400_000) == pytest.approx(2e-6)
+
+
+TPU = """HloModule jit_step
+
+%moved (p: f32[4,10,16]) -> f32[10,4,16] {
+  %p = f32[4,10,16]{2,1,0:T(8,128)} parameter(0)
+  ROOT %turned = f32[10,4,16]{2,0,1:T(4,128)} transpose(%p), dimensions={1,0,2}
+}
+
+%scaled (q: f32[4,10,16]) -> f32[10,4,16] {
+  %q = f32[4,10,16]{2,1,0:T(8,128)} parameter(0)
+  %there = f32[10,4,16]{2,1,0:T(8,128)} transpose(%q), dimensions={1,0,2}
+  ROOT %twice = f32[10,4,16]{2,1,0:T(8,128)} add(%there, %there)
+}
+
+ENTRY %main (x: f32[4,10,16], w: bf16[16,8]) -> f32[] {
+  %x = f32[4,10,16]{2,1,0:T(8,128)} parameter(0)
+  %w = bf16[16,8]{1,0:T(8,128)(2,1)} parameter(1)
+  %fetch = (bf16[16,8]{1,0:T(8,128)(2,1)S(1)}, bf16[16,8]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%w)
+  %near = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} copy-done(%fetch)
+  %turn = f32[10,4,16]{2,0,1:T(4,128)} fusion(%x), kind=kLoop, calls=%moved
+  %add = f32[10,4,16]{2,1,0:T(8,128)} fusion(%x), kind=kLoop, calls=%scaled
+  %product = f32[40,8]{1,0:T(8,128)} convolution(%l, %near), dim_labels=bf_io->bf
+  %l = bf16[40,16]{1,0:T(8,128)(2,1)} parameter(2)
+  %batched = bf16[3,40,8]{2,1,0:T(8,128)(2,1)} convolution(%images, %weights), window={size=3 stride=2 lhs_dilate=3}, dim_labels=0bf_0io->0bf
+  %images = bf16[3,40,16]{2,1,0:T(8,128)(2,1)} parameter(3)
+  %weights = bf16[3,16,8]{2,1,0:T(8,128)(2,1)} parameter(4)
+  %pallas = bf16[40,8]{1,0:T(8,128)(2,1)} custom-call(%l), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"body":"TUzv","cost_estimate":{"flops":"77","transcendentals":"5","bytes_accessed":"9"}}}
+  %sum = (f32[16,8]{1,0:T(8,128)}, f32[8]{0:T(128)}) all-reduce(%a, %b), to_apply=%add_up, metadata={op_name="jit(step)/transpose(jvp(online))/ViT/block_3/dot"}
+  %gather = (bf16[2]{0}, bf16[16]{0}) all-gather-start(%k), dimensions={0}, metadata={op_name="jit(step)/loss"}
+  ROOT %gathered = bf16[16]{0} all-gather-done(%gather)
+}
+"""  # noqa: E501
+
+
+def test_a_tpus_arrays_are_padded_and_its_cores_memory_costs_nothing():
+    """Tiles of 8 x 128: 10 rows of 16 take 16 x 128; of 4 x 128: 12 x 128."""
+    found = {each.name: each for each in kernels.Program(TPU).kernels()}
+    whole = 4 * 16 * 128 * 4
+    assert (found["turn"].read, found["turn"].written) == (whole, 4 * 12 * 128 * 4)
+    assert (found["fetch"].read, found["fetch"].written) == (2 * 16 * 128, 0)
+    assert found["product"].read == 2 * 40 * 128
+    assert {name for name, each in found.items() if each.relayout} == {"turn"}
+
+
+def test_a_tpus_products_are_convolutions():
+    """A batch is a window that meets one image at a time; a Pallas kernel says itself what it does."""
+    found = {each.name: each for each in kernels.Program(TPU).kernels()}
+    assert found["product"].flops == 2 * 40 * 16 * 8
+    assert found["batched"].flops == 3 * found["product"].flops
+    assert found["pallas"].flops == 77
+    assert deviceless.libraries(list(found.values())) == {"tpu_custom_call": 1}
+
+
+def test_what_chips_send_each_other_is_listed_by_kind_dtype_and_operation():
+    first, *others = collectives.listed(kernels.Program(TPU))
+    assert first == {
+        "kind": "all-reduce", "dtype": "f32", "arrays": 2, "bytes": 4 * (128 + 8), "largest": "f32[16, 8]",
+        "made_by": "jit(step)/transpose(jvp(online))/ViT/block_N/dot",
+    }  # fmt: skip
+    assert [(row["kind"], row["bytes"], row["largest"]) for row in others] == [("all-gather", 32, "bf16[16]")]
+
+
+@pytest.mark.parametrize(("name", "chips"), [("v6e:2x4", 8), ("v5p:2x2x1", 4), ("v5e:1x1", 1)])
+def test_a_slice_has_as_many_chips_as_its_sides_say(name, chips):
+    assert absent_tpu.count(name) == chips
+    assert absent_gpu.count("h200:8") == 8
+    for unknown in ("v6e", "v6e:2x4x1", "v9:2x4"):
+        with pytest.raises(UserError, match=r"No slice of TPUs is called .*\n  expected: such as v5e:2x4, v5p:2x4x4"):
+            absent_tpu.count(unknown)

@@ -15,7 +15,8 @@ from repre_jax.core.errors import UserError
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.frameworks.base import Framework
-from repre_jax.models import build_encoder, decoder, encoders
+from repre_jax.models import build_encoder, decoder, encoders, platform
+from repre_jax.train import wide_gradients
 from repre_jax.train.pretrain import Pretraining
 from repre_jax.train.reconstruction import Reconstruction
 
@@ -160,6 +161,8 @@ def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | No
             weighting_lr_scale=config.repre.weighting_lr_scale,
         )
     mean, std = normalisation(config, dataset)
+    if config.gradient_reduction is not None:
+        choose("gradient_reduction", config.gradient_reduction, wide_gradients.KINDS)
     rules = tuple(config.optim.rules) + (reconstruction.rules() if reconstruction else ())
     optimizer = optim.build(
         config.optim.name,
@@ -184,7 +187,16 @@ def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | No
         rules=rules,
         schedules=logged,
         accumulate=config.accumulate,
+        wide_gradients=config.gradient_reduction is not None,
+        in_groups=updated_in_groups(config),
     )
+
+
+def updated_in_groups(config: ConfigDict) -> bool:
+    """Whether parameters are updated in groups (train/joined.py): on a GPU, where starting a kernel for each takes
+    longer than the work; not where the state is split over devices, which joining would undo."""
+    by_number = config.optim.name in optim.BY_NUMBER and not config.optim.clip_each
+    return platform.compiled_for() == "gpu" and by_number and not config.shard_state
 
 
 def gathered(method: Pretraining, mesh: Mesh) -> Pretraining:

@@ -27,6 +27,8 @@ PROPERTIES = {
     "clip": 1.0,  # 0: neither clipped nor counted in the norm
 }
 
+BY_NUMBER = ("adamw", "sgd")  # they treat each number by itself, whatever tensor it is of
+
 # (regular expression searched for in paths such as 'encoder/patch_embed/kernel', property, value); the last match wins.
 Rule = tuple[str, str, float]
 
@@ -96,7 +98,7 @@ def values_by_path(
     """
 
     def value(path: tuple, leaf: jax.Array) -> Any:
-        matching = [v for pattern, prop, v in rules if prop == name and re.search(pattern, _joined(path))]
+        matching = [v for pattern, prop, v in rules if prop == name and re.search(pattern, joined_path(path))]
         return matching[-1] if matching else default(leaf) if default else PROPERTIES[name]
 
     return jax.tree_util.tree_map_with_path(value, params)
@@ -111,7 +113,7 @@ def zero_frozen(grads: Any, rules: Sequence[Rule]) -> Any:
 def check_rules(params: Any, rules: Sequence[Rule]) -> None:
     """Raises UserError for a rule of another form or a pattern that no parameter matches."""
     _check_form(rules)
-    paths = [_joined(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [joined_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern, _, _ in rules:
         if not any(re.search(pattern, path) for path in paths):
             raise UserError(
@@ -215,5 +217,6 @@ def _scaled_by_trust(params: Any, rules: Sequence[Rule]) -> Any:
     return jax.tree.map(lambda param, value: param.ndim >= 2 and bool(value), params, wanted)
 
 
-def _joined(path: tuple) -> str:
+def joined_path(path: tuple) -> str:
+    """As patterns of rules see it, such as 'encoder/patch_embed/kernel'."""
     return "/".join(str(key.key) for key in path)

@@ -166,7 +166,9 @@ def in_chunks(function: Callable[[Any, Any], jax.Array], mesh: Mesh) -> Callable
         if len(jax.tree.leaves(rows)[0]) <= CHUNK * mesh.size:
             return function(whole, rows)
         split, everywhere = PartitionSpec("data"), PartitionSpec()
-        return jax.shard_map(on_one_device, mesh=mesh, in_specs=(everywhere, split), out_specs=split)(whole, rows)
+        specs: dict[str, Any] = {"in_specs": (everywhere, split), "out_specs": split}
+        # Unchecked, since Pallas' kernels say nothing of it.
+        return jax.shard_map(on_one_device, mesh=mesh, **specs, check_vma=False)(whole, rows)
 
     return chunked
 
@@ -182,3 +184,25 @@ def of_each(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., An
         return of_batch
     split = PartitionSpec("data")
     return jax.shard_map(of_batch, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+
+
+def by_rows(function: Callable[[Any, Any], tuple[Any, Any]], rows: Any, whole: Any) -> tuple[Any, Any]:
+    """Inside jit: `function` of (arrays of one row an image, arrays that each device has whole), on each device of its
+    own images: (arrays of one row an image, arrays that are summed over the devices).
+
+    For a kernel that the compiler cannot split. The devices are those of the program's arguments. Where they do not
+    divide the images, each computes all.
+    """
+    first = jax.tree.leaves(rows)[0]
+    mesh = jax.typeof(first).sharding.mesh
+    if mesh.empty or mesh.size == 1 or mesh.manual_axes:  # the last inside of shard_map, where `rows` are one device's
+        return function(rows, whole)
+    everywhere = PartitionSpec()
+    split = everywhere if len(first) % mesh.size else PartitionSpec(mesh.axis_names)
+
+    def on_one_device(rows: Any, whole: Any) -> tuple[Any, Any]:
+        found, summed = function(rows, whole)
+        return found, summed if split == everywhere else jax.lax.psum(summed, mesh.axis_names)
+
+    specs: dict[str, Any] = {"in_specs": (split, everywhere), "out_specs": (split, everywhere)}
+    return jax.shard_map(on_one_device, mesh=mesh, **specs, check_vma=False)(rows, whole)

@@ -4,11 +4,11 @@ The T of a ViT-S at 224 pixels is 197 and of Swin's windows 49, so that all keys
 chip at once: what FlashAttention (Dao et al. 2022) does block by block needs no blocks here. XLA writes logits and
 weights out, copies q, k and v to heads-first and, on a TPU, pads each head to 128 lanes; JAX's own kernels want T in
 multiples of 128. Written for TPUs, and compiled for them without one; never run on a chip. `interpret` runs it
-anywhere, slowly.
+anywhere, slowly. What NVIDIA's GPUs need stands in models/row_attention_gpu.py.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,36 +16,51 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from repre_jax.core import sharding
+from repre_jax.models import row_attention_gpu
+
 BLOCK_BYTES = 2**20  # of qkv that are on the chip at once, unless one image has more; results and the next block beside
 Kept = tuple[jax.Array, jax.Array | None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def attend(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def attend(
+    qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool = False, device: str = "tpu"
+) -> jax.Array:
     """What self_attention.attend gives: [N, W, T, 3 D] -> [N, W, T, D]; softmax in float32.
 
     qkv: of N images with W windows each, 1 where there are none; the last axis holds q, k, v, each of them by heads.
     bias: float32 [W, heads, T, T] or, for all windows, [1, heads, T, T]; added to the logits.
+    device: whose kernel, 'tpu' or 'gpu' (models/row_attention_gpu.py).
     Of the forward pass qkv alone is kept: its gradient computes the weights again.
     """
-    return _forward(qkv, bias, heads, interpret)[0]
+    return _forward(qkv, bias, heads, interpret, device)[0]
 
 
-def _forward(qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool) -> tuple[jax.Array, Kept]:
+def _forward(
+    qkv: jax.Array, bias: jax.Array | None, heads: int, interpret: bool, device: str
+) -> tuple[jax.Array, Kept]:
+    tables = [] if bias is None else [bias]
+    if device == "gpu":
+        kernel = functools.partial(row_attention_gpu.forward, heads=heads, interpret=interpret)
+        output, _ = sharding.by_rows(kernel, [qkv], tables)
+        return output, (qkv, bias)
     result = jax.ShapeDtypeStruct((*qkv.shape[:3], qkv.shape[3] // 3), qkv.dtype)
-    output, _ = _call(functools.partial(_forward_block, heads), [qkv], bias, result, None, interpret)
+    output, _ = _call(functools.partial(_forward_block, heads), [qkv], tables, result, None, heads, interpret)
     return output, (qkv, bias)
 
 
-def _backward(heads: int, interpret: bool, kept: Kept, gradient: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+def _backward(
+    heads: int, interpret: bool, device: str, kept: Kept, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
     qkv, bias = kept
+    rows, tables = [qkv, gradient.astype(qkv.dtype)], [] if bias is None else [bias]
+    if device == "gpu":
+        kernel = functools.partial(row_attention_gpu.backward, heads=heads, interpret=interpret)
+        return sharding.by_rows(kernel, rows, tables)
     result = jax.ShapeDtypeStruct(qkv.shape, qkv.dtype)
     summed = None if bias is None else jax.ShapeDtypeStruct((qkv.shape[1], *bias.shape[1:]), jnp.float32)
-    kernel = functools.partial(_backward_block, heads)
-    of_qkv, of_bias = _call(kernel, [qkv, gradient.astype(qkv.dtype)], bias, result, summed, interpret)
-    if bias is None or of_bias is None or len(bias) > 1:
-        return of_qkv, of_bias
-    return of_qkv, of_bias.sum(axis=0, keepdims=True)
+    return _call(functools.partial(_backward_block, heads), rows, tables, result, summed, heads, interpret)
 
 
 attend.defvjp(_forward, _backward)
@@ -54,37 +69,59 @@ attend.defvjp(_forward, _backward)
 def _call(
     kernel: Callable[..., None],
     rows: list[jax.Array],
-    bias: jax.Array | None,
+    tables: list[jax.Array],
     result: jax.ShapeDtypeStruct,
     summed: jax.ShapeDtypeStruct | None,
+    heads: int,
     interpret: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
     """The kernel on a block of images of one window after another: what is summed over images stays on the chip.
 
-    rows: [N, W, T, ...], as the result is. bias, summed: [W or 1, heads, T, T].
+    rows: [N, W, T, ...], as the result is. tables: the bias [W or 1, heads, T, T], if there is one. summed: [W, heads,
+    T, T]; where the bias is the same for all windows, it is summed over them, too. Several devices have their images
+    each.
     """
-    images, windows = rows[0].shape[:2]
-    block = _largest_divisor(images, BLOCK_BYTES // (rows[0][0, 0].size * rows[0].dtype.itemsize))
 
-    def some_rows(array: Any) -> pl.BlockSpec:
-        return pl.BlockSpec((block, None, *array.shape[2:]), lambda window, number: (number, window, 0, 0))
+    def on_one_device(rows: list[jax.Array], tables: list[jax.Array]) -> tuple[jax.Array, jax.Array | None]:
+        images, windows = rows[0].shape[:2]
+        block = _largest_divisor(images, BLOCK_BYTES // (rows[0][0, 0].size * rows[0].dtype.itemsize))
+        results = [jax.ShapeDtypeStruct((images, *result.shape[1:]), result.dtype)]
+        results += [] if summed is None else [summed]
 
-    def a_table(array: Any) -> pl.BlockSpec:
-        own = array.shape[0] > 1
-        return pl.BlockSpec((None, *array.shape[1:]), lambda window, _: (window if own else 0, 0, 0, 0))
+        def some_rows(array: Any) -> pl.BlockSpec:
+            return pl.BlockSpec((block, None, *array.shape[2:]), lambda window, number: (number, window, 0, 0))
 
-    outputs = pl.pallas_call(
-        kernel,
-        grid=(windows, images // block),
-        in_specs=[*map(some_rows, rows), *([] if bias is None else [a_table(bias)])],
-        out_specs=[some_rows(result), *([] if summed is None else [a_table(summed)])],
-        out_shape=[result, *([] if summed is None else [summed])],
-        interpret=interpret,
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel" if summed is None else "arbitrary")
-        ),
-    )(*rows, *([] if bias is None else [bias]))
-    return outputs[0], None if summed is None else outputs[1]
+        def a_table(array: Any) -> pl.BlockSpec:
+            own = array.shape[0] > 1
+            return pl.BlockSpec((None, *array.shape[1:]), lambda window, _: (window if own else 0, 0, 0, 0))
+
+        outputs = pl.pallas_call(
+            kernel,
+            grid=(windows, images // block),
+            in_specs=[*map(some_rows, rows), *map(a_table, tables)],
+            out_specs=[some_rows(results[0]), *map(a_table, results[1:])],
+            out_shape=results,
+            interpret=interpret,
+            cost_estimate=_cost(heads, [*rows, *tables], results),
+            compiler_params=pltpu.CompilerParams(
+                dimension_semantics=("parallel", "parallel" if summed is None else "arbitrary")
+            ),
+        )(*rows, *tables)
+        if summed is None:
+            return outputs[0], None
+        return outputs[0], outputs[1] if len(tables[0]) > 1 else outputs[1].sum(axis=0, keepdims=True)
+
+    return sharding.by_rows(on_one_device, rows, tables)
+
+
+def _cost(heads: int, operands: Sequence[Any], results: Sequence[Any]) -> pl.CostEstimate:
+    """For XLA, which cannot look into a kernel: two products forward, five for the gradient, and the softmax."""
+    images, windows, tokens, width = results[0].shape
+    backward = width == operands[0].shape[3]  # of qkv itself
+    products, width = (5, width // 3) if backward else (2, width)
+    pairs = images * windows * tokens**2
+    moved = sum(array.size * array.dtype.itemsize for array in [*operands, *results])
+    return pl.CostEstimate(flops=2 * products * pairs * width, transcendentals=pairs * heads, bytes_accessed=moved)
 
 
 def _largest_divisor(of: int, at_most: int) -> int:

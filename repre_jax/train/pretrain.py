@@ -4,6 +4,7 @@ Written as if there were one device: the batch axis is global inside jit, so Bat
 negatives span all devices without a word about them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from repre_jax.data import photometric
 from repre_jax.frameworks.base import Framework
 from repre_jax.losses import weighting
 from repre_jax.models.encoders import Encoder
-from repre_jax.train import microbatches, update
+from repre_jax.train import microbatches, update, wide_gradients
 from repre_jax.train.reconstruction import Reconstruction
 
 Params = dict[str, Any]
@@ -44,7 +45,9 @@ class Pretraining:
     schedules: further functions of the finished steps whose values are logged.
     accumulate: microbatches that a batch is computed in (train/microbatches.py). The framework's loss sees one, and
                its framework_state passes from one to the next; all else moves once a step.
+    in_groups: parameters are updated in groups (train/joined.py), for optimisers that treat each number by itself.
     gather:    makes parameters whole on each device where the state is split over them (core/sharding.py).
+    wide_gradients: weight gradients are sums in float32, whatever dtype products have (train/wide_gradients.py).
 
     train_step can be called by itself, with views and parameters of one's own: docs/step.md shows it.
     """
@@ -61,7 +64,9 @@ class Pretraining:
     rules: Sequence[optim.Rule] = ()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     accumulate: int = 1
+    in_groups: bool = False
     gather: Callable[[Params], Params] = lambda params: params
+    wide_gradients: bool = False
 
     def train_step(self, state: TrainState, batch: Views | Pixels) -> tuple[TrainState, Metrics]:
         """One optimiser step: the new state, and float32 scalars to log (loss, contrastive, reconstruction, weights,
@@ -84,7 +89,10 @@ class Pretraining:
         pixels = batch if isinstance(batch, Pixels) else self.augment(state.rng, state.step, batch, rows)
         target = self.target(state, pixels)
         state = dataclasses.replace(state, rng=key)
-        gradients, (framework_state, metrics) = jax.grad(self.loss, has_aux=True)(state.params, state, pixels, target)
+        with wide_gradients.float32_sums() if self.wide_gradients else contextlib.nullcontext():
+            gradients, (framework_state, metrics) = jax.grad(self.loss, has_aux=True)(
+                state.params, state, pixels, target
+            )
         return gradients, {"framework_state": framework_state}, metrics
 
     @jax.named_scope("augmentation")
@@ -153,7 +161,7 @@ class Pretraining:
     ) -> tuple[TrainState, Metrics]:
         """What train_step returns: the optimiser's step, the target's, or neither where something is not finite."""
         momentum = single(self.momentum(state.step + self.framework.ema_lead))
-        how = {"optimizer": self.optimizer, "rules": self.rules, "momentum": momentum}
+        how = {"optimizer": self.optimizer, "rules": self.rules, "momentum": momentum, "in_groups": self.in_groups}
         new_state, metrics = update.update(state, gradients, carried, metrics, **how)
         if self.reconstruction is not None:
             weights = weighting.clamp(new_state.params["balance"])

@@ -12,6 +12,7 @@ import optax
 
 from repre_jax.core import optim
 from repre_jax.core.types import TrainState
+from repre_jax.train import joined
 from repre_jax.train.microbatches import Carried, Metrics
 
 COUNTERS = ("skipped", "skipped_in_a_row", "first_bad_step")  # of TrainState, logged
@@ -27,6 +28,7 @@ def update(
     optimizer: optax.GradientTransformation,
     rules: Sequence[optim.Rule] = (),
     momentum: jax.Array | float = 1.0,
+    in_groups: bool = False,
 ) -> tuple[TrainState, Metrics]:
     """The next state, and `metrics` with gradient_norm and the counters of skipped steps.
 
@@ -34,7 +36,14 @@ def update(
     carried: fields of the state that the forward pass has moved. metrics: 'loss' among them.
     optimizer: any optax transformation; gets at_step=<finished steps>, which others than core/optim.py's ignore.
     momentum: of the moving average, where the state has a target; 1 leaves it as it is.
+    in_groups: the same in few kernels (train/joined.py), for an optimiser that treats each number by itself.
     """
+    if in_groups:
+        groups = joined.groups_of(state.params, rules, apart=tuple(state.target))
+        together, gradients = joined.join(state, gradients, groups)
+        how = {"optimizer": optimizer, "rules": rules, "momentum": momentum}
+        new_state, metrics = update(together, gradients, carried, metrics, **how)
+        return joined.part(new_state, state, groups), metrics
     gradients = optim.zero_frozen(gradients, rules)
     optimizer = optax.with_extra_args_support(optimizer)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, at_step=state.step)
