@@ -72,7 +72,10 @@ def get_config() -> ConfigDict:
     config.encoder.variant = "moco_v3"  # of a ViT, its positions, heads and initialisation: or 'sincos', 'deit', 'dino'
     config.encoder.drop_path = 0.0  # of the online encoder's last block, rising to it from 0 (moco-v3 passes none)
     config.encoder.remat = False  # True: save memory by computing each block twice
-    config.encoder.attention = "xla"  # or 'cudnn' (a ViT on an NVIDIA GPU, bfloat16), 'pallas' (on TPUs)
+    config.encoder.remat_mlp = False  # True: save some by computing the GELU of each block twice, and nothing else
+    config.encoder.attention = (
+        "auto"  # the fastest at the start: 'xla', 'cudnn' (ViT, GPU, bfloat16), 'pallas' (GPU, TPU)
+    )
     config.encoder.patch = config_dict.placeholder(int)  # side of a patch in pixels; else 16 for ViT, 4 for Swin
     config.encoder.pyramid_levels = config_dict.placeholder(
         int

@@ -39,6 +39,26 @@ def test_attend_and_its_gradients_are_the_textbooks(bias):
         np.testing.assert_allclose(gradient, wanted, atol=2e-5)
 
 
+def test_heads_that_attend_one_by_one_do_what_all_do_at_once(monkeypatch):
+    """Where an image has so many tokens: no weights of two heads at the same time."""
+    qkv, cotangent = arrays((2, 9, 24))[0], arrays((2, 9, 8))[1]
+
+    def both():
+        output, back = jax.vjp(lambda x: self_attention.attend_qkv("xla", x, 2), qkv)
+        return output, back(cotangent)[0]
+
+    def written():
+        return str(jax.make_jaxpr(jax.grad(lambda x: self_attention.attend_qkv("xla", x, 2).sum()))(qkv))
+
+    at_once, before = both(), written()
+    monkeypatch.setattr(self_attention, "LARGE", 4 * 2 * 9**2 - 1)
+    for ours, expected in zip(both(), at_once, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert "[2,2,9,9]" in before
+    assert "[2,2,9,9]" not in written()
+    assert "[2,9,9]" in written()
+
+
 def test_attend_is_jaxs_own():
     q, k, v = arrays((6, 2, 9, 8))
     ours = self_attention.attend(q, k, v).swapaxes(1, 2)

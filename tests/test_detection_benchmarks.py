@@ -102,10 +102,12 @@ def test_geometry_is_a_tenth_of_the_work_at_full_size():
 
 
 @pytest.mark.slow
-def test_no_array_of_geometry_is_large_at_full_size():
-    """Nor [anchors, anchors], which would be some 70 GB. As it is compiled, with gradients."""
+def test_no_array_of_geometry_or_attention_is_large_at_full_size():
+    """Nor [anchors, anchors], which would be some 70 GB, nor the weights of all heads of a ViT, which attends to the
+    whole image. As it is compiled, with gradients."""
     method = detection_program.build("swin_t", "bfloat16")
     parts = [part for part in (*detection_program.parts(method), detection_program.tested(method)) if part.geometry]
+    parts.append(detection_program.parts(detection_program.build("vit_s", "float32"))[0])
     sizes = {part.name: detection_cost.planned(part.with_gradient(), *part.given)[2].size for part in parts}
-    assert len(sizes) == 7
+    assert len(sizes) == 8
     assert max(sizes.values()) < detection_cost.GOAL_BYTES, sizes

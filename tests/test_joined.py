@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_optim import plan
 
 from repre_jax.core import optim
 from repre_jax.core.types import TrainState
 from repre_jax.train import joined, update
+from tests.test_optim import plan
 
 RULES = (
     ("bias", "weight_decay", 0.0),

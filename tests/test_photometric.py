@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 
 from repre_jax.core import sharding
-from repre_jax.data import photometric
+from repre_jax.data import colours, photometric
 from repre_jax.data.photometric import Photometric
 
 NOTHING = Photometric(
@@ -40,8 +40,18 @@ def jitted(function, *static):
     return jax.jit(function, static_argnums=static)
 
 
+@functools.cache
+def on_image(operation):
+    """An operation on planes as one on images [H, W, 3]."""
+    return lambda image, *values: colours.joined(operation(colours.planes(image), *values))
+
+
 def ours(operation, image, *values):
     return np.asarray(jitted(operation)(np.asarray(image, np.float32) / 255, *values))
+
+
+def jitter(key, image, strengths, kind="torchvision"):
+    return colours.joined(colours.jitter(key, colours.planes(image), strengths, kind))
 
 
 def augment(key, images, settings):
@@ -52,15 +62,15 @@ def augment(key, images, settings):
 @pytest.mark.parametrize(
     ("operation", "enhance"),
     [
-        (photometric.brightness, ImageEnhance.Brightness),
-        (photometric.contrast, ImageEnhance.Contrast),
-        (photometric.saturation, ImageEnhance.Color),
+        (colours.brightness, ImageEnhance.Brightness),
+        (colours.contrast, ImageEnhance.Contrast),
+        (colours.saturation, ImageEnhance.Color),
     ],
 )
 def test_blends_equal_pillow(operation, enhance, factor):
     image = picture()
     theirs = np.asarray(enhance(Image.fromarray(image)).enhance(factor)) / 255
-    np.testing.assert_allclose(ours(operation, image, factor), theirs, atol=(1 + factor) * PILLOW_STEPS)
+    np.testing.assert_allclose(ours(on_image(operation), image, factor), theirs, atol=(1 + factor) * PILLOW_STEPS)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.3, 1.0, 1.8])
@@ -69,12 +79,12 @@ def test_tensorflows_contrast_and_saturation(factor):
     image = picture(6) / 255
     means = image.mean(axis=(0, 1))
     expected = np.clip((image - means) * factor + means, 0, 1)
-    np.testing.assert_allclose(ours(photometric.contrast_by_channel, image * 255, factor), expected, atol=1e-5)
+    np.testing.assert_allclose(ours(on_image(colours.contrast_by_channel), image * 255, factor), expected, atol=1e-5)
     expected = np.array(
         [[colorsys.hsv_to_rgb(h, min(1.0, s * factor), v) for h, s, v in (colorsys.rgb_to_hsv(*p) for p in row)]
          for row in image]
     )  # fmt: skip
-    np.testing.assert_allclose(ours(photometric.saturation_in_hsv, image * 255, factor), expected, atol=1e-5)
+    np.testing.assert_allclose(ours(on_image(colours.saturation_in_hsv), image * 255, factor), expected, atol=1e-5)
 
 
 def test_simclrs_jitter_uses_them():
@@ -82,14 +92,14 @@ def test_simclrs_jitter_uses_them():
     image = jnp.asarray(picture(7), jnp.float32) / 255
     key = jax.random.PRNGKey(3)
     for strengths, same in (((0.8, 0.0, 0.0, 0.2), True), ((0.0, 0.8, 0.0, 0.0), False), ((0.0, 0.0, 0.8, 0.0), False)):
-        torch, google = (photometric.jitter(key, image, strengths, kind) for kind in photometric.OPERATIONS)
+        torch, google = (jitter(key, image, strengths, kind) for kind in colours.OPERATIONS)
         assert (np.abs(torch - google).max() < 1e-6) == same
 
 
 def test_it_does_not_matter_when_an_image_is_flipped():
     """Sources flip right after the crop (DINO, MoBY, SimCLR) or at the end (MoCo v2 and v3, BYOL, SimSiam)."""
     image = jnp.asarray(picture(8), jnp.float32) / 255
-    for kind in photometric.OPERATIONS:
+    for kind in colours.OPERATIONS:
         settings = dataclasses.replace(EVERYTHING, flip_probability=0.0, colours=kind)
         for seed in range(8):
             key = jax.random.PRNGKey(seed)
@@ -101,7 +111,7 @@ def test_it_does_not_matter_when_an_image_is_flipped():
 def test_grey_equals_pillow():
     image = picture(1)
     theirs = np.asarray(Image.fromarray(image).convert("L").convert("RGB")) / 255
-    np.testing.assert_allclose(ours(photometric.grey, image), theirs, atol=PILLOW_STEPS)
+    np.testing.assert_allclose(ours(on_image(colours.grey), image), theirs, atol=PILLOW_STEPS)
 
 
 def test_solarize_equals_pillow():
@@ -118,7 +128,7 @@ def test_hue_equals_colorsys(turns):
     for index in np.ndindex(image.shape[:2]):
         h, s, v = colorsys.rgb_to_hsv(*(image[index] / 255))
         theirs[index] = colorsys.hsv_to_rgb((h + turns) % 1, s, v)
-    np.testing.assert_allclose(ours(photometric.hue, image, turns), theirs, atol=1e-5)
+    np.testing.assert_allclose(ours(on_image(colours.hue), image, turns), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
@@ -140,7 +150,7 @@ def test_nothing_returns_the_pixels():
     [
         ({"flip_probability": 1.0}, lambda x: x[:, :, ::-1]),
         ({"solarize_probability": 1.0}, lambda x: np.where(x >= 128 / 255, 1 - x, x)),
-        ({"grey_probability": 1.0}, lambda x: (x @ np.array(photometric.GREY))[..., None].repeat(3, -1)),
+        ({"grey_probability": 1.0}, lambda x: (x @ np.array(colours.GREY))[..., None].repeat(3, -1)),
     ],
 )
 def test_probability_one_always_happens(changes, expected):
@@ -194,15 +204,15 @@ def test_jitter_draws_the_order_per_image():
     """Brightness then contrast differs from contrast then brightness; both orders must occur among equal images."""
     image = jnp.asarray(picture(6), jnp.float32) / 255
     keys = jax.random.split(jax.random.key(0), 40)
-    results = jax.jit(jax.vmap(lambda key: photometric.jitter(key, image, (0.9, 0.9, 0.0, 0.0))))(keys)
+    results = jax.jit(jax.vmap(lambda key: jitter(key, image, (0.9, 0.9, 0.0, 0.0))))(keys)
 
     @jax.jit
     @jax.vmap
     def in_both_orders(key):
         _, first, second, *_ = jax.random.split(key, 5)
         b, c = (jax.random.uniform(k, minval=0.1, maxval=1.9) for k in (first, second))
-        one = photometric.contrast(photometric.brightness(image, b), c)
-        return one, photometric.brightness(photometric.contrast(image, c), b)
+        brightness, contrast = on_image(colours.brightness), on_image(colours.contrast)
+        return contrast(brightness(image, b), c), brightness(contrast(image, c), b)
 
     orders = set()
     for result, one, other in zip(results, *in_both_orders(keys), strict=True):
@@ -212,13 +222,13 @@ def test_jitter_draws_the_order_per_image():
     assert {(True, False), (False, True)} <= orders
 
 
-@pytest.mark.parametrize("colours", photometric.OPERATIONS)
+@pytest.mark.parametrize("kind", colours.OPERATIONS)
 @pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.2, 0.1), (0.0, 0.4, 0.0, 0.2), (0.4, 0.4, 0.2, 0.0)])
-def test_jitter_is_its_operations_in_the_drawn_order(strengths, colours):
+def test_jitter_is_its_operations_in_the_drawn_order(strengths, kind):
     """Though hue, whose turn may be any, stands in one place of the program."""
     image = jnp.asarray(picture(9), jnp.float32) / 255
     keys = jax.random.split(jax.random.key(1), 30)
-    results = jax.jit(jax.vmap(lambda key: photometric.jitter(key, image, strengths, colours)))(keys)
+    results = jax.jit(jax.vmap(lambda key: jitter(key, image, strengths, kind)))(keys)
     seen = set()
     for key, result in zip(keys, results, strict=True):
         order_key, *own = jax.random.split(key, 5)
@@ -229,7 +239,7 @@ def test_jitter_is_its_operations_in_the_drawn_order(strengths, colours):
             centre = 0.0 if number == 3 else 1.0
             low, high = centre - strengths[number], centre + strengths[number]
             amount = jax.random.uniform(own[number], minval=low, maxval=high)
-            expected = jitted(photometric.OPERATIONS[colours][number])(expected, amount)
+            expected = jitted(on_image(colours.OPERATIONS[kind][number]))(expected, amount)
         np.testing.assert_allclose(result, expected, atol=1e-5)
         seen.add(tuple(order))
     assert len(seen) > 1

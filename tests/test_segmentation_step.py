@@ -94,7 +94,13 @@ def compiled():
     return method, state, step
 
 
-def test_one_step_is_sgd_on_the_weighted_losses_of_all_heads():
+def rates(at_step):
+    """What build() asks for: poly from a peak that is ten times as high for heads, to a floor that they share."""
+    left = (1 - at_step / 8) ** 0.9
+    return {part: (peak - 1e-4) * left + 1e-4 for part, peak in (("encoder", 0.01), ("head", 0.1))}
+
+
+def test_steps_are_sgd_with_momentum_on_the_weighted_losses_of_all_heads():
     (method, state, step), views = compiled(), batch()
     after, metrics = step(state, views)
 
@@ -112,11 +118,16 @@ def test_one_step_is_sgd_on_the_weighted_losses_of_all_heads():
     there = views.label_maps != 255
     right = (logits.argmax(-1) == views.label_maps)[there].mean()
     assert metrics["train_pixel_accuracy"] == pytest.approx(float(right), rel=1e-6)
-    rates = {"encoder": 0.01, "head": 0.1}
-    for part, rate in rates.items():
+    for part, rate in rates(0).items():
         expected = jax.tree.map(lambda p, g, rate=rate: p - rate * g, state.params[part], grads[part])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), after.params[part], expected)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.batch_stats["head"], moved)
+
+    second, _ = step(after, views)
+    velocity = jax.tree.map(lambda new, old: new + 0.9 * old, loss(after.params)[1], grads)
+    for part, rate in rates(1).items():
+        expected = jax.tree.map(lambda p, v, rate=rate: p - rate * v, after.params[part], velocity[part])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=4e-6), second.params[part], expected)
 
 
 def test_padding_is_0_after_normalising_and_ignored():

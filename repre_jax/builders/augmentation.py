@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import config_checks
 from repre_jax.core.errors import UserError
-from repre_jax.data import deep, photometric, sources
+from repre_jax.data import colours, deep, sources
 from repre_jax.data.crops import ENLARGE, RandomCrops
 from repre_jax.data.photometric import Photometric
 from repre_jax.data.sources import DataSet
@@ -86,10 +86,8 @@ def build_augmentation(config: ConfigDict) -> tuple[Photometric, ...]:
         config_checks.numbers(f"augment.{name}", augment[name], kinds + unused, 0, 1)
     config_checks.numbers("augment.jitter", augment.jitter, 4, 0, 1)
     config_checks.span("augment.blur_sigma", augment.blur_sigma, 100)
-    if augment.colours not in photometric.OPERATIONS:
-        raise UserError(
-            f"Unknown augment.colours {augment.colours!r}.\n  expected: {' or '.join(photometric.OPERATIONS)}"
-        )
+    if augment.colours not in colours.OPERATIONS:
+        raise UserError(f"Unknown augment.colours {augment.colours!r}.\n  expected: {' or '.join(colours.OPERATIONS)}")
     coloured = config.data.channels == RGB
     return tuple(
         Photometric(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from repre_jax.data import photometric
+from repre_jax.data import colours, photometric
 
 LEVELS = 255.0
 HUES = 180  # steps of a full circle, as OpenCV has them
@@ -102,11 +102,12 @@ def distort(key: jax.Array, levels: jax.Array, settings: Distortion) -> jax.Arra
     if contrasts:
         levels = jnp.where(contrasted & first, cut(levels * alpha), levels)
     if levels.shape[-1] == RGB and _is_span(settings.saturation):
-        other = jnp.round(photometric.saturation_in_hsv(levels, drawn(saturation, *settings.saturation)))
-        levels = jnp.where(saturated, other, levels)
+        other = colours.saturation_in_hsv(colours.planes(levels), drawn(saturation, *settings.saturation))
+        levels = jnp.where(saturated, jnp.round(colours.joined(other)), levels)
     if levels.shape[-1] == RGB and settings.hue > 0:
         steps = jax.random.randint(hue_key, (), -settings.hue, settings.hue)
-        levels = jnp.where(turned, jnp.round(photometric.hue(levels, steps / HUES)), levels)
+        other = colours.hue(colours.planes(levels), steps / HUES)
+        levels = jnp.where(turned, jnp.round(colours.joined(other)), levels)
     if contrasts:
         levels = jnp.where(contrasted & ~first, cut(levels * alpha), levels)
     return levels

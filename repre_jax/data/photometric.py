@@ -9,11 +9,12 @@ operation whose probability or strength is 0 is left out of the program.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's convert("L")
+from repre_jax.data import colours
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,7 @@ class Photometric:
                 1 - x .. 1 + x (not below 0), the hue shift from -x .. x turns, the four in random order.
     blur_sigma: range of the Gaussian's standard deviation, in pixels.
     solarize:   inverts pixels of at least 128 / 255.
-    colours:    whose contrast and saturation: 'torchvision', or 'tensorflow' as in Google's SimCLR
-                (simclr data_util.py:83-177, by tf.image).
+    colours:    whose contrast and saturation: 'torchvision' or 'tensorflow' (data/colours.py).
     """
 
     jitter: tuple[float, float, float, float]
@@ -75,17 +75,21 @@ def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.
     """One image [H, W, 3] -> its augmented view, in 0..1."""
     jitter_key, blur_key, *gates = jax.random.split(key, 7)
 
-    def sometimes(gate: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
+    def sometimes(gate: jax.Array, probability: float, changed: Any, image: Any) -> Any:
         if probability >= 1:
             return changed
-        return jnp.where(jax.random.bernoulli(gate, jnp.float32(probability)), changed, image)
+        chosen = jax.random.bernoulli(gate, jnp.float32(probability))
+        return jax.tree.map(lambda one, other: jnp.where(chosen, one, other), changed, image)
 
-    if settings.jitter_probability > 0 and any(settings.jitter):
-        image = sometimes(
-            gates[0], settings.jitter_probability, jitter(jitter_key, image, settings.jitter, settings.colours), image
-        )
-    if settings.grey_probability > 0:
-        image = sometimes(gates[1], settings.grey_probability, grey(image), image)
+    jittered = settings.jitter_probability > 0 and any(settings.jitter)
+    if jittered or settings.grey_probability > 0:
+        planes = colours.planes(image)
+        if jittered:
+            changed = colours.jitter(jitter_key, planes, settings.jitter, settings.colours)
+            planes = sometimes(gates[0], settings.jitter_probability, changed, planes)
+        if settings.grey_probability > 0:
+            planes = sometimes(gates[1], settings.grey_probability, colours.grey(planes), planes)
+        image = colours.joined(planes)
     if settings.blur_probability > 0:
         low, high = settings.blur_sigma
         sigma = jax.random.uniform(blur_key, dtype=jnp.float32, minval=low, maxval=high)
@@ -95,11 +99,6 @@ def augment_one(key: jax.Array, image: jax.Array, settings: Photometric) -> jax.
     if settings.flip_probability > 0:
         image = sometimes(gates[4], settings.flip_probability, image[:, ::-1], image)
     return image
-
-
-def grey(image: jax.Array) -> jax.Array:
-    """Luminance in all three channels."""
-    return jnp.broadcast_to((image @ jnp.asarray(GREY, image.dtype))[..., None], image.shape)
 
 
 def solarize(image: jax.Array) -> jax.Array:
@@ -120,93 +119,3 @@ def blur(image: jax.Array, sigma: jax.Array, largest_sigma: float) -> jax.Array:
     padded = jnp.pad(image, ((0, 0), (radius, radius), (0, 0)), mode="edge")
     columns = (weights[i] * padded[:, i : i + width] for i in range(2 * radius + 1))
     return functools.reduce(jnp.add, columns, jnp.float32(0))
-
-
-def jitter(key: jax.Array, image: jax.Array, strengths: Sequence[float], colours: str = "torchvision") -> jax.Array:
-    """torchvision's ColorJitter: the operations of non-zero strength, each once, in an order drawn per image.
-
-    colours: see Photometric; with 'tensorflow' the same factors and order, but tf.image's contrast and saturation.
-
-    For a batch every operation is computed at every turn. Hue costs more than the others together, and is therefore
-    computed once, between the turns before its own and those after it.
-    """
-    order_key, *keys = jax.random.split(key, 5)
-    blends, turn_hue = [lambda x: x], None
-    for operation, strength, op_key in zip(OPERATIONS[colours], strengths, keys, strict=True):
-        if strength > 0:
-            centre = 0.0 if operation is hue else 1.0
-            low = -strength if operation is hue else max(0.0, centre - strength)
-            amount = jax.random.uniform(op_key, dtype=jnp.float32, minval=low, maxval=centre + strength)
-            chosen = lambda x, operation=operation, amount=amount: operation(x, amount)  # noqa: E731
-            if operation is hue:
-                turn_hue = chosen
-            else:
-                blends.append(chosen)
-    count = len(blends) - 1
-    order = jax.random.permutation(
-        order_key, count + (turn_hue is not None)
-    )  # hue, the last operation, is number count
-    hues_turn = jnp.argmax(order == count) if turn_hue else count
-
-    def blend(turn: int, image: jax.Array, wanted: jax.Array | bool) -> jax.Array:
-        return jax.lax.switch(jnp.where(wanted & (order[turn] < count), order[turn] + 1, 0), blends, image)
-
-    for turn in range(count):
-        image = blend(turn, image, turn < hues_turn)
-    if turn_hue:
-        image = turn_hue(image)
-        for turn in range(1, count + 1):
-            image = blend(turn, image, turn > hues_turn)
-    return image
-
-
-def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blend with black."""
-    return jnp.clip(image * factor, 0, 1)
-
-
-def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blend with the mean luminance."""
-    return jnp.clip(grey(image).mean() * (1 - factor) + image * factor, 0, 1)
-
-
-def saturation(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """Blend with the grey image."""
-    return jnp.clip(grey(image) * (1 - factor) + image * factor, 0, 1)
-
-
-def contrast_by_channel(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """tf.image.adjust_contrast: each channel about its own mean."""
-    mean = image.mean(axis=(0, 1), keepdims=True)
-    return jnp.clip((image - mean) * factor + mean, 0, 1)
-
-
-def saturation_in_hsv(image: jax.Array, factor: jax.Array) -> jax.Array:
-    """tf.image.adjust_saturation: S of HSV times the factor, at most 1; hue and value stay."""
-    value = image.max(axis=-1, keepdims=True)
-    chroma = value - image.min(axis=-1, keepdims=True)
-    return value - (value - image) * jnp.minimum(factor, value / jnp.where(chroma > 0, chroma, 1))
-
-
-def hue(image: jax.Array, turns: jax.Array) -> jax.Array:
-    """Rotates the hue in HSV by `turns` of the full circle."""
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    value = image.max(axis=-1)
-    chroma = value - image.min(axis=-1)
-    safe = jnp.where(chroma > 0, chroma, 1)
-    # Not `value == red`: a compiler may compute red twice and round it differently, so that nothing is the largest.
-    sixth = jnp.where(
-        (red >= green) & (red >= blue),
-        ((green - blue) / safe) % 6,
-        jnp.where(green >= blue, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
-    turned = (jnp.where(chroma > 0, sixth, 0) + 6 * turns) % 6
-    # HSV -> RGB in closed form: channel n is value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6.
-    steps = (jnp.asarray((5.0, 3.0, 1.0), jnp.float32) + turned[..., None]) % 6
-    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(steps, 4 - steps), 0, 1)
-
-
-OPERATIONS = {
-    "torchvision": (brightness, contrast, saturation, hue),
-    "tensorflow": (brightness, contrast_by_channel, saturation_in_hsv, hue),
-}

@@ -33,8 +33,9 @@ def build_encoder(name: str, **overrides: Any) -> Encoder:
     Without overrides it is timm's model of that name for 224 x 224 pixels, without the classifier: vit_s has 6 heads
     and learned positions. Overrides:
       both: width, depth, heads (Swin: one number a stage), patch, image_size (224, 224), channels (of the images, 3),
-            drop_path (0), remat (False), dtype ('float32'; 'bfloat16' for matrix products, parameters stay float32),
-            attention ('xla'; 'cudnn' on NVIDIA GPUs in bfloat16, not for Swin; 'pallas' on TPUs)
+            drop_path (0), remat and remat_mlp (False), dtype ('float32'; 'bfloat16' for matrix products, parameters are
+            float32), attention ('xla'; 'cudnn' on NVIDIA GPUs in bfloat16, not for Swin; 'pallas' on
+            both and on TPUs; 'auto', the default of a config's, is settled when a run starts)
       ViT:  variant ('deit', 'dino', 'moco_v3', 'sincos': models/vit.py), pyramid_levels (K = 4), pyramid_blocks (in
             place of levels spread evenly: rising, from 1), class_token (True); learned positions belong to image_size
       Swin: window (7)

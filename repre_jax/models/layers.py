@@ -6,7 +6,7 @@ import numpy as np
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 
-from repre_jax.models import platform, self_attention
+from repre_jax.models import layer_norm, platform, self_attention
 
 # Truncated at -2 and 2 in the sources, a hundred standard deviations away (dino utils.py:548).
 normal_02 = nn.initializers.normal(0.02)
@@ -102,16 +102,24 @@ def as_rows(x: jax.Array) -> jax.Array:
 
 
 class Mlp(nn.Module):
-    """[..., D] -> [..., D] through a hidden layer of 4 D with the exact (erf) GELU."""
+    """[..., D] -> [..., D] through a hidden layer of 4 D with the exact (erf) GELU.
+
+    remat: of the hidden layer keep what GELU is given, not what it gives, which the gradient computes again.
+    """
 
     kernel_init: Initializer
     dtype: Dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         x = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(gelu(x))
+
+        def rest(self: Mlp, x: jax.Array) -> jax.Array:
+            return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(gelu(x))
+
+        return nn.remat(rest)(self, x) if self.remat else rest(self, x)
 
 
 class Attention(nn.Module):
@@ -173,7 +181,7 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); the sum and the norms stay in float32.
 
     [N, T, D] -> [N, T, D] and, if asked for, the attention weights [N, heads, T, T]. drop_path: probability, 0 off.
-    attention: one of self_attention.KINDS. spare: see self_attention.spare.
+    attention: one of self_attention.KINDS. spare: see self_attention.spare. remat_mlp: see Mlp.
     """
 
     heads: int
@@ -185,16 +193,17 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
     attention: str = "xla"
     spare: int = 0
+    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         shape = x.shape
-        y = nn.LayerNorm(epsilon=self.epsilon, name="norm1")(as_rows(x))
+        y = layer_norm.build(self.epsilon, "norm1")(as_rows(x))
         attend = Attention(
             self.heads, shape[1], self.kernel_init, self.qkv_init, self.dtype, self.attention, self.spare, name="attn"
         )
         y, weights = attend(y, return_weights=self.return_weights)
         x = x + DropPath(self.drop_path)(y.reshape(shape))
-        y = nn.LayerNorm(epsilon=self.epsilon, name="norm2")(as_rows(x))
-        y = Mlp(self.kernel_init, self.dtype, name="mlp")(y)
+        y = layer_norm.build(self.epsilon, "norm2")(as_rows(x))
+        y = Mlp(self.kernel_init, self.dtype, self.remat_mlp, name="mlp")(y)
         return x + DropPath(self.drop_path)(y.reshape(shape)), weights

@@ -1,6 +1,6 @@
 """The same kernel for NVIDIA's GPUs, by Pallas' Triton: one program for each head of an image, or of a window.
 
-A program holds the keys and values of a row, and goes over its queries in blocks: what is read, is read once. Sides that
+A program holds the keys and values of a row and goes over its queries in blocks: what is read is read once. Sides that
 are no powers of two, which Triton wants, are padded on the chip and masked. Compiled for an H200 that was not there;
 never run on a chip.
 """

@@ -16,13 +16,15 @@ from repre_jax.core.errors import UserError
 from repre_jax.models import platform, row_attention
 
 KINDS = ("xla", "cudnn", "pallas")
+AUTO = "auto"  # one of them, which a run chooses when it starts (builders/attention.py); else 'xla'
+LARGE = 2**28  # bytes of an image's weights in float32: from more on heads attend one after another
 
 
 def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
     """Raises UserError for an unknown kind, or one that cannot be had. head: its width. biased: in Swin's windows."""
-    if kind not in KINDS:
-        raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if kind == "xla":  # which asks no device, so that a module can be built before there is one
+    if kind not in (*KINDS, AUTO):
+        raise UserError(f"Unknown encoder.attention {kind!r}.\n  expected: {', '.join(KINDS)} or {AUTO}")
+    if settled(kind) == "xla":  # which asks no device, so that a module can be built before there is one
         return
     device, change = platform.compiled_for(), "  change:   --config.encoder.attention=xla"
     if kind == "pallas" and device not in ("tpu", "gpu"):
@@ -39,6 +41,11 @@ def check(kind: str, dtype: Dtype, head: int, *, biased: bool = False) -> None:
         )
 
 
+def settled(kind: str) -> str:
+    """`kind` itself; for 'auto', which nothing has chosen for, the one that any device has."""
+    return "xla" if kind == AUTO else kind
+
+
 def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = None) -> jax.Array:
     """By 'xla' or 'pallas': [N, T, 3 D] -> [N, T, D], or [N, windows, T, 3 D] -> [N, windows, T, D].
 
@@ -49,7 +56,9 @@ def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = N
         windows = qkv.reshape(len(qkv), -1, *qkv.shape[-2:])
         bias = bias[None] if bias is not None and bias.ndim == 3 else bias
         return row_attention.attend(windows, bias, heads, device=platform.compiled_for()).reshape(shape)
-    output = attend(*split(qkv, heads), bias).swapaxes(-2, -3)
+    q, k, v = split(qkv, heads)
+    large = bias is None and 4 * heads * q.shape[-2] ** 2 > LARGE
+    output = (attend_head_by_head(q, k, v) if large else attend(q, k, v, bias)).swapaxes(-2, -3)
     return output.reshape(*output.shape[:-2], -1)
 
 
@@ -121,6 +130,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = No
     time than jax.nn.dot_product_attention on CPU (benchmarks/log.md).
     """
     return _attend(q, k, v, bias)[0]
+
+
+def attend_head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """attend without a bias, with the weights of one head at a time, [..., T, T]; computed again for the gradient.
+
+    For the thousands of tokens of a whole photograph, of which a detector's ViT would keep gigabytes of weights.
+    """
+    of_head = jax.checkpoint(lambda parts: attend(*parts))
+    parts = tuple(jnp.moveaxis(part, -3, 0) for part in (q, k, v))
+    return jnp.moveaxis(jax.lax.map(of_head, parts), 0, -3)
 
 
 def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None) -> tuple[jax.Array, tuple]:

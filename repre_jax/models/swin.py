@@ -15,7 +15,7 @@ from flax.typing import Dtype
 
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import EncoderOutput
-from repre_jax.models import checks, layers, self_attention
+from repre_jax.models import checks, layer_norm, layers, self_attention
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
@@ -117,6 +117,7 @@ class SwinBlock(nn.Module):
     return_weights: bool = False
     dtype: Dtype = jnp.float32
     attention: str = "xla"
+    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -126,7 +127,7 @@ class SwinBlock(nn.Module):
         padding = (-rows % window, -columns % window)
         padded = (rows + padding[0], columns + padding[1])
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x).astype(self.dtype)
+        y = layer_norm.build(LAYER_NORM_EPSILON, "norm1")(x).astype(self.dtype)
         y = jnp.pad(y, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
         y = jnp.roll(y, (-shift, -shift), axis=(1, 2))
         mask = shift_mask(*padded, window, shift) if shift else None
@@ -135,8 +136,8 @@ class SwinBlock(nn.Module):
         y = jnp.roll(merge(y, *padded), (shift, shift), axis=(1, 2))[:, :rows, :columns]
         x = x + layers.DropPath(self.drop_path)(y)
 
-        y = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(layers.as_rows(x))
-        y = layers.Mlp(layers.normal_02, self.dtype, name="mlp")(y).reshape(shape)
+        y = layer_norm.build(LAYER_NORM_EPSILON, "norm2")(layers.as_rows(x))
+        y = layers.Mlp(layers.normal_02, self.dtype, self.remat_mlp, name="mlp")(y).reshape(shape)
         return x + layers.DropPath(self.drop_path)(y), weights
 
 
@@ -164,7 +165,7 @@ class Swin(nn.Module):
     Stage i of depth[i] blocks with heads[i] heads works on maps of width * 2^i channels, H / patch / 2^i high. The
     pyramid holds each stage's last map, before merging (RePre section 3.2); pooled is the mean of the tokens after the
     final LayerNorm. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the residual sum in
-    float32. remat: forget what lies inside a block and compute it again for the gradient.
+    float32. remat, remat_mlp: as ViT's.
     """
 
     width: int
@@ -177,6 +178,7 @@ class Swin(nn.Module):
     remat: bool
     dtype: Dtype
     attention: str = "xla"
+    remat_mlp: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, attention_of: int | None = None) -> EncoderOutput:
@@ -201,6 +203,7 @@ class Swin(nn.Module):
                     return_weights=overall == attention_of,
                     dtype=self.dtype,
                     attention=self.attention,
+                    remat_mlp=self.remat_mlp,
                     name=f"stage_{stage}_block_{number}",
                 )(x)
                 attention = weights if overall == attention_of else attention
@@ -225,6 +228,7 @@ def build(
     channels: int = 3,
     drop_path: float = 0.0,
     remat: bool = False,
+    remat_mlp: bool = False,
     dtype: Dtype = jnp.float32,
     attention: str = "xla",
 ) -> Swin:
@@ -245,7 +249,8 @@ def build(
         checks.at_least_one(heads=number)
         checks.heads_divide(width * 2**stage, number)
     checks.drop_path(drop_path)
-    checks.flag(remat=remat)
+    checks.flag(remat=remat, remat_mlp=remat_mlp)
     self_attention.check(attention, checks.dtype(dtype), width // heads[0], biased=True)
     sizes = width, tuple(depth), tuple(heads), patch, window
-    return Swin(*sizes, channels, drop_path, remat, checks.dtype(dtype), attention)
+    settled = self_attention.settled(attention)
+    return Swin(*sizes, channels, drop_path, remat, checks.dtype(dtype), settled, remat_mlp)

@@ -31,7 +31,8 @@ class ViT(nn.Module):
 
     Any H and W that the patch divides: learned positions belong to `image_size` and are resized for other images,
     fixed ones are computed for them. Parameters are float32; matrix products run in `dtype`; LayerNorm, softmax and the
-    residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient.
+    residual sum in float32. remat: forget what lies inside a block and compute it again for the gradient; remat_mlp:
+    only what GELU gives, a fifth of it, which costs no product.
     attention: one of self_attention.KINDS. pyramid_blocks: those (from 1) whose outputs form the pyramid.
     class_token: False leaves it out, and its position: pooled is then the mean of the tokens, attention is
     [N, heads, T, T], cls and cls_of_last are None. Dense tasks need none (SETR-MLA).
@@ -50,6 +51,7 @@ class ViT(nn.Module):
     dtype: Dtype
     attention: str = "xla"
     class_token: bool = True
+    remat_mlp: bool = False
 
     @property
     def pyramid_levels(self) -> int:
@@ -98,6 +100,7 @@ class ViT(nn.Module):
                 dtype=self.dtype,
                 attention=self.attention,
                 spare=spare,
+                remat_mlp=self.remat_mlp,
                 name=f"block_{number}",
             )(x)
             attention = weights if number == attention_of else attention
@@ -184,6 +187,7 @@ def build(
     channels: int = 3,
     drop_path: float = 0.0,
     remat: bool = False,
+    remat_mlp: bool = False,
     dtype: Dtype = jnp.float32,
     attention: str = "xla",
 ) -> ViT:
@@ -195,7 +199,7 @@ def build(
     """
     checks.at_least_one(width=width, depth=depth, heads=heads, patch=patch, channels=channels)
     checks.drop_path(drop_path)
-    checks.flag(remat=remat, class_token=class_token)
+    checks.flag(remat=remat, remat_mlp=remat_mlp, class_token=class_token)
     if variant not in VIT_VARIANTS:
         raise UserError(f"Unknown encoder.variant {variant!r}.\n  expected: {', '.join(VIT_VARIANTS)}")
     checks.image_size(image_size, patch)
@@ -218,7 +222,8 @@ def build(
         channels=channels,
         drop_path=drop_path,
         remat=remat,
+        remat_mlp=remat_mlp,
         dtype=checks.dtype(dtype),
-        attention=attention,
+        attention=self_attention.settled(attention),
         class_token=class_token,
     )

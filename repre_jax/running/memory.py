@@ -81,6 +81,7 @@ def explain(
     devices: int,
     accumulate: int | None = None,
     remat: bool = True,
+    remat_mlp: bool = True,
     shard_state: bool | None = None,
 ) -> UserError:
     """How much each device had to do, and what would make it less, what costs least first.
@@ -98,6 +99,8 @@ def explain(
             f"--config.accumulate={finer[0]} ({share // finer[0]:,} images a device at once; "
             "the table at the start says what negatives and BatchNorm then see)"
         )
+    if not remat and not remat_mlp:
+        changes.append("--config.encoder.remat_mlp=True (the GELU of each block is computed twice)")
     if not remat:
         changes.append("--config.encoder.remat=True (each block is computed twice)")
     if devices > 1 and shard_state is False:

@@ -39,6 +39,7 @@ FREE_KEYS = (
     "shard_state",
     "gradient_reduction",
     "encoder.remat",
+    "encoder.remat_mlp",
     "encoder.attention",
     "compile_cache",
     "deterministic",

@@ -21,14 +21,13 @@ VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "GLIBC_TUN
 
 def record(seed: int) -> dict[str, Any]:
     """For the run's record, as JSON holds it."""
-    devices = jax.devices()
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command(),
         "seed": seed,
         "host": platform.node(),
         "processes": jax.process_count(),
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "devices": devices(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "variables": {
@@ -36,6 +35,12 @@ def record(seed: int) -> dict[str, Any]:
         },
         "commit": commit(),
     }
+
+
+def devices() -> str:
+    """Those of all processes, as '8 x NVIDIA H200'."""
+    found = jax.devices()
+    return f"{len(found)} x {found[0].device_kind}"
 
 
 def command() -> str:

@@ -5,15 +5,16 @@ builders/ makes the parts, running/training_task.py runs them, train/pretrain.py
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation, batch_size, compiled_step, config_checks, methods, monitor
+from repre_jax.builders import attention, augmentation, batch_size, compiled_step, config_checks, methods, monitor
 from repre_jax.builders.compiled_step import Step
 from repre_jax.builders.monitor import Monitor
 from repre_jax.core import run_files, sharding
@@ -30,6 +31,7 @@ from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FIGURE = "figures/reconstructions.png"  # in the workdir; in the end a .pdf lies beside it
 
 
@@ -45,12 +47,13 @@ class Job:
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Pre-trains as running/training_task.run says; the workdir gets figures/reconstructions.png and .pdf, too."""
+    config, chosen = attention.settle(config, workdir)
     config = batch_size.settle(config, workdir)
     check(config)
     return training_task.run(
         config,
         workdir,
-        build=lambda past: _training(config, workdir, past),
+        build=lambda past: _training(config, workdir, past, chosen),
         summary=lambda result: console.summary(result, workdir),
         reopen=lambda: augmentation.open_dataset(config),
     )
@@ -77,8 +80,10 @@ def build(config: ConfigDict) -> Job:
     return Job(step, dataset, augmentation.build_train_view(config), monitor.build(config, step, dataset))
 
 
-def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Training:
-    """Raises UserError when the data, or the run that it is to start from, is not there or does not fit."""
+def _training(config: ConfigDict, workdir: Path, past: resume.History, chosen: Mapping[str, Any] = NOTHING) -> Training:
+    """chosen: what the record of this start says of its attention.
+
+    Raises UserError when the data, or the run that it is to start from, is not there or does not fit."""
     source = warm_start.find(config, workdir) if config.init_from and not past.step else None
     job = build(config)
     step, method, total = job.step, job.step.method, job.step.plan.total_steps
@@ -96,7 +101,7 @@ def _training(config: ConfigDict, workdir: Path, past: resume.History) -> Traini
         conclude=functools.partial(_conclude, config, job, workdir),
         pixels={"mean": method.mean, "std": method.std},
         description=describe(config, job),
-        source={} if source is None else warm_start.described(source),
+        source={**chosen, **({} if source is None else warm_start.described(source))},
         monitors=True,
     )
 

@@ -35,7 +35,9 @@ def groups_of(params: Mapping[str, Any], rules: Sequence[optim.Rule], apart: Seq
     values = [_by_path(optim.values_by_path(params, rules, name, lambda _: "no rule")) for name in optim.PROPERTIES]
     found: dict[Any, list[str]] = {}
     for path, leaf in _by_path(params).items():
-        alike = path if leaf.size > SMALL else (path.split("/")[0] in apart, leaf.dtype, *(each[path] for each in values))
+        alike = (
+            path if leaf.size > SMALL else (path.split("/")[0] in apart, leaf.dtype, *(each[path] for each in values))
+        )
         found.setdefault(alike, []).append(path)
     return {paths[0]: paths for paths in found.values()}
 
@@ -98,7 +100,7 @@ def _end_to_end(leaves: Sequence[jax.Array]) -> jax.Array:
 
 def _part(joined: Arrays, like: Any, groups: Groups) -> Any:
     shapes = _by_path(like)
-    found = {}
+    found: dict[str, Any] = {}
     for name, array in joined.items():
         if len(groups[name]) == 1 or _is_masked(array):
             found |= dict.fromkeys(groups[name], array)

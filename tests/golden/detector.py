@@ -26,7 +26,6 @@ HERE = Path(__file__).resolve().parent
 CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 BOX_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 BACKGROUND, IGNORED = -1, -2
-HALF = 0.5 - 1e-5  # what is one half but for rounding counts as covered
 
 
 class Detector(nn.Module):
@@ -170,8 +169,9 @@ def train(model: Detector, given: list[torch.Tensor]) -> dict[str, torch.Tensor]
         wanted = BOX_CODER.encode_single(objects[found], regions)
         sums["box_loss"] = sums["box_loss"] + functional.l1_loss(moved[own, classes], wanted, reduction="sum")
         wanted = ops.roi_align(bits[:, None], torch.cat([found[:, None].float(), regions], 1), 28, 1.0, 0, True)[:, 0]
+        assert (wanted - 0.5).abs().min() > 1e-4, "rounding would decide"
         said = model.of_masks(model.read(levels, image, regions, 14))[own, classes]
-        loss = functional.binary_cross_entropy_with_logits(said, (wanted >= HALF).float(), reduction="sum")
+        loss = functional.binary_cross_entropy_with_logits(said, (wanted >= 0.5).float(), reduction="sum")
         sums["mask_loss"] = sums["mask_loss"] + loss / 28**2
         positives += len(regions)
     counts = (anchors_used, anchors_used, regions_used, regions_used, positives)

@@ -7,15 +7,16 @@ try:
 except ImportError:  # as a program in this folder
     from named_values import value
 
-CANVAS, EXTENT = (64, 96), (48, 80)  # of each image; its own multiple of 32 is the canvas
+CANVAS, EXTENT = (64, 96), (47, 79)  # of each image; its own multiple of 32 is the canvas
 COUNT, WIDTH, HIDDEN, CLASSES = 2, 8, 16, 5
 STRIDES = (4, 8, 16, 32)
 SWIN = tuple((6 * 2**stage, CANVAS[0] // stride, CANVAS[1] // stride) for stage, stride in enumerate(STRIDES))
 PER_LEVEL, PROPOSALS = 60, 40  # in training and in the test
 SCORE, THRESHOLD, DETECTIONS, CANDIDATES = 0.25, 0.5, 10, PROPOSALS * CLASSES
 SCALE = (0.5, 2.0)  # by how much heights and widths were multiplied when the images were resized
-# Of the first image; the second has none. The last two overlap so much that they compete for proposals.
-BOXES = np.float32([(2, 3, 40, 45), (60, 4, 78, 30), (20.5, 6.25, 76, 47.5), (24, 8, 80, 48)])
+# Of the first image; the second has none. The last two overlap so much that they compete for proposals. With odd sides
+# no bin of a mask target is covered by one half, where rounding would decide: detector.py checks it.
+BOXES = np.float32([(2, 3, 40, 45), (60, 4, 78, 30), (20.5, 6.25, 76, 46.5), (24.5, 8.25, 78.75, 46.25)])
 LABELS = np.array([2, 0, 4, 1])
 LARGE = {"deltas": 0.15, "objectness": 2.0, "classify": 2.0}  # a layer's kernel is so many times value's
 

@@ -1,0 +1,84 @@
+"""encoder.attention='auto': which kinds agree with float32, which is taken, and what a run that goes on keeps."""
+
+import importlib
+
+import jax.numpy as jnp
+import pytest
+
+from repre_jax.builders import attention
+from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
+from repre_jax.models import platform, self_attention
+from repre_jax.system import environment
+
+
+def config_of(name, variant="tiny"):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return attention.attentions(config_of("dino_vit_s", "tiny"))
+
+
+def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
+    """A ViT's, of views of two sizes. Beside the real kind one that is wrong, and one that cannot be had on a CPU."""
+    real = self_attention.attend_qkv
+
+    def wrong_in_one_kind(kind, qkv, heads, bias=None):
+        output = real("xla", qkv, heads, bias)
+        return output + 0.01 * jnp.roll(output, 1, axis=1) if kind == "wrong" else output
+
+    monkeypatch.setattr(self_attention, "attend_qkv", wrong_in_one_kind)
+    found = attention.compare(("wrong", "cudnn", "xla"), vit)
+    assert len(vit) == 2
+    assert attention.fastest(found) == "xla"
+    assert found["xla"].ms > 0
+    assert found["wrong"].left_out.startswith("it differs by")
+    assert found["cudnn"].left_out.startswith("it fails: ")
+    said = attention.describe("xla", found)
+    assert said.startswith("Attention: xla (wrong left out, it differs by ")
+    assert "cudnn left out, it fails: " in said
+
+    del found["xla"]
+    with pytest.raises(UserError, match="no kind of attention agrees"):
+        attention.fastest(found)
+
+
+def test_windows_are_compared_stage_by_stage():
+    swin = attention.attentions(config_of("moby_swin_t", "tiny"))
+    found = attention.compare(("xla",), swin, timed=False)
+    assert len(swin) > 1
+    assert (found["xla"].ms, found["xla"].left_out) == (None, None)
+
+
+def test_untimed_the_first_that_agrees_is_taken():
+    found = {
+        "pallas": attention.Found(left_out="it fails: no"),
+        "xla": attention.Found(0.1),
+        "cudnn": attention.Found(0.0),
+    }
+    assert attention.fastest(found) == "xla"
+
+
+def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+    monkeypatch.setattr(attention, "compare", lambda kinds, *_, **__: {"cudnn": attention.Found(0.0, 1.0)})
+    config = config_of("moco_vit_s", "tiny")
+    settled, record = attention.settle(config, tmp_path)
+    assert (config.encoder.attention, settled.encoder.attention) == ("auto", "cudnn")
+    assert "Attention: cudnn (cudnn 1.00 ms)" in capsys.readouterr().out
+
+    start = record | {"step": 0, "devices": environment.devices()}
+    start["attention"] = start["attention"] | {"kind": "pallas"}
+    run_files.write_rows(tmp_path / run_files.STARTS, [start])
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "pallas"
+
+    run_files.write_rows(tmp_path / run_files.STARTS, [start | {"devices": "8 x NVIDIA A100"}])
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn"
+    assert "chosen anew: the last start was on 8 x NVIDIA A100" in capsys.readouterr().out
+
+
+def test_on_a_cpu_it_is_attend(tmp_path):
+    settled, _ = attention.settle(config_of("moco_vit_s", "tiny"), tmp_path)
+    assert settled.encoder.attention == "xla"
