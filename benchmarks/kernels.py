@@ -5,8 +5,9 @@ of its operands and results in the chip's main memory: what a fusion only slices
 place as the update. FLOPs are those of products and convolutions. What lies in a cache is not known.
 
 On a TPU arrays are padded to the tiles of their layout, and what XLA keeps in the core's own memory, as the layout
-says, costs nothing: fetching it is a kernel, too. Of a kernel of Pallas neither blocks nor grid can be read: it counts
-its operands and results once, as this project's do, and the FLOPs that its author has estimated (pl.CostEstimate).
+says, costs nothing: fetching it is a kernel, too, as is each number that the core computes by itself. Of a kernel of
+Pallas neither blocks nor grid can be read: it counts its operands and results once, which are its blocks x grid where
+each block is fetched once, as this project's are, and the FLOPs that its author has estimated (pl.CostEstimate).
 
 A relayout is a kernel that only moves one array to another layout: a copy, reshape or transpose, alone or fused with
 others. What a fetch moves is none.
