@@ -56,6 +56,20 @@ class Peer:
         return json.loads(line)
 
 
+def kernels(python: str) -> str:
+    """Which vector instructions PyTorch's own kernels take on this processor, and its MKL's products.
+
+    MKL says so where it is asked to tell of each call; what it knows no better it calls 'Intel(R) Architecture'.
+    """
+    program = "import torch; x = torch.ones(64, 64); x @ x; print('own', torch.backends.cpu.get_cpu_capability())"
+    told = {"MKL_VERBOSE": "1"}
+    done = subprocess.run([python, "-c", program], env=os.environ | told, capture_output=True, text=True, check=False)
+    own = re.search(r"^own (\S+)", done.stdout, re.MULTILINE)
+    mkl = re.search(r"oneMKL (.+?) Product.* for Intel\(R\) 64 architecture (.+?) processors", done.stdout)
+    said = [f"kernels for {own[1]}"] if own else []
+    return ", ".join([*said, f"MKL {mkl[1]} for {mkl[2]}" if mkl else "no MKL, or one that does not tell"])
+
+
 @contextlib.contextmanager
 def started(step: Step, python: str, *, compiled: bool, pages: bool) -> Iterator[Peer]:
     """The peer with this step's weights. python: an interpreter that has torch, timm and safetensors. pages:

@@ -1,7 +1,8 @@
 """How fast a whole training step is on this machine: augmentation, both branches, optimiser, moving average.
 
   python -m benchmarks.train_step [--config configs/moco_vit_s.py] [--batch 256] [--repre off|light|paper]
-                                  [--peer torch|off] [--breakdown] [--json] [--config.KEY=VALUE ...]
+                                  [--peer torch|off] [--vectors avx2|avx512] [--breakdown] [--json]
+                                  [--config.KEY=VALUE ...]
 
 Synthetic uint8 views; the median of several turns of two seconds or more, after warm-up. --peer torch takes turns with
 the same step in PyTorch (benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after
@@ -27,6 +28,7 @@ from repre_jax.running import memory
 from repre_jax.system import command_line, environment, huge_pages
 
 REPRE = {"off": ("baseline",), "light": ("light",), "paper": ()}
+VECTORS = {"avx2": ("AVX2", "avx2"), "avx512": ("AVX512", "avx512")}  # as XLA and oneDNN, and as PyTorch call them
 FIRST_LOSS = 1e-3  # that both may differ by
 
 
@@ -70,7 +72,12 @@ def beside_torch(step: steps.Step, arguments: argparse.Namespace) -> dict[str, A
         takers = {"ours": step.take, "torch": lambda count: peer.ask(f"step {count}")}
         times = steps.in_turns(takers, turns=arguments.turns)
         ours, theirs = steps.spread(times["ours"]), steps.spread(times["torch"])
-        about = peer.about | {"compiled": inductor, "huge_pages": pages, "peak_memory_bytes": peer.ask("memory")}
+        kernels = torch_peer.kernels(arguments.torch_python) if jax.default_backend() == "cpu" else None
+        about = (
+            peer.about
+            | {"kernels": kernels}
+            | {"compiled": inductor, "huge_pages": pages, "peak_memory_bytes": peer.ask("memory")}
+        )
     theirs["images_per_second"] = 1e3 * step.config.batch_size / theirs["median_ms"]
     return found | ours | {"torch": about | theirs, "ratio_to_torch": theirs["median_ms"] / ours["median_ms"]}
 
@@ -137,6 +144,7 @@ def table(found: dict[str, Any]) -> str:
             ("", f"torch {other['torch']}, timm {other['timm']}, {other['device']}, "
                  f"{'compiled' if other['compiled'] else 'eager'}{', huge pages' if other['huge_pages'] else ''}; "
                  f"peak {size(other['peak_memory_bytes'])}"),
+            *([("", other["kernels"])] if other["kernels"] else []),
             ("first loss", f"{found['first_loss']:.6f} here, {found['first_loss_torch']:.6f} there"),
             ("ratio", f"{found['ratio_to_torch']:.2f} x PyTorch's speed"),
         ]  # fmt: skip
@@ -160,10 +168,15 @@ def run() -> None:
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and timm")
     parser.add_argument("--torch-compile", action="store_true", help="on CPU, too; elsewhere always")
     parser.add_argument("--torch-huge-pages", action="store_true", help="system/huge_pages.py's, which ours asks for")
+    parser.add_argument("--vectors", choices=VECTORS, help="on an x86 CPU: the widest that either side may take")
     parser.add_argument("--turns", type=int, default=7, help="each of two seconds and three steps, or more")
     parser.add_argument("--breakdown", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()
+    if arguments.vectors:  # read when XLA and PyTorch start
+        flags, capability = VECTORS[arguments.vectors]
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa={flags}".strip()
+        os.environ |= {"ATEN_CPU_CAPABILITY": capability, "DNNL_MAX_CPU_ISA": flags, "MKL_ENABLE_INSTRUCTIONS": flags}
     if arguments.peer == "torch":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share the device's memory
     found = measure(arguments, overrides)

@@ -62,9 +62,10 @@ def digits(config: ConfigDict) -> None:
 
 def scenes(config: ConfigDict) -> None:
     """For an encoder trained on scenes/objects: the digits' settings, a quarter of their epochs, of four times as many
-    images. Not tuned on scenes, where no accuracy of it was measured either."""
+    images, and three times their rate: 96.9 in place of 95.8 % on train[80%:], seed 0 (docs/scenes.md)."""
     digits(config)
     config.epochs = 15.0
+    config.optim.lr = 1.2e-2
     config.optim.warmup_epochs = 1.0
 
 

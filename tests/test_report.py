@@ -63,7 +63,11 @@ def test_the_plan_says_what_changes_over_the_run():
 
 
 def test_the_machine_is_named():
-    assert re.fullmatch(rf"{os.cpu_count()} cores, \S.+", console.machine())
+    said = console.machine()
+    assert re.fullmatch(rf"{os.cpu_count()} cores, \S.+", said)
+    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
+    assert ("AVX-512" in said) == ("avx512f" in flags)
+    assert said.endswith("AVX2") == ("avx2" in flags and "avx512f" not in flags)
 
 
 def test_a_row_of_the_frameworks_table():

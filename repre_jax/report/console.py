@@ -13,6 +13,7 @@ import numpy as np
 from repre_jax.core.schedules import Plan, Schedule
 from repre_jax.report import metric_names
 
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}  # an x86 processor's flags, the widest first
 SMALLEST = 4  # records that allow batches of two different ones
 Row = tuple[str, str]  # a name, which may be empty, and a value
 
@@ -48,14 +49,15 @@ def shares(plan: Plan, count: int, in_microbatches: str) -> list[Row]:
 
 
 def machine() -> str:
-    """For example '2 cores, Intel(R) Xeon(R) Processor'; what Linux says, else what Python knows."""
+    """For example '2 cores, AMD EPYC, family 25, model 1, AVX2'; what Linux says, else what Python knows."""
     info = Path("/proc/cpuinfo")
-    models = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor() or platform.machine()}"
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    parts = [said.get("model name") or platform.processor() or platform.machine()]
+    if "cpu family" in said:  # x86, on which the widest vectors decide how fast a product is
+        parts += [f"family {said['cpu family']}", f"model {said['model']}"]
+        parts += [name for flag, name in VECTORS.items() if flag in said.get("flags", "").split()][:1]
+    return f"{os.cpu_count()} cores, {', '.join(parts)}"
 
 
 def plan(plan: Plan, *, lr_per_256: float, optimizer: str, shape: str, momentum: bool) -> list[Row]:
