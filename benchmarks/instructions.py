@@ -48,7 +48,7 @@ class Array:
 @dataclass(frozen=True)
 class Instruction:
     """results: one array, or those of a tuple. operands: names of other instructions of the same computation. rest:
-    what stands behind them. number: of a parameter."""
+    what stands behind them. number: of a parameter; of a constant its value, if that is one."""
 
     name: str
     results: tuple[Array, ...]
@@ -96,7 +96,8 @@ def _instruction(name: str, text: str, *, root: bool) -> Instruction:
     end = _closing(text, begin)
     kind, given, rest = text[:begin], text[begin + 1 : end], text[end + 1 :]
     operands = () if kind in ("constant", "parameter") else tuple(re.findall(r"%([\w.-]+)", given))
-    return Instruction(name, _arrays(results), kind, operands, rest, root, int(given) if kind == "parameter" else None)
+    number = int(given) if kind in ("constant", "parameter") and given.isdecimal() else None
+    return Instruction(name, _arrays(results), kind, operands, rest, root, number)
 
 
 def _closing(text: str, begin: int) -> int:

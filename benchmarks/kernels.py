@@ -27,6 +27,7 @@ from benchmarks.instructions import Computation, Instruction, parsed
 
 CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+CONDITION = re.compile(r"condition=%?([\w.-]+)")
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
 LIBRARY = re.compile(r"cublas|cudnn|triton|tpu_custom_call")  # in a target; XLA has targets of its own
 ESTIMATE = re.compile(r'"cost_estimate":\{([^}]*)\}')  # of Pallas' kernels
@@ -78,8 +79,7 @@ class Program:
             if each.kind in NO_KERNEL:
                 continue
             if each.kind == "while":
-                trips = TRIPS.search(each.rest)
-                yield from self._of(called[-1], times * (int(trips[1]) if trips else 1))
+                yield from self._of(called[-1], times * self._trips(each))
             elif each.kind in ("call", "async-start"):
                 for inner in called:
                     yield from self._of(inner, times)
@@ -89,6 +89,16 @@ class Program:
                     yield from self._of(inner, times)
             elif not each.kind.endswith("-done"):
                 yield each, name, times
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often it runs: as XLA says, or, for a TPU, as JAX's scan counts from 0 to a constant; else 1."""
+        if known := TRIPS.search(loop.rest):
+            return int(known[1])
+        named = CONDITION.search(loop.rest)
+        inside = self.computations.get(named[1], {}) if named else {}
+        ends = [one for one in inside.values() if one.root and one.kind == "compare" and "direction=LT" in one.rest]
+        numbers = [inside[name].number for one in ends for name in one.operands if inside[name].kind == "constant"]
+        return next((number for number in numbers if number is not None), 1)
 
     def _kernel(self, each: Instruction, around: Computation) -> Kernel:
         products = list(self._products(each, around))
@@ -162,9 +172,8 @@ def _read(inside: Computation) -> dict[int, int]:
                 continue  # what is updated in place is not read
             else:
                 needed[name] += share
-    return {
-        one.number: round(one.size * min(1.0, needed[one.name])) for one in inside.values() if one.number is not None
-    }
+    parameters = ((one, one.number) for one in inside.values() if one.kind == "parameter")
+    return {number: round(one.size * min(1.0, needed[one.name])) for one, number in parameters if number is not None}
 
 
 def _dot(each: Instruction, around: Computation, contracting: str) -> tuple[int, str]:

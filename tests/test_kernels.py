@@ -121,6 +121,20 @@ TPU = """HloModule jit_step
   ROOT %twice = f32[10,4,16]{2,1,0:T(8,128)} add(%there, %there)
 }
 
+%again (s: (s32[], bf16[40,8])) -> (s32[], bf16[40,8]) {
+  %s = (s32[]{:T(128)}, bf16[40,8]{1,0:T(8,128)(2,1)}) parameter(0)
+  %row = bf16[40,8]{1,0:T(8,128)(2,1)} get-tuple-element(%s), index=1
+  %step = bf16[40,8]{1,0:T(8,128)(2,1)} negate(%row)
+  ROOT %pair = (s32[]{:T(128)}, bf16[40,8]{1,0:T(8,128)(2,1)}) tuple(%row, %step)
+}
+
+%under (t: (s32[], bf16[40,8])) -> pred[] {
+  %seven = s32[]{:T(128)} constant(7)
+  %t = (s32[]{:T(128)}, bf16[40,8]{1,0:T(8,128)(2,1)}) parameter(0)
+  %now = s32[]{:T(128)} get-tuple-element(%t), index=0
+  ROOT %less = pred[]{:T(512)} compare(%now, %seven), direction=LT
+}
+
 ENTRY %main (x: f32[4,10,16], w: bf16[16,8]) -> f32[] {
   %x = f32[4,10,16]{2,1,0:T(8,128)} parameter(0)
   %w = bf16[16,8]{1,0:T(8,128)(2,1)} parameter(1)
@@ -134,6 +148,7 @@ ENTRY %main (x: f32[4,10,16], w: bf16[16,8]) -> f32[] {
   %images = bf16[3,40,16]{2,1,0:T(8,128)(2,1)} parameter(3)
   %weights = bf16[3,16,8]{2,1,0:T(8,128)(2,1)} parameter(4)
   %pallas = bf16[40,8]{1,0:T(8,128)(2,1)} custom-call(%l), custom_call_target="tpu_custom_call", backend_config={"custom_call_config":{"body":"TUzv","cost_estimate":{"flops":"77","transcendentals":"5","bytes_accessed":"9"}}}
+  %loop = (s32[]{:T(128)}, bf16[40,8]{1,0:T(8,128)(2,1)}) while(%pallas), condition=%under, body=%again
   %sum = (f32[16,8]{1,0:T(8,128)}, f32[8]{0:T(128)}) all-reduce(%a, %b), to_apply=%add_up, metadata={op_name="jit(step)/transpose(jvp(online))/ViT/block_3/dot"}
   %gather = (bf16[2]{0}, bf16[16]{0}) all-gather-start(%k), dimensions={0}, metadata={op_name="jit(step)/loss"}
   ROOT %gathered = bf16[16]{0} all-gather-done(%gather)
@@ -148,6 +163,7 @@ def test_a_tpus_arrays_are_padded_and_its_cores_memory_costs_nothing():
     assert (found["turn"].read, found["turn"].written) == (whole, 4 * 12 * 128 * 4)
     assert (found["fetch"].read, found["fetch"].written) == (2 * 16 * 128, 0)
     assert found["product"].read == 2 * 40 * 128
+    assert {name: each.times for name, each in found.items() if each.times > 1} == {"step": 7}
     assert {name for name, each in found.items() if each.relayout} == {"turn"}
 
 
