@@ -28,6 +28,7 @@ from benchmarks import absent_gpu, absent_tpu, collectives, flops, kernels, step
 from benchmarks.kernels import Kernel
 from repre_jax.builders import methods
 from repre_jax.builders.compiled_step import STEPS
+from repre_jax.models import self_attention
 from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
@@ -72,7 +73,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "chip": chip.name,
         "chips": count,
         "config": f"{config.framework.name}, {config.encoder.name}, {config.dtype}",
-        "attention": config.encoder.attention,
+        "attention": self_attention.settled(config.encoder.attention),
         "batch": config.batch_size,
         "date": time.strftime("%Y-%m-%d"),
         "versions": environment.record(config.seed)["versions"] | plan.versions,

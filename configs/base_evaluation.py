@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     config.encoder.class_token = config_dict.placeholder(bool)
     config.encoder.drop_path = 0.0
     config.encoder.remat = False
+    config.encoder.remat_mlp = False
     config.encoder.attention = "xla"  # or 'cudnn' (a ViT on an NVIDIA GPU, bfloat16), 'pallas' (GPU, TPU)
 
     config.distributed = ConfigDict()  # as in configs/base.py

@@ -97,12 +97,12 @@ def test_cudnn_is_refused_where_it_cannot_be_had():
     where = jax.default_backend()
     with pytest.raises(UserError, match=rf"float32, heads 64 wide, on {where}\.\n  expected: bfloat16.*NVIDIA GPU\n"):
         build_encoder("vit_s", attention="cudnn", dtype="float32")
-    with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla, cudnn or pallas"):
+    with pytest.raises(UserError, match=r"Unknown encoder.attention 'flash'.\n  expected: xla, cudnn, pallas or auto"):
         build_encoder("vit_s", attention="flash")
 
 
 @pytest.mark.parametrize("name", ["vit_s", "swin_t"])
-def test_pallas_is_refused_but_on_tpus(name, monkeypatch):
+def test_pallas_is_refused_on_a_cpu(name, monkeypatch):
     with pytest.raises(UserError, match=r"pallas: on cpu\.\n  expected: a TPU"):
         build_encoder(name, attention="pallas")
     monkeypatch.setattr(platform, "compiled_for", lambda: "tpu")

@@ -22,19 +22,27 @@ def vit():
 
 
 def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
-    """A ViT's, of views of two sizes. Beside the real kind one that is wrong, and one that cannot be had on a CPU."""
+    """A ViT's, of views of two sizes. Beside the real kind one that is wrong, one whose gradient is no number, one that
+    breaks without a word, and one that cannot be had on a CPU."""
     real = self_attention.attend_qkv
+    monkeypatch.setattr(self_attention, "KINDS", (*self_attention.KINDS, "wrong", "nan", "broken"))
 
-    def wrong_in_one_kind(kind, qkv, heads, bias=None):
+    def in_other_kinds(kind, qkv, heads, bias=None):
+        if kind == "broken":
+            raise AssertionError
         output = real("xla", qkv, heads, bias)
+        if kind == "nan":
+            return output + jnp.where(output == output, 0.0, jnp.sqrt(output - output))  # 0, with a gradient of nan
         return output + 0.01 * jnp.roll(output, 1, axis=1) if kind == "wrong" else output
 
-    monkeypatch.setattr(self_attention, "attend_qkv", wrong_in_one_kind)
-    found = attention.compare(("wrong", "cudnn", "xla"), vit)
+    monkeypatch.setattr(self_attention, "attend_qkv", in_other_kinds)
+    found = attention.compare(("wrong", "nan", "broken", "cudnn", "xla"), vit)
     assert len(vit) == 2
     assert attention.fastest(found) == "xla"
     assert found["xla"].ms > 0
     assert found["wrong"].left_out.startswith("it differs by")
+    assert found["nan"].left_out.startswith("it differs by nan")
+    assert found["broken"].left_out == "it fails: AssertionError"
     assert found["cudnn"].left_out.startswith("it fails: ")
     said = attention.describe("xla", found)
     assert said.startswith("Attention: xla (wrong left out, it differs by ")
@@ -47,8 +55,9 @@ def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
 
 def test_windows_are_compared_stage_by_stage():
     swin = attention.attentions(config_of("moby_swin_t", "tiny"))
-    found = attention.compare(("xla",), swin, timed=False)
+    found = attention.compare(("xla", "cudnn"), swin, timed=False)
     assert len(swin) > 1
+    assert "which Swin has" in found["cudnn"].left_out or "on cpu" in found["cudnn"].left_out
     assert (found["xla"].ms, found["xla"].left_out) == (None, None)
 
 
@@ -66,6 +75,7 @@ def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(attention, "compare", lambda kinds, *_, **__: {"cudnn": attention.Found(0.0, 1.0)})
     config = config_of("moco_vit_s", "tiny")
     settled, record = attention.settle(config, tmp_path)
+    assert record["attention"]["compared"] == {"cudnn": {"difference": 0.0, "ms": 1.0, "left_out": None}}
     assert (config.encoder.attention, settled.encoder.attention) == ("auto", "cudnn")
     assert "Attention: cudnn (cudnn 1.00 ms)" in capsys.readouterr().out
 
@@ -77,6 +87,9 @@ def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys)
     run_files.write_rows(tmp_path / run_files.STARTS, [start | {"devices": "8 x NVIDIA A100"}])
     assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn"
     assert "chosen anew: the last start was on 8 x NVIDIA A100" in capsys.readouterr().out
+
+    (tmp_path / run_files.RESULT).write_text("{}")  # a finished run
+    assert attention.settle(config, tmp_path)[1]["attention"]["compared"] == {}
 
 
 def test_on_a_cpu_it_is_attend(tmp_path):

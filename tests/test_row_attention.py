@@ -16,6 +16,7 @@ CASES = {  # images, windows, tokens, heads, width of a head, windows that have 
     "swin": (4, 1, 49, 1, 32, 1),
     "swin, shifted": (2, 2, 49, 2, 32, 2),
     "one bias for many windows": (2, 3, 9, 2, 128, 1),
+    "more images than parts": (16, 1, 7, 1, 16, 1),
 }
 
 

@@ -6,7 +6,6 @@ found, and a run that goes on keeps it, unless it goes on on other devices.
 """
 
 import dataclasses
-import functools
 import math
 import statistics
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -30,12 +30,21 @@ from repre_jax.system import environment, runtime, terminal
 AUTO = self_attention.AUTO
 # What an accelerator has, in the order of preference where nothing is timed.
 KINDS = {"gpu": ("pallas", "xla", "cudnn"), "tpu": ("pallas", "xla")}
-IMAGES = 16  # that are compared
-TURNS = 5
-FACTOR = 2.0  # a kind agrees that differs from float32 by at most so many times what 'xla' does in the same dtype
+IMAGES = 32  # that are compared
+TURNS, CALLS = 5, 8  # turns that are timed, and calls in each, one after another on the device
+FACTOR = 2.0  # a kind may differ from float32 by so many times what 'xla' does in the same dtype
 
 Arrays = Any  # a tree
-Attention = Callable[[str], tuple[nn.Module, tuple[Any, ...]]]  # kind -> a module, and what it is called with
+Module = tuple[nn.Module, tuple[Any, ...]]  # and what it is called with
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One that a step computes. of: kind -> module; raises UserError for a kind that cannot be had. times: blocks and
+    views of an image that it is computed for."""
+
+    of: Callable[[str], Module]
+    times: int
 
 
 @dataclass(frozen=True)
@@ -48,19 +57,21 @@ class Found:
 
 
 def settle(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """The config with a kind in place of 'auto', and what the record of this start says of it."""
+    """The config with a kind in place of 'auto', and what the record of this start says of it. A finished run, of which
+    only its summary is to be had, compares nothing."""
     if config.encoder.attention != AUTO:
         return config, {}
     device = platform.compiled_for()
     kind, compared = "xla", {}
-    if device in KINDS:
-        kind = _kept(workdir, KINDS[device]) or ""
+    finished = runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
+    if device in KINDS and not finished:
+        kinds = KINDS[device]
+        kind = _kept(workdir, kinds) or ""
         if not kind:
-            found = (
-                compare(KINDS[device], attentions(config), timed=not config.deterministic) if runtime.is_main() else {}
-            )
-            chosen = fastest(found) if found else "xla"
-            kind = KINDS[device][runtime.largest(KINDS[device].index(chosen))]  # process 0's: the others say 'xla'
+            timed = not config.deterministic
+            found = compare(kinds, attentions(config), timed=timed) if runtime.is_main() else {}
+            decided = kinds.index(fastest(found)) + 1 if found else 0  # by process 0: the others wait for it
+            kind = kinds[runtime.largest(decided) - 1]
             compared = {name: dataclasses.asdict(each) for name, each in found.items()}
             terminal.say(describe(kind, found))
     settled = config.copy_and_resolve_references()
@@ -70,39 +81,43 @@ def settle(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, dict[str, Any
 
 def attentions(config: ConfigDict) -> list[Attention]:
     """Those of the config's encoder: a ViT's for each size of views, a Swin's of each stage."""
-    sizes = [augmentation.image_size(config)]
-    sizes += [augmentation.local_size(config)] if config.augment.local_views else []
-    encoders = [methods.encoder_of(config, size) for size in sizes]
-    return [each for encoder, size in zip(encoders, sizes, strict=True) for each in _of(encoder, size)]
-
-
-def _of(encoder: Any, size: tuple[int, int]) -> list[Attention]:
-    if isinstance(encoder, ViT):
-        return [functools.partial(_of_vit, encoder, math.prod(encoder.grid) + encoder.class_token)]
-    rows, columns = (side // encoder.patch for side in size)
-    found: list[Attention] = []
-    for stage, heads in enumerate(encoder.heads):
-        side = tuple(math.ceil(each / 2**stage) for each in (rows, columns))
-        found.append(functools.partial(_of_swin, encoder, heads, encoder.width * 2**stage, side))
+    sizes = {augmentation.image_size(config): augmentation.VIEWS}
+    if config.augment.local_views:
+        sizes[augmentation.local_size(config)] = config.augment.local_views
+    found = []
+    for size, views in sizes.items():
+        encoder = methods.encoder_of(config, size)
+        found += _of_vit(encoder, size, views) if isinstance(encoder, ViT) else _of_swin(encoder, size, views)
     return found
 
 
-def _of_vit(encoder: ViT, tokens: int, kind: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    spare = self_attention.spare(kind, tokens)
-    init = layers.normal_02
-    module = layers.Attention(encoder.heads, tokens + spare, init, init, encoder.dtype, kind, spare)
-    x = jax.random.normal(jax.random.PRNGKey(1), (IMAGES, tokens, encoder.width))
-    return _OfRows(module), (x, spare)
+def _of_vit(encoder: ViT, size: tuple[int, int], views: int) -> list[Attention]:
+    tokens = math.prod(side // encoder.patch for side in size) + encoder.class_token
+    init, head = layers.normal_02, encoder.width // encoder.heads
+
+    def of(kind: str) -> Module:
+        self_attention.check(kind, encoder.dtype, head)
+        spare = self_attention.spare(kind, tokens)
+        module = layers.Attention(encoder.heads, tokens + spare, init, init, encoder.dtype, kind, spare)
+        return _OfRows(module), (jax.random.normal(jax.random.PRNGKey(1), (IMAGES, tokens, encoder.width)), spare)
+
+    return [Attention(of, encoder.depth * views)]
 
 
-def _of_swin(
-    encoder: Any, heads: int, width: int, side: tuple[int, int], kind: str
-) -> tuple[nn.Module, tuple[Any, ...]]:
-    window = min(encoder.window, *side)
-    windows = math.prod(math.ceil(each / window) for each in side)
-    module = swin.WindowAttention(heads, encoder.window, encoder.dtype, kind)
-    x = jax.random.normal(jax.random.PRNGKey(1), (IMAGES, windows, window**2, width))
-    return module, (x, None)
+def _of_swin(encoder: swin.Swin, size: tuple[int, int], views: int) -> list[Attention]:
+    found = []
+    for stage, (depth, heads) in enumerate(zip(encoder.depth, encoder.heads, strict=True)):
+        sides = [math.ceil(side // encoder.patch / 2**stage) for side in size]
+        window = min(encoder.window, *sides)
+        shape = (IMAGES, math.prod(math.ceil(side / window) for side in sides), window**2, encoder.width * 2**stage)
+
+        def of(kind: str, heads: int = heads, shape: tuple[int, ...] = shape) -> Module:
+            self_attention.check(kind, encoder.dtype, shape[-1] // heads, biased=True)
+            module = swin.WindowAttention(heads, encoder.window, encoder.dtype, kind)
+            return module, (jax.random.normal(jax.random.PRNGKey(1), shape), None)
+
+        found.append(Attention(of, depth * views))
+    return found
 
 
 class _OfRows(nn.Module):
@@ -126,15 +141,15 @@ def compare(kinds: Sequence[str], attentions: Sequence[Attention], *, timed: boo
     for kind in kinds:
         try:
             results = [_results(kind, each) for each in attentions]
+            differences = [_difference(*pair) for pair in zip(results, exact, strict=True)]
+            if any(not each <= most for each, most in zip(differences, allowed, strict=True)):
+                text = f"it differs by {max(differences):.1e} from float32, more than {FACTOR:g} times what xla does"
+                found[kind] = Found(max(differences), left_out=text)
+                continue
+            found[kind] = Found(max(differences), _milliseconds(kind, attentions) if timed else None)
         except Exception as error:  # whatever a kernel's compiler, JAX or a check raises: the run goes on without it
-            found[kind] = Found(left_out=f"it fails: {str(error).strip().splitlines()[0][:200]}")
-            continue
-        differences = [_difference(*pair) for pair in zip(results, exact, strict=True)]
-        if any(not each <= most for each, most in zip(differences, allowed, strict=True)):
-            text = f"it differs by {max(differences):.1e} from float32, more than {FACTOR:g} times what xla does"
-            found[kind] = Found(max(differences), left_out=text)
-            continue
-        found[kind] = Found(max(differences), _milliseconds(kind, attentions) if timed else None)
+            said = str(error).strip() or type(error).__name__
+            found[kind] = Found(left_out=f"it fails: {said.splitlines()[0][:200]}")
     return found
 
 
@@ -176,27 +191,26 @@ def _kept(workdir: Path, kinds: Sequence[str]) -> str | None:
 
 def _results(kind: str, attention: Attention, *, exact: bool = False) -> Arrays:
     """The output and the gradients of parameters and input."""
-    run, given = _gradient(kind, attention, exact=exact)
+    gradient, given = _gradient(kind, attention, exact=exact)
     with jax.default_matmul_precision("highest" if exact else None):
-        return jax.tree.map(lambda x: x.astype(jnp.float32), run(*given))
+        return jax.tree.map(lambda x: x.astype(jnp.float32), jax.jit(gradient)(*given))
 
 
 def _gradient(
     kind: str, attention: Attention, *, exact: bool = False
 ) -> tuple[Callable[..., Arrays], tuple[Arrays, ...]]:
-    """A compiled function, and what it is to be called with."""
-    module, (x, *rest) = attention(kind)
+    """(parameters, input) -> (output, their gradients), and what it is to be called with."""
+    module, (x, *rest) = attention.of(kind)
     if exact:
         module = _in_float32(module)
     params = jax.jit(lambda key: module.init(key, x, *rest))(jax.random.PRNGKey(0))
 
-    def run(params: Arrays, x: jax.Array) -> Arrays:
+    def gradient(params: Arrays, x: jax.Array) -> Arrays:
         output, back = jax.vjp(lambda *given: module.apply(*given, *rest)[0], params, x)
-        return output, back(
-            jnp.cos(jnp.arange(output.size, dtype=jnp.float32)).reshape(output.shape).astype(output.dtype)
-        )
+        wave = jnp.cos(jnp.arange(output.size, dtype=jnp.float32)).reshape(output.shape)
+        return output, back(wave.astype(output.dtype))
 
-    return jax.jit(run), (params, x)
+    return gradient, (params, x)
 
 
 def _in_float32(module: Any) -> nn.Module:
@@ -206,19 +220,27 @@ def _in_float32(module: Any) -> nn.Module:
 
 
 def _difference(found: Arrays, exact: Arrays) -> float:
-    """The largest, relative to the largest value of each array."""
+    """The largest, relative to the largest value of each array; nan where a number is none."""
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True)
-    return max(float(jnp.abs(one - other).max() / (jnp.abs(other).max() + 1e-30)) for one, other in pairs)
+    return float(np.max([jnp.abs(one - other).max() / (jnp.abs(other).max() + 1e-30) for one, other in pairs]))
 
 
 def _milliseconds(kind: str, attentions: Sequence[Attention]) -> float:
-    """The median of some turns, of all these attentions together."""
-    compiled = [_gradient(kind, each) for each in attentions]
-    for run, given in compiled:
-        jax.block_until_ready(run(*given))
-    seconds = []
-    for _ in range(TURNS):
-        begun = time.perf_counter()
-        jax.block_until_ready([run(*given) for run, given in compiled])
-        seconds.append(time.perf_counter() - begun)
-    return 1e3 * statistics.median(seconds)
+    """Of all that a step computes for IMAGES images: each attention's median, as often as the step has it."""
+    total = 0.0
+    for attention in attentions:
+        gradient, (params, x) = _gradient(kind, attention)
+
+        def again(x: jax.Array, _: None, gradient: Any = gradient, params: Any = params) -> tuple[jax.Array, None]:
+            output, (_, of_x) = gradient(params, x)
+            return x + 1e-6 * (of_x + output.mean().astype(of_x.dtype)), None  # so that none is left out
+
+        calls = jax.jit(lambda x, again=again: jax.lax.scan(again, x, length=CALLS)[0])
+        jax.block_until_ready(calls(x))
+        seconds = []
+        for _ in range(TURNS):
+            begun = time.perf_counter()
+            jax.block_until_ready(calls(x))
+            seconds.append(time.perf_counter() - begun)
+        total += attention.times * statistics.median(seconds) / CALLS
+    return 1e3 * total

@@ -59,7 +59,8 @@ def find(config: ConfigDict) -> int:
     takes = "more than" if needed[first] >= REFUSED else f"{_gib(needed[first])} of"
     raise UserError(
         f"batch_size 0: not even {first} images fit: a step takes {takes} {_gib(limit)} a device.\n"
-        "  change:   --config.encoder.remat=True, a smaller --config.data.image_size, or a smaller encoder"
+        "  change:   --config.encoder.remat_mlp=True, --config.encoder.remat=True, a smaller encoder,\n"
+        "            or a smaller --config.data.image_size"
     )
 
 

@@ -17,8 +17,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from repre_jax.core import sharding
+from repre_jax.core.errors import UserError
 from repre_jax.models import row_attention_gpu
 
+LONGEST = 512  # tokens of a row; beyond, its weights do not fit on a chip
 BLOCK_BYTES = 2**20  # of qkv that are on the chip at once, unless one image has more; results and the next block beside
 Kept = tuple[jax.Array, jax.Array | None]
 
@@ -32,8 +34,15 @@ def attend(
     qkv: of N images with W windows each, 1 where there are none; the last axis holds q, k, v, each of them by heads.
     bias: float32 [W, heads, T, T] or, for all windows, [1, heads, T, T]; added to the logits.
     device: whose kernel, 'tpu' or 'gpu' (models/row_attention_gpu.py).
-    Of the forward pass qkv alone is kept: its gradient computes the weights again.
+    Of the forward pass qkv alone is kept: its gradient computes the weights again. Raises UserError for a longer row.
     """
+    longest = row_attention_gpu.LONGEST_BIASED if device == "gpu" and bias is not None else LONGEST
+    if qkv.shape[2] > longest:
+        raise UserError(
+            f"encoder.attention pallas: {qkv.shape[2]:,} tokens{' with a bias' * (bias is not None)}.\n"
+            f"  expected: at most {longest}, since its kernel holds all of a row\n"
+            "  change:   --config.encoder.attention=xla"
+        )
     return _forward(qkv, bias, heads, interpret, device)[0]
 
 

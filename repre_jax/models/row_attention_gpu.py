@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-LONGEST = 512  # tokens, of which a block of logits in float32 still fits
-QUERIES = 32  # in a block
+LONGEST_BIASED = 64  # tokens of a row with a bias, whose gradient a program sums over its images on the chip
+QUERIES = 32  # in a block; with a bias all of the row
+MANY = 256 * 64  # numbers in the keys of a row, from which on a program takes 8 warps instead of 4
 SMALLEST = 16  # side of a product
 PARTS = 8  # the images of a window are split over so many programs where a bias's gradient is summed over them
 
@@ -49,7 +50,9 @@ def backward(
 def _call(
     kernel: Callable[..., None], grid: tuple[int, ...], given: list[jax.Array], results: list[Any], interpret: bool
 ) -> list[jax.Array]:
-    parameters = triton.CompilerParams(num_warps=4, num_stages=1)
+    tokens, width = given[0].shape[2:]
+    keys = _power_of_two(tokens) * _power_of_two(width // 3 // grid[2])
+    parameters = triton.CompilerParams(num_warps=8 if keys >= MANY else 4, num_stages=1)
     call = pl.pallas_call(kernel, grid=grid, out_shape=results, interpret=interpret, compiler_params=parameters)
     return call(*given)
 
@@ -100,47 +103,48 @@ def _forward(heads: int, qkv_ref: Any, *refs: Any) -> None:
     image, row = pl.program_id(0), _Row(heads, qkv_ref)
     k, v = (row.read(qkv_ref, image, row.keys, part) for part in (1, 2))
 
+    block = len(row.keys) if bias_ref is not None else min(QUERIES, len(row.keys))
+
     def of_block(number: jax.Array, _: None) -> None:
-        rows = number * _block(row) + jnp.arange(_block(row))
+        rows = number * block + jnp.arange(block)
         weights = row.weights(row.read(qkv_ref, image, rows), k, bias_ref, rows)
         row.write(out_ref, image, rows, _product(weights.astype(v.dtype), v))
 
-    jax.lax.fori_loop(0, pl.cdiv(row.tokens, _block(row)), of_block, None)
+    jax.lax.fori_loop(0, pl.cdiv(row.tokens, block), of_block, None)
 
 
 def _backward(heads: int, images: int, qkv_ref: Any, gradient_ref: Any, *refs: Any) -> None:
     """images: of a program. refs: the bias, if there is one, the gradient of qkv and, if so, of the bias."""
     bias_ref, of_qkv_ref, of_bias_ref = refs if len(refs) == 3 else (None, refs[0], None)
     part, row = pl.program_id(0), _Row(heads, qkv_ref)
+    block = len(row.keys) if bias_ref is not None else min(QUERIES, len(row.keys))
 
-    def of_block(image: Any, k: jax.Array, v: jax.Array, number: jax.Array, sums: Any) -> Any:
-        of_k, of_v = sums
-        rows = number * _block(row) + jnp.arange(_block(row))
+    def of_block(image: Any, k: jax.Array, v: jax.Array, number: Any, sums: Any) -> Any:
+        of_k, of_v, of_bias = sums
+        rows = number * block + jnp.arange(block)
         q, gradient = row.read(qkv_ref, image, rows), row.read(gradient_ref, image, rows)
         weights = row.weights(q, k, bias_ref, rows)
         of_weights = _product(gradient, v.T)
         of_logits = weights * (of_weights - jnp.sum(weights * of_weights, axis=1)[:, None])
-        if of_bias_ref is not None:
-            place = of_bias_ref.at[part, row.window, row.head, rows[:, None], row.keys[None, :]]
-            before = triton.load(place, mask=row.pairs(rows) & (image > part * images), other=0.0)
-            triton.store(place, before + of_logits, mask=row.pairs(rows))
         scaled = (of_logits * row.width**-0.5).astype(q.dtype)
         row.write(of_qkv_ref, image, rows, _product(scaled, k))
-        return of_k + _product(scaled.T, q), of_v + _product(weights.astype(v.dtype).T, gradient)
+        of_k, of_v = of_k + _product(scaled.T, q), of_v + _product(weights.astype(v.dtype).T, gradient)
+        return of_k, of_v, None if of_bias is None else of_bias + of_logits
 
-    def of_image(image: jax.Array, _: None) -> None:
+    def of_image(image: jax.Array, of_bias: jax.Array | None) -> jax.Array | None:
         k, v = (row.read(qkv_ref, image, row.keys, part) for part in (1, 2))
         zeros = jnp.zeros((len(row.keys), len(row.lanes)), jnp.float32)
-        blocks = pl.cdiv(row.tokens, _block(row))
-        sums = jax.lax.fori_loop(0, blocks, functools.partial(of_block, image, k, v), (zeros, zeros))
-        for place, summed in zip((1, 2), sums, strict=True):
+        step = functools.partial(of_block, image, k, v)
+        of_k, of_v, of_bias = jax.lax.fori_loop(0, pl.cdiv(row.tokens, block), step, (zeros, zeros, of_bias))
+        for place, summed in ((1, of_k), (2, of_v)):
             row.write(of_qkv_ref, image, row.keys, summed, place)
+        return of_bias
 
-    jax.lax.fori_loop(part * images, (part + 1) * images, of_image, None)
-
-
-def _block(row: _Row) -> int:
-    return min(QUERIES, len(row.keys))
+    before = None if of_bias_ref is None else jnp.zeros((block, len(row.keys)), jnp.float32)
+    of_bias = jax.lax.fori_loop(part * images, (part + 1) * images, of_image, before)
+    if of_bias_ref is not None:
+        place = of_bias_ref.at[part, row.window, row.head, row.keys[:, None], row.keys[None, :]]
+        triton.store(place, of_bias, mask=row.pairs(row.keys))
 
 
 def _power_of_two(side: int) -> int:

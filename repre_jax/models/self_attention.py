@@ -56,6 +56,8 @@ def attend_qkv(kind: str, qkv: jax.Array, heads: int, bias: jax.Array | None = N
         windows = qkv.reshape(len(qkv), -1, *qkv.shape[-2:])
         bias = bias[None] if bias is not None and bias.ndim == 3 else bias
         return row_attention.attend(windows, bias, heads, device=platform.compiled_for()).reshape(shape)
+    if kind != "xla":
+        raise ValueError(f"attend_qkv has no kind {kind!r}.")
     q, k, v = split(qkv, heads)
     large = bias is None and 4 * heads * q.shape[-2] ** 2 > LARGE
     output = (attend_head_by_head(q, k, v) if large else attend(q, k, v, bias)).swapaxes(-2, -3)

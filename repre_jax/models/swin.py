@@ -243,14 +243,11 @@ def build(
         )
     checks.at_least_one(width=width, patch=patch, window=window, channels=channels)
     checks.image_size(image_size, patch)
-    for number in depth:
-        checks.at_least_one(depth=number)
-    for stage, number in enumerate(heads):
-        checks.at_least_one(heads=number)
+    for stage, (blocks, number) in enumerate(zip(depth, heads, strict=True)):
+        checks.at_least_one(depth=blocks, heads=number)
         checks.heads_divide(width * 2**stage, number)
     checks.drop_path(drop_path)
     checks.flag(remat=remat, remat_mlp=remat_mlp)
     self_attention.check(attention, checks.dtype(dtype), width // heads[0], biased=True)
-    sizes = width, tuple(depth), tuple(heads), patch, window
-    settled = self_attention.settled(attention)
-    return Swin(*sizes, channels, drop_path, remat, checks.dtype(dtype), settled, remat_mlp)
+    sizes, kind = (width, tuple(depth), tuple(heads), patch, window), self_attention.settled(attention)
+    return Swin(*sizes, channels, drop_path, remat, checks.dtype(dtype), kind, remat_mlp)

@@ -111,7 +111,7 @@ class Session:
             devices=devices,
             accumulate=self.config.get("accumulate"),
             remat=self.config.encoder.remat,
-            remat_mlp=self.config.encoder.get("remat_mlp", True),
+            remat_mlp=self.config.encoder.remat_mlp,
             shard_state=self.config.get("shard_state"),
         )
         with full, Watchdog(self.config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:

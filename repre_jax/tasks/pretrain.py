@@ -47,6 +47,8 @@ class Job:
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Pre-trains as running/training_task.run says; the workdir gets figures/reconstructions.png and .pdf, too."""
+    if config.batch_size:
+        check(config)
     config, chosen = attention.settle(config, workdir)
     config = batch_size.settle(config, workdir)
     check(config)

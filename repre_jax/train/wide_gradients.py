@@ -18,7 +18,7 @@ from repre_jax.core.linen import apply
 from repre_jax.models.layers import SplitDense
 
 KINDS = ("float32",)  # of config.gradient_reduction, beside None
-LAYERS = (nn.Dense, nn.Conv, SplitDense)  # all that pre-training has with a dtype
+LAYERS = (nn.Dense, nn.Conv, SplitDense)  # with a dtype; DINO's prototypes are none of them
 Params = Any
 
 
