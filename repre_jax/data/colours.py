@@ -122,8 +122,10 @@ def jitter(key: jax.Array, image: Planes, strengths: Sequence[float], kind: str 
             low = -strength if operation is hue else max(0.0, centre - strength)
             amount = jax.random.uniform(op_key, dtype=jnp.float32, minval=low, maxval=centre + strength)
             present.append((operation, lambda x, operation=operation, amount=amount: operation(x, amount)))
-    order = jax.random.permutation(order_key, len(present))
-    turns = {what: (jnp.argmax(order == number), chosen) for number, (what, chosen) in enumerate(present)}
+    order = jax.random.permutation(order_key, jnp.arange(len(present), dtype=jnp.int32))
+    turns = {
+        what: (jax.lax.argmax(order == number, 0, jnp.int32), chosen) for number, (what, chosen) in enumerate(present)
+    }
     blend_with_mean, turn_hue = turns.pop(OPERATIONS[kind][1], None), turns.pop(hue, None)
     others = list(turns.values())
 
