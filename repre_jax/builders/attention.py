@@ -146,7 +146,8 @@ def compare(kinds: Sequence[str], attentions: Sequence[Attention], *, timed: boo
                 text = f"it differs by {max(differences):.1e} from float32, more than {FACTOR:g} times what xla does"
                 found[kind] = Found(max(differences), left_out=text)
                 continue
-            found[kind] = Found(max(differences), _milliseconds(kind, attentions) if timed else None)
+            ms = sum(_milliseconds(kind, each) for each in attentions) if timed else None
+            found[kind] = Found(max(differences), ms)
         except Exception as error:  # whatever a kernel's compiler, JAX or a check raises: the run goes on without it
             said = str(error).strip() or type(error).__name__
             found[kind] = Found(left_out=f"it fails: {said.splitlines()[0][:200]}")
@@ -225,22 +226,19 @@ def _difference(found: Arrays, exact: Arrays) -> float:
     return float(np.max([jnp.abs(one - other).max() / (jnp.abs(other).max() + 1e-30) for one, other in pairs]))
 
 
-def _milliseconds(kind: str, attentions: Sequence[Attention]) -> float:
-    """Of all that a step computes for IMAGES images: each attention's median, as often as the step has it."""
-    total = 0.0
-    for attention in attentions:
-        gradient, (params, x) = _gradient(kind, attention)
+def _milliseconds(kind: str, attention: Attention) -> float:
+    """Of all that a step computes of it for IMAGES images, by the median of some turns."""
+    gradient, (params, x) = _gradient(kind, attention)
 
-        def again(x: jax.Array, _: None, gradient: Any = gradient, params: Any = params) -> tuple[jax.Array, None]:
-            output, (_, of_x) = gradient(params, x)
-            return x + 1e-6 * (of_x + output.mean().astype(of_x.dtype)), None  # so that none is left out
+    def again(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        output, (_, of_x) = gradient(params, x)
+        return x + 1e-6 * (of_x + output.mean().astype(of_x.dtype)), None  # so that none is left out
 
-        calls = jax.jit(lambda x, again=again: jax.lax.scan(again, x, length=CALLS)[0])
+    calls = jax.jit(lambda x: jax.lax.scan(again, x, length=CALLS)[0])
+    jax.block_until_ready(calls(x))
+    seconds = []
+    for _ in range(TURNS):
+        begun = time.perf_counter()
         jax.block_until_ready(calls(x))
-        seconds = []
-        for _ in range(TURNS):
-            begun = time.perf_counter()
-            jax.block_until_ready(calls(x))
-            seconds.append(time.perf_counter() - begun)
-        total += attention.times * statistics.median(seconds) / CALLS
-    return 1e3 * total
+        seconds.append(time.perf_counter() - begun)
+    return 1e3 * attention.times * statistics.median(seconds) / CALLS

@@ -60,12 +60,15 @@ def _call(
 class _Row:
     """What a program knows of its row: how to read and write parts of it."""
 
-    def __init__(self, heads: int, qkv_ref: Any):
+    def __init__(self, heads: int, qkv_ref: Any, bias_ref: Any):
         tokens, width = qkv_ref.shape[2], qkv_ref.shape[3] // 3
         self.window, self.head, self.heads = pl.program_id(1), pl.program_id(2), heads
         self.tokens, self.width = tokens, width // heads
         self.keys = jnp.arange(_power_of_two(tokens))
         self.lanes = jnp.arange(_power_of_two(self.width))
+        self.bias_ref = bias_ref
+        self.block = len(self.keys) if bias_ref is not None else min(QUERIES, len(self.keys))
+        self.blocks = pl.cdiv(tokens, self.block)
 
     def read(self, ref: Any, image: Any, rows: jax.Array, part: int = 0) -> jax.Array:
         """[rows, lanes] of the head; part: 0 to 2 of q, k and v. Zeros beyond the row."""
@@ -74,12 +77,16 @@ class _Row:
     def write(self, ref: Any, image: Any, rows: jax.Array, array: jax.Array, part: int = 0) -> None:
         triton.store(self._place(ref, image, rows, part), array.astype(ref.dtype), mask=self._inside(rows))
 
-    def weights(self, q: jax.Array, k: jax.Array, bias_ref: Any, rows: jax.Array) -> jax.Array:
+    def queries(self, number: Any) -> jax.Array:
+        """Where those of a block stand."""
+        return number * self.block + jnp.arange(self.block)
+
+    def weights(self, q: jax.Array, k: jax.Array, rows: jax.Array) -> jax.Array:
         """float32 [queries, keys], 0 beyond the row."""
         logits = _product(q, k.T) * self.width**-0.5
-        if bias_ref is not None:
-            window = self.window if bias_ref.shape[0] > 1 else 0
-            place = bias_ref.at[window, self.head, rows[:, None], self.keys[None, :]]
+        if self.bias_ref is not None:
+            window = self.window if self.bias_ref.shape[0] > 1 else 0
+            place = self.bias_ref.at[window, self.head, rows[:, None], self.keys[None, :]]
             logits += triton.load(place, mask=self.pairs(rows), other=0.0)
         logits = jnp.where(self.keys[None, :] < self.tokens, logits, -jnp.inf)
         raised = jnp.exp(logits - logits.max(axis=1)[:, None])
@@ -100,30 +107,27 @@ class _Row:
 def _forward(heads: int, qkv_ref: Any, *refs: Any) -> None:
     """refs: the bias, if there is one, and the output."""
     bias_ref, out_ref = refs if len(refs) == 2 else (None, refs[0])
-    image, row = pl.program_id(0), _Row(heads, qkv_ref)
+    image, row = pl.program_id(0), _Row(heads, qkv_ref, bias_ref)
     k, v = (row.read(qkv_ref, image, row.keys, part) for part in (1, 2))
 
-    block = len(row.keys) if bias_ref is not None else min(QUERIES, len(row.keys))
-
     def of_block(number: jax.Array, _: None) -> None:
-        rows = number * block + jnp.arange(block)
-        weights = row.weights(row.read(qkv_ref, image, rows), k, bias_ref, rows)
+        rows = row.queries(number)
+        weights = row.weights(row.read(qkv_ref, image, rows), k, rows)
         row.write(out_ref, image, rows, _product(weights.astype(v.dtype), v))
 
-    jax.lax.fori_loop(0, pl.cdiv(row.tokens, block), of_block, None)
+    jax.lax.fori_loop(0, row.blocks, of_block, None)
 
 
 def _backward(heads: int, images: int, qkv_ref: Any, gradient_ref: Any, *refs: Any) -> None:
     """images: of a program. refs: the bias, if there is one, the gradient of qkv and, if so, of the bias."""
     bias_ref, of_qkv_ref, of_bias_ref = refs if len(refs) == 3 else (None, refs[0], None)
-    part, row = pl.program_id(0), _Row(heads, qkv_ref)
-    block = len(row.keys) if bias_ref is not None else min(QUERIES, len(row.keys))
+    part, row = pl.program_id(0), _Row(heads, qkv_ref, bias_ref)
 
     def of_block(image: Any, k: jax.Array, v: jax.Array, number: Any, sums: Any) -> Any:
         of_k, of_v, of_bias = sums
-        rows = number * block + jnp.arange(block)
+        rows = row.queries(number)
         q, gradient = row.read(qkv_ref, image, rows), row.read(gradient_ref, image, rows)
-        weights = row.weights(q, k, bias_ref, rows)
+        weights = row.weights(q, k, rows)
         of_weights = _product(gradient, v.T)
         of_logits = weights * (of_weights - jnp.sum(weights * of_weights, axis=1)[:, None])
         scaled = (of_logits * row.width**-0.5).astype(q.dtype)
@@ -135,12 +139,12 @@ def _backward(heads: int, images: int, qkv_ref: Any, gradient_ref: Any, *refs: A
         k, v = (row.read(qkv_ref, image, row.keys, part) for part in (1, 2))
         zeros = jnp.zeros((len(row.keys), len(row.lanes)), jnp.float32)
         step = functools.partial(of_block, image, k, v)
-        of_k, of_v, of_bias = jax.lax.fori_loop(0, pl.cdiv(row.tokens, block), step, (zeros, zeros, of_bias))
+        of_k, of_v, of_bias = jax.lax.fori_loop(0, row.blocks, step, (zeros, zeros, of_bias))
         for place, summed in ((1, of_k), (2, of_v)):
             row.write(of_qkv_ref, image, row.keys, summed, place)
         return of_bias
 
-    before = None if of_bias_ref is None else jnp.zeros((block, len(row.keys)), jnp.float32)
+    before = None if of_bias_ref is None else jnp.zeros((row.block, len(row.keys)), jnp.float32)
     of_bias = jax.lax.fori_loop(part * images, (part + 1) * images, of_image, before)
     if of_bias_ref is not None:
         place = of_bias_ref.at[part, row.window, row.head, row.keys[:, None], row.keys[None, :]]
