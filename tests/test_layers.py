@@ -20,7 +20,7 @@ FLOORS = (  # each may import those before it
     ("builders",),
     ("pretrained",),
     ("probing",),
-    ("tasks",),
+    ("tasks", "reproduction"),
     ("tools",),
 )
 LAYERS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -64,7 +64,12 @@ def is_run(names: Collection[str]) -> bool:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replaces a JSON file."""
-    replace(path, json.dumps(content, indent=2) + "\n")
+    replace(path, json_text(content))
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """As a JSON file holds it."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ class Session:
             run_files.write_json(self.workdir / run_files.CONFIG, self.settings)
             run_files.write_json(self.workdir / run_files.DATA, same_data.described(dataset))
             path = self.workdir / run_files.STARTS
-            row = start | environment.record(self.config.seed)
+            row = start | environment.record(self.config.seed) | {"machine": console.machine()}
             run_files.write_rows(path, [*run_files.read_metrics(path), row])
         runtime.check_same("start", {"step": self.past.step})  # nobody reads on before process 0 has cleared up
 

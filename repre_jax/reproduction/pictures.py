@@ -1,0 +1,64 @@
+"""The pictures of a table: those of trained encoders, by tools/figures.py, and the chart of what RePre adds."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repre_jax.core import run_files
+from repre_jax.reproduction import statistics
+from repre_jax.reproduction.results import Number
+from repre_jax.reproduction.runs import Run
+from repre_jax.reproduction.tables import Picture, Table
+
+SEED = 0
+
+
+def runs(table: Table, picture: Picture) -> list[Run]:
+    """The pre-trainings that it shows."""
+    return [table.rows[place].pretraining(SEED) for place in picture.rows]
+
+
+def path_of(folder: Path, picture: Picture) -> Path:
+    return folder / f"{picture.name}.png"
+
+
+def lacking(table: Table, folder: Path) -> list[Run]:
+    """What must be in the workdir for pictures that are not there yet."""
+    missing = [picture for picture in table.pictures if not run_files.exists(path_of(folder, picture))]
+    return list(dict.fromkeys(run for picture in missing for run in runs(table, picture)))
+
+
+def draw(table: Table, workdir: Path, folder: Path) -> list[str]:
+    """Draws those that are not there; returns a line for each that could not be."""
+    troubles = []
+    for picture in table.pictures:
+        path = path_of(folder, picture)
+        folders = [workdir / run.name for run in runs(table, picture)]
+        if run_files.exists(path):
+            continue
+        if not all(run_files.has_checkpoints(each) for each in folders):
+            troubles.append(f"{path.name} was not drawn: {', '.join(map(str, folders))} are not all there.")
+            continue
+        run_files.make_folder(folder, parents=True)
+        command = [sys.executable, "-m", "repre_jax.tools.figures", picture.kind, *map(str, folders), "--quiet"]
+        done = subprocess.run([*command, "--out", str(path)], check=False, capture_output=True, text=True)
+        if done.returncode:
+            troubles.append(f"{path.name} was not drawn: {done.stderr.strip() or done.stdout.strip()}")
+    return troubles
+
+
+def chart(table: Table, lines: Sequence[Sequence[Number]], path: Path) -> None:
+    """What RePre adds to the table's first measure, with its interval, and what it adds in the paper."""
+    from repre_jax.report.figures import differences, sheet  # matplotlib takes a second
+
+    bars = []
+    for row, (number, *_) in zip(table.rows, lines, strict=True):
+        if row.without is not None:
+            found = number.difference
+            ours = (found.mean, found.low, found.high) if found else (math.nan,) * 3
+            bars.append(differences.Bar(", ".join(row.labels[:-1]), *ours, number.papers_difference))
+    caption = f"Scale {table.scale.name}; lines are Student's {statistics.CONFIDENCE:.0%} intervals, by seed"
+    unit = f"points of {table.measures[0].title}"
+    sheet.save(differences.draw(bars, title=table.title, caption=caption, unit=unit), path)

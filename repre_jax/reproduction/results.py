@@ -1,0 +1,66 @@
+"""A table's numbers, from the cells of its runs: by row and measure, by seed, and what RePre changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from repre_jax.reproduction import statistics
+from repre_jax.reproduction.cells import Cell
+from repre_jax.reproduction.runs import Run
+from repre_jax.reproduction.statistics import Difference, Signs, Summary
+from repre_jax.reproduction.tables import Measure, Row, Table
+
+
+@dataclass(frozen=True)
+class Number:
+    """A row's number of one measure. by_seed: in the measure's unit. paper: its figure, None where it has none.
+    difference: to the row without RePre, paired by seed, None where there is no such row or no pair; papers: the
+    paper's own."""
+
+    paper: float | None
+    by_seed: Mapping[int, float]
+    summary: Summary | None
+    difference: Difference | None
+    papers_difference: float | None
+
+
+def numbers(table: Table, seeds: Sequence[int], known: Mapping[Run, Cell]) -> list[list[Number]]:
+    """By row, by measure."""
+    by_seed = [[_by_seed(row, measure, seeds, known) for measure in table.measures] for row in table.rows]
+    return [
+        [_number(table, by_seed, place, column) for column in range(len(table.measures))]
+        for place in range(len(table.rows))
+    ]
+
+
+def _by_seed(row: Row, measure: Measure, seeds: Sequence[int], known: Mapping[Run, Cell]) -> dict[int, float]:
+    cells = {seed: known.get(measure.evaluation(row.pretraining(seed))) for seed in seeds}
+    return {
+        seed: cell.metrics[measure.key] * measure.factor + measure.offset
+        for seed, cell in cells.items()
+        if cell is not None and measure.key in cell.metrics
+    }
+
+
+def _number(table: Table, by_seed: Sequence[Sequence[Mapping[int, float]]], place: int, column: int) -> Number:
+    row, own = table.rows[place], by_seed[place][column]
+    figure = _figure(row, column)
+    difference = papers_difference = None
+    if row.without is not None:
+        difference = statistics.difference(own, by_seed[row.without][column])
+        other = _figure(table.rows[row.without], column)
+        papers_difference = None if figure is None or other is None else figure - other
+    return Number(figure, own, statistics.summary(list(own.values())), difference, papers_difference)
+
+
+def _figure(row: Row, column: int) -> float | None:
+    return row.paper[column] if column < len(row.paper) else None
+
+
+def signs(table: Table, found: Sequence[Sequence[Number]], column: int) -> dict[str, Signs]:
+    """Of one measure: framework -> the signs of all its differences, and '' -> those of all."""
+    by_framework: dict[str, list[Difference]] = {}
+    for row, line in zip(table.rows, found, strict=True):
+        if (difference := line[column].difference) is not None:
+            by_framework.setdefault(row.framework, []).append(difference)
+    every = [each for differences in by_framework.values() for each in differences]
+    return {name: statistics.signs(found) for name, found in (by_framework | {"": every}).items() if found}

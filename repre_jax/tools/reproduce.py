@@ -1,0 +1,83 @@
+"""Computes a table or figure of the paper: every run that it takes, then the table, with the paper's figures beside.
+
+  python -m repre_jax.tools.reproduce table1 [--scale scenes|full] [--seeds 3] [--only moco]
+
+Tables: table1 (linear evaluation by framework), figure3 (the same as differences), table2 (detection), table3
+(segmentation), table4 (one feature or several), table5 (fusion layers), figure4 (attention maps and t-SNE), cost.
+Scales: scenes (embedded images, hours on two processor cores), full (ImageNet, COCO, Cityscapes, as the paper), tiny
+(a smoke test: its numbers mean nothing).
+
+A finished run becomes a cell, RESULTS/cells/NAME.json, which can be committed or copied: wherever it was computed, it
+is not run again, here or by another table. One whose config has changed since is not taken. Interrupted, the same
+command goes on where it stopped; several may run side by side on one workdir.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from repre_jax.core import config_paths, run_files
+from repre_jax.core.errors import UserError
+from repre_jax.reproduction import pictures, scales, tables, work, writing
+from repre_jax.system import command_line, shipped, terminal
+
+RESULTS = Path("docs/results")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=tuple(tables.TABLES), metavar="TABLE")
+    parser.add_argument("--scale", choices=tuple(scales.SCALES), default="scenes")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...; default 3")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only runs with this in their name")
+    parser.add_argument("--workdir", type=Path, help="of the runs; default runs/reproduce/SCALE")
+    parser.add_argument("--results", type=Path, help="of cells and tables; default docs/results, of tiny the workdir's")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be run, and write nothing")
+    parser.add_argument("--print-commands", action="store_true", help="the same as a job list, a command a line")
+    arguments = parser.parse_args(argv)
+    interrupted = "Interrupted; the same command goes on."
+    status: list[int] = []
+    ended = command_line.exit_status(lambda: status.append(_reproduce(arguments)), interrupted)
+    return ended or status[0]
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    """The exit status: 1 where a run has failed."""
+    if arguments.seeds < 1:
+        raise UserError(f"--seeds is {arguments.seeds}.\n  expected: at least 1")
+    scale = scales.SCALES[arguments.scale]
+    table, seeds = tables.table(arguments.table, scale), range(arguments.seeds)
+    workdir = config_paths.absolute(arguments.workdir or Path("runs/reproduce") / scale.name)
+    usual = workdir / "results" if scale.name == "tiny" or not shipped.is_clone() else RESULTS
+    results = config_paths.absolute(arguments.results or usual)
+    wanted = list(table.in_order(seeds, arguments.only))
+    if not wanted:
+        raise UserError(
+            f"No run of {table.name} has {arguments.only!r} in its name.\n"
+            f"  expected: a part of a name such as {next(iter(table.in_order(seeds))).name}"
+        )
+    listed = arguments.dry_run or arguments.print_commands
+    found = work.look(wanted, workdir, results, write=not listed)
+    folder = results / scale.name
+    lacking = work.lacking(wanted, pictures.lacking(table, folder), found, workdir)
+    if listed:
+        for run in lacking:
+            print(run.command(workdir, shipped.program()))
+        if arguments.dry_run:
+            print(f"{len(found.cells)} of {len(set(wanted))} cells are there; {len(lacking)} runs to do.")
+        return 0
+    for run, why in found.changed.items():
+        terminal.warn(f"{run.name}: {why}.")
+    work.do(lacking, found, workdir, results)
+    every = work.look(table.in_order(seeds), workdir, results)  # with --only, too: the others are in the table
+    every.failed |= found.failed
+    paths = writing.write(folder, table, seeds, every, pictures.draw(table, workdir, folder))
+    print(run_files.read_text(paths[0]), end="")
+    print(f"Written: {', '.join(map(str, paths))}")
+    return 1 if found.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
