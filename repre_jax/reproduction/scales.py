@@ -94,7 +94,7 @@ SCENES = Scale(
 )
 TINY = Scale(
     name="tiny",
-    pretrain="scenes,tiny",
+    pretrain="tiny",
     dense="scenes_dense,tiny",
     linear={"": "cached,tiny"},
     supervised="scratch,scenes,tiny",

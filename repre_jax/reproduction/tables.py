@@ -191,7 +191,7 @@ def _table3(scale: Scale) -> Table:
         Row(
             (_title("dino"), "yes"),
             _trained(scale, "dino", VIT_S, 300, "", True),
-            paper.TABLE3["dino, RePre"],
+            paper.TABLE3["with"],
             1,
             "dino",
         ),
