@@ -103,6 +103,7 @@ def get_config() -> ConfigDict:
     config.repre.fusion_layers = 2  # in each decoder block (Table 5)
     config.repre.views = 1  # of the two, how many are reconstructed (Algorithm 1 has the first)
     config.repre.weighting_lr_scale = 1.0  # learning rate of the two log-variances, relative to the others
+    config.repre.fixed_weights = config_dict.placeholder(tuple)  # (contrastive, reconstruction) instead of learned ones
 
     config.optim = ConfigDict()  # AdamW (moco-v3 main_moco.py:229-230, CONFIG.md:109-113)
     config.optim.name = "adamw"  # or 'lars', 'sgd'

@@ -125,17 +125,24 @@ def test_the_example_of_the_docs_runs(capsys):
     assert "'weight_reconstruction': 1.0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["lars", "sgd"])
-def test_every_optimiser_drives_the_step(name):
-    """By its name in the config; the frozen patch projection stays, everything else with a gradient moves."""
-    _, method = build("tiny", "simclr", **{"optim.name": name, "optim.lr": 0.5, "optim.warmup_epochs": 0.0})
+@pytest.mark.parametrize(("name", "weights"), [("lars", None), ("sgd", (0.5, 20.0))])
+def test_every_optimiser_drives_the_step(name, weights):
+    """By its name in the config; the frozen patch projection stays, and weights that are fixed; everything else with a
+    gradient moves."""
+    settings = {"optim.name": name, "optim.lr": 0.5, "optim.warmup_epochs": 0.0, "repre.fixed_weights": weights}
+    _, method = build("tiny", "simclr", **settings)
     state = init(method)
     new, metrics, grads = jax.jit(step_of(method))(state, random_pixels(method))
     chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
     assert float(metrics["skipped"]) == 0
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), new.params, state.params)
     has_gradient = jax.tree.map(lambda g: bool(g.any()), grads)
-    assert moved["balance"] == {"contrastive": True, "reconstruction": True}
+    learned = weights is None
+    assert moved.pop("balance") == {"contrastive": learned, "reconstruction": learned}
+    del has_gradient["balance"]
+    if weights:
+        found = [metrics[f"weight_{loss}"] for loss in ("contrastive", "reconstruction")]
+        np.testing.assert_allclose(found, weights, rtol=1e-6)
     assert moved["encoder"].pop("patch_embed") == {"kernel": False, "bias": False}
     del has_gradient["encoder"]["patch_embed"]
     assert jax.tree.leaves(moved).count(True) > 40

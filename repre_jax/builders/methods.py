@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from repre_jax.core.errors import UserError
 from repre_jax.data.sources import DataSet
 from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.frameworks.base import Framework
+from repre_jax.losses import weighting
 from repre_jax.models import build_encoder, decoder, encoders, platform
 from repre_jax.train import wide_gradients
 from repre_jax.train.pretrain import Pretraining
@@ -144,6 +146,16 @@ def normalisation(config: ConfigDict, dataset: DataSet | None) -> tuple[tuple[fl
     return found["mean"], found["std"]
 
 
+def _fixed_weights(config: ConfigDict) -> tuple[float, float] | None:
+    """Raises UserError for what are no two weights. They are stored as log-variances, and limited as those are."""
+    if config.repre.fixed_weights is None:
+        return None
+    low, high = (math.exp(bound) for bound in weighting.LOG_VARIANCE_RANGE)
+    config_checks.numbers("repre.fixed_weights", config.repre.fixed_weights, 2, low, high)
+    contrastive, rebuilt = config.repre.fixed_weights
+    return contrastive, rebuilt
+
+
 def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | None = None) -> Pretraining:
     """Encoder, framework with its heads, RePre's reconstruction unless it is off, augmentations and optimiser.
 
@@ -159,6 +171,7 @@ def build_method(config: ConfigDict, plan: schedules.Plan, dataset: DataSet | No
             decoder=decoder.build(encoder, **{key: config.repre[key] for key in DECODER_KEYS}),
             views=config.repre.views,
             weighting_lr_scale=config.repre.weighting_lr_scale,
+            fixed_weights=_fixed_weights(config),
         )
     mean, std = normalisation(config, dataset)
     if config.gradient_reduction is not None:

@@ -30,6 +30,7 @@ from repre_jax.running import loop, resume, training_task
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
+from repre_jax.train.reconstruction import Reconstruction
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 FIGURE = "figures/reconstructions.png"  # in the workdir; in the end a .pdf lies beside it
@@ -150,6 +151,7 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
             if reconstruction is None
             else f"{decoder.describe(reconstruction.decoder)}, {rebuilt}",
         ),
+        *_weights(reconstruction),
         *console.plan(
             plan,
             lr_per_256=config.optim.lr,
@@ -159,6 +161,13 @@ def describe(config: ConfigDict, job: Job) -> list[console.Row]:
         ),
         ("parameters", console.parameter_counts(step.shapes.params)),
     ]
+
+
+def _weights(reconstruction: Reconstruction | None) -> list[console.Row]:
+    if reconstruction is None or reconstruction.fixed_weights is None:
+        return []
+    contrastive, rebuilt = reconstruction.fixed_weights
+    return [("loss weights", f"fixed, {contrastive:g} of the contrastive loss and {rebuilt:g} of the reconstruction")]
 
 
 def _conclude(

@@ -1,5 +1,6 @@
 """Reconstruction: what RePre adds to a contrastive framework (RePre section 3, Algorithm 1)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +19,23 @@ class Reconstruction:
 
     views: how many views of a record are reconstructed; Algorithm 1 has the first alone.
     weighting_lr_scale multiplies the learning rate of the log-variances, which the paper leaves open.
+    fixed_weights: of the contrastive loss and of the reconstruction, in place of learned ones, which the paper has.
     """
 
     decoder: Decoder
     views: int = 1
     weighting_lr_scale: float = 1.0
+    fixed_weights: tuple[float, float] | None = None
 
     def init_params(self, key: jax.Array, pyramid: tuple[jax.Array, ...]) -> dict[str, Any]:
-        """Parameters 'decoder' and 'balance'. Log-variances start at 0, that is at weights of 1."""
+        """Parameters 'decoder' and 'balance'. Log-variances start at weights of 1, or at those that are fixed."""
+        weights = self.fixed_weights or (1.0, 1.0)
         return {
             "decoder": self.decoder.init(key, pyramid)["params"],
-            "balance": {name: jnp.zeros((), jnp.float32) for name in ("contrastive", "reconstruction")},
+            "balance": {
+                name: jnp.float32(-math.log(weight))
+                for name, weight in zip(("contrastive", "reconstruction"), weights, strict=True)
+            },
         }
 
     def rules(self) -> tuple[Rule, ...]:
@@ -36,7 +43,7 @@ class Reconstruction:
         nor do they count in the norm that others are clipped by."""
         return (
             ("^balance/", "weight_decay", 0.0),
-            ("^balance/", "lr_scale", self.weighting_lr_scale),
+            ("^balance/", "lr_scale", 0.0 if self.fixed_weights else self.weighting_lr_scale),
             ("^balance/", "clip", 0.0),
         )
 
