@@ -28,7 +28,7 @@ def cell_of(run, **metrics):
 def known(table, value):
     """A cell for each run, of value(run)."""
     return {
-        run: cell_of(run, **{measure.key: value(run) for measure in table.measures})
+        run: cell_of(run, **{key: value(run) for measure in table.measures for key in (measure.key, measure.untrained)})
         for run in dict.fromkeys(table.in_order(SEEDS))
     }
 
@@ -150,7 +150,7 @@ def test_a_table_shows_means_differences_and_what_is_missing(tmp_path):
     assert (signs[""].positive, signs["simclr"].positive) == (21, 3)
     paths = writing.write(tmp_path, table, SEEDS, found, [])
     text = paths[0].read_text()
-    assert "| SimCLR | ViT-S | yes | 69.7 | +0.7 | 51.1 ± 0.1 (3) | +1.0 [+1.0, +1.0] | 3, 0 |" in text
+    assert "| SimCLR | ViT-S | yes | 69.7 | +0.7 | 51.1 ± 0.1 (3) | +1.0 [+1.0, +1.0] | 3, 0 | 51.1 ± 0.1 (3) |" in text
     assert "not run" not in text and "<table>" in paths[2].read_text()
     assert json.loads(paths[1].read_text())["rows"][1]["measures"]["top-1, linear"]["paper"] == 69.7
 

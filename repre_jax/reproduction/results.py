@@ -13,43 +13,50 @@ from repre_jax.reproduction.tables import Measure, Row, Table
 @dataclass(frozen=True)
 class Number:
     """A row's number of one measure. by_seed: in the measure's unit. paper: its figure, None where it has none.
-    difference: to the row without RePre, paired by seed, None where there is no such row or no pair; papers: the
-    paper's own."""
+    untrained: of the same encoders before their first step. difference: to the row without RePre, paired by seed, None
+    where there is no such row or no pair; papers_difference: the paper's own."""
 
     paper: float | None
     by_seed: Mapping[int, float]
     summary: Summary | None
+    untrained: Summary | None
     difference: Difference | None
     papers_difference: float | None
 
 
 def numbers(table: Table, seeds: Sequence[int], known: Mapping[Run, Cell]) -> list[list[Number]]:
     """By row, by measure."""
-    by_seed = [[_by_seed(row, measure, seeds, known) for measure in table.measures] for row in table.rows]
-    return [
-        [_number(table, by_seed, place, column) for column in range(len(table.measures))]
-        for place in range(len(table.rows))
-    ]
+    by_seed = [[_by_seed(row, measure, measure.key, seeds, known) for measure in table.measures] for row in table.rows]
+    found = []
+    for row, own in zip(table.rows, by_seed, strict=True):
+        theirs = by_seed[row.without] if row.without is not None else [{}] * len(own)
+        line = []
+        for column, measure in enumerate(table.measures):
+            figure = _figure(row, column)
+            other = _figure(table.rows[row.without], column) if row.without is not None else None
+            untrained = _by_seed(row, measure, measure.untrained, seeds, known)
+            line.append(
+                Number(
+                    paper=figure,
+                    by_seed=own[column],
+                    summary=statistics.summary(list(own[column].values())),
+                    untrained=statistics.summary(list(untrained.values())),
+                    difference=statistics.difference(own[column], theirs[column]),
+                    papers_difference=None if figure is None or other is None else figure - other,
+                )
+            )
+        found.append(line)
+    return found
 
 
-def _by_seed(row: Row, measure: Measure, seeds: Sequence[int], known: Mapping[Run, Cell]) -> dict[int, float]:
+def _by_seed(row: Row, measure: Measure, key: str, seeds: Sequence[int], known: Mapping[Run, Cell]) -> dict[int, float]:
+    """In the measure's unit."""
     cells = {seed: known.get(measure.evaluation(row.pretraining(seed))) for seed in seeds}
     return {
-        seed: cell.metrics[measure.key] * measure.factor + measure.offset
+        seed: cell.metrics[key] * measure.factor + measure.offset
         for seed, cell in cells.items()
-        if cell is not None and measure.key in cell.metrics
+        if cell is not None and key in cell.metrics
     }
-
-
-def _number(table: Table, by_seed: Sequence[Sequence[Mapping[int, float]]], place: int, column: int) -> Number:
-    row, own = table.rows[place], by_seed[place][column]
-    figure = _figure(row, column)
-    difference = papers_difference = None
-    if row.without is not None:
-        difference = statistics.difference(own, by_seed[row.without][column])
-        other = _figure(table.rows[row.without], column)
-        papers_difference = None if figure is None or other is None else figure - other
-    return Number(figure, own, statistics.summary(list(own.values())), difference, papers_difference)
 
 
 def _figure(row: Row, column: int) -> float | None:

@@ -22,7 +22,8 @@ FUSION_TITLES = {"": "without decoder"} | {
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: what `evaluation` of a pre-training says under `key` of its result, times `factor`, plus `offset`."""
+    """A column: what `evaluation` of a pre-training says under `key` of its result, times `factor`, plus `offset`.
+    untrained: the key of the same of the encoder before its first step, '' where nothing measures it."""
 
     title: str
     key: str
@@ -30,6 +31,7 @@ class Measure:
     factor: float = 100.0
     offset: float = 0.0
     digits: int = 1
+    untrained: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def _own(run: Run) -> Run:
 
 def _classification(scale: Scale) -> tuple[Measure, ...]:
     return (
-        Measure("top-1, linear", "top1", partial(_linear, scale)),
-        Measure("top-1, k-NN", "knn_top1", _own),
+        Measure("top-1, linear", "top1", partial(_linear, scale), untrained="top1_untrained"),
+        Measure("top-1, k-NN", "knn_top1", _own, untrained="knn_top1_untrained"),
     )
 
 

@@ -11,7 +11,7 @@ from repre_jax.report import document
 from repre_jax.report.document import section, tag
 from repre_jax.reproduction import pictures, results, statistics
 from repre_jax.reproduction.results import Number
-from repre_jax.reproduction.statistics import Difference
+from repre_jax.reproduction.statistics import Difference, Summary
 from repre_jax.reproduction.tables import Measure, Table
 from repre_jax.reproduction.work import Found
 
@@ -93,6 +93,7 @@ def as_json(
                 "mean": number.summary and number.summary.mean,
                 "std": number.summary and _finite(number.summary.std),
                 "seeds": len(number.by_seed),
+                "untrained": number.untrained and number.untrained.mean,
                 "paper_difference": number.papers_difference,
                 "difference": difference
                 and {
@@ -119,7 +120,8 @@ def as_json(
 def cells(table: Table, lines: Sequence[Sequence[Number]], column: int) -> tuple[list[str], list[list[str]]]:
     """The heads and the rows of one measure's table, as text."""
     measure = table.measures[column]
-    heads = [*table.heads, "paper", "paper's difference", measure.title, "difference", "seeds up, down"]
+    beside = ["untrained"] if measure.untrained else []
+    heads = [*table.heads, "paper", "paper's difference", measure.title, "difference", "seeds up, down", *beside]
     rows = []
     for row, line in zip(table.rows, lines, strict=True):
         number = line[column]
@@ -129,16 +131,17 @@ def cells(table: Table, lines: Sequence[Sequence[Number]], column: int) -> tuple
                 *row.labels,
                 "-" if number.paper is None else f"{number.paper:g}",
                 "-" if number.papers_difference is None else f"{number.papers_difference:+.{measure.digits}f}",
-                _mean(number, measure),
+                _mean(number.summary, measure),
                 "-" if paired is None else _interval(paired, measure),
                 "-" if paired is None else f"{paired.positive}, {paired.negative}",
+                *(_mean(number.untrained, measure) for _ in beside),
             ]
         )
     return heads, rows
 
 
-def _mean(number: Number, measure: Measure) -> str:
-    found, digits = number.summary, measure.digits
+def _mean(found: Summary | None, measure: Measure) -> str:
+    digits = measure.digits
     if found is None:
         return EMPTY
     std = "" if math.isnan(found.std) else f" ± {found.std:.{digits}f}"
