@@ -19,6 +19,7 @@ from repre_jax.tools import reproduce
 SCENES, FULL = scales.SCALES["scenes"], scales.SCALES["full"]
 RUN = Run("moco_vit_s", "scenes", 0, SCENES.flags)
 SEEDS = range(3)
+RESULT = {"steps": 8, "seconds": 2.5, "knn_top1": 0.25, "figure": "a.png", "data_set": {"classes": 20}}
 
 
 def cell_of(run, **metrics):
@@ -88,18 +89,20 @@ def test_a_finished_folder_becomes_a_cell_unless_its_config_differs(tmp_path):
     folder = tmp_path / "runs" / RUN.name
     folder.mkdir(parents=True)
     run_files.write_json(folder / run_files.CONFIG, RUN.settings)
-    run_files.write_json(folder / run_files.RESULT, {"knn_top1": 0.25, "figure": "a.png", "data_set": {"classes": 20}})
+    run_files.write_json(folder / run_files.RESULT, RESULT)
     start = {"step": 0, "time": "2026-12-01T00:00:00+0000", "command": "c", "commit": None, "machine": "m"}
     run_files.write_rows(folder / run_files.STARTS, [start])
     run_files.make_folder(tmp_path / "runs" / cells.LOGS)
     run_files.write_json(cells.seconds_path(tmp_path / "runs", RUN), {cells.STARTS: [1.5, 2.0]})
     found = work.look([RUN], tmp_path / "runs", tmp_path)
-    assert found.cells[RUN].metrics == {"knn_top1": 0.25, "data_set.classes": 20}
+    assert found.cells[RUN].metrics == {"steps": 8, "seconds": 2.5, "knn_top1": 0.25, "data_set.classes": 20}
     assert (found.cells[RUN].machine, found.cells[RUN].processor_seconds) == ("m", 3.5)
     assert cells.path_of(tmp_path, RUN).exists()
     other = dataclasses.replace(RUN, flags=("--config.optim.lr=0.5",))
     found = work.look([other], tmp_path / "runs", tmp_path / "elsewhere")
     assert not found.cells and "optim.lr" in found.changed[other]
+    work.do([other], found, tmp_path / "runs", tmp_path / "elsewhere")  # main.py refuses the folder
+    assert other in found.failed and not found.cells
 
 
 def test_tables_share_runs():

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,13 +72,13 @@ def lacking(runs: Iterable[Run], drawn: Iterable[Run], found: Found, workdir: Pa
     """What must be run, in order: these runs but for those that are known, each behind what it starts from; and of
     those to be drawn the ones that are not in the workdir, whether known or not."""
     needed = [run for run in dict.fromkeys(runs) if run not in found.cells]
-    absent = [each for run in (*needed, *drawn) for each in run.lineage() if not _is_finished(each, workdir)]
+    absent = [each for run in (*needed, *drawn) for each in run.lineage() if _finished(each, workdir) is None]
     return list(dict.fromkeys(absent))
 
 
-def _is_finished(run: Run, workdir: Path) -> bool:
-    """With the config that it has now."""
-    return run_files.exists(workdir / run.name / run_files.RESULT) and not _differing(run, workdir)
+def _finished(run: Run, workdir: Path) -> Cell | None:
+    """What the run came to, if it is finished with the config that it has now."""
+    return None if _differing(run, workdir) else cells.of_folder(run, workdir)
 
 
 def do(runs: Sequence[Run], found: Found, workdir: Path, results: Path) -> None:
@@ -106,13 +106,13 @@ def do(runs: Sequence[Run], found: Found, workdir: Path, results: Path) -> None:
         number = len(runs) - len(waiting)
         terminal.say(f"[{number} of {len(runs)}] {run.name}{_left([run, *waiting], found.cells)}")
         log = workdir / cells.LOGS / f"{run.name}.log"
-        cell = cells.of_folder(run, workdir)  # of another process, meanwhile
+        cell = _finished(run, workdir)  # by another process, meanwhile
         if cell is None:
             status = _ended(run, log, workdir)
             if status and _elsewhere(run, workdir):  # another process was faster
                 waiting.insert(0, run)
                 continue
-            cell = cells.of_folder(run, workdir) if status == 0 else None
+            cell = _finished(run, workdir) if status == 0 else None
         if cell is None:
             found.failed[run] = log
             terminal.warn(f"Failed: {run.name}, see {log}\n  {_last_words(log)}")
@@ -170,14 +170,20 @@ def _last_words(log: Path) -> str:
 
 
 def _left(runs: Sequence[Run], known: Mapping[Run, Cell]) -> str:
-    """', about 2:10:00 left' by how long the like took; what is not known of any counts as the mean of the others."""
+    """', about 2:10:00 left' by the clock; '' before anything is known."""
+    left = expected(runs, known, lambda cell: cell.metrics.get("seconds"))
+    return f"; about {console.duration(left)} left" if left else ""
+
+
+def expected(runs: Sequence[Run], known: Mapping[Run, Cell], seconds: Callable[[Cell], float | None]) -> float | None:
+    """Seconds that these runs will take, by how long the like took; one of a kind that is not known counts as the mean
+    of the kinds that are. None before anything is known."""
     by_kind: dict[str, list[float]] = {}
     for run, cell in known.items():
-        if "seconds" in cell.metrics:
-            by_kind.setdefault(run.kind, []).append(cell.metrics["seconds"])
-    times = {kind: sum(seconds) / len(seconds) for kind, seconds in by_kind.items()}
+        if (took := seconds(cell)) is not None:
+            by_kind.setdefault(run.kind, []).append(took)
+    times = {kind: sum(took) / len(took) for kind, took in by_kind.items()}
     if not times:
-        return ""
+        return None
     usual = sum(times.values()) / len(times)
-    left = sum(times.get(run.kind, usual) for run in runs)
-    return f"; about {console.duration(left)} left"
+    return sum(times.get(run.kind, usual) for run in runs)

@@ -3,7 +3,8 @@
   python -m repre_jax.tools.reproduce table1 [--scale scenes|full] [--seeds 3] [--only moco]
 
 Tables: table1 (linear evaluation by framework), figure3 (the same as differences), table2 (detection), table3
-(segmentation), table4 (one feature or several), table5 (fusion layers), figure4 (attention maps and t-SNE), cost.
+(segmentation), table4 (one feature or several), table5 (fusion layers), figure4 (attention maps and t-SNE), cost;
+or all of these.
 Scales: scenes (embedded images, hours on two processor cores), full (ImageNet, COCO, Cityscapes, as the paper), tiny
 (a smoke test: its numbers mean nothing).
 
@@ -20,15 +21,17 @@ from pathlib import Path
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.reproduction import pictures, scales, tables, work, writing
+from repre_jax.reproduction.runs import Run
 from repre_jax.system import command_line, shipped, terminal
 
 RESULTS = Path("docs/results")
+ALL = "all"
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=tuple(tables.TABLES), metavar="TABLE")
+    parser.add_argument("table", choices=(*tables.TABLES, ALL), metavar="TABLE")
     parser.add_argument("--scale", choices=tuple(scales.SCALES), default="scenes")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...; default 3")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only runs with this in their name")
@@ -47,36 +50,49 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     """The exit status: 1 where a run has failed."""
     if arguments.seeds < 1:
         raise UserError(f"--seeds is {arguments.seeds}.\n  expected: at least 1")
-    scale = scales.SCALES[arguments.scale]
-    table, seeds = tables.table(arguments.table, scale), range(arguments.seeds)
+    scale, seeds = scales.SCALES[arguments.scale], range(arguments.seeds)
     workdir = config_paths.absolute(arguments.workdir or Path("runs/reproduce") / scale.name)
     usual = workdir / "results" if scale.name == "tiny" or not shipped.is_clone() else RESULTS
     results = config_paths.absolute(arguments.results or usual)
-    wanted = list(table.in_order(seeds, arguments.only))
+    folder = results / scale.name
+    asked = [tables.table(name, scale) for name in (tables.TABLES if arguments.table == ALL else (arguments.table,))]
+    wanted = [run for table in asked for run in table.in_order(seeds, arguments.only)]
     if not wanted:
         raise UserError(
-            f"No run of {table.name} has {arguments.only!r} in its name.\n"
-            f"  expected: a part of a name such as {next(iter(table.in_order(seeds))).name}"
+            f"No run of {arguments.table} has {arguments.only!r} in its name.\n"
+            f"  expected: a part of a name such as {next(iter(asked[0].in_order(seeds))).name}"
         )
     listed = arguments.dry_run or arguments.print_commands
     found = work.look(wanted, workdir, results, write=not listed)
-    folder = results / scale.name
-    lacking = work.lacking(wanted, pictures.lacking(table, folder), found, workdir)
+    drawn = [run for table in asked for run in pictures.lacking(table, folder)]
+    lacking = work.lacking(wanted, drawn, found, workdir)
     if listed:
         for run in lacking:
             print(run.command(workdir, shipped.program()))
         if arguments.dry_run:
-            print(f"{len(found.cells)} of {len(set(wanted))} cells are there; {len(lacking)} runs to do.")
+            print(_outlook(wanted, lacking, found))
         return 0
     for run, why in found.changed.items():
         terminal.warn(f"{run.name}: {why}.")
     work.do(lacking, found, workdir, results)
-    every = work.look(table.in_order(seeds), workdir, results)  # with --only, too: the others are in the table
-    every.failed |= found.failed
-    paths = writing.write(folder, table, seeds, every, pictures.draw(table, workdir, folder))
-    print(run_files.read_text(paths[0]), end="")
-    print(f"Written: {', '.join(map(str, paths))}")
+    for table in asked:
+        every = work.look(table.in_order(seeds), workdir, results)  # with --only, too: the others are in the table
+        every.failed |= found.failed
+        paths = writing.write(folder, table, seeds, every, pictures.draw(table, workdir, folder))
+        print(run_files.read_text(paths[0]), end="")
+        print(f"Written: {', '.join(map(str, paths))}")
     return 1 if found.failed else 0
+
+
+def _outlook(wanted: Sequence[Run], lacking: Sequence[Run], found: work.Found) -> str:
+    """How much there is to do."""
+    seconds = work.expected(lacking, found.cells, lambda cell: cell.processor_seconds)
+    unknown = {run.kind for run in lacking} - {run.kind for run in found.cells}
+    text = f"{len(found.cells)} of {len(set(wanted))} cells are there; {len(lacking)} runs to do"
+    if seconds:
+        text += f", about {seconds / 3600:.1f} processor hours by those that are there"
+        text += f"; {len(unknown)} kinds of run were never done" if unknown else ""
+    return f"{text}."
 
 
 if __name__ == "__main__":
