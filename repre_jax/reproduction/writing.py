@@ -48,7 +48,7 @@ def markdown(
     missing: Sequence[str],
 ) -> str:
     """A table a measure with its signs, the pictures, and what is missing. named: pictures' titles by their files."""
-    parts = [f"# {table.title}", *_about(table, seeds, found)]
+    parts = [f"# {_title(table)}", *_about(table, seeds, found)]
     for column, measure in enumerate(table.measures):
         heads, rows = cells(table, lines, column)
         parts.append("\n".join([_line(heads), "|" + "---|" * len(heads), *(_line(row) for row in rows)]))
@@ -67,7 +67,8 @@ def page(
     missing: Sequence[str],
 ) -> str:
     """The same as a file for a browser, which shows the pictures beside it."""
-    body = [tag("header", tag("h1", table.title), *(tag("p", text) for text in _about(table, seeds, found)))]
+    about = (tag("p", text.replace("`", "")) for text in _about(table, seeds, found))
+    body = [tag("header", tag("h1", _title(table)), *about)]
     for column, measure in enumerate(table.measures):
         heads, rows = cells(table, lines, column)
         signs = (tag("p", text) for text in _signs(table, lines, column, measure))
@@ -75,7 +76,11 @@ def page(
     body += [section(title, tag("img", src=file, alt=title, style="max-width: 100%")) for file, title in named.items()]
     if missing:
         body.append(section("Not in this table", tag("ul", *(tag("li", line) for line in missing))))
-    return document.page(table.title, body)
+    return document.page(_title(table), body)
+
+
+def _title(table: Table) -> str:
+    return f"{table.name.capitalize()}, scale {table.scale.name}: {table.title}"
 
 
 def as_json(
@@ -120,17 +125,22 @@ def as_json(
 def cells(table: Table, lines: Sequence[Sequence[Number]], column: int) -> tuple[list[str], list[list[str]]]:
     """The heads and the rows of one measure's table, as text."""
     measure = table.measures[column]
+    published = any(line[column].paper is not None for line in lines)
+    papers = ["paper", "paper's difference"] if published else []
     beside = ["untrained"] if measure.untrained else []
-    heads = [*table.heads, "paper", "paper's difference", measure.title, "difference", "seeds up, down", *beside]
+    heads = [*table.heads, *papers, measure.title, "difference", "seeds up, down", *beside]
     rows = []
     for row, line in zip(table.rows, lines, strict=True):
         number = line[column]
         paired = number.difference
+        figures = (
+            "-" if number.paper is None else str(number.paper),
+            "-" if number.papers_difference is None else f"{number.papers_difference:+.{measure.digits}f}",
+        )
         rows.append(
             [
                 *row.labels,
-                "-" if number.paper is None else f"{number.paper:g}",
-                "-" if number.papers_difference is None else f"{number.papers_difference:+.{measure.digits}f}",
+                *(figures if published else ()),
                 _mean(number.summary, measure),
                 "-" if paired is None else _interval(paired, measure),
                 "-" if paired is None else f"{paired.positive}, {paired.negative}",
@@ -161,7 +171,7 @@ def _about(table: Table, seeds: Sequence[int], found: Found) -> list[str]:
         f"Written by `python -m repre_jax.tools.reproduce {table.name} --scale {table.scale.name} "
         f"--seeds {len(seeds)}`; nothing is filled in by hand. A mean over seeds, ± their standard deviation, and how "
         f"many there are; differences are to the row without RePre, paired by seed, with Student's "
-        f"{statistics.CONFIDENCE:.0%} interval of their mean.",
+        f"{statistics.CONFIDENCE:.0%} interval of their mean. The paper's figures are of its own data and lengths.",
         *table.notes,
     ]
     if ours:
