@@ -175,7 +175,11 @@ def test_a_chart_is_drawn_of_figure3(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["table1", "--seeds", "0"], "--seeds is 0"), (["table1", "--only", "nothing"], "'nothing'")],
+    [
+        (["table1", "--seeds", "0"], "--seeds is 0"),
+        (["table1", "--only", "nothing"], "'nothing'"),
+        (["table1", "--compare"], "0 of these 14 pre-trainings"),
+    ],
 )
 def test_a_mistake_is_one_message(arguments, said, tmp_path, capsys):
     assert reproduce.main([*arguments, "--workdir", str(tmp_path / "w"), "--results", str(tmp_path / "r")]) == 1

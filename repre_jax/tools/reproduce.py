@@ -20,8 +20,12 @@ from pathlib import Path
 
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
+from repre_jax.report import comparison
+from repre_jax.report.curves import LOOKS
+from repre_jax.report.run import read
 from repre_jax.reproduction import pictures, scales, tables, work, writing
 from repre_jax.reproduction.runs import Run
+from repre_jax.reproduction.tables import Table
 from repre_jax.system import command_line, shipped, terminal
 
 RESULTS = Path("docs/results")
@@ -39,6 +43,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--results", type=Path, help="of cells and tables; default docs/results, of tiny the workdir's")
     parser.add_argument("--dry-run", action="store_true", help="list what would be run, and write nothing")
     parser.add_argument("--print-commands", action="store_true", help="the same as a job list, a command a line")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help=f"only draw the curves of its pre-trainings of seed 0, 2 to {LOOKS} of them",
+    )
     arguments = parser.parse_args(argv)
     interrupted = "Interrupted; the same command goes on."
     status: list[int] = []
@@ -62,6 +71,9 @@ def _reproduce(arguments: argparse.Namespace) -> int:
             f"No run of {arguments.table} has {arguments.only!r} in its name.\n"
             f"  expected: a part of a name such as {next(iter(asked[0].in_order(seeds))).name}"
         )
+    if arguments.compare:
+        print(f"Written: {_compared(asked, arguments.only, workdir)}")
+        return 0
     listed = arguments.dry_run or arguments.print_commands
     found = work.look(wanted, workdir, results, write=not listed)
     drawn = [run for table in asked for run in pictures.lacking(table, folder)]
@@ -82,6 +94,21 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         print(run_files.read_text(paths[0]), end="")
         print(f"Written: {', '.join(map(str, paths))}")
     return 1 if found.failed else 0
+
+
+def _compared(asked: Sequence[Table], only: str, workdir: Path) -> Path:
+    """One page with the curves of the tables' pre-trainings of seed 0 that are there, in the workdir."""
+    runs = dict.fromkeys(row.pretraining(0) for table in asked for row in table.rows)
+    folders = [workdir / run.name for run in runs if only in run.name]
+    there = [folder for folder in folders if run_files.read_config(folder) is not None]
+    if not 2 <= len(there) <= LOOKS:
+        raise UserError(
+            f"{len(there)} of these {len(folders)} pre-trainings are in {workdir}.\n  expected: 2 to {LOOKS}\n"
+            f"  change:   --only to a part of their names, such as {there[0].name if there else next(iter(runs)).name}"
+        )
+    path = workdir / f"{asked[0].name}-runs.html"
+    run_files.replace(path, comparison.html([read(folder) for folder in there]))
+    return path
 
 
 def _outlook(wanted: Sequence[Run], lacking: Sequence[Run], found: work.Found) -> str:
