@@ -158,8 +158,8 @@ def test_a_part_of_the_labels_is_as_many_of_each_class(finished, tmp_path, capsy
 
 
 def test_fine_tuning_starts_from_the_encoder_and_changes_it(finished, tmp_path, capsys):
-    """What it leaves is judged as a pre-trained encoder is: the supervised control of k-NN, and of dense tasks, for which
-    positions are of other sizes."""
+    """What it leaves is judged as a pre-trained encoder is: the supervised control of k-NN, and of dense tasks, for
+    which positions are of other sizes."""
     run = tmp_path / "tuned"
     result = evaluate(FINETUNE, finished[0], run)
     assert (result["task"], result["recipe"], result["steps"]) == ("finetune", "mae", 8)

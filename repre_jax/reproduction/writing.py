@@ -1,6 +1,7 @@
 """A table as people and programs read it: Markdown, JSON and a page."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def page(
 
 
 def _title(table: Table) -> str:
-    return f"{table.name.capitalize()}, scale {table.scale.name}: {table.title}"
+    name = re.sub(r"(?<=[a-z])(?=\d)", " ", table.name).capitalize()
+    return f"{name}, scale {table.scale.name}: {table.title}"
 
 
 def as_json(
