@@ -20,7 +20,8 @@ Rooms, lowest first; imports point down only (tests/test_layers.py holds this):
   pretrained  finds a trained encoder: in a run's checkpoint or in a file
   probing     measures frozen features
   tasks       what main.py runs: run(config, workdir) -> results
-  tools       commands of their own: figures, export, segment, detect, prepare, inspect, compare, doctor
+  reproduction  the paper's tables: runs, cells, statistics
+  tools       commands of their own: figures, export, segment, detect, prepare, inspect, compare, reproduce, doctor
 """
 
 from typing import TYPE_CHECKING, Any
