@@ -1,6 +1,7 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
 # make scenes the same on emoji on pale photographs      make test-slow  the long tests
 # make bench  what RePre costs, on this machine
+# make docs   the site of docs/, in site/; broken links fail
 # make deviceless  what XLA makes of a step for a GPU and a TPU that are not there
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
@@ -42,6 +43,8 @@ endif
 # JAX's plugins for chips that are not there, 1.2 GB, have an environment of their own; JAX finds them wherever they are.
 DEVICELESS := .venv-deviceless/bin/python
 READY_DEVICELESS := .venv-deviceless/.ready
+# So has what builds the site.
+READY_DOCS := .venv-docs/.ready
 
 # Two fake devices show nearly all that several do; what only eight show has a folder and a process of its own.
 PYTEST := -n $(WORKERS) --maxprocesses 4 --dist worksteal
@@ -51,7 +54,7 @@ TESTS ?= test
 # Of the long tests only those in these files; else all.
 SLOW ?=
 
-.PHONY: demo scenes test test-slow deviceless minutes lint bench
+.PHONY: demo scenes test test-slow docs deviceless minutes lint bench
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
@@ -85,6 +88,10 @@ test-slow: $(READY_DEV)
 deviceless: $(READY_DEV) $(READY_DEVICELESS)
 	REPRE_DEVICELESS_PYTHON=$(DEVICELESS) $(PY) -m pytest -m slow tests/test_deviceless.py
 
+docs: $(READY_DOCS)
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "To read: site/index.html"
+
 minutes: $(READY_DEV)
 	$(PY) .ci/minutes.py $(MAKE) $(TESTS)
 
@@ -114,4 +121,9 @@ $(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt $(VENV)/.ready-
 $(READY_DEVICELESS): requirements.txt requirements-deviceless.txt
 	$(PYTHON) -m venv .venv-deviceless
 	$(DEVICELESS) -m pip install --quiet --disable-pip-version-check -r requirements-deviceless.txt
+	@touch $@
+
+$(READY_DOCS): requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@

@@ -23,7 +23,8 @@ TARGET = re.compile(r"`make ([a-z-]+)")
 
 
 def pages(root: Path) -> list[Path]:
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    """Those that are written by hand."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted((root / "docs").glob("*/README.md"))]
 
 
 def anchors(text: str) -> set[str]:

@@ -173,6 +173,14 @@ def test_a_chart_is_drawn_of_figure3(tmp_path):
     assert (tmp_path / "figure3.png").stat().st_size > 10_000
 
 
+def test_the_table_of_what_is_there(tmp_path, capsys):
+    cells.write(tmp_path, cell_of(RUN, knn_top1=0.5))
+    arguments = ["table1", "--no-run", "--results", str(tmp_path), "--workdir", str(tmp_path / "none")]
+    assert reproduce.main(arguments) == 0
+    assert "| MoCo v3 | ViT-S | yes | 50.0 (1) |" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

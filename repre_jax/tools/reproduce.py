@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="only runs with this in their name")
     parser.add_argument("--workdir", type=Path, help="of the runs; default runs/reproduce/SCALE")
     parser.add_argument("--results", type=Path, help="of cells and tables; default docs/results, of tiny the workdir's")
+    parser.add_argument("--no-run", action="store_true", help="run nothing: write the table of what is there")
     parser.add_argument("--dry-run", action="store_true", help="list what would be run, and write nothing")
     parser.add_argument("--print-commands", action="store_true", help="the same as a job list, a command a line")
     parser.add_argument(
@@ -86,7 +87,8 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         return 0
     for run, why in found.changed.items():
         terminal.warn(f"{run.name}: {why}.")
-    work.do(lacking, found, workdir, results)
+    if not arguments.no_run:
+        work.do(lacking, found, workdir, results)
     for table in asked:
         every = work.look(table.in_order(seeds), workdir, results)  # with --only, too: the others are in the table
         every.failed |= found.failed
