@@ -14,7 +14,7 @@ from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.system import environment
-from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate
+from tests.helpers.evaluating import FINETUNE, LINEAR, ON_CPU, attention_of_start, begun, command, evaluate
 from tests.helpers.runs import final_state
 
 OF_RUN = ("knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_top1_hog", "knn_k")
@@ -63,6 +63,7 @@ def test_the_same_evaluation_twice_gives_the_same_number_also_when_it_was_stoppe
     starts = run_files.read_metrics(tmp_path / "again" / "starts.jsonl")
     assert [start["step"] for start in starts] == [0, 3]
     assert starts[1]["origin"]["step"] == 8
+    assert attention_of_start(tmp_path / "again") == ON_CPU
     changing = ("seconds", "command")
     assert {k: v for k, v in again.items() if k not in changing} == {k: v for k, v in once.items() if k not in changing}
 
@@ -158,6 +159,7 @@ def test_fine_tuning_starts_from_the_encoder_and_changes_it(finished, tmp_path):
     assert (result["task"], result["recipe"], result["steps"]) == ("finetune", "mae", 8)
     assert result["origin"]["framework"] == "moco_v3"
     assert 0 <= result["top1"] <= 1
+    assert attention_of_start(tmp_path) == ON_CPU
 
 
 def test_from_scratch_needs_no_run(tmp_path):
