@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 import main
 from benchmarks import products
-from repre_jax.builders import augmentation, methods
+from repre_jax.builders import attention, attention_kinds, augmentation, methods
 from repre_jax.builders import segmentation as builder
 from repre_jax.core import sharding
 from repre_jax.core.types import LabelMaps, TrainState
@@ -85,7 +85,8 @@ class Program:
         return jax.eval_shape(self._encode, self._encoder, self.images(1))
 
     def _encode(self, params: Any, images: jax.Array) -> Any:
-        return self.method.encoder.apply({"params": params}, images)
+        """By products that can be counted, whatever kernel the step takes."""
+        return self.method.encoder.clone(attention="xla").apply({"params": params}, images)
 
     def _head(self, variables: Any, output: Any) -> Any:
         return self.method.head.apply(variables, output, train=True, mutable=["batch_stats"])[0]
@@ -110,6 +111,9 @@ def build(config: ConfigDict, *, at_once: bool = False, devices: Sequence[jax.De
     size = augmentation.image_size(config)
     encoder = methods.encoder_of(config)
     encoder = builder.of_head(encoder, config.segment.head, None)
+    if config.encoder.attention == attention.AUTO and not devices:
+        kind, _ = attention.choose(attention_kinds.of_encoder(encoder, size, learns=not config.segment.frozen))
+        encoder = encoder.clone(attention=kind)
     head = heads.build(config.segment.head, CLASSES, encoder)
     method = builder.build_method(config, encoder, head, methods.build_plan(config, records=RECORDS))
     if at_once:

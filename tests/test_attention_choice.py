@@ -45,7 +45,7 @@ def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
     assert found["broken"].left_out == "it fails: AssertionError"
     assert found["cudnn"].left_out.startswith("it fails: ")
     said = attention.describe("xla", found)
-    assert said.startswith("Attention: xla (wrong left out, it differs by ")
+    assert said.startswith("xla (wrong left out, it differs by ")
     assert "cudnn left out, it fails: " in said
 
     del found["xla"]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import collectives, flops, scaling, steps, train_step
-from repre_jax.builders import methods
-from repre_jax.models import build_encoder
+from repre_jax.builders import attention, attention_kinds, methods
+from repre_jax.builders.attention_kinds import Found
+from repre_jax.models import build_encoder, platform
 from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,28 @@ def test_bytes_of_collectives():
     assert collectives.moved(text) == {"all-reduce": 128, "all-gather": 32, "collective-permute": 3}
 
 
+def test_what_auto_leaves_open_is_chosen_as_by_a_start(monkeypatch):
+    asked = []
+
+    def compare(kinds, attentions, *, timed):
+        asked.append((kinds, len(attentions), timed))
+        return {"pallas": Found(left_out="it fails: no"), "xla": Found(0.1, 2.0), "cudnn": Found(0.1, 1.5)}
+
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+    monkeypatch.setattr(attention_kinds, "compare", compare)
+    monkeypatch.setattr(steps, "CHOSEN", {})
+    config = steps.parse("configs/dino_vit_s.py:tiny", [])
+    for batch_size in (16, 32):
+        config.batch_size = batch_size
+        assert steps.settled(config).encoder.attention == "cudnn"
+    assert config.encoder.attention == "auto"
+    config.data.image_size = (64, 64)
+    assert attention.describe(*steps.chosen(config)) == (
+        "cudnn (pallas left out, it fails: no; xla 2.00 ms; cudnn 1.50 ms)"
+    )
+    assert asked == [(("pallas", "xla", "cudnn"), 2, True)] * 2, "once for each size of views"
+
+
 def test_takers_take_turns():
     """Of two seconds, at least three steps, after one that is not counted."""
     order = []
@@ -94,7 +117,7 @@ def test_a_step_is_measured():
     path = "configs/moco_vit_s.py:tiny"
     printed = start("train_step", f"--config={path}", "--peer=off", "--breakdown", "--turns=2", "--json")
     found = json.loads(printed)
-    assert found["repre"] == "paper"
+    assert (found["repre"], found["attention"], found["attention_compared"]) == ("paper", "xla", {})
     assert found["p10_ms"] <= found["median_ms"] <= found["p90_ms"]
     assert found["images_per_second"] == pytest.approx(16e3 / found["median_ms"])
     assert 0 < found["mfu_of_matrix_product"] < 1

@@ -63,20 +63,33 @@ def _chosen(
 ) -> tuple[str, dict[str, Any]]:
     """The kind, and what the record of this start says of it. A finished run, of which only its summary is to be had,
     compares nothing."""
-    device = platform.compiled_for()
     kind, compared = "xla", {}
     finished = runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
-    if device in KINDS and not finished:
-        kinds = KINDS[device]
+    if kinds := KINDS.get(platform.compiled_for(), ()) if not finished else ():
         kind = _kept(workdir, kinds) or ""
         if not kind:
-            timed = not config.deterministic
-            found = attention_kinds.compare(kinds, attentions(), timed=timed) if runtime.is_main() else {}
-            decided = kinds.index(fastest(found)) + 1 if found else 0  # by process 0: the others wait for it
-            kind = kinds[runtime.largest(decided) - 1]
+            kind, found = choose(attentions(), timed=not config.deterministic)
             compared = {name: dataclasses.asdict(each) for name, each in found.items()}
-            terminal.say(describe(kind, found))
     return kind, {"attention": {"kind": kind, "compared": compared}}
+
+
+def choose(attentions: Sequence[Attention], *, timed: bool = True) -> tuple[str, dict[str, Found]]:
+    """The kind, and what was found of each, which is said, too. Process 0 compares, and the others wait for it. On a
+    CPU 'xla', and nothing is found."""
+    kinds = KINDS.get(platform.compiled_for(), ())
+    if not kinds:
+        return "xla", {}
+    found = attention_kinds.compare(kinds, attentions, timed=timed) if runtime.is_main() else {}
+    decided = kinds.index(fastest(found)) + 1 if found else 0
+    kind = kinds[runtime.largest(decided) - 1]
+    terminal.say(f"Attention: {describe(kind, found)}{'' if found else ', as process 0 found'}")
+    return kind, found
+
+
+def preferred(attentions: Sequence[Attention]) -> str:
+    """The first in the order of preference that takes these shapes: for a chip that is not there."""
+    kinds = KINDS.get(platform.compiled_for(), ("xla",))
+    return next(kind for kind in kinds if all(attention_kinds.takes(kind, each) for each in attentions))
 
 
 def fastest(found: Mapping[str, Found]) -> str:
@@ -92,14 +105,14 @@ def fastest(found: Mapping[str, Found]) -> str:
 
 
 def describe(kind: str, found: Mapping[str, Found]) -> str:
-    """For the start of a run."""
+    """For people: 'pallas (pallas 1.25 ms; xla 3.10 ms; cudnn left out, it fails: ...)'."""
     said = []
     for name, each in found.items():
         if each.left_out is not None:
             said.append(f"{name} left out, {each.left_out}")
         else:
             said.append(f"{name} {each.ms:.2f} ms" if each.ms is not None else f"{name} agrees")
-    return f"Attention: {kind}" + (f" ({'; '.join(said)})" if said else ", as process 0 found")
+    return kind + (f" ({'; '.join(said)})" if said else "")
 
 
 def _kept(workdir: Path, kinds: Sequence[str]) -> str | None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from repre_jax.core.errors import UserError
 from repre_jax.models import layers, self_attention, swin
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
@@ -123,6 +124,16 @@ def compare(kinds: Sequence[str], attentions: Sequence[Attention], *, timed: boo
             said = str(error).strip() or type(error).__name__
             found[kind] = Found(left_out=f"it fails: {said.splitlines()[0][:200]}")
     return found
+
+
+def takes(kind: str, attention: Attention) -> bool:
+    """Whether it can be had for such shapes, as far as its own checks tell; nothing is run."""
+    try:
+        module, (x, *rest) = attention.of(kind)
+        jax.eval_shape(lambda key: module.init(key, x, *rest), jax.random.PRNGKey(0))
+    except UserError:
+        return False
+    return True
 
 
 def _results(kind: str, attention: Attention, *, exact: bool = False) -> Arrays:
