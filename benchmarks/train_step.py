@@ -104,7 +104,10 @@ def beside_none(step: steps.Step, bare: ConfigDict, arguments: argparse.Namespac
 
 def describe(step: steps.Step) -> dict[str, Any]:
     """What is known before it runs."""
-    record = environment.record(step.config.seed)
+    record, method = environment.record(step.config.seed), step.program.method
+    work = flops.of_step(method, step.config)
+    views = flops.learnt_views(method, step.config)
+    shares = flops.shares_of_remat(method.encoder, views, step.config.batch_size, work)
     return {
         "config": f"{step.config.framework.name}, {step.config.encoder.name}, {step.config.dtype}",
         "repre": step.config.repre.preset if step.config.repre.enabled else "off",
@@ -117,8 +120,10 @@ def describe(step: steps.Step) -> dict[str, Any]:
         "versions": record["versions"],
         "commit": record["commit"],
         "variables": record["variables"],
-        "gflop_formula": flops.of_step(step.program.method, step.config) / 1e9,
+        "gflop_formula": work / 1e9,
         "gflop_xla": steps.gflop(step.program),
+        "remat": flops.in_words(step.config, shares),
+        "remat_shares": shares,
         "program_memory_bytes": memory.of_program(step.program.compiled),
     }
 
@@ -143,6 +148,7 @@ def table(found: dict[str, Any]) -> str:
         ("compile", f"{found['compile_seconds']:.1f} s"),
         ("time", f"{times(found)}, {found['images_per_second']:,.1f} images/s"),
         ("work", f"{found['gflop_formula']:,.2f} GFLOP by formula, {found['gflop_xla']:,.2f} by XLA"),
+        ("forgotten", found["remat"]),
         ("MFU", f"{share(found['mfu_of_matrix_product'], found['matrix_product_tflops'])}, a matrix product here"),
         ("", f"{share(found['mfu_of_data_sheet'], found['data_sheet_tflops'])}, the data sheet"),
         ("memory", f"{size(found['program_memory_bytes'])} by XLA's plan; peak {size(found.get('peak_memory_bytes'))}"),

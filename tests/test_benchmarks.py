@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import collectives, flops, scaling, steps, train_step
+from benchmarks import collectives, flops, products, scaling, steps, train_step
 from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.builders.attention_kinds import Found
 from repre_jax.models import build_encoder, platform
@@ -55,6 +57,32 @@ def test_swins_maps_are_rounded_up():
     patches = 5 * 5 * 16 * 3 * 16
     first, second = flops.block_macs(25, 16, 16), flops.block_macs(9, 9, 32)
     assert flops.encoder_macs(encoder, (20, 20)) == patches + first + 9 * 64 * 32 + second
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("vit_s", {"width": 32, "depth": 1, "heads": 2, "patch": 8, "pyramid_levels": 1, "image_size": (32, 32)}),
+        ("swin_t", {"width": 16, "depth": (1, 1), "heads": (1, 2), "patch": 4, "window": 4}),
+    ],
+)
+def test_what_is_computed_again_is_what_jax_traces(name, settings):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    traced = {}
+    for policy in ("nothing", "remat_mlp", "remat"):
+        encoder = build_encoder(name, **settings, **({} if policy == "nothing" else {policy: True}))
+        params = jax.eval_shape(encoder.init, jax.random.PRNGKey(0), images)["params"]
+
+        def loss(params, images, encoder=encoder):
+            output = encoder.apply({"params": params}, images)
+            return sum(level.sum() for level in output.pyramid) + output.pooled.sum()
+
+        count = products.flops if policy == "remat_mlp" else lambda *given: 2 * products.macs(*given)
+        traced[policy] = count(jax.grad(loss), params, images)
+        traced["bare"] = traced.get("bare") or products.flops(jax.grad(loss), params, images)
+    found = flops.recomputed(encoder, (32, 32))
+    assert traced["remat"] - traced["nothing"] == found["remat"]
+    assert traced["remat_mlp"] - traced["bare"] == pytest.approx(found["remat_mlp"], rel=0.01)
 
 
 def test_bytes_of_collectives():

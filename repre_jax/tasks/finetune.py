@@ -86,7 +86,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, chosen: Mapping[str,
     dataset = evaluations.open_data(config, source)
     classes, test = labelled.check(config, dataset)
     plan = methods.build_plan(config, records=len(dataset.train))
-    method = _method(config, source, classes, plan)
+    method = method_of(config, source, classes, plan)
     key = np.asarray(jax.random.PRNGKey(config.seed))
     weights = source.untrained(mesh, config.seed) if _from_scratch(config) else source.load(mesh)
     sha256 = frozen.digest(weights)
@@ -152,7 +152,8 @@ def _from_scratch(config: ConfigDict) -> bool:
     return config.network == "untrained"
 
 
-def _method(config: ConfigDict, source: Backbone, classes: int, plan: Plan) -> Supervised:
+def method_of(config: ConfigDict, source: Backbone, classes: int, plan: Plan) -> Supervised:
+    """The step. config: checked."""
     settings = config.finetune
     rules = (*config.optim.rules, *layer_decay(source.encoder, settings.layer_decay))
     chosen = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}

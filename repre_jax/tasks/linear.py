@@ -96,7 +96,7 @@ def build(
                 "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
             )
     plan = methods.build_plan(config, records=len(train))
-    probe = _probe(config, source, classes, plan, mesh)
+    probe = probe_of(config, source, classes, plan, mesh)
     encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
@@ -188,7 +188,8 @@ def _on_images(
     return selection, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
-def _probe(config: ConfigDict, source: Backbone, classes: int, plan: Plan, mesh: Mesh) -> Probe:
+def probe_of(config: ConfigDict, source: Backbone, classes: int, plan: Plan, mesh: Mesh) -> Probe:
+    """The step. config: checked."""
     settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Probe(
         encoder=source.encoder,
