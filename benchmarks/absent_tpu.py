@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
-from benchmarks import steps
+from benchmarks import task_steps
 from repre_jax.core.errors import UserError
 from repre_jax.models import platform
 
@@ -149,4 +149,4 @@ def _written(folder: Path) -> bool:
 
 if __name__ == "__main__":
     chips = devices(sys.argv[1])  # before the config, whose attention may be such a chip's
-    steps.compile_step(steps.parse(sys.argv[2], sys.argv[3:]), chips)
+    task_steps.build(task_steps.parse(sys.argv[2], sys.argv[3:]), chips).compile()

@@ -5,10 +5,12 @@
   attend      repre_jax/models/self_attention.py
   jax.nn      jax.nn.dot_product_attention, by XLA
   cudnn       the same by cuDNN's fused kernel, where it takes the shape: NVIDIA GPUs, not float32
+  pallas      repre_jax/models/row_attention.py, on GPUs and TPUs
 
 All from qkv [N, T, 3, heads, d], as an encoder's product leaves them. Difference is the largest of their gradient's
 (and of Swin's bias's) to that of `attend` in float32, relative to its largest value. A ViT's choice is
-encoder.attention; for Swin's windows of 49 tokens with a learned bias this JAX refuses cuDNN's.
+encoder.attention; for Swin's windows of 49 tokens with a learned bias this JAX refuses cuDNN's. On an accelerator what
+a start of some configs chooses among them (`encoder.attention=auto`) stands below the table.
 """
 
 import argparse
@@ -22,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import steps
-from repre_jax.models import self_attention
+from repre_jax.builders import attention as choice
+from repre_jax.models import platform, row_attention, self_attention
 from repre_jax.report import console
 from repre_jax.system import command_line, huge_pages
 
@@ -33,6 +36,7 @@ SHAPES = {  # (windows an image, tokens, heads, width of a head, bias)
     "Swin-T, stage 1": (64, 49, 3, 32, True),
     "Swin-T, stage 3": (4, 49, 12, 32, True),
 }
+CONFIGS = ("configs/moco_vit_s.py", "configs/moco_vit_b.py", "configs/dino_vit_s.py", "configs/moby_swin_t.py")
 Arrays = tuple[jax.Array, ...]
 
 
@@ -48,10 +52,19 @@ def by_jax(qkv: jax.Array, bias: jax.Array | None = None, *, kind: Literal["xla"
     return jax.nn.dot_product_attention(query, key, value, bias, implementation=kind)
 
 
+def in_rows(qkv: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Likewise."""
+    rows = qkv.reshape(len(qkv), 1, qkv.shape[1], -1)
+    bias = None if bias is None else bias[None]
+    output = row_attention.attend(rows, bias, qkv.shape[3], device=platform.compiled_for())
+    return output.reshape(*qkv.shape[:2], *qkv.shape[3:])
+
+
 KINDS: dict[str, Callable[..., jax.Array]] = {
     "attend": ours,
     "jax.nn": functools.partial(by_jax, kind="xla"),
     "cudnn": functools.partial(by_jax, kind="cudnn"),
+    "pallas": in_rows,
 }
 
 
@@ -107,6 +120,9 @@ def run() -> None:
     for name, kinds in found.items():
         cells = (f"{x['ms']:.2f}, {x['difference']:.0e}" if "ms" in x else "refused" for x in kinds.values())
         print(f"| {name} | {' | '.join(cells)} |")
+    for path in CONFIGS if platform.compiled_for() in choice.KINDS else ():
+        config = steps.parse(path, [f"--config.dtype={arguments.dtype}"])
+        print(f"\n{path}: {choice.describe(*steps.chosen(config))}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The step of Mask R-CNN and its parts at full size, built from shapes alone: no config, data or weights."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ def build(encoder: str, dtype: str, *, masks: bool = True, image_size: tuple[int
     built = build_encoder(encoder, drop_path=0.1, dtype=dtype, **sized)
     model = mask_rcnn.build(built, CLASSES, masks=masks)
     return Detection(model, optim.build("adamw", plan), (), plan.lr, MEAN, STD)
+
+
+def by_attention(method: Detection, kind: str) -> Detection:
+    """The same step by another kind of attention; products are counted of the one by XLA's."""
+    model = dataclasses.replace(method.model, encoder=method.model.encoder.clone(attention=kind))
+    return dataclasses.replace(method, model=model)
 
 
 def init(method: Detection, canvas: tuple[int, int] = CANVAS) -> TrainState:

@@ -31,12 +31,13 @@ import numpy as np
 from benchmarks import detection_inputs, hardware, products, steps
 from benchmarks import detection_program as program
 from benchmarks.torch_peer import Peer
+from repre_jax.builders import attention, attention_kinds
 from repre_jax.core import sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.types import ObjectImages
 from repre_jax.report import console
 from repre_jax.running import memory
-from repre_jax.system import command_line, environment, huge_pages
+from repre_jax.system import command_line, environment, huge_pages, terminal
 from repre_jax.train.detection import Detection
 
 ON_CPU = (256, 416)
@@ -44,13 +45,15 @@ PEER = "torchvision"
 
 
 def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | None) -> dict[str, Any]:
-    """What --json prints. Times in milliseconds."""
+    """What --json prints. Times in milliseconds. The step is by the attention that a start would choose here."""
     count, canvas = len(batch.images), (batch.images.shape[1], batch.images.shape[2])
     mesh = sharding.make_mesh(count)
     layout = jax.tree.map(lambda _: sharding.replicated(mesh), jax.eval_shape(lambda: program.init(method, canvas)))
     state = jax.jit(lambda: program.init(method, canvas), out_shardings=layout)()
     on_devices = sharding.shard_batch(batch, mesh)
-    step = dataclasses.replace(method, mesh=mesh).train_step
+    with terminal.quiet(True):
+        kind, compared = attention.choose(attention_kinds.of_encoder(method.model.encoder, canvas))
+    step = dataclasses.replace(program.by_attention(method, kind), mesh=mesh).train_step
     compiled = sharding.jit_step(step, layout, mesh).lower(state, on_devices).compile()
 
     def take(number: int) -> float:
@@ -68,6 +71,7 @@ def measure(method: Detection, batch: ObjectImages, turns: int, peer: Peer | Non
     times = {name: steps.spread(found) for name, found in steps.in_turns(takers, turns=turns).items()}
     ours = {**times["step"], **performance(method, canvas, count, times["step"]["median_ms"] / 1e3, mesh.size)}
     found: dict[str, Any] = {"step": ours, "program_memory_bytes": memory.of_program(compiled)}
+    found["attention"] = attention.describe(kind, compared)
     held = hardware.peak_memory() or hardware.resident_peak()
     found |= {"peak_memory_bytes": held, "parts": parts(method, batch, times["step"]["median_ms"])}
     if peer is not None:
@@ -146,7 +150,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         "",
         f"{step['gflop']:,.0f} GFLOP of products a step. MFU: {step['mfu_of_matrix_product']:.1%} of a matrix product "
         f"measured here, {known} of the data sheet. Memory: {found['program_memory_bytes'] / 2**30:.2f} GiB planned, "
-        f"held at most {_gib(held)}{others}.",
+        f"held at most {_gib(held)}{others}. Attention: {found['attention']}.",
         "",
         *(
             line(row)

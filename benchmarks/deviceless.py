@@ -2,16 +2,21 @@
 send each other, a bound of its time.
 
   python -m benchmarks.deviceless [--chip h200|h100|v5e:2x4|v5p:2x2x1|v6e:2x4|...] [--config configs/moco_vit_s.py]
-                                  [--batch 256] [--top 12] [--whole] [--json] [--config.KEY=VALUE ...]
+                                  [--batch 256] [--attention pallas|xla|cudnn] [--top 12] [--whole] [--json]
+                                  [--config.KEY=VALUE ...]
 
-bfloat16 unless told otherwise. All figures are those of one chip: h200:8 has eight, v6e:2x4, too, over which the step
-is sharded as in a run. benchmarks/absent_gpu.py and absent_tpu.py say what it takes, benchmarks/kernels.py how bytes,
-relayouts and FLOPs are counted, benchmarks/collectives.py how what is sent is. The bound is the sum over kernels of
-what each takes at least, by the chip's data sheet: the bytes that it moves or the products that it computes,
-whichever is slower; what is sent costs it nothing. MFU is FLOPs by formula (benchmarks/flops.py) over what the chip
-could do in that time; it would be reached if each kernel ran at its bound and started at once. What cannot be known
-without the chip: time, which kernels autotuning would choose, what its caches hold; of a TPU also whether its code,
-of which nothing is written here but for small steps, is what the plan wants.
+Of a pre-training, or of configs/linear.py, finetune.py, segment.py or detect.py, then without weights: what they would
+train is described by `encoder.name` (benchmarks/task_steps.py). bfloat16 unless told otherwise. Nothing can be timed:
+attention is the first of pallas, xla and cudnn that takes the step's shapes, unless --attention names another.
+
+All figures are those of one chip: h200:8 has eight, v6e:2x4, too, over which the step is sharded as in a run.
+benchmarks/absent_gpu.py and absent_tpu.py say what it takes, benchmarks/kernels.py how bytes, relayouts and FLOPs are
+counted, benchmarks/collectives.py how what is sent is. A loop whose end depends on values, as in a detector's NMS,
+counts once. The bound is the sum over kernels of what each takes at least, by the chip's data sheet: the bytes that it
+moves or the products that it computes, whichever is slower; what is sent costs it nothing. MFU is FLOPs by formula
+(benchmarks/flops.py) over what the chip could do in that time; it would be reached if each kernel ran at its bound and
+started at once. What cannot be known without the chip: time, which kernels autotuning would choose, what its caches
+hold; of a TPU also whether its code, of which nothing is written here but for small steps, is what the plan wants.
 """
 
 import argparse
@@ -24,21 +29,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import absent_gpu, absent_tpu, collectives, flops, kernels, steps
+from ml_collections import ConfigDict
+
+from benchmarks import absent_gpu, absent_tpu, collectives, deviceless_lines, flops, kernels, task_steps
 from benchmarks.kernels import Kernel
-from repre_jax.builders import methods
-from repre_jax.builders.compiled_step import STEPS
-from repre_jax.models import self_attention
-from repre_jax.report import console
+from repre_jax.builders import attention
+from repre_jax.models import platform, self_attention
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment
 
 BATCH = {"gpu": 256, "tpu": 512}  # records a step, of each chip
+DENSE = ("segment", "detect")  # tasks whose recipe's batch, of all chips, is taken
 Chip = absent_gpu.Chip | absent_tpu.Chip
 # By what stands in the name of a kernel's operation, the first that does; a gradient has the scope 'transpose'.
-PARTS = {"augmentation": "augmentation", "target": "target", "update": "update", "Decoder": "decoder"}
-SENT = ("sent", "dtype", "arrays", "MiB", "largest", "of")
-TITLES = ("part", "kernels", "GB", "TFLOP", "bound, ms", "share")
+PARTS = {
+    "augmentation": "augmentation",
+    "target": "target",
+    r"\bupdate\b": "update",
+    "Decoder": "decoder",
+    "online": "online",
+}
+# Of another task than pre-training the module, as 'transpose(jvp(ViT))/block_1' and 'vmap(BoxHead)/' name it.
+MODULE = re.compile(r"[(/]([A-Z][A-Za-z]+)[)/]")
+ENCODERS = {"ViT": "encoder", "Swin": "encoder"}
 
 
 @dataclass(frozen=True)
@@ -56,14 +69,19 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     kind = arguments.chip.partition(":")[0]
     on_tpu = kind in absent_tpu.CHIPS
     count = absent_tpu.count(arguments.chip) if on_tpu else absent_gpu.count(arguments.chip)
-    batch = count * (arguments.batch or BATCH["tpu" if on_tpu else "gpu"])
-    given = [f"--config.batch_size={batch}", "--config.dtype=bfloat16", *overrides]
     chip: Chip = absent_tpu.CHIPS[kind] if on_tpu else absent_gpu.CHIPS[kind]
-    plan = (_on_tpus if on_tpu else _on_gpus)(arguments, given)
-    config = steps.parse(arguments.config, given)
-    method = methods.build_method(config, methods.build_plan(config, records=STEPS * config.batch_size))
-    by_formula = flops.of_step(method, config) / count
-    program = kernels.Program(plan.text)
+    # Before the config, whose attention may be such a chip's; what is wrong with the chip is said here.
+    versions = {"libtpu": absent_tpu.prepare()} if on_tpu else {}
+    devices = absent_tpu.devices(arguments.chip) if on_tpu else absent_gpu.devices(arguments.chip)
+    config, given = settled(arguments, overrides, count)
+    step = task_steps.build(config, devices)
+    if on_tpu:
+        plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
+        planned = Planned(plan.text, plan.memory, plan.seconds, versions)
+    else:
+        planned = _on_gpus(step)
+    by_formula, shares = step.flops / count, step.shares_of_remat()
+    program = kernels.Program(planned.text)
     found = program.kernels()
     kernel_count, moved, products = kernels.totals(found)
     relayouts = [each for each in found if each.relayout]
@@ -72,14 +90,14 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "command": environment.command(),
         "chip": chip.name,
         "chips": count,
-        "config": f"{config.framework.name}, {config.encoder.name}, {config.dtype}",
-        "attention": self_attention.settled(config.encoder.attention),
+        "config": f"{task_steps.called(config)}, {config.encoder.name}, {config.dtype}",
+        "attention": config.encoder.attention,
         "batch": config.batch_size,
         "date": time.strftime("%Y-%m-%d"),
-        "versions": environment.record(config.seed)["versions"] | plan.versions,
-        "compile_seconds": plan.seconds,
-        "planned_memory_bytes": plan.memory,
-        "fits": plan.memory <= (chip.usable or chip.memory),
+        "versions": environment.record(config.seed)["versions"] | planned.versions,
+        "compile_seconds": planned.seconds,
+        "planned_memory_bytes": planned.memory,
+        "fits": planned.memory <= (chip.usable or chip.memory),
         "kernels": kernel_count,
         "bytes_moved": moved,
         "relayouts": kernels.totals(relayouts)[0],
@@ -87,6 +105,8 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
         "flops_of_products": products,
         "flops_of_float32": sum(each.float32_flops * each.times for each in found),
         "flops_by_formula": by_formula,
+        "remat": flops.in_words(config, shares),
+        "remat_shares": shares,
         "bytes_seconds": moved / chip.bandwidth,
         "products_seconds": sum(chip.seconds(0, each.flops, each.float32_flops) * each.times for each in found),
         "bound_seconds": bound,
@@ -99,18 +119,25 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     }
 
 
-def _on_gpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
-    devices = absent_gpu.devices(arguments.chip)  # before the config, whose attention may be such a chip's
-    program, seconds = steps.compile_step(steps.parse(arguments.config, given), devices)
-    return Planned(program.compiled.as_text() or "", memory.of_program(program.compiled), seconds, {})
+def settled(arguments: argparse.Namespace, overrides: list[str], chips: int) -> tuple[ConfigDict, list[str]]:
+    """The config, and the command line that gives it. Raises UserError."""
+    given = ["--config.dtype=bfloat16", *overrides]
+    config = task_steps.parse(arguments.config, given)
+    batch = arguments.batch or (None if config.task in DENSE else BATCH[platform.compiled_for()])
+    if batch and not any(flag.startswith("--config.batch_size") for flag in overrides):
+        given.append(f"--config.batch_size={chips * batch}")
+    if arguments.attention:
+        given.append(f"--config.encoder.attention={arguments.attention}")
+    config = task_steps.parse(arguments.config, given)
+    if config.encoder.attention == attention.AUTO:
+        given.append(f"--config.encoder.attention={attention.preferred(task_steps.attentions(config))}")
+    return task_steps.parse(arguments.config, given), given
 
 
-def _on_tpus(arguments: argparse.Namespace, given: list[str]) -> Planned:
-    version = absent_tpu.prepare()
-    absent_tpu.devices(arguments.chip)  # what is wrong with it, or with the config, is said here
-    steps.parse(arguments.config, given)
-    plan = absent_tpu.plan(arguments.chip, arguments.config, given, whole=arguments.whole)
-    return Planned(plan.text, plan.memory, plan.seconds, {"libtpu": version})
+def _on_gpus(step: task_steps.Step) -> Planned:
+    begun = time.perf_counter()
+    compiled = step.compile()
+    return Planned(compiled.as_text() or "", memory.of_program(compiled), time.perf_counter() - begun, {})
 
 
 def least(chip: Chip, each: Kernel) -> float:
@@ -131,9 +158,11 @@ def part_of(made_by: str) -> str:
     """Of the operation's name, as JAX calls it."""
     gradient = " gradient" if "transpose(" in made_by else ""
     for scope, name in PARTS.items():
-        if scope in made_by:
+        if re.search(scope, made_by):
             return name + gradient
-    return f"online{gradient}" if "online" in made_by else "unnamed"
+    if module := MODULE.search(made_by):
+        return ENCODERS.get(module[1], module[1]) + gradient
+    return "unnamed"
 
 
 def largest(chip: Chip, found: Sequence[Kernel], count: int) -> list[dict[str, Any]]:
@@ -160,64 +189,22 @@ def _summed(name: str, chip: Chip, some: Sequence[Kernel]) -> dict[str, Any]:
     return {"name": name, "kernels": count, "bytes_moved": moved, "flops": products, "bound_seconds": bound}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """For people."""
-    side = "bytes" if found["bytes_seconds"] > found["products_seconds"] else "products"
-    versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("jax", "libtpu") if name in found["versions"])
-    room = "" if found["fits"] else ", which the chip does not have"
-    several = f"{found['chips']} x " if found["chips"] > 1 else ""
-    shown = console.table(
-        [
-            ("step", f"{found['config']}, attention {found['attention']}, batch {found['batch']}"),
-            ("chip", f"{several}{found['chip']}, not there; {found['date']}, {versions}"),
-            ("memory", f"{found['planned_memory_bytes'] / 2**30:.1f} GiB planned{room}"),
-            ("kernels", f"{found['kernels']:,}"),
-            ("moved", f"{found['bytes_moved'] / 1e9:.1f} GB, {1e3 * found['bytes_seconds']:.1f} ms at memory's rate"),
-            ("relayouts", f"{found['relayout_bytes'] / 1e9:.1f} GB of it, in {found['relayouts']:,} kernels"),
-            ("products", f"{found['flops_of_products'] / 1e12:.2f} TFLOP, {1e3 * found['products_seconds']:.1f} ms; "
-                         f"{found['flops_by_formula'] / 1e12:.2f} TFLOP by formula"),
-            ("libraries", ", ".join(f"{name} {count}" for name, count in found["libraries"].items()) or "none"),
-            ("bound", f"{1e3 * found['bound_seconds']:.1f} ms, mostly of {side}; MFU {found['bound_mfu']:.1%} at most"),
-            ("not known", "time, autotuning's choices, what caches hold"),
-        ]
-    ).splitlines()  # fmt: skip
-    for title, rows in (
-        ("part", found["parts"]),
-        ("largest", found["largest"]),
-        ("relayout", found["largest_relayouts"]),
-    ):
-        shown += _table((title, *TITLES[1:]), [_cells(row, found["bound_seconds"]) for row in rows])
-    sent = [
-        (row["kind"], row["dtype"], f"{row['arrays']:,}", f"{row['bytes'] / 2**20:.2f}", row["largest"], row["made_by"])
-        for row in found["collectives"]
-    ]
-    return shown + (_table(SENT, sent) if sent else [])
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["", _line(titles), _line(("---",) * len(titles)), *map(_line, rows)]
-
-
-def _cells(row: dict[str, Any], whole: float) -> tuple[str, ...]:
-    numbers = f"{row['bytes_moved'] / 1e9:.2f}", f"{row['flops'] / 1e12:.3f}", f"{1e3 * row['bound_seconds']:.2f}"
-    return row["name"], f"{row['kernels']:,}", *numbers, f"{row['bound_seconds'] / whole:.1%}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chip", default="h200", help="h200, h100, either with :COUNT, or a slice of v5e, v5p or v6e")
     parser.add_argument("--config", default="configs/moco_vit_s.py")
-    parser.add_argument("--batch", type=int, help="records a step of each chip; else 256 on a GPU, 512 on a TPU")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        help="records a step of each chip; else 256 on a GPU, 512 on a TPU, of dense tasks theirs",
+    )
+    parser.add_argument("--attention", choices=self_attention.KINDS, help="else the first in the order of preference")
     parser.add_argument("--top", type=int, default=12, help="how many of the largest operations are listed")
     parser.add_argument("--whole", action="store_true", help="of a TPU: wait for its code, which a small step has soon")
     parser.add_argument("--json", action="store_true")
     arguments, overrides = parser.parse_known_args()
     found = measure(arguments, overrides)
-    print(json.dumps(found, indent=1) if arguments.json else "\n".join(lines(found)))
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(deviceless_lines.lines(found)))
 
 
 if __name__ == "__main__":

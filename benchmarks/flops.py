@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from benchmarks import products
 from repre_jax.builders import augmentation
+from repre_jax.models import layers
 from repre_jax.models.decoder import Decoder
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
@@ -21,16 +23,37 @@ def encoder_macs(encoder: Encoder, size: Size = (SIDE, SIDE)) -> int:
     """Multiply-adds of one image's forward pass; sides of Swin's maps rounded up, its windows taken as full."""
     rows, columns = (side // encoder.patch for side in size)
     macs = rows * columns * encoder.patch**2 * encoder.channels * encoder.width
+    macs += sum(count * block_macs(*block) for count, *block in _blocks(encoder, size))
     if isinstance(encoder, ViT):
-        tokens = rows * columns + 1
-        return macs + encoder.depth * block_macs(tokens, tokens, encoder.width)
-    for stage, depth in enumerate(encoder.depth):
-        width = encoder.width * 2**stage
-        macs += depth * block_macs(rows * columns, min(encoder.window, rows, columns) ** 2, width)
-        if stage + 1 < len(encoder.depth):
-            rows, columns = -(-rows // 2), -(-columns // 2)
-            macs += rows * columns * 4 * width * 2 * width
+        return macs
+    for stage in range(1, len(encoder.depth)):
+        rows, columns = -(-rows // 2), -(-columns // 2)
+        macs += rows * columns * 8 * (encoder.width * 2 ** (stage - 1)) ** 2
     return macs
+
+
+def recomputed(encoder: Encoder, size: Size = (SIDE, SIDE)) -> dict[str, int]:
+    """FLOPs that the gradient of one image computes again, by what is forgotten (`encoder.remat_mlp`, `remat`): the
+    GELUs, as JAX traces them; each block but its last product, which no gradient asks for."""
+    gelu = products.flops(layers.gelu, jax.ShapeDtypeStruct((1,), encoder.dtype))
+    found = {"remat_mlp": 0, "remat": 0}
+    for count, tokens, seen, width in _blocks(encoder, size):
+        found["remat_mlp"] += count * gelu * tokens * 4 * width
+        found["remat"] += count * (2 * (block_macs(tokens, seen, width) - tokens * 4 * width**2))
+    return found
+
+
+def _blocks(encoder: Encoder, size: Size) -> list[tuple[int, int, int, int]]:
+    """(How many, tokens, how many of them each attends to, width) of equal blocks; a Swin's of each stage."""
+    rows, columns = (side // encoder.patch for side in size)
+    if isinstance(encoder, ViT):
+        tokens = rows * columns + encoder.class_token
+        return [(encoder.depth, tokens, tokens, encoder.width)]
+    found = []
+    for stage, depth in enumerate(encoder.depth):
+        found.append((depth, rows * columns, min(encoder.window, rows, columns) ** 2, encoder.width * 2**stage))
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    return found
 
 
 def block_macs(tokens: int, seen: int, width: int) -> int:
@@ -68,11 +91,33 @@ def of_step(method: Pretraining, config: ConfigDict) -> int:
     """FLOPs of a whole step, two to a multiply-add: online views forward and backward (3 x forward), target views
     forward, reconstructed views through the decoder forward and backward. What remat computes again is not counted."""
     size, reconstruction, framework = augmentation.image_size(config), method.reconstruction, method.framework
-    online = max(framework.online_views, reconstruction.views if reconstruction else 0)
     target = framework.target_views if framework.target == "ema" else 0
-    macs = (3 * online + target) * encoder_macs(method.encoder, size)
-    if config.augment.local_views:
-        macs += 3 * config.augment.local_views * encoder_macs(method.encoder, augmentation.local_size(config))
+    macs = target * encoder_macs(method.encoder, size)
+    macs += 3 * sum(views * encoder_macs(method.encoder, each) for each, views in learnt_views(method, config).items())
     if reconstruction:
         macs += 3 * reconstruction.views * decoder_macs(reconstruction.decoder, pyramid_of(method.encoder, size))
     return 2 * config.batch_size * macs
+
+
+def learnt_views(method: Pretraining, config: ConfigDict) -> dict[Size, int]:
+    """How many views of a record, by their size, a gradient passes the encoder for."""
+    framework, reconstruction = method.framework, method.reconstruction
+    online = max(framework.online_views, reconstruction.views if reconstruction else 0)
+    local = {augmentation.local_size(config): config.augment.local_views} if config.augment.local_views else {}
+    return {augmentation.image_size(config): online} | local
+
+
+def shares_of_remat(encoder: Encoder, views: dict[Size, int], batch: int, whole: int) -> dict[str, float]:
+    """What each key computes again of a step of `whole` FLOPs. views: learnt_views'."""
+    found = {"remat_mlp": 0.0, "remat": 0.0}
+    for size, count in views.items():
+        for key, flops in recomputed(encoder, size).items():
+            found[key] += batch * count * flops / whole
+    return found
+
+
+def in_words(config: ConfigDict, shares: dict[str, float]) -> str:
+    """For people: which of them the config sets, and what each costs."""
+    asked = next((key for key in ("remat", "remat_mlp") if config.encoder[key]), "nothing")
+    costs = ", ".join(f"{key} {share:.1%}" for key, share in shares.items())
+    return f"{asked}; of the step's FLOPs would be computed again: {costs}"

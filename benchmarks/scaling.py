@@ -7,6 +7,7 @@ Memory is what XLA's program of the step takes on a device, FLOPs are by formula
 --longest seconds, or more memory than there is, are compiled and not timed: '-'. Devices are fake ones of the CPU,
 which share its cores, so that they are not timed: memory, and the bytes that collectives make on a device in a step,
 read from the compiled program.
+On an accelerator attention is what a start of a run would choose there for that size, and each row names it.
 """
 
 import argparse
@@ -123,6 +124,7 @@ def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict,
     """One size. Timed is the mean of TIMED steps."""
     sized = config.copy_and_resolve_references()
     change(sized, value)
+    sized = steps.settled(sized)
     terminal.say(f"{name} {value} ...")
     program, compile_seconds = steps.compile_step(sized)
     work, needed = flops.of_step(program.method, sized), memory.of_program(program.compiled)
@@ -133,6 +135,7 @@ def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict,
         "memory, MiB": round(needed / 2**20),
         "GFLOP": round(work / 1e9, 1),
         "compile, s": round(compile_seconds, 1),
+        "attention": sized.encoder.attention,
     }
     expected = work / 1e12 / hardware.measured_tflops(sized.dtype, repeats=3) * 2  # at half of the ceiling
     if expected <= longest and needed < 0.8 * memory.per_device():
@@ -145,7 +148,7 @@ def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict,
 
 def markdown(rows: list[Row]) -> list[str]:
     def text(value: Any) -> str:
-        return "-" if value is None else f"{value:,}"
+        return "-" if value is None else value if isinstance(value, str) else f"{value:,}"
 
     names = list(rows[0])
     return [

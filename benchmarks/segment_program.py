@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 import main
 from benchmarks import products
-from repre_jax.builders import augmentation, methods
+from repre_jax.builders import attention, attention_kinds, augmentation, methods
 from repre_jax.builders import segmentation as builder
 from repre_jax.core import sharding
 from repre_jax.core.types import LabelMaps, TrainState
 from repre_jax.losses import segmentation as losses
 from repre_jax.models import resize
+from repre_jax.models.encoders import Encoder
 from repre_jax.models.segmentation import build as heads
 from repre_jax.train.segmentation import Segmentation
 
@@ -85,7 +86,8 @@ class Program:
         return jax.eval_shape(self._encode, self._encoder, self.images(1))
 
     def _encode(self, params: Any, images: jax.Array) -> Any:
-        return self.method.encoder.apply({"params": params}, images)
+        """By products that can be counted, whatever kernel the step takes."""
+        return self.method.encoder.clone(attention="xla").apply({"params": params}, images)
 
     def _head(self, variables: Any, output: Any) -> Any:
         return self.method.head.apply(variables, output, train=True, mutable=["batch_stats"])[0]
@@ -95,9 +97,14 @@ def parse(variants: str, overrides: list[str]) -> ConfigDict:
     """The config of `configs/segment.py:variants` for the head's encoder, ViT-S or Swin-T. Raises UserError."""
     path = "configs/segment.py" + (f":{variants}" if variants else "")
     config, _ = main.parse(["benchmark", f"--config={path}", *overrides])
+    return completed(config)
+
+
+def completed(config: ConfigDict) -> ConfigDict:
+    """The same of a parsed config. Raises UserError."""
     config.encoder.name = config.encoder.name or ENCODERS.get(config.segment.head, "vit_s")
     config.dtype = config.dtype or "float32"
-    config.data.channels = 3
+    config.data.channels = augmentation.RGB
     for key, values in methods.IMAGENET.items():
         config.data[key] = values
     builder.check(config)
@@ -108,8 +115,10 @@ def build(config: ConfigDict, *, at_once: bool = False, devices: Sequence[jax.De
     """For Cityscapes' classes. at_once: AtOnce's step. devices: to compile for; else those that are here."""
     mesh = sharding.mesh_of(devices) if devices else sharding.make_mesh(config.batch_size, config.accumulate)
     size = augmentation.image_size(config)
-    encoder = methods.encoder_of(config)
-    encoder = builder.of_head(encoder, config.segment.head, None)
+    encoder = encoder_of(config)
+    if config.encoder.attention == attention.AUTO and not devices:
+        kind, _ = attention.choose(attention_kinds.of_encoder(encoder, size, learns=not config.segment.frozen))
+        encoder = encoder.clone(attention=kind)
     head = heads.build(config.segment.head, CLASSES, encoder)
     method = builder.build_method(config, encoder, head, methods.build_plan(config, records=RECORDS))
     if at_once:
@@ -126,6 +135,11 @@ def build(config: ConfigDict, *, at_once: bool = False, devices: Sequence[jax.De
     batch = LabelMaps(*arrays)
     state, frozen = jax.tree.map(placed, jax.eval_shape(lambda: _init(config, method)))
     return Program(config, method, mesh, state, batch, frozen)
+
+
+def encoder_of(config: ConfigDict) -> Encoder:
+    """As the head reads it."""
+    return builder.of_head(methods.encoder_of(config), config.segment.head, None)
 
 
 def _init(config: ConfigDict, method: Segmentation) -> tuple[TrainState, tuple[Any, ...]]:

@@ -5,7 +5,8 @@
 ViT-S (`fpn`: Swin-T), crops of 768, batch 8, in bfloat16 on accelerators and float32 on CPUs, unless told otherwise;
 synthetic crops and label maps. A row for each head: the median of several turns of two seconds or more, after warm-up;
 images/s; MFU, which is the products' FLOPs over what the device could do in that time by its data sheet, and by a
-matrix product measured here; memory by XLA's plan, and the most that was held so far where the device tells.
+matrix product measured here; memory by XLA's plan, and the most that was held so far where the device tells; the
+attention, which on an accelerator is what a start of a run would choose there.
 """
 
 import argparse
@@ -25,7 +26,18 @@ from repre_jax.report import console
 from repre_jax.running import memory
 from repre_jax.system import command_line, environment, huge_pages
 
-TITLES = ("head", "ms", "p10 to p90", "images/s", "GFLOP", "MFU, product", "MFU, data sheet", "memory", "held")
+TITLES = (
+    "head",
+    "ms",
+    "p10 to p90",
+    "images/s",
+    "GFLOP",
+    "MFU, product",
+    "MFU, data sheet",
+    "memory",
+    "held",
+    "attention",
+)
 
 
 def measure(config: ConfigDict, turns: int) -> dict[str, Any]:
@@ -51,6 +63,7 @@ def measure(config: ConfigDict, turns: int) -> dict[str, Any]:
     return times | {
         "head": config.segment.head,
         "encoder": config.encoder.name,
+        "attention": program.method.encoder.attention,
         "images_per_second": config.batch_size / seconds,
         "gflop": program.gflop(),
         "mfu_of_matrix_product": rate / ceiling,
@@ -88,6 +101,7 @@ def cells(found: dict[str, Any]) -> tuple[str, ...]:
         share(found["mfu_of_data_sheet"]),
         size(found["program_memory_bytes"]),
         size(found["peak_memory_bytes"]),
+        found["attention"],
     )
 
 

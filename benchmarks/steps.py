@@ -12,14 +12,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import main
-from repre_jax.builders import augmentation, compiled_step
+from repre_jax.builders import attention, augmentation, compiled_step
+from repre_jax.builders.attention_kinds import Found
 from repre_jax.builders.compiled_step import Program
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState, Views
+from repre_jax.system import terminal
 from repre_jax.tasks import pretrain
 
 TURN = 2.0  # seconds
 LEAST = 3  # steps
+CHOSEN: dict[str, tuple[str, dict[str, Found]]] = {}  # attention by what it depends on
 
 
 @dataclass
@@ -45,6 +48,25 @@ def parse(path: str, overrides: list[str]) -> ConfigDict:
     config, _ = main.parse(["benchmark", f"--config={path}", *overrides])
     pretrain.check(config)
     return config
+
+
+def settled(config: ConfigDict) -> ConfigDict:
+    """The config with the attention that a start of a run would choose here, where it leaves that open."""
+    sized = config.copy_and_resolve_references()
+    sized.encoder.attention = chosen(config)[0]
+    return sized
+
+
+def chosen(config: ConfigDict) -> tuple[str, dict[str, Found]]:
+    """attention.choose's, unsaid; what this process has compared once is not compared again."""
+    if config.encoder.attention != attention.AUTO:
+        return config.encoder.attention, {}
+    keys = {**config.encoder, "sizes": (config.data.image_size, config.augment.local_views, config.augment.local_size)}
+    known = f"{sorted(keys.items())} {config.dtype}"
+    if known not in CHOSEN:
+        with terminal.quiet(True):
+            CHOSEN[known] = attention.choose(attention.attentions(config))
+    return CHOSEN[known]
 
 
 def with_variants(path: str, *variants: str) -> str:

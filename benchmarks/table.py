@@ -2,7 +2,8 @@
 
   python -m benchmarks.table [--torch-python PYTHON] [--turns 7] [--out benchmarks/results]
 
-On a CPU the two CPU rows, on an accelerator all others; a row that fails says so and the next one goes on. PYTHON is an
+On a CPU the two CPU rows, on an accelerator all others, by the attention that a start of a run would choose there and
+that the table names; a row that fails says so and the next one goes on. PYTHON is an
 interpreter with torch and timm, this one unless told. Writes table-DEVICE.md and, with all that was measured,
 table-DEVICE.json.
 """
@@ -84,8 +85,8 @@ def run() -> None:
         environment.command(),
         f"{console.machine()}; {backend}; {time.strftime('%Y-%m-%d')}; commit {commit}",
         "",
-        "| row | measured | goal | step, ms | images/s | first losses, ours and PyTorch's |",
-        "|---|---|---|---|---|---|",
+        "| row | measured | goal | step, ms | images/s | attention | first losses, ours and PyTorch's |",
+        "|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -116,12 +117,12 @@ def cells(row: Row, found: dict[str, Any]) -> str:
     wanted = f"{'at most' if row.at_most else 'at least'} {row.goal if goal is None else round(goal, 3)}"
     value = found.get(row.measure)
     if value is None:
-        return f"| {row.name} | not measured: {found.get('failed', 'no data sheet')} | {wanted} | - | - | - |"
+        return f"| {row.name} | not measured: {found.get('failed', 'no data sheet')} | {wanted} | - | - | - | - |"
     reached = value <= goal if row.at_most else value >= goal
     losses = f"{found['first_loss']:.5f}, {found['first_loss_torch']:.5f}" if "first_loss" in found else "-"
     return (
         f"| {row.name} | {value:.3f}{'' if reached else ', not reached'} | {wanted} | {found['median_ms']:,.1f} "
-        f"| {found['images_per_second']:,.1f} | {losses} |"
+        f"| {found['images_per_second']:,.1f} | {found['attention']} | {losses} |"
     )
 
 

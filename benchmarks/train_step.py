@@ -7,11 +7,13 @@
 Synthetic uint8 views; the median of several turns of two seconds or more, after warm-up. --peer torch takes turns with
 the same step in PyTorch (benchmarks/torch_step.py; --torch-python names an interpreter that has it and timm), after
 both have computed the first loss of the same weights; --peer off with the same step without RePre. MFU is model FLOPs
-by formula over what the device could do in that time: by its data sheet, and by a matrix product measured here.
+by formula over what the device could do in that time: by its data sheet, and by a matrix product measured here. On an
+accelerator attention is what a start of a run would choose there (`encoder.attention=auto`), and the table names it.
 --breakdown: the time by part (benchmarks/breakdown.py).
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -22,6 +24,8 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import breakdown, flops, hardware, steps, torch_peer
+from repre_jax.builders import attention
+from repre_jax.builders.attention_kinds import Found
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
 from repre_jax.running import memory
@@ -36,17 +40,20 @@ def measure(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, An
     """What --json prints."""
     if arguments.batch is not None:
         overrides = [f"--config.batch_size={arguments.batch}", *overrides]
-    config = steps.parse(steps.with_variants(arguments.config, *REPRE[arguments.repre]), overrides)
+    asked = steps.parse(steps.with_variants(arguments.config, *REPRE[arguments.repre]), overrides)
+    config, (_, kinds) = steps.settled(asked), steps.chosen(asked)
+    overrides = [*overrides, f"--config.encoder.attention={config.encoder.attention}"]  # of what it is compared with
     compiled, compile_seconds = steps.compile_step(config)
     step = steps.ready(config, compiled)
     found = describe(step) | {"command": environment.command(), "compile_seconds": compile_seconds}
+    found["attention_compared"] = {name: dataclasses.asdict(each) for name, each in kinds.items()}
     if arguments.peer == "torch":
         found |= beside_torch(step, arguments)
     elif arguments.peer == "off":
         found |= beside_none(step, steps.parse(steps.with_variants(arguments.config, "baseline"), overrides), arguments)
     else:
         found |= steps.spread(steps.in_turns({"ours": step.take}, turns=arguments.turns)["ours"])
-        found["peak_memory_bytes"] = hardware.peak_memory()  # nothing else has run in this process
+        found["peak_memory_bytes"] = hardware.peak_memory()  # no other step has run in this process
     seconds = found["median_ms"] / 1e3
     found["images_per_second"] = config.batch_size / seconds
     ceiling, sheet = hardware.measured_tflops(config.dtype), hardware.data_sheet_tflops(config.dtype)
@@ -97,10 +104,14 @@ def beside_none(step: steps.Step, bare: ConfigDict, arguments: argparse.Namespac
 
 def describe(step: steps.Step) -> dict[str, Any]:
     """What is known before it runs."""
-    record = environment.record(step.config.seed)
+    record, method = environment.record(step.config.seed), step.program.method
+    work = flops.of_step(method, step.config)
+    views = flops.learnt_views(method, step.config)
+    shares = flops.shares_of_remat(method.encoder, views, step.config.batch_size, work)
     return {
         "config": f"{step.config.framework.name}, {step.config.encoder.name}, {step.config.dtype}",
         "repre": step.config.repre.preset if step.config.repre.enabled else "off",
+        "attention": step.config.encoder.attention,
         "batch": step.config.batch_size,
         "image_size": list(step.config.data.image_size),
         "device": console.devices(),
@@ -109,8 +120,10 @@ def describe(step: steps.Step) -> dict[str, Any]:
         "versions": record["versions"],
         "commit": record["commit"],
         "variables": record["variables"],
-        "gflop_formula": flops.of_step(step.program.method, step.config) / 1e9,
+        "gflop_formula": work / 1e9,
         "gflop_xla": steps.gflop(step.program),
+        "remat": flops.in_words(step.config, shares),
+        "remat_shares": shares,
         "program_memory_bytes": memory.of_program(step.program.compiled),
     }
 
@@ -127,12 +140,15 @@ def table(found: dict[str, Any]) -> str:
     def share(value: float | None, of: float | None) -> str:
         return "unknown" if value is None else f"{value:.1%} of {of:.3g} TFLOP/s"
 
+    compared = {name: Found(**each) for name, each in found["attention_compared"].items()}
     rows = [
         ("step", f"{found['config']}, RePre {found['repre']}, batch {found['batch']}, {found['image_size']} pixels"),
+        ("attention", attention.describe(found["attention"], compared)),
         ("device", f"{found['device']}; {found['machine']}; {found['date']}; jax {found['versions']['jax']}"),
         ("compile", f"{found['compile_seconds']:.1f} s"),
         ("time", f"{times(found)}, {found['images_per_second']:,.1f} images/s"),
         ("work", f"{found['gflop_formula']:,.2f} GFLOP by formula, {found['gflop_xla']:,.2f} by XLA"),
+        ("forgotten", found["remat"]),
         ("MFU", f"{share(found['mfu_of_matrix_product'], found['matrix_product_tflops'])}, a matrix product here"),
         ("", f"{share(found['mfu_of_data_sheet'], found['data_sheet_tflops'])}, the data sheet"),
         ("memory", f"{size(found['program_memory_bytes'])} by XLA's plan; peak {size(found.get('peak_memory_bytes'))}"),

@@ -5,7 +5,7 @@ import importlib
 import jax.numpy as jnp
 import pytest
 
-from repre_jax.builders import attention
+from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.models import platform, self_attention
@@ -36,7 +36,7 @@ def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
         return output + 0.01 * jnp.roll(output, 1, axis=1) if kind == "wrong" else output
 
     monkeypatch.setattr(self_attention, "attend_qkv", in_other_kinds)
-    found = attention.compare(("wrong", "nan", "broken", "cudnn", "xla"), vit)
+    found = attention_kinds.compare(("wrong", "nan", "broken", "cudnn", "xla"), vit)
     assert len(vit) == 2
     assert attention.fastest(found) == "xla"
     assert found["xla"].ms > 0
@@ -45,7 +45,7 @@ def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
     assert found["broken"].left_out == "it fails: AssertionError"
     assert found["cudnn"].left_out.startswith("it fails: ")
     said = attention.describe("xla", found)
-    assert said.startswith("Attention: xla (wrong left out, it differs by ")
+    assert said.startswith("xla (wrong left out, it differs by ")
     assert "cudnn left out, it fails: " in said
 
     del found["xla"]
@@ -53,9 +53,44 @@ def test_a_kind_that_differs_or_fails_is_named_and_not_taken(vit, monkeypatch):
         attention.fastest(found)
 
 
+def test_of_a_frozen_encoder_values_alone_are_compared(monkeypatch):
+    """On fewer images where an image's weights are large."""
+    real = self_attention.attend_qkv
+    monkeypatch.setattr(self_attention, "KINDS", (*self_attention.KINDS, "nan"))
+
+    def without_gradient(kind, qkv, heads, bias=None):
+        output = real("xla", qkv, heads, bias)
+        return output + jnp.where(output == output, 0.0, jnp.sqrt(output - output)) if kind == "nan" else output
+
+    monkeypatch.setattr(self_attention, "attend_qkv", without_gradient)
+    encoder = methods.encoder_of(config_of("moco_vit_s", "tiny"))
+    frozen = attention_kinds.of_encoder(encoder, (32, 64), learns=False)
+    assert attention_kinds.compare(("nan",), frozen)["nan"].left_out is None
+    (large,) = attention_kinds.of_encoder(encoder.clone(width=16, heads=4), (800, 800))
+    _, (images, _) = large.of("xla")
+    patches = (800 // encoder.patch) ** 2
+    assert len(images) == max(1, 2**29 // (4 * 4 * (patches + 1) ** 2)) < attention_kinds.IMAGES
+
+
+def test_a_task_on_a_trained_encoder_chooses_likewise(tmp_path, monkeypatch):
+    asked = []
+
+    def compare(kinds, attentions, *, timed):
+        asked.extend(attentions)
+        return {"cudnn": attention_kinds.Found(0.0)}
+
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+    monkeypatch.setattr(attention_kinds, "compare", compare)
+    encoder, config = methods.encoder_of(config_of("moco_vit_s", "tiny")), config_of("finetune", "tiny")
+    chosen, record = attention.of_trained(config, encoder, tmp_path, (16, 16), learns=False)
+    assert (chosen.attention, config.encoder.attention, record["attention"]["kind"]) == ("cudnn",) * 3
+    assert [(each.times, each.learns) for each in asked] == [(encoder.depth, False)]
+    assert attention.of_trained(config, encoder, tmp_path, (16, 16)) == (encoder, {}), "nothing is left open"
+
+
 def test_windows_are_compared_stage_by_stage():
     swin = attention.attentions(config_of("moby_swin_t", "tiny"))
-    found = attention.compare(("xla", "cudnn"), swin, timed=False)
+    found = attention_kinds.compare(("xla", "cudnn"), swin, timed=False)
     assert len(swin) > 1
     assert "which Swin has" in found["cudnn"].left_out or "on cpu" in found["cudnn"].left_out
     assert (found["xla"].ms, found["xla"].left_out) == (None, None)
@@ -63,16 +98,16 @@ def test_windows_are_compared_stage_by_stage():
 
 def test_untimed_the_first_that_agrees_is_taken():
     found = {
-        "pallas": attention.Found(left_out="it fails: no"),
-        "xla": attention.Found(0.1),
-        "cudnn": attention.Found(0.0),
+        "pallas": attention_kinds.Found(left_out="it fails: no"),
+        "xla": attention_kinds.Found(0.1),
+        "cudnn": attention_kinds.Found(0.0),
     }
     assert attention.fastest(found) == "xla"
 
 
 def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
-    monkeypatch.setattr(attention, "compare", lambda kinds, *_, **__: {"cudnn": attention.Found(0.0, 1.0)})
+    monkeypatch.setattr(attention_kinds, "compare", lambda kinds, *_, **__: {"cudnn": attention_kinds.Found(0.0, 1.0)})
     config = config_of("moco_vit_s", "tiny")
     settled, record = attention.settle(config, tmp_path)
     assert record["attention"]["compared"] == {"cudnn": {"difference": 0.0, "ms": 1.0, "left_out": None}}

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import collectives, flops, scaling, steps, train_step
-from repre_jax.builders import methods
-from repre_jax.models import build_encoder
+from benchmarks import collectives, flops, products, scaling, steps, train_step
+from repre_jax.builders import attention, attention_kinds, methods
+from repre_jax.builders.attention_kinds import Found
+from repre_jax.models import build_encoder, platform
 from tests.helpers.patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +59,32 @@ def test_swins_maps_are_rounded_up():
     assert flops.encoder_macs(encoder, (20, 20)) == patches + first + 9 * 64 * 32 + second
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("vit_s", {"width": 32, "depth": 1, "heads": 2, "patch": 8, "pyramid_levels": 1, "image_size": (32, 32)}),
+        ("swin_t", {"width": 16, "depth": (1, 1), "heads": (1, 2), "patch": 4, "window": 4}),
+    ],
+)
+def test_what_is_computed_again_is_what_jax_traces(name, settings):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    traced = {}
+    for policy in ("nothing", "remat_mlp", "remat"):
+        encoder = build_encoder(name, **settings, **({} if policy == "nothing" else {policy: True}))
+        params = jax.eval_shape(encoder.init, jax.random.PRNGKey(0), images)["params"]
+
+        def loss(params, images, encoder=encoder):
+            output = encoder.apply({"params": params}, images)
+            return sum(level.sum() for level in output.pyramid) + output.pooled.sum()
+
+        count = products.flops if policy == "remat_mlp" else lambda *given: 2 * products.macs(*given)
+        traced[policy] = count(jax.grad(loss), params, images)
+        traced["bare"] = traced.get("bare") or products.flops(jax.grad(loss), params, images)
+    found = flops.recomputed(encoder, (32, 32))
+    assert traced["remat"] - traced["nothing"] == found["remat"]
+    assert traced["remat_mlp"] - traced["bare"] == pytest.approx(found["remat_mlp"], rel=0.01)
+
+
 def test_bytes_of_collectives():
     text = """
       %a = f32[8,4]{1,0} all-reduce(f32[8,4] %x), replica_groups={}
@@ -65,6 +94,28 @@ def test_bytes_of_collectives():
       %d = f32[99]{0} add(f32[99] %p, f32[99] %q)
     """
     assert collectives.moved(text) == {"all-reduce": 128, "all-gather": 32, "collective-permute": 3}
+
+
+def test_what_auto_leaves_open_is_chosen_as_by_a_start(monkeypatch):
+    asked = []
+
+    def compare(kinds, attentions, *, timed):
+        asked.append((kinds, len(attentions), timed))
+        return {"pallas": Found(left_out="it fails: no"), "xla": Found(0.1, 2.0), "cudnn": Found(0.1, 1.5)}
+
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+    monkeypatch.setattr(attention_kinds, "compare", compare)
+    monkeypatch.setattr(steps, "CHOSEN", {})
+    config = steps.parse("configs/dino_vit_s.py:tiny", [])
+    for batch_size in (16, 32):
+        config.batch_size = batch_size
+        assert steps.settled(config).encoder.attention == "cudnn"
+    assert config.encoder.attention == "auto"
+    config.data.image_size = (64, 64)
+    assert attention.describe(*steps.chosen(config)) == (
+        "cudnn (pallas left out, it fails: no; xla 2.00 ms; cudnn 1.50 ms)"
+    )
+    assert asked == [(("pallas", "xla", "cudnn"), 2, True)] * 2, "once for each size of views"
 
 
 def test_takers_take_turns():
@@ -94,7 +145,7 @@ def test_a_step_is_measured():
     path = "configs/moco_vit_s.py:tiny"
     printed = start("train_step", f"--config={path}", "--peer=off", "--breakdown", "--turns=2", "--json")
     found = json.loads(printed)
-    assert found["repre"] == "paper"
+    assert (found["repre"], found["attention"], found["attention_compared"]) == ("paper", "xla", {})
     assert found["p10_ms"] <= found["median_ms"] <= found["p90_ms"]
     assert found["images_per_second"] == pytest.approx(16e3 / found["median_ms"])
     assert 0 < found["mfu_of_matrix_product"] < 1

@@ -25,7 +25,7 @@ from repre_jax.tools import detect as tool
 from repre_jax.tools import export, figures
 from tests.helpers import coco, detectors
 from tests.helpers.detectors import SQUARE, flags
-from tests.helpers.evaluating import command, evaluate
+from tests.helpers.evaluating import ON_CPU, attention_of_start, command, evaluate
 from tests.helpers.runs import final_state
 
 DETECT = "configs/detect.py"
@@ -103,6 +103,7 @@ def test_a_run_says_what_it_was(trained):
     assert [row["step"] for row in rows if "box_ap" in row] == [2, 4], "fresh heads find nothing"
     row = rows[-1]
     assert (row["step"], row["box_ap"], row["mask_ap"]) == (4, result["box_ap"], result["mask_ap"])
+    assert attention_of_start(workdir) == ON_CPU
     parts = ("objectness_loss", "anchor_box_loss", "class_loss", "box_loss", "mask_loss")
     assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-4)
     assert (

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMED = os.environ.get("REPRE_DEVICELESS_PYTHON")
 PYTHON = str(ROOT / NAMED) if NAMED else sys.executable
 CONFIG, PER_CHIP = "configs/moco_vit_s.py:tiny", 8
+TRITON = "__gpu$xla.gpu.triton"  # XLA's name of a call of a kernel that Pallas wrote
 BLOCKS, PASSES = 2, 3  # online, its gradient, target
 # Chips: (the plugin, the attention, the kernel that fuses it, in which dtype gradients are reduced, the key for that).
 CHIPS = {
@@ -37,19 +38,28 @@ def has(module):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.fixture(scope="module", params=CHIPS)
-def found(request):
-    """(chips, what benchmarks.deviceless prints of :tiny for them)."""
-    plugin, attention, _, _, key = CHIPS[request.param]
+def printed(plugin, *arguments):
+    """By an interpreter that has the plugin, without the tests' settings of XLA."""
     if not NAMED and not has(plugin):
         pytest.skip(f"{plugin} is not installed; `make deviceless` installs it elsewhere and runs this")
-    given = ["--chip", request.param, "--config", CONFIG, "--batch", str(PER_CHIP), "--whole", "--json"]
-    command = [PYTHON, "-m", "benchmarks.deviceless", *given, f"--config.encoder.attention={attention}", *key]
     environment = {name: value for name, value in os.environ.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
     settings = {"cwd": ROOT, "env": environment | {"XLA_FLAGS": ""}, "timeout": HANGS}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    done = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, check=False, **settings)
     assert done.returncode == 0, done.stderr[-3000:]
-    return request.param, json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def compiled(plugin, chips, *more):
+    """What benchmarks.deviceless prints of :tiny for them."""
+    given = ["--chip", chips, "--config", CONFIG, "--batch", str(PER_CHIP), "--whole", "--json"]
+    return printed(plugin, "-m", "benchmarks.deviceless", *given, *more)
+
+
+@pytest.fixture(scope="module", params=CHIPS)
+def found(request):
+    """(chips, what is made of :tiny for them)."""
+    plugin, attention, _, _, key = CHIPS[request.param]
+    return request.param, compiled(plugin, request.param, f"--attention={attention}", *key)
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +95,25 @@ def test_products_are_in_bfloat16_and_attention_is_one_kernel(found):
     assert made["flops_of_float32"] <= 0.1 * made["flops_of_products"]
     fused = sum(count for name, count in made["libraries"].items() if name.startswith(CHIPS[chips][2]))
     assert fused == BLOCKS * PASSES
+
+
+@pytest.mark.slow
+def test_a_gpu_takes_the_row_kernel_unless_told_otherwise():
+    """Triton's, forward and backward: where nothing can be timed, it is the first in the order of preference."""
+    made = compiled("jax_cuda12_plugin", "h200")
+    assert made["attention"] == "pallas"
+    assert {name: made["libraries"].get(name) for name in (TRITON, "__cudnn$fmha")} == {
+        TRITON: BLOCKS * PASSES,
+        "__cudnn$fmha": None,
+    }
+
+
+@pytest.mark.slow
+def test_the_row_kernel_compiles_at_full_size_for_a_gpu():
+    """One kernel forward and one backward for rows of ViT-S, ViT-B and DINO's small views, and for Swin's windows."""
+    assert printed("jax_cuda12_plugin", "-m", "tests.helpers.row_kernel") == {
+        "(2, 1, 197, 1152) 12": 2,
+        "(2, 1, 197, 2304) 12": 2,
+        "(2, 1, 37, 1152) 6": 2,
+        "(2, 4, 49, 288) 3 biased": 2,
+    }

@@ -98,6 +98,9 @@ def test_a_kernels_part_is_the_scope_of_its_operation(found):
         "copied": "unnamed",
     }  # fmt: skip
     assert deviceless.part_of("jit(step)/transpose(jvp(online))/Decoder/conv") == "decoder gradient"
+    assert deviceless.part_of("jit(train_step)/transpose(jvp(Swin))/stage_1_block_1/mul") == "encoder gradient"
+    assert deviceless.part_of("jit(train_step)/vmap(BoxHead)/dynamic_update_slice") == "BoxHead"
+    assert deviceless.part_of("jit(train_step)/while/body/dynamic_update_slice") == "unnamed"
 
 
 def test_the_bound_is_of_the_slower_side():

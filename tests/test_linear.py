@@ -16,7 +16,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
 from repre_jax.pretrained import backbone
 from repre_jax.system import environment
-from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate
+from tests.helpers.evaluating import FINETUNE, LINEAR, ON_CPU, attention_of_start, begun, command, evaluate
 from tests.helpers.runs import final_state
 
 OF_RUN = ("knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_top1_hog", "knn_k")
@@ -65,6 +65,7 @@ def test_the_same_evaluation_twice_gives_the_same_number_also_when_it_was_stoppe
     starts = run_files.read_metrics(tmp_path / "again" / "starts.jsonl")
     assert [start["step"] for start in starts] == [0, 3]
     assert starts[1]["origin"]["step"] == 8
+    assert attention_of_start(tmp_path / "again") == ON_CPU
     changing = ("seconds", "command")
     assert {k: v for k, v in again.items() if k not in changing} == {k: v for k, v in once.items() if k not in changing}
 
@@ -165,6 +166,7 @@ def test_fine_tuning_starts_from_the_encoder_and_changes_it(finished, tmp_path, 
     assert (result["task"], result["recipe"], result["steps"]) == ("finetune", "mae", 8)
     assert result["origin"]["framework"] == "moco_v3"
     assert 0 <= result["top1"] <= 1
+    assert attention_of_start(run) == ON_CPU
     judged = evaluate("configs/knn.py", run, tmp_path / "k", "--config.data.labels=0.1")
     assert judged["origin"] == {"init_from": str(run), "framework": "finetune", "branch": "online", "step": 8}
     assert "was fine-tuned on the mean of its patch tokens, and feature pooled holds" in capsys.readouterr().out

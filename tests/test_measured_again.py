@@ -122,7 +122,7 @@ def test_a_run_of_an_earlier_version_has_no_key_attention():
     config, _ = config_of(variants="tiny")
     now = resume.plain(config)
     before = now | {"encoder": {key: value for key, value in now["encoder"].items() if key != "attention"}}
-    assert (now["encoder"]["attention"], resume.check_unchanged(before, now, "config")) == ("xla", [])
+    assert (now["encoder"]["attention"], resume.check_unchanged(before, now, "config")) == ("auto", [])
 
 
 def test_the_command_of_the_training_can_be_repeated(trained):

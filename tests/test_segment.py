@@ -20,7 +20,7 @@ from repre_jax.models import resize
 from repre_jax.pretrained import segmenter
 from repre_jax.running.recorder import Recorder
 from tests.helpers import labelled_folder
-from tests.helpers.evaluating import command, evaluate, retrain
+from tests.helpers.evaluating import ON_CPU, attention_of_start, command, evaluate, retrain
 from tests.helpers.runs import final_state
 
 SEGMENT = "configs/segment.py"
@@ -64,6 +64,7 @@ def test_a_run_is_measured_over_every_pixel_that_has_a_class(linear, data):
     assert [row["step"] for row in rows if "miou" in row] == [4], "a fresh head tells nothing"
     row = rows[-1]
     assert (row["step"], row["miou"], row["aacc"]) == (4, found.miou, found.aacc)
+    assert attention_of_start(workdir) == ON_CPU
     assert "data.image_size [32, 32] instead of [768, 768]" in result["departures"]
     page = (workdir / "report.html").read_text()
     assert "Segmentation of MoCo v3, ViT" in page

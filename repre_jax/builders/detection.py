@@ -1,5 +1,6 @@
 """From a ConfigDict to what a detector is trained and tested by: its data, views, order, model and step."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,11 @@ def resizing_of_tests(config: ConfigDict) -> Resizing:
     """How test images are resized."""
     settings = config.detect
     return Resizing(shorts=(settings.test_short,), longest=settings.test_longest, flip=0.0, crop=0.0)
+
+
+def largest_canvas(config: ConfigDict) -> tuple[int, int]:
+    """Of training images and of test images."""
+    return max((*resizing(config).canvases, *resizing_of_tests(config).canvases), key=math.prod)
 
 
 def sampling(config: ConfigDict) -> Sampling:

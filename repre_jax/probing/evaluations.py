@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from repre_jax.builders import augmentation, config_checks, methods
+from repre_jax.builders import attention, augmentation, config_checks, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.data import deep, sources, subset
@@ -37,6 +37,15 @@ def check(config: ConfigDict) -> Mesh:
     methods.choose("data.test_interpolation", config.data.test_interpolation, ENLARGE)
     resume.check_names(config.may_change, resume.plain(config))
     return sharding.make_mesh(config.batch_size, config.get("accumulate", 1))
+
+
+def with_attention(
+    config: ConfigDict, found: Backbone, workdir: Path, size: tuple[int, int], *, learns: bool = True
+) -> tuple[Backbone, dict[str, Any]]:
+    """The encoder with the kind of attention that it is to be trained by on images of `size`, or read by where it is
+    frozen and learns nothing; and what the record of this start says of that."""
+    encoder, record = attention.of_trained(config, found.encoder, workdir, size, learns=learns)
+    return dataclasses.replace(found, encoder=encoder), record
 
 
 def open_data(config: ConfigDict, found: Backbone) -> DataSet:

@@ -1,6 +1,7 @@
 """Detection and instance segmentation by a trained encoder in a Mask R-CNN (train/detection.py has the step)."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import detection as builder
 from repre_jax.builders import methods
+from repre_jax.builders.attention import NOTHING
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState
 from repre_jax.pretrained import detector, finished
@@ -37,18 +39,22 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     blocks = config.encoder.pyramid_blocks
     source = finished.find(config, workdir, scratch=True)
     source = detector.for_detector(config, source, blocks)
+    source, chosen = evaluations.with_attention(config, source, workdir, builder.largest_canvas(config))
     return training_task.run(
         config,
         workdir,
-        build=lambda _: build(config, source, mesh, workdir),
+        build=lambda _: build(config, source, mesh, workdir, chosen),
         summary=evaluated.detected,
         reopen=lambda: builder.open_data(config).dataset,
         weights=None if config.network == "untrained" else lambda: frozen.weights(source),
     )
 
 
-def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Training:
+def build(
+    config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path, chosen: Mapping[str, Any] = NOTHING
+) -> Training:
     """workdir: gets figures whenever the test images are looked at, and what is found in them at the end.
+    chosen: what the record of this start says of its attention.
 
     Raises UserError when the data is not there, or has no objects.
     """
@@ -111,7 +117,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
                 momentum=False,
             ),
         ],
-        source={"origin": source.origin},
+        source={"origin": source.origin, **chosen},
         weights=sha256,
         fixed_keys=detecting.FIXED_KEYS,
     )

@@ -1,6 +1,7 @@
 """Fine-tuning with labels, end to end (train/supervised.py has the step)."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, config_checks, methods
+from repre_jax.builders.attention import NOTHING
 from repre_jax.core import optim, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
@@ -35,10 +37,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """running/training_task.run's."""
     source = finished.find(config, workdir, scratch=True)
     mesh = check(config, source)
+    source, chosen = evaluations.with_attention(config, source, workdir, augmentation.image_size(config))
     return training_task.run(
         config,
         workdir,
-        build=lambda _: build(config, source, mesh),
+        build=lambda _: build(config, source, mesh, chosen),
         summary=evaluated.finetuned,
         reopen=lambda: augmentation.open_dataset(config),
         weights=None if _from_scratch(config) else lambda: frozen.weights(source),
@@ -76,12 +79,14 @@ def _check_last_block(encoder: Encoder) -> None:
         )
 
 
-def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
-    """Raises UserError when the data is not there, or has no labels."""
+def build(config: ConfigDict, source: Backbone, mesh: Mesh, chosen: Mapping[str, Any] = NOTHING) -> Training:
+    """chosen: what the record of this start says of its attention.
+
+    Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
     classes, test = labelled.check(config, dataset)
     plan = methods.build_plan(config, records=len(dataset.train))
-    method = _method(config, source, classes, plan)
+    method = method_of(config, source, classes, plan)
     key = np.asarray(jax.random.PRNGKey(config.seed))
     weights = source.untrained(mesh, config.seed) if _from_scratch(config) else source.load(mesh)
     sha256 = frozen.digest(weights)
@@ -136,7 +141,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh) -> Training:
         conclude=conclude,
         pixels={"mean": method.mean, "std": method.std},
         description=_describe(config, source, dataset, plan, mesh),
-        source={"origin": source.origin},
+        source={"origin": source.origin, **chosen},
         weights=sha256,
         fixed_keys=evaluations.FIXED_KEYS,
     )
@@ -147,7 +152,8 @@ def _from_scratch(config: ConfigDict) -> bool:
     return config.network == "untrained"
 
 
-def _method(config: ConfigDict, source: Backbone, classes: int, plan: Plan) -> Supervised:
+def method_of(config: ConfigDict, source: Backbone, classes: int, plan: Plan) -> Supervised:
+    """The step. config: checked."""
     settings = config.finetune
     rules = (*config.optim.rules, *layer_decay(source.encoder, settings.layer_decay))
     chosen = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}

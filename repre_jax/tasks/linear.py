@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
+from repre_jax.builders.attention import NOTHING
 from repre_jax.core import optim, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.core.schedules import Plan
@@ -42,11 +43,14 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     source = finished.find(config, workdir)
     if config.linear.cached:  # features are extracted as in any evaluation
         source = dataclasses.replace(source, encoder=source.encoder.clone(drop_path=0.0))
-    mesh = check(config, source)
+    mesh, chosen = check(config, source), NOTHING
+    if not config.linear.cached:  # which reads each image once
+        size = augmentation.image_size(config)
+        source, chosen = evaluations.with_attention(config, source, workdir, size, learns=False)
     return training_task.run(
         config,
         workdir,
-        build=lambda past: build(config, source, workdir, mesh, past),
+        build=lambda past: build(config, source, workdir, mesh, past, chosen),
         summary=evaluated.linear,
         reopen=lambda: augmentation.open_dataset(config),
         weights=lambda: frozen.weights(source),
@@ -69,8 +73,17 @@ def check(config: ConfigDict, source: Backbone) -> Mesh:
     return mesh
 
 
-def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past: History = FRESH) -> Training:
-    """past: of earlier starts. Raises UserError when the data is not there, or has no labels."""
+def build(
+    config: ConfigDict,
+    source: Backbone,
+    workdir: Path,
+    mesh: Mesh,
+    past: History = FRESH,
+    chosen: Mapping[str, Any] = NOTHING,
+) -> Training:
+    """past: of earlier starts. chosen: what the record of this start says of its attention.
+
+    Raises UserError when the data is not there, or has no labels."""
     dataset = evaluations.open_data(config, source)
     classes, _ = labelled.check(config, dataset)
     train, held_out = dataset.train, None
@@ -83,7 +96,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past:
                 "  change:   --config.linear.held_out=0.0, for the protocol's own learning rate, or to a larger share"
             )
     plan = methods.build_plan(config, records=len(train))
-    probe = _probe(config, source, classes, plan, mesh)
+    probe = probe_of(config, source, classes, plan, mesh)
     encoders = [source.load(mesh), *([source.untrained(mesh)] if config.linear.untrained else [])]
     jobs = [frozen.job_of(config, source.encoder, params, dataset, mesh) for params in encoders]
     width = frozen.width(config, jobs[0])
@@ -128,7 +141,7 @@ def build(config: ConfigDict, source: Backbone, workdir: Path, mesh: Mesh, past:
         conclude=conclude,
         pixels={"mean": config.data.mean, "std": config.data.std},
         description=_describe(config, source, dataset, plan, mesh, len(train), width),
-        source={"origin": source.origin},
+        source={"origin": source.origin, **chosen},
         weights=jobs[0].weights,
         fixed_keys=evaluations.FIXED_KEYS,
         **data,
@@ -175,7 +188,8 @@ def _on_images(
     return selection, {"batches": batches, "train_step": probe.train_step, "frozen": encoders}
 
 
-def _probe(config: ConfigDict, source: Backbone, classes: int, plan: Plan, mesh: Mesh) -> Probe:
+def probe_of(config: ConfigDict, source: Backbone, classes: int, plan: Plan, mesh: Mesh) -> Probe:
+    """The step. config: checked."""
     settings = {key: config.optim[key] for key in (*methods.OPTIMIZER_KEYS, "nesterov")}
     return Probe(
         encoder=source.encoder,

@@ -8,13 +8,13 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from repre_jax.builders import attention, augmentation, batch_size, compiled_step, config_checks, methods, monitor
+from repre_jax.builders.attention import NOTHING
 from repre_jax.builders.compiled_step import Step
 from repre_jax.builders.monitor import Monitor
 from repre_jax.core import run_files, sharding
@@ -32,7 +32,6 @@ from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
 from repre_jax.train.reconstruction import Reconstruction
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 FIGURE = "figures/reconstructions.png"  # in the workdir; in the end a .pdf lies beside it
 
 

@@ -1,6 +1,7 @@
 """Semantic segmentation of whole images by a trained encoder and a head (train/segmentation.py has the step)."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
 from repre_jax.builders import segmentation as builder
+from repre_jax.builders.attention import NOTHING
 from repre_jax.core import sharding
 from repre_jax.core.types import TrainState
 from repre_jax.models.segmentation import build as heads
@@ -41,18 +43,23 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     blocks = config.encoder.pyramid_blocks
     source = finished.find(config, workdir, scratch=True, resize_positions=True)
     source = segmenter.for_head(config, source, blocks)
+    size, learns = augmentation.image_size(config), not config.segment.frozen
+    source, chosen = evaluations.with_attention(config, source, workdir, size, learns=learns)
     return training_task.run(
         config,
         workdir,
-        build=lambda _: build(config, source, mesh, workdir),
+        build=lambda _: build(config, source, mesh, workdir, chosen),
         summary=evaluated.segmented,
         reopen=lambda: builder.open_data(config).dataset,
         weights=None if config.network == "untrained" else lambda: frozen.weights(source),
     )
 
 
-def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Training:
+def build(
+    config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path, chosen: Mapping[str, Any] = NOTHING
+) -> Training:
     """workdir: gets figures whenever the test images are segmented.
+    chosen: what the record of this start says of its attention.
 
     Raises UserError when the data is not there, or has no label maps, or its test images do not fit the crop.
     """
@@ -118,7 +125,7 @@ def build(config: ConfigDict, source: Backbone, mesh: Mesh, workdir: Path) -> Tr
                 momentum=False,
             ),
         ],
-        source={"origin": source.origin},
+        source={"origin": source.origin, **chosen},
         weights=sha256,
         fixed_keys=segmenting.FIXED_KEYS,
         frozen=(weights,) if config.segment.frozen else (),

@@ -10,12 +10,14 @@ import jax
 import pytest
 
 import main
+from repre_jax.core import run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.running.recorder import Recorder
 from repre_jax.tasks import pretrain
 from tests.helpers.named import unnamed
 from tests.helpers.runs import TINY
 
+ON_CPU = {"kind": "xla", "compared": {}}  # the attention of a start
 LINEAR, FINETUNE = "configs/linear.py", "configs/finetune.py"
 
 
@@ -28,6 +30,11 @@ def evaluate(config, source, workdir, *arguments, variants="tiny"):
     assert main.main(command(config, source, workdir, *arguments, variants=variants)) == 0
     assert unnamed(workdir) == set()
     return json.loads((workdir / "result.json").read_text())
+
+
+def attention_of_start(workdir):
+    """What the last start recorded of its choice."""
+    return run_files.read_metrics(workdir / run_files.STARTS)[-1]["attention"]
 
 
 def begun(source, workdir, *arguments):
