@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from repre_jax.core import run_files
-from repre_jax.reproduction import cells, tables
+from repre_jax.reproduction import cells, finished, tables
 from repre_jax.reproduction.scales import SCALES
 from tests.helpers.patience import HANGS
 
@@ -69,7 +69,7 @@ def test_a_failed_run_is_named_with_its_log_and_the_others_are_done(tmp_path):
     broken.mkdir()
     (broken / run_files.CHECKPOINTS).write_text("in the way")
     done = subprocess.run(command(tmp_path), check=False, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
-    log = tmp_path / cells.LOGS / f"{FIRST}.log"
+    log = tmp_path / finished.LOGS / f"{FIRST}.log"
     assert done.returncode == 1 and f"{FIRST} failed: {log}" in done.stdout and log.stat().st_size
     there = {path.stem for path in (tmp_path / "results" / cells.FOLDER).iterdir()}
     assert there == {name for name in NAMES if not name.startswith(FIRST)}

@@ -150,6 +150,11 @@ def _fixed_weights(config: ConfigDict) -> tuple[float, float] | None:
     """Raises UserError for what are no two weights. They are stored as log-variances, and limited as those are."""
     if config.repre.fixed_weights is None:
         return None
+    if config.repre.weighting_lr_scale != 1:
+        raise UserError(
+            f"repre.fixed_weights is {config.repre.fixed_weights}, and repre.weighting_lr_scale is of learned ones.\n"
+            "  change:   leave one of them out"
+        )
     low, high = (math.exp(bound) for bound in weighting.LOG_VARIANCE_RANGE)
     config_checks.numbers("repre.fixed_weights", config.repre.fixed_weights, 2, low, high)
     contrastive, rebuilt = config.repre.fixed_weights

@@ -1,29 +1,35 @@
 """Cells: what a finished run came to, as a small file that can be committed, or copied from another machine.
 
-RESULTS/cells/NAME.json, of each run of a table: the command, the digest of its config and of those of the runs that it
-starts from, commit, machine, date, seed, versions, and every number of its result.json.
+RESULTS/cells/NAME.json, of each run of a table: the command, the settings of the run and of those that it starts from
+with their digest, commit, machine, date, seed, versions, the data, and every number of its result.json.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
 from repre_jax.reproduction.runs import Run
 
 FOLDER = "cells"
-STARTS = "processor_seconds"  # in NAME.json: a number a start, null where its end was not seen
-LOGS = "logs"  # in the workdir: of each run what it printed, NAME.log, and what its starts took, NAME.json
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A finished run. metrics: the numbers of result.json, by dotted keys. processor_seconds: user and system, of all
-    starts of the run; None where they are not known. date, machine, devices, versions, commit: of its last start."""
+    """A finished run.
+
+    settings: runs.Run.settings of the run's lineage. digest: of these. data_set: name, version and contents, as
+    result.json has them. weights: SHA-256 of the encoder that an evaluation is of. processor_seconds: user and system,
+    of all starts of the run; None where they are not known. metrics: the numbers of result.json, by dotted keys.
+    commit, date, machine, devices, versions: of its last start.
+    """
 
     name: str
     command: str
+    settings: Sequence[Mapping[str, Any]]
     digest: str
     seed: int
     commit: str | None
@@ -31,8 +37,28 @@ class Cell:
     machine: str
     devices: str
     versions: Mapping[str, str | None]
+    data_set: Mapping[str, Any]
+    weights: str | None
     processor_seconds: float | None
     metrics: Mapping[str, float]
+
+
+TYPES = {
+    "name": str,
+    "command": str,
+    "settings": list,
+    "digest": str,
+    "seed": int,
+    "commit": str | None,
+    "date": str,
+    "machine": str,
+    "devices": str,
+    "versions": dict,
+    "data_set": dict,
+    "weights": str | None,
+    "processor_seconds": int | float | None,
+    "metrics": dict,
+}
 
 
 def path_of(results: Path, run: Run) -> Path:
@@ -40,33 +66,30 @@ def path_of(results: Path, run: Run) -> Path:
 
 
 def read(results: Path, run: Run) -> Cell | None:
-    """The run's cell, whatever its digest; None where there is none, or it is damaged."""
-    content = run_files.read_json(path_of(results, run), tuple(Cell.__dataclass_fields__))
-    return None if content is None else Cell(**{name: content[name] for name in Cell.__dataclass_fields__})
-
-
-def of_folder(run: Run, workdir: Path) -> Cell | None:
-    """What the finished run in its folder below `workdir` came to, whatever its config; None where it is not
-    finished."""
-    folder = workdir / run.name
-    result = run_files.read_json(folder / run_files.RESULT)
-    if result is None:
+    """The run's cell, whatever its digest; None where there is none. Raises UserError for one that is damaged."""
+    path = path_of(results, run)
+    if not run_files.exists(path):
         return None
-    starts = list(run_files.read_metrics(folder / run_files.STARTS))
-    start = starts[-1] if starts else result  # a measurement's result holds both
-    return Cell(
-        name=run.name,
-        command=start.get("command", ""),
-        digest=run.digest,
-        seed=run.seed,
-        commit=start.get("commit"),
-        date=str(start.get("time", start.get("date", "")))[:10],
-        machine=start.get("machine", ""),
-        devices=start.get("devices", start.get("device", "")),
-        versions=start.get("versions", {}),
-        processor_seconds=seconds(workdir, run),
-        metrics=numbers(result),
+    content = run_files.read_json(path, tuple(TYPES))
+    if content is None or not _whole(content):
+        raise UserError(f"{path} is damaged, and is not taken")
+    return Cell(**{name: content[name] for name in TYPES})
+
+
+def _whole(content: Mapping[str, Any]) -> bool:
+    metrics = content["metrics"]
+    return all(isinstance(content[name], kind) for name, kind in TYPES.items()) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in metrics.values()
     )
+
+
+def differing(cell: Cell, run: Run) -> list[str]:
+    """Keys whose values differ from those of the run and of what it starts from."""
+    now = [each.settings for each in run.lineage()]
+    if len(now) != len(cell.settings):
+        return ["what it starts from"]
+    pairs = zip(cell.settings, now, strict=True)
+    return [key for before, after in pairs for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
 
 
 def write(results: Path, cell: Cell) -> None:
@@ -76,19 +99,9 @@ def write(results: Path, cell: Cell) -> None:
 
 
 def numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    """All numbers of a result but for lists, by dotted keys."""
+    """All finite numbers of a result but for lists, by dotted keys."""
     return {
         key: value
         for key, value in run_files.flat(dict(result)).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
-
-
-def seconds(workdir: Path, run: Run) -> float | None:
-    """Processor seconds of all starts of a run; None where one of them is not known."""
-    starts = (run_files.read_json(seconds_path(workdir, run)) or {}).get(STARTS, [None])
-    return None if None in starts else sum(starts)
-
-
-def seconds_path(workdir: Path, run: Run) -> Path:
-    return workdir / LOGS / f"{run.name}.json"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repre_jax.core import run_files
-from repre_jax.reproduction import statistics
+from repre_jax.reproduction import finished, statistics
 from repre_jax.reproduction.results import Number
 from repre_jax.reproduction.runs import Run
-from repre_jax.reproduction.tables import Picture, Table
+from repre_jax.reproduction.table import Picture, Table
 
 SEED = 0
+DRAWN = "pictures.json"  # beside the pictures: the digests of the runs that each is of
 
 
 def runs(table: Table, picture: Picture) -> list[Run]:
@@ -25,27 +26,38 @@ def path_of(folder: Path, picture: Picture) -> Path:
 
 
 def lacking(table: Table, folder: Path) -> list[Run]:
-    """What must be in the workdir for pictures that are not there yet."""
-    missing = [picture for picture in table.pictures if not run_files.exists(path_of(folder, picture))]
-    return list(dict.fromkeys(run for picture in missing for run in runs(table, picture)))
+    """What must be in the workdir for pictures that are not there, or are of other configs."""
+    return list(dict.fromkeys(run for picture in _missing(table, folder) for run in runs(table, picture)))
+
+
+def _missing(table: Table, folder: Path) -> list[Picture]:
+    drawn = run_files.read_json(folder / DRAWN) or {}
+    return [
+        picture
+        for picture in table.pictures
+        if drawn.get(picture.name) != [run.digest for run in runs(table, picture)]
+        or not run_files.exists(path_of(folder, picture))
+    ]
 
 
 def draw(table: Table, workdir: Path, folder: Path) -> list[str]:
-    """Draws those that are not there; returns a line for each that could not be."""
+    """Draws those that are missing; returns a line for each that could not be."""
     troubles = []
-    for picture in table.pictures:
-        path = path_of(folder, picture)
-        folders = [workdir / run.name for run in runs(table, picture)]
-        if run_files.exists(path):
-            continue
-        if not all(run_files.has_checkpoints(each) for each in folders):
-            troubles.append(f"{path.name} was not drawn: {', '.join(map(str, folders))} are not all there.")
+    for picture in _missing(table, folder):
+        path, shown = path_of(folder, picture), runs(table, picture)
+        absent = [run.name for run in shown if finished.cell_of(run, workdir) is None]
+        if absent:
+            troubles.append(f"{path.name} was not drawn: {', '.join(absent)} are not in {workdir}.")
             continue
         run_files.make_folder(folder, parents=True)
-        command = [sys.executable, "-m", "repre_jax.tools.figures", picture.kind, *map(str, folders), "--quiet"]
+        folders = [str(workdir / run.name) for run in shown]
+        command = [sys.executable, "-m", "repre_jax.tools.figures", picture.kind, *folders, "--quiet"]
         done = subprocess.run([*command, "--out", str(path)], check=False, capture_output=True, text=True)
         if done.returncode:
             troubles.append(f"{path.name} was not drawn: {done.stderr.strip() or done.stdout.strip()}")
+            continue
+        drawn = run_files.read_json(folder / DRAWN) or {}
+        run_files.write_json(folder / DRAWN, drawn | {picture.name: [run.digest for run in shown]})
     return troubles
 
 

@@ -7,7 +7,7 @@ from repre_jax.reproduction import statistics
 from repre_jax.reproduction.cells import Cell
 from repre_jax.reproduction.runs import Run
 from repre_jax.reproduction.statistics import Difference, Signs, Summary
-from repre_jax.reproduction.tables import Measure, Row, Table
+from repre_jax.reproduction.table import Measure, Row, Table
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Number:
 
 def numbers(table: Table, seeds: Sequence[int], known: Mapping[Run, Cell]) -> list[list[Number]]:
     """By row, by measure."""
-    by_seed = [[_by_seed(row, measure, measure.key, seeds, known) for measure in table.measures] for row in table.rows]
+    by_seed = [
+        [_by_seed(table, row, measure, measure.key, seeds, known) for measure in table.measures] for row in table.rows
+    ]
     found = []
     for row, own in zip(table.rows, by_seed, strict=True):
         theirs = by_seed[row.without] if row.without is not None else [{}] * len(own)
@@ -34,7 +36,7 @@ def numbers(table: Table, seeds: Sequence[int], known: Mapping[Run, Cell]) -> li
         for column, measure in enumerate(table.measures):
             figure = _figure(row, column)
             other = _figure(table.rows[row.without], column) if row.without is not None else None
-            untrained = _by_seed(row, measure, measure.untrained, seeds, known)
+            untrained = _by_seed(table, row, measure, measure.untrained, seeds, known)
             line.append(
                 Number(
                     paper=figure,
@@ -49,9 +51,11 @@ def numbers(table: Table, seeds: Sequence[int], known: Mapping[Run, Cell]) -> li
     return found
 
 
-def _by_seed(row: Row, measure: Measure, key: str, seeds: Sequence[int], known: Mapping[Run, Cell]) -> dict[int, float]:
+def _by_seed(
+    table: Table, row: Row, measure: Measure, key: str, seeds: Sequence[int], known: Mapping[Run, Cell]
+) -> dict[int, float]:
     """In the measure's unit."""
-    cells = {seed: known.get(measure.evaluation(row.pretraining(seed))) for seed in seeds}
+    cells = {seed: known.get(table.run(row, measure, seed)) for seed in seeds}
     return {
         seed: cell.metrics[key] * measure.factor + measure.offset
         for seed, cell in cells.items()
@@ -64,10 +68,11 @@ def _figure(row: Row, column: int) -> float | None:
 
 
 def signs(table: Table, found: Sequence[Sequence[Number]], column: int) -> dict[str, Signs]:
-    """Of one measure: framework -> the signs of all its differences, and '' -> those of all."""
+    """Of one measure: framework -> the signs of its differences that count, and '' -> those of all."""
     by_framework: dict[str, list[Difference]] = {}
     for row, line in zip(table.rows, found, strict=True):
-        if (difference := line[column].difference) is not None:
+        difference = line[column].difference
+        if difference is not None and row.framework:
             by_framework.setdefault(row.framework, []).append(difference)
     every = [each for differences in by_framework.values() for each in differences]
     return {name: statistics.signs(found) for name, found in (by_framework | {"": every}).items() if found}

@@ -66,8 +66,12 @@ class Run:
 
     def command(self, workdir: Path, main: str) -> str:
         """As a line for a shell. main: how main.py is called, 'python main.py'."""
-        program = main if self.program == MAIN else f"python -m {self.program}"
-        return f"{program} {shlex.join(self.arguments(workdir))}"
+        arguments = shlex.join(self.arguments(workdir))
+        if self.program == MAIN:
+            return f"{main} {arguments}"
+        folder = workdir / self.name
+        result = shlex.quote(str(folder / run_files.RESULT))
+        return f"mkdir -p {shlex.quote(str(folder))} && python -m {self.program} {arguments} > {result}"
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from repre_jax.reproduction.paper import SWIN_T, VIT_B, VIT_S
 from repre_jax.reproduction.runs import STEP, Run
 
+SUPERVISED = "supervised"
 CONFIGS = {"moco_v3": "moco"}  # how a framework's config files begin, where not with its name
 
 
@@ -16,7 +17,8 @@ class Scale:
 
     pretrain, dense: of pre-training for classification, and for tasks that ask for each pixel.
     linear: of the probe, by framework, else under ''.
-    supervised, segment, detect, probe: of configs/finetune.py and the others.
+    supervised: of configs/finetune.py, by encoder. segment, detect, probe: of the other evaluations.
+    untrained: whether the linear probe has the encoder as it was before its first step beside it.
     classified: the data that supervised pre-training has labels of; '' for the config's own.
     by_epochs: whether the paper's lengths are told apart; else each row stands once.
     encoders: those of Table 1.
@@ -29,11 +31,12 @@ class Scale:
     pretrain: str
     dense: str
     linear: Mapping[str, str]
-    supervised: str
+    supervised: Mapping[str, str]
     segment: str
     detect: str
     probe: str
     classified: str
+    untrained: bool
     by_epochs: bool
     encoders: tuple[str, ...]
     flags: tuple[str, ...] = ()
@@ -57,9 +60,11 @@ class Scale:
         size, whose weights it does not take."""
         if not self.classified:
             flags = ("--config.data.name=imagenet2012", f"--config.encoder.name={encoder}", f"--config.epochs={epochs}")
-            return Run("finetune", self.supervised, seed, flags, label=f"{encoder}-{epochs}")
+            return Run("finetune", self.supervised[encoder], seed, flags, label=f"{encoder}-{epochs}")
         like = self.pretraining("dino", encoder, epochs, seed, "baseline", dense=True)
-        return Run("finetune", self.supervised, seed, (f"--config.data.name={self.classified}",), like, "supervised")
+        return Run(
+            "finetune", self.supervised[encoder], seed, (f"--config.data.name={self.classified}",), like, "supervised"
+        )
 
 
 FULL = Scale(
@@ -67,11 +72,12 @@ FULL = Scale(
     pretrain="",
     dense="",
     linear={"dino": "dino", "moby": "moby", "": "mocov3"},
-    supervised="swin,scratch",
+    supervised={VIT_S: "scratch", SWIN_T: "swin,scratch"},
     segment="",
     detect="",
     probe="",
     classified="",
+    untrained=False,
     by_epochs=True,
     encoders=(VIT_S, VIT_B, SWIN_T),
     step_batch=256,
@@ -82,11 +88,12 @@ SCENES = Scale(
     pretrain="scenes",
     dense="scenes_dense",
     linear={"": "scenes,cached"},
-    supervised="scratch,scenes",
+    supervised={VIT_S: "scratch,scenes", SWIN_T: "swin,scratch,scenes"},
     segment="scenes",
     detect="scenes",
     probe="scenes",
     classified="scenes/objects",
+    untrained=True,
     by_epochs=False,
     encoders=(VIT_S,),
     flags=("--config.knn.times=2", "--config.knn.hog=False"),  # which only say how often it looks at itself
@@ -97,11 +104,12 @@ TINY = Scale(
     pretrain="tiny",
     dense="scenes_dense,tiny",
     linear={"": "cached,tiny"},
-    supervised="scratch,scenes,tiny",
+    supervised={VIT_S: "scratch,scenes,tiny", SWIN_T: "swin,scratch,scenes,tiny"},
     segment="tiny",
     detect="tiny",
     probe="tiny",
     classified="scenes/objects",
+    untrained=True,
     by_epochs=False,
     encoders=(VIT_S,),
     data=SCENES.data,

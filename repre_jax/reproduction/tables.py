@@ -1,7 +1,6 @@
 """The paper's tables: their rows, what each row's number is measured by, and what the paper has there."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from repre_jax.core.errors import UserError
@@ -9,78 +8,17 @@ from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.reproduction import paper
 from repre_jax.reproduction.paper import SWIN_T, VIT_S
 from repre_jax.reproduction.runs import Run
-from repre_jax.reproduction.scales import Scale
+from repre_jax.reproduction.scales import SUPERVISED, Scale
+from repre_jax.reproduction.table import Measure, Picture, Row, Table
 
+EPOCHS = 300  # of most of the paper's runs
 ENCODERS = {"vit_s": "ViT-S", "vit_b": "ViT-B", "swin_t": "Swin-T"}
-SUPERVISED = "supervised"
+RANDOM, SCRATCH = "random weights", "scratch"
 FUSION_TITLES = {"": "without decoder"} | {
     f"{operator}{layers}": f"{title}, {layers}"
     for operator, title in (("conv", "convolution"), ("transformer", "transformer"))
     for layers in (1, 2, 4)
 }
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column: what `evaluation` of a pre-training says under `key` of its result, times `factor`, plus `offset`.
-    untrained: the key of the same of the encoder before its first step, '' where nothing measures it."""
-
-    title: str
-    key: str
-    evaluation: Callable[[Run], Run]
-    factor: float = 100.0
-    offset: float = 0.0
-    digits: int = 1
-    untrained: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """labels: of the first columns. pretraining: by seed. paper: by measure, for as many of the first as the paper has.
-    without: the number of the row that this one is compared with, of the same table. framework: whose signs it counts
-    among."""
-
-    labels: tuple[str, ...]
-    pretraining: Callable[[int], Run]
-    paper: tuple[float | None, ...]
-    without: int | None = None
-    framework: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What tools/figures.py draws of pre-trainings of seed 0. name, title: of the file and of the picture. rows: the
-    numbers of those that these are of."""
-
-    name: str
-    title: str
-    kind: str
-    rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """heads: of the columns of labels. notes: sentences that stand above it. chart: also drawn, by its differences."""
-
-    name: str
-    title: str
-    scale: Scale
-    heads: tuple[str, ...]
-    measures: tuple[Measure, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    chart: bool = False
-
-    def runs(self, row: Row, seed: int) -> tuple[Run, ...]:
-        """What measures this row's numbers of a seed, each once."""
-        return tuple(dict.fromkeys(measure.evaluation(row.pretraining(seed)) for measure in self.measures))
-
-    def in_order(self, seeds: Sequence[int], only: str = "") -> Iterator[Run]:
-        """All runs that measure its numbers, whole pairs of a seed first. only: those with this in the name alone."""
-        for seed in seeds:
-            for row in self.rows:
-                yield from (run for run in self.runs(row, seed) if only in run.name)
 
 
 def table(name: str, scale: Scale) -> Table:
@@ -105,8 +43,9 @@ def _own(run: Run) -> Run:
 
 
 def _classification(scale: Scale) -> tuple[Measure, ...]:
+    untrained = "top1_untrained" if scale.untrained else ""
     return (
-        Measure("top-1, linear", "top1", partial(_linear, scale), untrained="top1_untrained"),
+        Measure("top-1, linear", "top1", partial(_linear, scale), untrained=untrained),
         Measure("top-1, k-NN", "knn_top1", _own, untrained="knn_top1_untrained"),
     )
 
@@ -131,14 +70,11 @@ def _heads(scale: Scale, *heads: str) -> tuple[str, ...]:
 
 
 def _pairs(scale: Scale, cells: Sequence[paper.Linear]) -> tuple[Row, ...]:
-    """Rows without and with RePre, in turns; of each framework and encoder once where a scale knows no lengths."""
+    """Rows without and with RePre, in turns; where a scale knows no lengths, of those of 300 epochs alone."""
     rows: list[Row] = []
-    seen = set()
     for cell in cells:
-        key = (cell.framework, cell.encoder, *_length(scale, cell.epochs))
-        if key in seen:
+        if not scale.by_epochs and cell.epochs != EPOCHS:
             continue
-        seen.add(key)
         for repre, variant, figure in (("no", "baseline", cell.without), ("yes", "", cell.repre)):
             labels = (_title(cell.framework), ENCODERS[cell.encoder], *_length(scale, cell.epochs), repre)
             trained = _trained(scale, cell.framework, cell.encoder, cell.epochs, variant)
@@ -155,7 +91,8 @@ def _table1(scale: Scale) -> Table:
 
 def _figure3(scale: Scale) -> Table:
     encoders = (*scale.encoders, SWIN_T)
-    cells = [cell for cell in paper.TABLE1 if cell.encoder in encoders and cell.epochs == 300]
+    every = (*paper.TABLE1, *paper.MORE)
+    cells = [cell for cell in every if cell.encoder in encoders and cell.epochs == EPOCHS]
     heads = (*_heads(scale, "framework", "encoder"), "RePre")
     title = "What RePre adds to linear evaluation, by framework and encoder"
     return Table("figure3", title, scale, heads, _classification(scale)[:1], _pairs(scale, cells), chart=True)
@@ -164,13 +101,11 @@ def _figure3(scale: Scale) -> Table:
 def _table2(scale: Scale) -> Table:
     detect = partial(_evaluated, "detect", scale.detect)
     measures = (Measure("box AP", "box_ap", detect), Measure("mask AP", "mask_ap", detect))
-    rows: list[Row] = []
-    seen = set()
-    for cell in paper.TABLE2:
-        key = (cell.framework, *_length(scale, cell.epochs))
-        if key in seen:
-            continue
-        seen.add(key)
+    longest = {cell.framework: cell.epochs for cell in sorted(paper.TABLE2, key=lambda cell: cell.epochs)}
+    cells = [cell for cell in paper.TABLE2 if scale.by_epochs or cell.epochs == longest[cell.framework]]
+    untrained = _trained(scale, "dino", SWIN_T, 100, "baseline", dense=True)
+    rows = [Row((RANDOM, *("-" for _ in _length(scale, 0)), "-"), untrained, variant=SCRATCH)]
+    for cell in cells:
         length = _length(scale, cell.epochs)
         if cell.repre is None:
             supervised = partial(scale.supervised_pretraining, SWIN_T, cell.epochs)
@@ -181,22 +116,21 @@ def _table2(scale: Scale) -> Table:
             without = len(rows) - 1 if repre == "yes" else None
             rows.append(Row((_title(cell.framework), *length, repre), trained, figures, without, cell.framework))
     heads = (*_heads(scale, "pre-training"), "RePre")
-    return Table("table2", "Detection and instance segmentation, Mask R-CNN", scale, heads, measures, tuple(rows))
+    notes = () if scale.by_epochs else ("The paper's figures are of 300 epochs, those of DINO of 100.",)
+    title = "Detection and instance segmentation, Mask R-CNN"
+    return Table("table2", title, scale, heads, measures, tuple(rows), notes=notes)
 
 
 def _table3(scale: Scale) -> Table:
     segment = partial(_evaluated, "segment", scale.segment)
     measures = (Measure("mIoU", "miou", segment), Measure("mAcc", "macc", segment))
+    without, repre = (_trained(scale, "dino", VIT_S, EPOCHS, variant, dense=True) for variant in ("baseline", ""))
+    supervised = partial(scale.supervised_pretraining, VIT_S, EPOCHS)
     rows = (
-        Row((SUPERVISED, "-"), partial(scale.supervised_pretraining, VIT_S, 300), paper.TABLE3["supervised"]),
-        Row((_title("dino"), "no"), _trained(scale, "dino", VIT_S, 300, "baseline", True), paper.TABLE3["without"]),
-        Row(
-            (_title("dino"), "yes"),
-            _trained(scale, "dino", VIT_S, 300, "", True),
-            paper.TABLE3["with"],
-            1,
-            "dino",
-        ),
+        Row((RANDOM, "-"), without, variant=SCRATCH),
+        Row((SUPERVISED, "-"), supervised, paper.TABLE3["supervised"]),
+        Row((_title("dino"), "no"), without, paper.TABLE3["without"]),
+        Row((_title("dino"), "yes"), repre, paper.TABLE3["with"], 2, "dino"),
     )
     return Table("table3", "Semantic segmentation, SETR", scale, ("pre-training", "RePre"), measures, rows)
 
@@ -207,9 +141,10 @@ def _table4(scale: Scale) -> Table:
         first = len(rows)
         variants = (("-", "baseline"), ("single", "single"), ("multi", ""))
         for (features, variant), figure in zip(variants, figures, strict=True):
-            trained = _trained(scale, framework, encoder, 300, variant)
+            trained = _trained(scale, framework, encoder, EPOCHS, variant)
             without = None if variant == "baseline" else first
-            rows.append(Row((_title(framework), ENCODERS[encoder], features), trained, (figure,), without, framework))
+            labels, counted = (_title(framework), ENCODERS[encoder], features), "" if variant else framework
+            rows.append(Row(labels, trained, (figure,), without, counted))
     heads = ("framework", "encoder", "features")
     return Table("table4", "The last feature, or several depths", scale, heads, _classification(scale), tuple(rows))
 
@@ -220,9 +155,10 @@ def _table5(scale: Scale) -> Table:
         first = len(rows)
         for fusion, figure in zip(paper.FUSIONS, figures, strict=True):
             variant = {"": "baseline", "conv2": ""}.get(fusion, fusion)  # two convolutions are the default
-            trained = _trained(scale, "moco_v3", encoder, 300, variant)
+            trained = _trained(scale, "moco_v3", encoder, EPOCHS, variant)
             labels = (ENCODERS[encoder], FUSION_TITLES[fusion])
-            rows.append(Row(labels, trained, (figure,), first if fusion else None, "moco_v3"))
+            counted = "" if variant else "moco_v3"
+            rows.append(Row(labels, trained, (figure,), first if fusion else None, counted))
     heads = ("encoder", "fusion layers")
     return Table("table5", "Fusion layers of the decoder, MoCo v3", scale, heads, _classification(scale), tuple(rows))
 
@@ -233,7 +169,7 @@ def _figure4(scale: Scale) -> Table:
         ("", "several", paper.TABLE4["moco_v3", VIT_S][2]),
     )
     rows = tuple(
-        Row((title,), _trained(scale, "moco_v3", VIT_S, 300, variant), (figure,), 0 if place else None, "moco_v3")
+        Row((title,), _trained(scale, "moco_v3", VIT_S, EPOCHS, variant), (figure,), 0 if place else None, "moco_v3")
         for place, (variant, title, figure) in enumerate(variants)
     )
     pictures = (
@@ -242,7 +178,9 @@ def _figure4(scale: Scale) -> Table:
         Picture("figure4-tsne-several", "t-SNE, decoding several depths", "tsne", (1,)),
     )
     title = "Attention maps and t-SNE, decoding the last layer or several depths, MoCo v3"
-    return Table("figure4", title, scale, ("features",), _classification(scale), rows, pictures=pictures)
+    other = "the row that decodes the last layer alone"
+    measures = _classification(scale)
+    return Table("figure4", title, scale, ("features",), measures, rows, other=other, pictures=pictures)
 
 
 def _cost(scale: Scale) -> Table:
@@ -250,16 +188,17 @@ def _cost(scale: Scale) -> Table:
     rows = []
     for framework, encoder in (("moco_v3", VIT_S), ("moco_v3", SWIN_T), ("moby", SWIN_T), ("dino", VIT_S)):
         for preset in ("paper", "light"):
-            figure = paper.WORKLOAD if preset == "paper" else None
             labels = (_title(framework), ENCODERS[encoder], preset)
             step = partial(scale.step, framework, encoder, preset)
-            rows.append(Row(labels, step, (figure, figure), framework=framework))
+            rows.append(Row(labels, step))
     measures = (
         Measure("% of time added", "time_over_off", _own, offset=-100.0),
         Measure("% of FLOPs added", "flops_over_off", _own, offset=-100.0),
     )
     heads = ("framework", "encoder", "decoder")
-    return Table("cost", "What RePre adds to a step of pre-training", scale, heads, measures, tuple(rows))
+    notes = (f"The paper says: an average of {paper.WORKLOAD:g} % of workload (section 4.1).",)
+    title = "What RePre adds to a step of pre-training"
+    return Table("cost", title, scale, heads, measures, tuple(rows), notes=notes)
 
 
 TABLES: dict[str, Callable[[Scale], Table]] = {

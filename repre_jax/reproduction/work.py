@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repre_jax.core import config_paths, run_files
+from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
 from repre_jax.report import console
-from repre_jax.reproduction import cells
+from repre_jax.reproduction import cells, finished
 from repre_jax.reproduction.cells import Cell
 from repre_jax.reproduction.runs import MAIN, Run
 from repre_jax.running import workdir as locks
@@ -23,62 +24,44 @@ SECONDS_BETWEEN_LOOKS = 2.0  # at a run that another process is at
 
 @dataclass
 class Found:
-    """What is known of runs: finished ones by their cells, failed ones by the log, others whose config has changed
-    since, by what has."""
+    """What is known of runs: finished ones by their cells, failed ones by the log, those not taken by the reason."""
 
     cells: dict[Run, Cell] = field(default_factory=dict)
     failed: dict[Run, Path] = field(default_factory=dict)
-    changed: dict[Run, str] = field(default_factory=dict)
+    refused: dict[Run, str] = field(default_factory=dict)
 
 
 def look(runs: Iterable[Run], workdir: Path, results: Path, *, write: bool = True) -> Found:
     """Reads the runs' cells. Of finished runs in the workdir that have none it makes them; writes these if `write`."""
     found = Found()
     for run in dict.fromkeys(runs):
-        cell = cells.read(results, run)
+        try:
+            cell = cells.read(results, run)
+        except UserError as damaged:
+            cell, found.refused[run] = None, str(damaged)
         if cell is not None and cell.digest == run.digest:
             found.cells[run] = cell
             continue
         if cell is not None:
-            found.changed[run] = f"{cells.path_of(results, run)} is of another config, and is not taken"
-        finished = cells.of_folder(run, workdir)
-        if finished is not None:
-            differing = _differing(run, workdir)
-            if differing:
-                found.changed[run] = (
-                    f"{workdir / run.name} holds a run of another config, and is not taken: {differing}"
-                )
-                continue
+            keys = ", ".join(cells.differing(cell, run)[:3])
+            found.refused[run] = f"{cells.path_of(results, run)} is of another config, and is not taken: {keys}"
+        cell = finished.cell_of(run, workdir)
+        if cell is not None:
             if write:
-                cells.write(results, finished)
-            found.cells[run] = finished
-            found.changed.pop(run, None)
+                cells.write(results, cell)
+            found.cells[run] = cell
+            found.refused.pop(run, None)
+        elif why := finished.why_not(run, workdir):
+            found.refused[run] = f"{workdir / run.name} is not taken: {why}"
     return found
-
-
-def _differing(run: Run, workdir: Path) -> str:
-    """Keys of the finished runs in the workdir, this one and those that it starts from, that differ from the configs;
-    '' for none."""
-    differing = []
-    for each in run.lineage():
-        stored = run_files.flat(run_files.read_config(workdir / each.name) or {})
-        if stored:
-            settings = each.settings.items()
-            differing += [key for key, value in settings if not config_paths.same(key, stored.get(key), value)]
-    return ", ".join(differing[:3])
 
 
 def lacking(runs: Iterable[Run], drawn: Iterable[Run], found: Found, workdir: Path) -> list[Run]:
     """What must be run, in order: these runs but for those that are known, each behind what it starts from; and of
     those to be drawn the ones that are not in the workdir, whether known or not."""
     needed = [run for run in dict.fromkeys(runs) if run not in found.cells]
-    absent = [each for run in (*needed, *drawn) for each in run.lineage() if _finished(each, workdir) is None]
-    return list(dict.fromkeys(absent))
-
-
-def _finished(run: Run, workdir: Path) -> Cell | None:
-    """What the run came to, if it is finished with the config that it has now."""
-    return None if _differing(run, workdir) else cells.of_folder(run, workdir)
+    lineages = [each for run in (*needed, *drawn) for each in run.lineage()]
+    return [run for run in dict.fromkeys(lineages) if finished.cell_of(run, workdir) is None]
 
 
 def do(runs: Sequence[Run], found: Found, workdir: Path, results: Path) -> None:
@@ -88,37 +71,36 @@ def do(runs: Sequence[Run], found: Found, workdir: Path, results: Path) -> None:
     as on a second start beside this, or after this was killed, is waited for. Raises whatever interrupts it, once the
     run at hand has ended.
     """
-    run_files.make_folder(workdir / cells.LOGS, parents=True)
-    waiting, waited = list(runs), False
+    waiting, told = list(runs), False
     while waiting:
         run = next((run for run in waiting if not _elsewhere(run, workdir)), None)
         if run is None:
-            if not waited:
+            if not told:
                 terminal.say(f"Waiting for the process that is at {waiting[0].name}.")
-            waited = True
+            told = True
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
-        waited = False
+        told = False
         waiting.remove(run)
         if run.parent in found.failed:
             found.failed[run] = found.failed[run.parent]
             continue
-        number = len(runs) - len(waiting)
-        terminal.say(f"[{number} of {len(runs)}] {run.name}{_left([run, *waiting], found.cells)}")
-        log = workdir / cells.LOGS / f"{run.name}.log"
-        cell = _finished(run, workdir)  # by another process, meanwhile
+        cell = finished.cell_of(run, workdir)  # by another process, meanwhile
+        log = workdir / finished.LOGS / f"{run.name}.log"
         if cell is None:
-            status = _ended(run, log, workdir)
-            if status and _elsewhere(run, workdir):  # another process was faster
-                waiting.insert(0, run)
-                continue
-            cell = _finished(run, workdir) if status == 0 else None
-        if cell is None:
+            number = len(runs) - len(waiting)
+            terminal.say(f"[{number} of {len(runs)}] {run.name}{_left([run, *waiting], found.cells)}")
+            _start(run, log, workdir)
+            cell = finished.cell_of(run, workdir)
+        if cell is None and _elsewhere(run, workdir):  # another process was faster
+            waiting.insert(0, run)
+        elif cell is None:
             found.failed[run] = log
             terminal.warn(f"Failed: {run.name}, see {log}\n  {_last_words(log)}")
-            continue
-        cells.write(results, cell)
-        found.cells[run] = cell
+        else:
+            cells.write(results, cell)
+            found.cells[run] = cell
+            found.refused.pop(run, None)
 
 
 def _elsewhere(run: Run, workdir: Path) -> bool:
@@ -126,20 +108,19 @@ def _elsewhere(run: Run, workdir: Path) -> bool:
     return any(locks.is_locked(workdir / each.name) for each in run.lineage())
 
 
-def _ended(run: Run, log: Path, workdir: Path) -> int:
-    """The exit status of the run's process, whose output goes behind what the log holds. What it took of the processor
-    is noted, also of a start that was interrupted."""
-    record, folder = cells.seconds_path(workdir, run), workdir / run.name
-    starts = (run_files.read_json(record) or {}).get(cells.STARTS, [])
-    run_files.write_json(record, {cells.STARTS: [*starts, None]})
+def _start(run: Run, log: Path, workdir: Path) -> None:
+    """Starts the run's process and waits for its end. Its output goes behind what the log holds; what it took of the
+    processor is noted, also of a start that was interrupted."""
+    record, folder = finished.seconds_path(run, workdir), workdir / run.name
+    starts = (run_files.read_json(record) or {}).get(finished.STARTS, [])
+    run_files.write_json(record, {finished.STARTS: [*starts, None]})
     with contextlib.ExitStack() as files:
         output = files.enter_context(run_files.open_file(log, "a"))
-        if run.program == MAIN:
-            command, printed = [str(shipped.root() / MAIN)], output
-        else:
-            run_files.make_folder(folder)
-            run_files.remove(folder / PRINTED, missing_ok=True)
+        command, printed = [str(shipped.root() / MAIN)], output
+        if run.program != MAIN:
             command = ["-m", run.program]
+            files.enter_context(locks.locked(folder))
+            run_files.remove(folder / PRINTED, missing_ok=True)
             printed = files.enter_context(run_files.open_file(folder / PRINTED, "a"))
         process = subprocess.Popen(
             [sys.executable, *command, *run.arguments(workdir)], cwd=shipped.root(), stdout=printed, stderr=output
@@ -148,13 +129,14 @@ def _ended(run: Run, log: Path, workdir: Path) -> int:
             seconds = _waited(process)
         except BaseException:
             process.terminate()  # it saves what is done; Ctrl-C it has had itself
-            run_files.write_json(record, {cells.STARTS: [*starts, _waited(process)]})
+            run_files.write_json(record, {finished.STARTS: [*starts, _waited(process)]})
             raise
-    run_files.write_json(record, {cells.STARTS: [*starts, seconds]})
-    if run.program != MAIN and process.returncode == 0:
-        run_files.write_json(folder / run_files.CONFIG, run.settings)
-        run_files.move(folder / PRINTED, folder / run_files.RESULT)
-    return process.returncode
+        if run.program != MAIN and process.returncode == 0:
+            run_files.move(folder / PRINTED, folder / run_files.RESULT)
+    if process.returncode and _elsewhere(run, workdir):
+        run_files.write_json(record, {finished.STARTS: starts})  # it was refused: the time is the other's to note
+    else:
+        run_files.write_json(record, {finished.STARTS: [*starts, seconds]})
 
 
 def _waited(process: subprocess.Popen) -> float:

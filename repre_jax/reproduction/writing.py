@@ -13,7 +13,7 @@ from repre_jax.report.document import section, tag
 from repre_jax.reproduction import pictures, results, statistics
 from repre_jax.reproduction.results import Number
 from repre_jax.reproduction.statistics import Difference, Summary
-from repre_jax.reproduction.tables import Measure, Table
+from repre_jax.reproduction.table import Measure, Table
 from repre_jax.reproduction.work import Found
 
 EMPTY = "not run"
@@ -130,7 +130,8 @@ def cells(table: Table, lines: Sequence[Sequence[Number]], column: int) -> tuple
     published = any(line[column].paper is not None for line in lines)
     papers = ["paper", "paper's difference"] if published else []
     beside = ["untrained"] if measure.untrained else []
-    heads = [*table.heads, *papers, measure.title, "difference", "seeds up, down", *beside]
+    differences = ["difference", "seeds up, down"] if _has_differences(table) else []
+    heads = [*table.heads, *papers, measure.title, *differences, *beside]
     rows = []
     for row, line in zip(table.rows, lines, strict=True):
         number = line[column]
@@ -139,17 +140,23 @@ def cells(table: Table, lines: Sequence[Sequence[Number]], column: int) -> tuple
             "-" if number.paper is None else str(number.paper),
             "-" if number.papers_difference is None else f"{number.papers_difference:+.{measure.digits}f}",
         )
+        signs = ("-", "-")
+        if paired is not None:
+            signs = (_interval(paired, measure), f"{paired.positive}, {paired.negative}")
         rows.append(
             [
                 *row.labels,
                 *(figures if published else ()),
                 _mean(number.summary, measure),
-                "-" if paired is None else _interval(paired, measure),
-                "-" if paired is None else f"{paired.positive}, {paired.negative}",
+                *(signs if differences else ()),
                 *(_mean(number.untrained, measure) for _ in beside),
             ]
         )
     return heads, rows
+
+
+def _has_differences(table: Table) -> bool:
+    return any(row.without is not None for row in table.rows)
 
 
 def _mean(found: Summary | None, measure: Measure) -> str:
@@ -168,21 +175,25 @@ def _interval(found: Difference, measure: Measure) -> str:
 
 
 def _about(table: Table, seeds: Sequence[int], found: Found) -> list[str]:
-    ours = [found.cells[run] for run in table.in_order(seeds) if run in found.cells]
+    ours = [found.cells[run] for run in dict.fromkeys(table.in_order(seeds)) if run in found.cells]
+    paired = ""
+    if _has_differences(table):
+        interval = f"Student's {statistics.CONFIDENCE:.0%} interval of their mean"
+        paired = f"; differences are to {table.other}, paired by seed, with {interval}"
     texts = [
         f"Written by `python -m repre_jax.tools.reproduce {table.name} --scale {table.scale.name} "
         f"--seeds {len(seeds)}`; nothing is filled in by hand. A mean over seeds, ± their standard deviation, and how "
-        f"many there are; differences are to the row without RePre, paired by seed, with Student's "
-        f"{statistics.CONFIDENCE:.0%} interval of their mean. The paper's figures are of its own data and lengths.",
+        f"many there are{paired}. The paper's figures are of its own data and lengths.",
         *table.notes,
     ]
     if ours:
         dates, machines = sorted({cell.date for cell in ours}), sorted({cell.machine for cell in ours})
+        devices = sorted({cell.devices for cell in ours})
         commits = sorted({f"{commit[:7]}{commit[40:]}" for commit in (cell.commit or "unknown" for cell in ours)})
         when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
         spent = [cell.processor_seconds for cell in ours if cell.processor_seconds is not None]
         texts.append(
-            f"{len(ours)} cells, {when}, {'; '.join(machines)}; commits {', '.join(commits)}; "
+            f"{len(ours)} cells, {when}, {'; '.join(machines)} ({'; '.join(devices)}); commits {', '.join(commits)}; "
             f"{sum(spent) / 3600:.1f} processor hours, of the {len(spent)} whose time is known."
         )
     return texts
@@ -206,7 +217,15 @@ def troubles(table: Table, seeds: Sequence[int], found: Found) -> list[str]:
     missing = [run for run in wanted if run not in found.cells and run not in found.failed]
     lines = [f"{len(missing)} of {len(wanted)} cells were not run."] if missing else []
     lines += [f"{run.name} failed: {log}" for run, log in found.failed.items() if run in wanted]
-    return lines + [f"{run.name}: {why}" for run, why in found.changed.items() if run in wanted]
+    lines += [f"{why}." for run, why in found.refused.items() if run in wanted]
+    data: dict[str, dict[str, str]] = {}
+    for cell in (found.cells[run] for run in wanted if run in found.cells):
+        data.setdefault(str(cell.data_set.get("name")), {}).setdefault(str(sorted(cell.data_set.items())), cell.name)
+    return lines + [
+        f"Cells are of different data called {name}: {' and '.join(list(versions.values())[:2])}."
+        for name, versions in data.items()
+        if len(versions) > 1
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -23,9 +23,9 @@ from repre_jax.core.errors import UserError
 from repre_jax.report import comparison
 from repre_jax.report.curves import LOOKS
 from repre_jax.report.run import read
-from repre_jax.reproduction import pictures, scales, tables, work, writing
-from repre_jax.reproduction.runs import Run
-from repre_jax.reproduction.tables import Table
+from repre_jax.reproduction import finished, pictures, scales, tables, work, writing
+from repre_jax.reproduction.runs import MAIN, Run
+from repre_jax.reproduction.table import Table, matches
 from repre_jax.system import command_line, shipped, terminal
 
 RESULTS = Path("docs/results")
@@ -34,21 +34,21 @@ ALL = "all"
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("table", choices=(*tables.TABLES, ALL), metavar="TABLE")
     parser.add_argument("--scale", choices=tuple(scales.SCALES), default="scenes")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...; default 3")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="only runs with this in their name")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only runs whose names hold this, * for anything")
     parser.add_argument("--workdir", type=Path, help="of the runs; default runs/reproduce/SCALE")
     parser.add_argument("--results", type=Path, help="of cells and tables; default docs/results, of tiny the workdir's")
-    parser.add_argument("--no-run", action="store_true", help="run nothing: write the table of what is there")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be run, and write nothing")
-    parser.add_argument("--print-commands", action="store_true", help="the same as a job list, a command a line")
-    parser.add_argument(
-        "--compare",
-        action="store_true",
-        help=f"only draw the curves of its pre-trainings of seed 0, 2 to {LOOKS} of them",
-    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--no-run", action="store_true", help="run nothing: write the table of what is there")
+    instead.add_argument("--dry-run", action="store_true", help="list what would be run, and write nothing")
+    instead.add_argument("--print-commands", action="store_true", help="the same as a job list, stage by stage")
+    instead.add_argument("--compare", action="store_true", help="draw the curves of its pre-trainings of seed 0")
+    parser.add_argument("--stage", type=int, help="of the job list: 1 starts from no run, 2 from those of stage 1 ...")
     arguments = parser.parse_args(argv)
     interrupted = "Interrupted; the same command goes on."
     status: list[int] = []
@@ -62,46 +62,78 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         raise UserError(f"--seeds is {arguments.seeds}.\n  expected: at least 1")
     scale, seeds = scales.SCALES[arguments.scale], range(arguments.seeds)
     workdir = config_paths.absolute(arguments.workdir or Path("runs/reproduce") / scale.name)
-    usual = workdir / "results" if scale.name == "tiny" or not shipped.is_clone() else RESULTS
+    usual = workdir / "results" if scale.name == "tiny" or not shipped.is_clone() else shipped.root() / RESULTS
     results = config_paths.absolute(arguments.results or usual)
     folder = results / scale.name
     asked = [tables.table(name, scale) for name in (tables.TABLES if arguments.table == ALL else (arguments.table,))]
+    if arguments.compare:
+        print(f"Written: {_compared(asked, arguments.only, workdir)}")
+        return 0
     wanted = [run for table in asked for run in table.in_order(seeds, arguments.only)]
     if not wanted:
         raise UserError(
             f"No run of {arguments.table} has {arguments.only!r} in its name.\n"
             f"  expected: a part of a name such as {next(iter(asked[0].in_order(seeds))).name}"
         )
-    if arguments.compare:
-        print(f"Written: {_compared(asked, arguments.only, workdir)}")
-        return 0
     listed = arguments.dry_run or arguments.print_commands
+    if not listed:
+        _check_writable(results, *([] if arguments.no_run else [workdir / finished.LOGS]))
     found = work.look(wanted, workdir, results, write=not listed)
-    drawn = [run for table in asked for run in pictures.lacking(table, folder)]
+    drawn = [run for table in asked for run in pictures.lacking(table, folder) if matches(run, arguments.only)]
     lacking = work.lacking(wanted, drawn, found, workdir)
     if listed:
-        for run in lacking:
+        for run in _staged(lacking, arguments.stage) if arguments.print_commands else lacking:
             print(run.command(workdir, shipped.program()))
         if arguments.dry_run:
             print(_outlook(wanted, lacking, found))
         return 0
-    for run, why in found.changed.items():
-        terminal.warn(f"{run.name}: {why}.")
+    for why in found.refused.values():
+        terminal.warn(f"{why}.")
     if not arguments.no_run:
+        if not shipped.is_clone() and any(run.program != MAIN for run in lacking):
+            raise UserError("The cost of a step is measured by benchmarks/, which only a clone of the repository has.")
         work.do(lacking, found, workdir, results)
     for table in asked:
-        every = work.look(table.in_order(seeds), workdir, results)  # with --only, too: the others are in the table
-        every.failed |= found.failed
-        paths = writing.write(folder, table, seeds, every, pictures.draw(table, workdir, folder))
+        paths = _written(table, found, seeds, workdir, results, drawing=not arguments.no_run)
         print(run_files.read_text(paths[0]), end="")
         print(f"Written: {', '.join(map(str, paths))}")
     return 1 if found.failed else 0
 
 
+def _check_writable(*folders: Path) -> None:
+    """Makes them. Raises UserError for one that cannot be written."""
+    for folder in folders:
+        try:
+            run_files.make_folder(folder, parents=True)
+            run_files.check_writable(folder)
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written: {error.strerror}.\n  change:   --workdir, or --results"
+            ) from None
+
+
+def _staged(runs: Sequence[Run], stage: int | None) -> list[Run]:
+    """In the order of their stages, or those of one."""
+    stages = {run: len(list(run.lineage())) for run in runs}
+    return [run for run in sorted(runs, key=stages.__getitem__) if stage in (None, stages[run])]
+
+
+def _written(
+    table: Table, found: work.Found, seeds: Sequence[int], workdir: Path, results: Path, *, drawing: bool
+) -> list[Path]:
+    """The table's files: of all of its rows, whatever --only says, and of all seeds that it had before."""
+    folder = results / table.scale.name
+    before = (run_files.read_json(folder / f"{table.name}.json") or {}).get("seeds", [])
+    seeds = range(max(len(seeds), len(before)))
+    every = work.look(table.in_order(seeds), workdir, results)
+    every.failed |= found.failed
+    return writing.write(folder, table, seeds, every, pictures.draw(table, workdir, folder) if drawing else [])
+
+
 def _compared(asked: Sequence[Table], only: str, workdir: Path) -> Path:
     """One page with the curves of the tables' pre-trainings of seed 0 that are there, in the workdir."""
     runs = dict.fromkeys(row.pretraining(0) for table in asked for row in table.rows)
-    folders = [workdir / run.name for run in runs if only in run.name]
+    folders = [workdir / run.name for run in runs if matches(run, only)]
     there = [folder for folder in folders if run_files.read_config(folder) is not None]
     if not 2 <= len(there) <= LOOKS:
         raise UserError(

@@ -30,13 +30,16 @@ def draw(bars: Sequence[Bar], *, title: str, caption: str, unit: str) -> Figure:
     figure.set_figheight(figure.get_figheight() + sheet.label(figure, title, caption))
     axis = figure.subplots()
     axis.axvline(0, color="0.8", linewidth=1)
-    for place, bar in enumerate(bars):
-        if math.isfinite(bar.mean):
-            axis.plot(bar.mean, place, "o", color=OURS, label="ours" if place == 0 else None)
+    measured = [(place, bar) for place, bar in enumerate(bars) if math.isfinite(bar.mean)]
+    published = [(place, bar.paper) for place, bar in enumerate(bars) if bar.paper is not None]
+    if measured:
+        axis.plot([bar.mean for _, bar in measured], [place for place, _ in measured], "o", color=OURS, label="ours")
+    for place, bar in measured:
         if math.isfinite(bar.low):
             axis.hlines(place, bar.low, bar.high, color=OURS, linewidth=1.5)
-        if bar.paper is not None:
-            axis.plot(bar.paper, place, "D", color=PAPERS, fillstyle="none", label="paper" if place == 0 else None)
+    if published:
+        places, values = zip(*published, strict=True)
+        axis.plot(values, places, "D", color=PAPERS, fillstyle="none", label="paper")
     axis.set_yticks(range(len(bars)), [bar.name for bar in bars])
     axis.set(ylim=(len(bars) - 0.5, -0.5), xlabel=unit)
     axis.legend(loc="best")
