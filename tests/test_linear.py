@@ -4,15 +4,17 @@ import contextlib
 import os
 import signal
 
+import chex
 import jax
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import main
-from repre_jax.core import run_files
+from repre_jax.core import run_files, sharding
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.data import loader
+from repre_jax.pretrained import backbone
 from repre_jax.system import environment
 from tests.helpers.evaluating import FINETUNE, LINEAR, begun, command, evaluate
 from tests.helpers.runs import final_state
@@ -146,18 +148,33 @@ def test_stopped_while_features_are_extracted_it_goes_on(finished, tmp_path, mon
     assert [start["step"] for start in run_files.read_metrics(tmp_path / "w" / "starts.jsonl")] == [0, 0]
 
 
-def test_a_part_of_the_labels_is_as_many_of_each_class(finished, tmp_path):
+def test_a_part_of_the_labels_is_as_many_of_each_class(finished, tmp_path, capsys):
     part = ["--config.data.labels=0.01", "--config.data.draw=3", "--config.linear.held_out=0"]
     result = evaluate(LINEAR, finished[0], tmp_path / "l", *part)
     assert (result["labels"], result["draw"], result["trained_on"]) == (0.01, 3, 10)
     assert evaluate(FINETUNE, finished[0], tmp_path / "f", *part[:2])["trained_on"] == 10
+    assert main.main(command("configs/knn.py", tmp_path / "l", tmp_path / "k")) == 1  # a probe has no encoder
+    assert "is a run of the task 'linear'.\n  expected: one of pre-training or fine-tuning" in capsys.readouterr().err
 
 
-def test_fine_tuning_starts_from_the_encoder_and_changes_it(finished, tmp_path):
-    result = evaluate(FINETUNE, finished[0], tmp_path)
+def test_fine_tuning_starts_from_the_encoder_and_changes_it(finished, tmp_path, capsys):
+    """What it leaves is judged as a pre-trained encoder is: the supervised control of k-NN, and of dense tasks, for
+    which positions are of other sizes."""
+    run = tmp_path / "tuned"
+    result = evaluate(FINETUNE, finished[0], run)
     assert (result["task"], result["recipe"], result["steps"]) == ("finetune", "mae", 8)
     assert result["origin"]["framework"] == "moco_v3"
     assert 0 <= result["top1"] <= 1
+    judged = evaluate("configs/knn.py", run, tmp_path / "k", "--config.data.labels=0.1")
+    assert judged["origin"] == {"init_from": str(run), "framework": "finetune", "branch": "online", "step": 8}
+    assert "was fine-tuned on the mean of its patch tokens, and feature pooled holds" in capsys.readouterr().out
+    params = final_state(run)["params"]
+    before = final_state(finished[0])["params"]["encoder"]["block_1"]["mlp"]["fc1"]["kernel"]
+    assert not np.array_equal(before, params["encoder"]["block_1"]["mlp"]["fc1"]["kernel"])
+    asked, workdir = main.parse(command("configs/knn.py", run, tmp_path / "none", "--config.data.image_size=(16, 24)"))
+    found = backbone.find(asked, workdir, resize_positions=True)
+    chex.assert_trees_all_equal(found.load(sharding.make_mesh(16)), params["encoder"])
+    assert found.encoder.image_size == (16, 24)
 
 
 def test_from_scratch_needs_no_run(tmp_path):

@@ -18,6 +18,7 @@ from repre_jax.running import resume
 from repre_jax.system import terminal
 
 KEYS = "--config."  # how the keys begin that messages name; a tool has flags of its own
+FINETUNE = "finetune"  # the other task whose runs hold an encoder with all that an evaluation takes over from a run
 
 Params = dict[str, Any]
 
@@ -45,16 +46,18 @@ def saved(
 ) -> Saved:
     """The encoder of a run that `network` and `step` name: else what the framework's authors evaluate, and the newest.
 
-    any_task: also of one that was trained on by another task, such as a detector's. keys, hint: how a user names them,
-    and what else may help where there is no such step, for messages.
+    It is of pre-training or fine-tuning. any_task: or was trained on by another task, such as a detector's. keys, hint:
+    how a user names them, and what else may help where there is no such step, for messages.
     Raises UserError when there is none, or it is damaged.
     """
     step, record, shapes = chosen(run, step, keys=keys, hint=hint)
     theirs = ConfigDict(record["config"])
     theirs.encoder.attention = "xla"  # which any machine has, whatever the run was trained by
-    trained_on = any_task and "encoder" in shapes["params"]
+    trained_on = (any_task or theirs.get("task") == FINETUNE) and "encoder" in shapes["params"]
     if "framework" not in theirs and not trained_on:
-        raise UserError(f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training")
+        raise UserError(
+            f"{run} is a run of the task {theirs.get('task')!r}.\n  expected: one of pre-training or fine-tuning"
+        )
     framework = theirs.framework.name if "framework" in theirs else theirs.task
     network = network or evaluated_network(framework)
     if network == "target" and not shapes["target"]:

@@ -56,6 +56,8 @@ def open_data(config: ConfigDict, found: Backbone) -> DataSet:
     if other := _other_range(found, dataset):
         terminal.warn(other)
     warn_of_shared(config, dataset)
+    if untrained := _untrained_feature(config, found):
+        terminal.warn(untrained)
     config.data.mean, config.data.std = config.data.mean or found.mean, config.data.std or found.std
     config.data.mean, config.data.std = methods.normalisation(config, dataset)
     train = subset.balanced(dataset.train, config.data.labels, config.data.draw)
@@ -110,6 +112,21 @@ def _other_range(found: Backbone, dataset: DataSet) -> str | None:
             f"  change:   --config.data.value_range='{deep.as_key(measured)}', if its brightest are to be white"
         )
     return None
+
+
+def _untrained_feature(config: ConfigDict, found: Backbone) -> str | None:
+    """What to say where the feature holds a class token, and the encoder was fine-tuned by a head on its patch tokens,
+    so that nothing has trained that token for the classes. None of it is an error."""
+    theirs, encoder = found.trained, found.encoder
+    if theirs is None or "finetune" not in theirs or found.origin["step"] is None:
+        return None
+    reads_token = "cls" in config.feature or (config.feature == "pooled" and getattr(encoder, "class_token", False))
+    if not theirs.finetune.mean_then_norm or not reads_token:
+        return None
+    return (
+        f"Note: {found.origin['init_from']} was fine-tuned on the mean of its patch tokens, and feature "
+        f"{config.feature} holds a class token that no head has read.\n  change:   --config.feature=mean"
+    )
 
 
 def check_classes(dataset: DataSet) -> None:
