@@ -69,8 +69,9 @@ def of_batch(
 ) -> Patches:
     """Of arrays in NumPy. numbers: which patches of an image. encoded: of each encoder its tokens of these patches, and
     what it pools."""
-    labels = in_patches(np.asarray(batch.label_maps)[..., None], side)[:, numbers, :, 0]
-    places = np.stack(np.indices(np.asarray(batch.images).shape[1:3]), axis=-1)
+    labels = in_patches(np.asarray(batch.label_maps)[..., None], side)[..., 0][:, numbers]
+    height, width = np.asarray(batch.images).shape[1:3]
+    places = np.moveaxis(np.mgrid[:height, :width], 0, -1)
     last = in_patches(places[None], side)[0, numbers, -1]  # row and column of the lower right pixel of each patch
     extents = np.asarray(batch.extents)
     return Patches(
