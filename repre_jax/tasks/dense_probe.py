@@ -1,5 +1,6 @@
 """Dense measures of a frozen encoder: what lines read off its patch tokens (evaluation/dense_measures.py)."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     weights, and Stopped after a signal.
     """
     config_checks.ranges(config)
+    _check_held_out(config)
     config.data.image_size = augmentation.image_size(config)  # one number stands for a square
     mesh = sharding.make_mesh(config.batch_size)
     found: list[Backbone] = []
@@ -71,6 +73,17 @@ def _find(config: ConfigDict, workdir: Path) -> Backbone:
     chosen = any(config.encoder[key] is not None for key in ("pyramid_blocks", "pyramid_levels"))
     source = finished.find(config, workdir, resize_positions=True)
     return dense.read_as(config, source, patch_tokens.with_levels(source.encoder, chosen))
+
+
+def _check_held_out(config: ConfigDict) -> None:
+    """Raises UserError where no training image would be held out."""
+    settings = config.dense_probe
+    if not patches.held_out(settings.train_images, settings.held_out).any():
+        raise UserError(
+            f"dense_probe.train_images is {settings.train_images}, and held_out {settings.held_out:g} of it is none.\n"
+            f"  expected: at least {math.ceil(1 / settings.held_out)} images, one of which chooses the penalties\n"
+            "  change:   --config.dense_probe.train_images, or dense_probe.held_out to a larger share"
+        )
 
 
 def _check_background(config: ConfigDict, data: SegmentationData) -> None:
@@ -120,7 +133,6 @@ def _measure(
         "train_images": len(train.inside),
         "test_images": len(test.inside),
         "patch": encoder.patch,
-        "patches_of_an_image": len(numbers),
         "test_patches": int(test.scored.sum()),
         "widths": widths,
         **dense_measures.constant(split),
