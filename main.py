@@ -17,7 +17,7 @@ from repre_jax.system import compile_cache, runtime
 from repre_jax.system.command_line import ending, parse, usage
 
 QUIET = "--quiet"
-TASKS = ("pretrain", "knn", "linear", "finetune", "segment", "detect")
+TASKS = ("pretrain", "knn", "linear", "dense_probe", "finetune", "segment", "detect")
 
 
 def main(argv: list[str]) -> int:

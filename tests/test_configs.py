@@ -48,7 +48,18 @@ def abstract(config):
 
 
 def test_there_is_a_config_for_every_row_of_the_paper():
-    others = {"base", "base_evaluation", "detect", "embedded", "finetune", "figures", "knn", "linear", "segment"}
+    others = {
+        "base",
+        "base_evaluation",
+        "dense_probe",
+        "detect",
+        "embedded",
+        "finetune",
+        "figures",
+        "knn",
+        "linear",
+        "segment",
+    }
     assert {path.stem for path in (ROOT / "configs").glob("*.py")} - others == set(NAMES)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import base, base_evaluation, detect, figures, finetune, knn, linear, segment
+from configs import base, base_evaluation, dense_probe, detect, figures, finetune, knn, linear, segment
 from repre_jax.core import run_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def missing_modules(root: Path, text: str) -> list[str]:
 
 def unknown_keys(text: str) -> list[str]:
     """Keys in a page's flags --config.KEY that no config has, old names among them."""
-    modules = (base, base_evaluation, knn, linear, finetune, segment, detect, figures)
+    modules = (base, base_evaluation, knn, linear, dense_probe, finetune, segment, detect, figures)
     known = {key for module in modules for key in run_files.flat(module.get_config().to_dict())}
     return sorted(set(KEY.findall(text)) - known)
 

@@ -59,6 +59,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "finetune.mixup_alpha": (0, 1e6),
     "finetune.cutmix_alpha": (0, 1e6),
     "finetune.erase_probability": (0, 1),
+    "dense_probe.train_images": (2, math.inf),
+    "dense_probe.test_images": (1, math.inf),
+    "dense_probe.patches": (1, math.inf),
+    "dense_probe.held_out": (0.01, 0.9),
     "segment.auxiliary_weight": (0, 1e3),
     "segment.largest_share": (1e-6, 1.000001),
     "segment.tries": (0, 10_000),
@@ -91,7 +95,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 # What holds for one task alone: the pixels of one image have statistics.
 OF_TASKS: dict[str, dict[str, tuple[float, float]]] = {
-    task: {"batch_size": (1, math.inf)} for task in ("segment", "detect")
+    task: {"batch_size": (1, math.inf)} for task in ("segment", "detect", "dense_probe")
 }
 
 HOG_SIDES = (24, 96)  # pixels: from one block of it to 8,100 values an image

@@ -110,6 +110,33 @@ class SegmentationTestView:
         return padded(resized(image, rescaled(image.shape[:2], self.scale_to)), self.canvas)
 
 
+@dataclass(frozen=True)
+class SegmentationCentreView:
+    """The central part of an image and its label map, as they are stored, not resized: 'images' uint8 [H, W, C],
+    'label_maps' uint8 [H, W] and 'extents' int32 [2]. What a smaller image lacks is padding, right and below.
+
+    size: (H, W).
+    """
+
+    size: Size
+    classes: Classes
+    channels: int = 3
+    batch: ClassVar[Callable[..., LabelMaps]] = LabelMaps
+
+    @property
+    def filler(self) -> Sample:
+        """A black pixel, and nothing to be scored."""
+        nothing = padded(np.zeros((1, 1, self.channels), np.uint8), self.size)
+        return nothing | {"label_maps": np.full(self.size, IGNORED, np.uint8)}
+
+    def __call__(self, record: Mapping, rng: np.random.Generator) -> Sample:
+        del rng
+        image, classes = decoded(record, self.classes, self.channels)
+        top, left = (max(whole - side, 0) // 2 for whole, side in zip(classes.shape, self.size, strict=True))
+        box = np.s_[top : top + self.size[0], left : left + self.size[1]]
+        return padded(image[box], self.size) | {"label_maps": padded_map(classes[box], self.size)}
+
+
 def view_with_room(
     sizes: Mapping[Size, int], classes: Classes, channels: int = 3, scale_to: tuple[int, int] | None = None
 ) -> SegmentationTestView:

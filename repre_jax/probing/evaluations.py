@@ -124,8 +124,8 @@ def _other_range(found: Backbone, dataset: DataSet) -> str | None:
 
 
 def _untrained_feature(config: ConfigDict, found: Backbone) -> str | None:
-    """What to say where the feature is a class token and the encoder was fine-tuned by a head on its patch tokens,
-    which leaves the class token as pre-training had it. No error: it is still the encoder's."""
+    """What to say where the feature holds a class token, and the encoder was fine-tuned by a head on its patch tokens,
+    so that nothing has trained that token for the classes. None of it is an error."""
     theirs, encoder = found.trained, found.encoder
     if theirs is None or "finetune" not in theirs or found.origin["step"] is None:
         return None

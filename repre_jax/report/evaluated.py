@@ -8,6 +8,14 @@ from repre_jax.report.console import Row, duration, table, test_images, without_
 
 LISTED = 10  # classes, of the best and of the worst
 PRECISIONS = {"box": "box AP", "mask": "mask AP"}
+OF_TOKENS = {
+    "object_ap": "object AP",
+    "linear_miou": "linear mIoU",
+    "detail_r2": "pixels explained",
+    "detail_within_r2": "within patches",
+}
+DEPTHS = {"last": "last block", "all": "all levels side by side"}
+RANKS = {"token_rank": "rank of tokens", "pooled_rank": "rank of pooled"}
 
 
 def linear(result: Mapping[str, Any]) -> str:
@@ -107,6 +115,42 @@ def detected(result: Mapping[str, Any]) -> str:
         *deviations(result.get("departures", ())),
     ]
     return table(rows)
+
+
+def dense_probe(result: Mapping[str, Any]) -> str:
+    """The end of tasks/dense_probe.py, from its result.json."""
+    origin = result["origin"]
+    step = None if origin["step"] is None else f"step {origin['step']:,}"
+    rows: list[Row] = [
+        ("encoder", origin["init_from"] or "none: from scratch"),
+        ("", ", ".join(filter(None, [origin["framework"], origin["branch"], step]))),
+    ]
+    for kind, title in OF_TOKENS.items():
+        for number, (depth, where) in enumerate(DEPTHS.items()):
+            beside = "" if number else _same_everywhere(result, kind)
+            rows.append(("" if number else title, f"{_beside(result, f'{kind}_{depth}', '.1%')}  {where}{beside}"))
+    rows += [(title, _beside(result, name, ".1f")) for name, title in RANKS.items()]
+    patches = f"{result['test_patches']:,} patches of {_by([result['patch']] * 2)} with a class"
+    return table(
+        [
+            *rows,
+            ("test images", f"{result['test_images']:,} of {_by(result['image_size'])} pixels; {patches}"),
+            ("trained on", f"{result['train_images']:,} images, of which {result['held_out']:.0%} chose penalties"),
+            ("time", duration(result["seconds"])),
+        ]
+    )
+
+
+def _beside(result: Mapping[str, Any], name: str, form: str) -> str:
+    """For example '52.1%, untrained 50.4%'."""
+    values = {"": result[name], "untrained ": result.get(f"{name}_untrained")}
+    there = [f"{whose}{value:{form}}" for whose, value in values.items() if value is not None]
+    return ", ".join(there) or "none: the images do not have what is asked"
+
+
+def _same_everywhere(result: Mapping[str, Any], kind: str) -> str:
+    value = result.get(f"{kind}_constant")
+    return "" if value is None else f"; the same answer everywhere {value:.1%}"
 
 
 def _precision(numbers: Mapping[str, float | None]) -> str:

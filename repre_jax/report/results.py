@@ -17,6 +17,7 @@ TASKS = {
     "linear": "Linear probe",
     "finetune": "Fine-tuning",
     "knn": "k-NN",
+    "dense_probe": "Dense measures",
     "segment": "Segmentation",
     "detect": "Detection",
 }
@@ -132,8 +133,9 @@ def _judged(run: Run) -> list[Figure]:
 
 
 def _constant(name: str, run: Run) -> dict[str, str | None]:
-    """What the same class everywhere would give."""
-    return {"best constant answer": _as(METRICS[name], number(run.result.get(f"{name}_constant")))}
+    """What the same answer everywhere would give; of a dense measure it does not depend on the depth."""
+    kind = name.removesuffix("_last").removesuffix("_all")
+    return {"best constant answer": _as(METRICS[name], number(run.result.get(f"{kind}_constant")))}
 
 
 def _reconstruction(run: Run) -> Figure | None:
