@@ -55,16 +55,15 @@ class Scale:
         flags = ("--repre", preset, *((f"--config.batch_size={self.step_batch}",) if self.step_batch else ()))
         return Run(config, self.pretrain, seed, flags, label=f"step-{preset}", program=STEP)
 
-    def supervised_pretraining(self, encoder: str, epochs: int, seed: int) -> Run:
+    def supervised_pretraining(self, encoder: str, epochs: int, dense: bool, seed: int) -> Run:
         """Training with labels from random weights. On embedded data the encoder is that of a pre-training of the same
         size, whose weights it does not take."""
         if not self.classified:
             flags = ("--config.data.name=imagenet2012", f"--config.encoder.name={encoder}", f"--config.epochs={epochs}")
             return Run("finetune", self.supervised[encoder], seed, flags, label=f"{encoder}-{epochs}")
-        like = self.pretraining("dino", encoder, epochs, seed, "baseline", dense=True)
-        return Run(
-            "finetune", self.supervised[encoder], seed, (f"--config.data.name={self.classified}",), like, "supervised"
-        )
+        like = self.pretraining("dino", encoder, epochs, seed, "baseline", dense)
+        labelled = (f"--config.data.name={self.classified}",)
+        return Run("finetune", self.supervised[encoder], seed, labelled, like, SUPERVISED)
 
 
 FULL = Scale(

@@ -1,5 +1,6 @@
 """The paper's tables: their rows, what each row's number is measured by, and what the paper has there."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -108,7 +109,7 @@ def _table2(scale: Scale) -> Table:
     for cell in cells:
         length = _length(scale, cell.epochs)
         if cell.repre is None:
-            supervised = partial(scale.supervised_pretraining, SWIN_T, cell.epochs)
+            supervised = partial(scale.supervised_pretraining, SWIN_T, cell.epochs, True)
             rows.append(Row((SUPERVISED, *length, "-"), supervised, cell.without))
             continue
         for repre, variant, figures in (("no", "baseline", cell.without), ("yes", "", cell.repre)):
@@ -125,7 +126,7 @@ def _table3(scale: Scale) -> Table:
     segment = partial(_evaluated, "segment", scale.segment)
     measures = (Measure("mIoU", "miou", segment), Measure("mAcc", "macc", segment))
     without, repre = (_trained(scale, "dino", VIT_S, EPOCHS, variant, dense=True) for variant in ("baseline", ""))
-    supervised = partial(scale.supervised_pretraining, VIT_S, EPOCHS)
+    supervised = partial(scale.supervised_pretraining, VIT_S, EPOCHS, True)
     rows = (
         Row((RANDOM, "-"), without, variant=SCRATCH),
         Row((SUPERVISED, "-"), supervised, paper.TABLE3["supervised"]),
@@ -161,6 +162,28 @@ def _table5(scale: Scale) -> Table:
             rows.append(Row(labels, trained, (figure,), first if fusion else None, counted))
     heads = ("encoder", "fusion layers")
     return Table("table5", "Fusion layers of the decoder, MoCo v3", scale, heads, _classification(scale), tuple(rows))
+
+
+def _dense(scale: Scale) -> Table:
+    """Not the paper's: what lines read off the patch tokens of Table 1's encoders, and of one trained with labels."""
+    probe = partial(_evaluated, "dense_probe", scale.probe)
+    measures = []
+    for title, key, digits in (
+        ("object AP", "object_ap", 1),
+        ("linear mIoU", "linear_miou", 1),
+        ("detail, R²", "detail_r2", 1),
+    ):
+        for depth, named in (("last", "last block"), ("all", "all levels")):
+            own = f"{key}_{depth}"
+            measures.append(Measure(f"{title}, {named}", own, probe, digits=digits, untrained=f"{own}_untrained"))
+    rank = Measure("effective rank of tokens", "token_rank", probe, factor=1.0, untrained="token_rank_untrained")
+    labels = (SUPERVISED, ENCODERS[VIT_S], *_length(scale, EPOCHS), "-")
+    supervised = Row(labels, partial(scale.supervised_pretraining, VIT_S, EPOCHS, False))
+    cells = [cell for cell in (*paper.TABLE1, *paper.MORE) if cell.encoder == VIT_S and cell.epochs == EPOCHS]
+    rows = (*_pairs(scale, cells), supervised)
+    rows = tuple(dataclasses.replace(row, paper=()) for row in rows)
+    heads = (*_heads(scale, "pre-training", "encoder"), "RePre")
+    return Table("dense", "Dense measures of frozen encoders", scale, heads, (*measures, rank), rows)
 
 
 def _figure4(scale: Scale) -> Table:
@@ -208,6 +231,7 @@ TABLES: dict[str, Callable[[Scale], Table]] = {
     "table3": _table3,
     "table4": _table4,
     "table5": _table5,
+    "dense": _dense,
     "figure4": _figure4,
     "cost": _cost,
 }
