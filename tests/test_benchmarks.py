@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import collectives, flops, products, scaling, steps, train_step
+from benchmarks import collectives, flops, products, scaling, steps, task_steps, train_step
 from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.builders.attention_kinds import Found
 from repre_jax.models import build_encoder, platform
@@ -83,6 +83,34 @@ def test_what_is_computed_again_is_what_jax_traces(name, settings):
     found = flops.recomputed(encoder, (32, 32))
     assert traced["remat"] - traced["nothing"] == found["remat"]
     assert traced["remat_mlp"] - traced["bare"] == pytest.approx(found["remat_mlp"], rel=0.01)
+
+
+SMALL = ("--config.encoder.name=vit_ti", "--config.encoder.width=64", "--config.encoder.heads=(2,)",
+         "--config.encoder.depth=(4,)", "--config.encoder.patch=8")  # fmt: skip
+SMALL_SWIN = ("--config.encoder.width=32", "--config.encoder.depth=(1,1,1,1)", "--config.encoder.heads=(1,2,4,8)")
+
+
+@pytest.mark.parametrize("task", ["finetune", "linear", "segment"])
+def test_the_formula_of_a_task_is_what_jax_traces(task):
+    """Of its step, built from shapes. Traced are heads and losses, too, and no gradient of the first layer's input."""
+    more = () if task == "segment" else ("--config.data.image_size=(64,64)",)
+    step = task_steps.build(task_steps.parse(f"configs/{task}.py:tiny", [*SMALL, *more]))
+    traced = 2 * products.macs(step.train_step, step.state, step.batch, *step.frozen)
+    assert step.flops == pytest.approx(traced, rel=0.1)
+    share = step.shares_of_remat()["remat"]
+    assert share == 0 if task == "linear" else 0.1 < share < 0.25
+
+
+@pytest.mark.slow
+def test_the_step_of_a_detector_is_built_from_shapes(two_devices):
+    step = task_steps.build(task_steps.parse("configs/detect.py:tiny", list(SMALL_SWIN)))
+    canvas = step.batch.images.shape[1:3]
+    encoder = 2 * 2 * 3 * flops.encoder_macs(step.encoder, canvas)
+    assert encoder < step.flops < 100 * encoder
+    assert (step.learnt, set(step.state.params)) == (
+        {(96, 128): 1},
+        {"encoder", "neck", "anchor_head", "box_head", "mask_head"},
+    )
 
 
 def test_bytes_of_collectives():
