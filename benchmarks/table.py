@@ -1,11 +1,11 @@
 """The rows that this project's speed is judged by, on this machine: each measured by benchmarks/train_step.py.
 
-  python -m benchmarks.table [--torch-python PYTHON] [--turns 7] [--out benchmarks/results]
+  python -m benchmarks.table [--torch-python PYTHON] [--turns 7] [--out benchmarks/results] [--only N]
 
 On a CPU the two CPU rows, on an accelerator all others, by the attention that a start of a run would choose there and
 that the table names; a row that fails says so and the next one goes on. PYTHON is an
 interpreter with torch and timm, this one unless told. Writes table-DEVICE.md and, with all that was measured,
-table-DEVICE.json.
+table-DEVICE.json. --only N: the Nth row alone; the others stay as they are there.
 """
 
 import argparse
@@ -75,6 +75,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--turns", default="7")
+    parser.add_argument("--only", type=int, help="the number of one row, from 1")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     # This process leaves the device to those that measure.
@@ -91,14 +92,16 @@ def run() -> None:
     print("\n".join(lines), flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     stem = arguments.out / f"table-{backend}"
-    everything = {}
-    for row in ON_CPU if backend == "cpu" else ELSEWHERE:
+    rows = ON_CPU if backend == "cpu" else ELSEWHERE
+    known = stem.with_suffix(".json")
+    everything = json.loads(known.read_text()) if arguments.only and known.exists() else {}
+    for row in rows[arguments.only - 1 : arguments.only] if arguments.only else rows:
         # The commit as it was before the first row's results changed a file.
-        everything[row.name] = found = measured(row, arguments) | {"commit": commit}
-        lines.append(cells(row, found))
-        print(lines[-1], flush=True)
-        stem.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
-        stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        everything[row.name] = measured(row, arguments) | {"commit": commit}
+        print(cells(row, everything[row.name]), flush=True)
+        known.write_text(json.dumps(everything, indent=1) + "\n")
+        listed = [cells(row, everything[row.name]) for row in rows if row.name in everything]
+        stem.with_suffix(".md").write_text("\n".join([*lines, *listed]) + "\n")
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def cells(row: Row, found: dict[str, Any]) -> str:
     losses = f"{found['first_loss']:.5f}, {found['first_loss_torch']:.5f}" if "first_loss" in found else "-"
     return (
         f"| {row.name} | {value:.3f}{'' if reached else ', not reached'} | {wanted} | {found['median_ms']:,.1f} "
-        f"| {found['images_per_second']:,.1f} | {found['attention']} | {losses} |"
+        f"| {found['images_per_second']:,.1f} | {found.get('attention', '-')} | {losses} |"
     )
 
 
