@@ -26,6 +26,7 @@ NOT_HERE = {
     "python -m repre_jax.tools.figures augmentations": "tests/test_figures.py draws them, of a smaller batch",
     "python -m repre_jax.tools.NAME": "stands for several",
     "python -m repre_jax.tools.doctor": "tests/test_doctor.py starts it",
+    "python -m repre_jax.tools.reproduce": "trains for hours; tests/test_reproduction.py runs it, tiny",
 }
 PROGRAMS = ("python main.py", "python -m repre_jax.tools.export", "repre-jax --help")  # as sentences name them
 PLACES = {
