@@ -87,6 +87,7 @@ def test_a_command_of_a_page_is_understood(command, here, data_dir, monkeypatch,
         monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     words = [PLACES.get(word, word) for word in shlex.split(command)]
     words = [re.sub(r"=folder:photos$", "=folder:pictures", word) for word in words]
+    words = [re.sub(r"=(SEED|SCALE)$", "=1", word) for word in words]
     if words[0] == "repre-jax" or words[1] == "main.py":
         command_line.parse(["main.py", *words[1 if words[0] == "repre-jax" else 2 :]])
         return
