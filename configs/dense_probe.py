@@ -17,9 +17,8 @@ from configs import base_evaluation
 
 
 def scenes(config: ConfigDict) -> None:
-    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes. Two at once: of more, with patches
-    of 4 pixels, what attention computes is memory that a processor's system hands out anew each time, at twice the
-    cost."""
+    """Emoji on photographs, 96 x 128, for an encoder trained on the images of scenes. Two at once: with patches of 4
+    pixels the attention of more is memory that the system hands a processor anew each time, at twice the cost."""
     config.batch_size = 2
     config.data.name = "scenes/dense"
     config.data.test_split = "test"
