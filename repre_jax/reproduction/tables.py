@@ -168,22 +168,27 @@ def _dense(scale: Scale) -> Table:
     """Not the paper's: what lines read off the patch tokens of Table 1's encoders, and of one trained with labels."""
     probe = partial(_evaluated, "dense_probe", scale.probe)
     measures = []
-    for title, key, digits in (
-        ("object AP", "object_ap", 1),
-        ("linear mIoU", "linear_miou", 1),
-        ("detail, R²", "detail_r2", 1),
+    for title, key in (  # all that the probe measures, so that none was chosen
+        ("object AP", "object_ap"),
+        ("linear mIoU", "linear_miou"),
+        ("detail, R²", "detail_r2"),
+        ("detail without colour, R²", "detail_within_r2"),
     ):
         for depth, named in (("last", "last block"), ("all", "all levels")):
             own = f"{key}_{depth}"
-            measures.append(Measure(f"{title}, {named}", own, probe, digits=digits, untrained=f"{own}_untrained"))
-    rank = Measure("effective rank of tokens", "token_rank", probe, factor=1.0, untrained="token_rank_untrained")
+            measures.append(Measure(f"{title}, {named}", own, probe, untrained=f"{own}_untrained"))
+    for title, key in (
+        ("effective rank of tokens", "token_rank"),
+        ("effective rank of pooled features", "pooled_rank"),
+    ):
+        measures.append(Measure(title, key, probe, factor=1.0, untrained=f"{key}_untrained"))
     labels = (SUPERVISED, ENCODERS[VIT_S], *_length(scale, EPOCHS), "-")
     supervised = Row(labels, partial(scale.supervised_pretraining, VIT_S, EPOCHS, False))
     cells = [cell for cell in (*paper.TABLE1, *paper.MORE) if cell.encoder == VIT_S and cell.epochs == EPOCHS]
     rows = (*_pairs(scale, cells), supervised)
     rows = tuple(dataclasses.replace(row, paper=()) for row in rows)
     heads = (*_heads(scale, "pre-training", "encoder"), "RePre")
-    return Table("dense", "Dense measures of frozen encoders", scale, heads, (*measures, rank), rows)
+    return Table("dense", "Dense measures of frozen encoders", scale, heads, tuple(measures), rows)
 
 
 def _figure4(scale: Scale) -> Table:

@@ -3,8 +3,8 @@
   python -m repre_jax.tools.reproduce table1 [--scale scenes|full] [--seeds 3] [--only moco]
 
 Tables: table1 (linear evaluation by framework), figure3 (the same as differences), table2 (detection), table3
-(segmentation), table4 (one feature or several), table5 (fusion layers), figure4 (attention maps and t-SNE), cost;
-or all of these.
+(segmentation), table4 (one feature or several), table5 (fusion layers), dense (measures of table1's frozen encoders),
+figure4 (attention maps and t-SNE), cost; or all of these.
 Scales: scenes (embedded images, hours on two processor cores), full (ImageNet, COCO, Cityscapes, as the paper), tiny
 (a smoke test: its numbers mean nothing).
 
