@@ -52,7 +52,7 @@ def look(runs: Iterable[Run], workdir: Path, results: Path, *, write: bool = Tru
             found.cells[run] = cell
             found.refused.pop(run, None)
         elif why := finished.why_not(run, workdir):
-            found.refused[run] = f"{workdir / run.name} is not taken: {why}"
+            found.refused[run] = f"{run.name} is not taken: {why}"
     return found
 
 
