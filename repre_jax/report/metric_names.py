@@ -9,7 +9,7 @@ The trackers (TensorBoard, W&B) get the names themselves, as they stand in metri
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from repre_jax.frameworks import FRAMEWORKS
 
@@ -90,23 +90,6 @@ def _of_detections(title: str, console: str, place: int, result: str = "", judge
 def _of_detector(title: str, label: str, console: str, place: int) -> Metric:
     """One of the losses whose sum is 'loss', all in one panel."""
     return Metric(title, DETECTOR, label, form=".4f", console=console, place=place, best="smaller")
-
-
-def _of_tokens() -> dict[str, Metric]:
-    """Dense measures of a frozen encoder: of the last block's tokens alone, and of all levels side by side."""
-    kinds = {
-        "object_ap": "Average precision of objects",
-        "linear_miou": "Linear mean IoU",
-        "detail_r2": "Variance of pixels explained",
-        "detail_within_r2": "Variance within patches explained",
-    }
-    depths = {"last": "last block", "all": "all levels"}
-    percent: dict[str, Any] = {"percent": True, "form": ".1%", "best": "larger", "judges": True}
-    return {
-        f"{kind}_{depth}": Metric(f"{title}, {where}", result=f"{title}, {where}", **percent)
-        for kind, title in kinds.items()
-        for depth, where in depths.items()
-    }
 
 
 METRICS: dict[str, Metric] = {
@@ -270,14 +253,6 @@ METRICS: dict[str, Metric] = {
     "skipped_in_a_row": Metric("Skipped steps in a row", best="smaller"),
     "first_bad_step": Metric("First step of the last skipped row"),
     "unreadable": Metric("Unreadable records", best="smaller"),
-}
-METRICS |= _of_tokens()
-METRICS |= {
-    name: Metric(title, form=".1f", result=title, best="larger", judges=True)
-    for name, title in {
-        "token_rank": "Effective rank of the last block's tokens",
-        "pooled_rank": "Effective rank of the pooled features",
-    }.items()
 }
 METRICS |= {name: Metric(title) for spec in FRAMEWORKS.values() for name, title in spec.metrics.items()}
 

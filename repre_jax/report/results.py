@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from repre_jax.frameworks import FRAMEWORKS
-from repre_jax.report import metric_names
+from repre_jax.report import dense_names, metric_names
 from repre_jax.report.console import duration
+from repre_jax.report.dense_names import MEASURES
 from repre_jax.report.metric_names import METRICS, Metric
 from repre_jax.report.run import Run, number
 
@@ -61,7 +62,15 @@ def _encoder(config: Mapping[str, Any]) -> str:
 
 def summary(run: Run) -> list[Figure]:
     """Of a finished run what result.json says, of another the newest of what was logged."""
-    found = (_accuracy(run), _before(run), *_votes(run), *_judged(run), _reconstruction(run), *_course(run))
+    found = (
+        _accuracy(run),
+        _before(run),
+        *_votes(run),
+        *_judged(run),
+        *_dense(run),
+        _reconstruction(run),
+        *_course(run),
+    )
     return [figure for figure in found if figure]
 
 
@@ -133,9 +142,22 @@ def _judged(run: Run) -> list[Figure]:
 
 
 def _constant(name: str, run: Run) -> dict[str, str | None]:
-    """What the same answer everywhere would give; of a dense measure it does not depend on the depth."""
-    kind = name.removesuffix("_last").removesuffix("_all")
-    return {"best constant answer": _as(METRICS[name], number(run.result.get(f"{kind}_constant")))}
+    """What the same class everywhere would give."""
+    return {"best constant answer": _as(METRICS[name], number(run.result.get(f"{name}_constant")))}
+
+
+def _dense(run: Run) -> list[Figure]:
+    """Dense measures, each beside that of the encoder before training."""
+    figures = []
+    for name, metric in MEASURES.items():
+        if (value := number(run.result.get(name))) is not None:
+            compared = {
+                "untrained encoder": number(run.result.get(f"{name}_untrained")),
+                "the same answer everywhere": number(run.result.get(dense_names.constant(name))),
+            }
+            beside = _listed({what: _as(metric, other) for what, other in compared.items()})
+            figures.append(Figure(metric.result, metric.written(value), beside))
+    return figures
 
 
 def _reconstruction(run: Run) -> Figure | None:
