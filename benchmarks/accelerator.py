@@ -77,7 +77,7 @@ def run_slice(parts: Sequence[Part], at: Here, out: Path, minutes: float, again:
         begun, needed = tries(part, at, out), expected(part, at, out)
         if begun >= TRIES:
             write(part, at, out, rc=None, seconds=None, why=f"was begun {begun} times and not finished")
-        elif needed <= end - time.monotonic() or (number == 0 and begun):
+        elif needed <= end - time.monotonic() or number == 0:  # the first has the whole slice, whatever it needs
             execute(part, at, out)
         else:
             waiting.append(part.name)

@@ -46,6 +46,8 @@ def test_slices_go_on_where_they_stopped(tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before, "neither is one that failed repeated"
     assert accelerator.expected(PARTS[1], AT, tmp_path) < 60, "as it took before, not as was guessed"
 
+    alone = tmp_path / "alone"
+    assert accelerator.run_slice(PARTS[1:2], AT, alone, minutes=5) == [], "one longer than a slice has a whole one"
     assert accelerator.run_slice(PARTS, AT, tmp_path, minutes=5, again=["bad"]) == []
     assert (tmp_path / "bad.txt").stat().st_mtime_ns > before[tmp_path / "bad.txt"]
     other = dataclasses.replace(AT, sources="bbbb")

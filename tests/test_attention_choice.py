@@ -123,8 +123,11 @@ def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys)
     assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn"
     assert "chosen anew: the last start was on 8 x NVIDIA A100" in capsys.readouterr().out
 
-    (tmp_path / run_files.RESULT).write_text("{}")  # a finished run
-    assert attention.settle(config, tmp_path)[1]["attention"]["compared"] == {}
+    (tmp_path / run_files.RESULT).write_text("{}")  # a finished run: it compares nothing, and keeps what it had
+    assert attention.settle(config, tmp_path)[1]["attention"] == {"kind": "xla", "compared": {}}
+    assert capsys.readouterr().out == ""
+    run_files.write_rows(tmp_path / run_files.STARTS, [start])
+    assert attention.settle(config, tmp_path)[1]["attention"] == {"kind": "pallas", "compared": {}}
 
 
 def test_on_a_cpu_it_is_attend(tmp_path):

@@ -61,15 +61,16 @@ def attentions(config: ConfigDict) -> list[Attention]:
 def _chosen(
     config: ConfigDict, workdir: Path, attentions: Callable[[], Sequence[Attention]]
 ) -> tuple[str, dict[str, Any]]:
-    """The kind, and what the record of this start says of it. A finished run, of which only its summary is to be had,
-    compares nothing."""
-    kind, compared = "xla", {}
+    """The kind, and what the record of this start says of it. A finished run compares nothing, since mostly its summary
+    alone is to be had; with may_change it may go on, with the kind that it had."""
+    kind, compared = "", {}
     finished = runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
-    if kinds := KINDS.get(platform.compiled_for(), ()) if not finished else ():
-        kind = _kept(workdir, kinds) or ""
-        if not kind:
+    if kinds := KINDS.get(platform.compiled_for(), ()):
+        kind = _kept(workdir, kinds, told=not finished) or ""
+        if not kind and not finished:
             kind, found = choose(attentions(), timed=not config.deterministic)
             compared = {name: dataclasses.asdict(each) for name, each in found.items()}
+    kind = kind or "xla"
     return kind, {"attention": {"kind": kind, "compared": compared}}
 
 
@@ -115,14 +116,14 @@ def describe(kind: str, found: Mapping[str, Found]) -> str:
     return kind + (f" ({'; '.join(said)})" if said else "")
 
 
-def _kept(workdir: Path, kinds: Sequence[str]) -> str | None:
-    """That of the run's last start, in process 0, if its devices are those that are here."""
+def _kept(workdir: Path, kinds: Sequence[str], *, told: bool) -> str | None:
+    """That of the run's last start, in process 0, if its devices are those here. told: whether another is named."""
     starts = run_files.read_metrics(workdir / run_files.STARTS) if runtime.is_main() else []
     before = [row for row in starts if row.get("attention")]
     here, kind = environment.devices(), None
     if before and before[-1].get("devices") == here:
         kind = before[-1]["attention"].get("kind")
-    elif before:
+    elif before and told:
         terminal.say(f"Attention is chosen anew: the last start was on {before[-1].get('devices')}, this is {here}.")
     number = runtime.largest(kinds.index(kind) + 1 if kind in kinds else 0)
     return kinds[number - 1] if number else None
