@@ -22,6 +22,7 @@ from repre_jax.builders import attention, attention_kinds, augmentation, compile
 from repre_jax.builders import detection as detection_builder
 from repre_jax.builders.attention_kinds import Attention
 from repre_jax.core import sharding
+from repre_jax.core.errors import UserError
 from repre_jax.core.types import LabelledImages, TrainState
 from repre_jax.models import features
 from repre_jax.models.encoders import Encoder
@@ -66,6 +67,8 @@ class Step:
 def parse(path: str, overrides: list[str]) -> ConfigDict:
     """The config of a command line, with what a run would have brought. Raises UserError."""
     config, _ = main.parse(["benchmark", f"--config={path}", *overrides])
+    if config.task not in BUILDERS:
+        raise UserError(f"The task {config.task} trains nothing.\n  expected: {', '.join(BUILDERS)}")
     if config.task == "pretrain":
         return steps.parse(path, overrides)
     if config.task == "segment":

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import collectives, flops, products, scaling, steps, task_steps, train_step
 from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.builders.attention_kinds import Found
+from repre_jax.core.errors import UserError
 from repre_jax.models import build_encoder, platform
 from tests.helpers.patience import HANGS
 
@@ -88,6 +89,11 @@ def test_what_is_computed_again_is_what_jax_traces(name, settings):
 SMALL = ("--config.encoder.name=vit_ti", "--config.encoder.width=64", "--config.encoder.heads=(2,)",
          "--config.encoder.depth=(4,)", "--config.encoder.patch=8")  # fmt: skip
 SMALL_SWIN = ("--config.encoder.width=32", "--config.encoder.depth=(1,1,1,1)", "--config.encoder.heads=(1,2,4,8)")
+
+
+def test_a_task_that_trains_nothing_has_no_step():
+    with pytest.raises(UserError, match="The task knn trains nothing"):
+        task_steps.parse("configs/knn.py", [])
 
 
 @pytest.mark.parametrize("task", ["finetune", "linear", "segment"])
