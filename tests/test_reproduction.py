@@ -120,7 +120,7 @@ def test_a_damaged_cell_is_named(text, tmp_path):
     whole = path.read_text()
     path.write_text({"cut": whole[: len(whole) // 2], "nan": whole.replace("0.5\n", "NaN\n")}.get(text, text))
     found = work.look([RUN], tmp_path / "runs", tmp_path)
-    assert not found.cells and found.refused[RUN] == f"{path} is damaged, and is not taken"
+    assert not found.cells and found.refused[RUN] == f"cells/{path.name} is damaged, and is not taken"
 
 
 def test_a_finished_folder_becomes_a_cell(tmp_path):
@@ -130,6 +130,7 @@ def test_a_finished_folder_becomes_a_cell(tmp_path):
     run_files.write_json(finished.seconds_path(RUN, runs), {finished.STARTS: [1.5, 2.0]})
     cell = work.look([RUN], runs, tmp_path).cells[RUN]
     assert cell.metrics == {"steps": 8, "seconds": 2.5, "knn_top1": 0.25, "data_set.classes": 20}
+    assert str(tmp_path) not in cells.path_of(tmp_path, RUN).read_text()
     assert (cell.machine, cell.processor_seconds, cell.data_set) == ("m", 3.5, {"classes": 20})
     assert cells.read(tmp_path, RUN) == dataclasses.replace(cell, settings=[dict(each) for each in cell.settings])
 
@@ -164,7 +165,7 @@ def test_an_evaluation_is_taken_only_with_the_pre_training_that_it_is_of(tmp_pat
     finish(probe, tmp_path, minute=3)
     assert finished.cell_of(probe, tmp_path).digest == probe.digest
     finish(RUN, tmp_path, minute=2, **{"optim.lr": 7.0})
-    assert f"{RUN.name} is of another config: optim.lr" in finished.why_not(probe, tmp_path)
+    assert f"{RUN.name} in the workdir is of another config: optim.lr" in finished.why_not(probe, tmp_path)
 
 
 def test_cells_of_other_data_are_named():

@@ -19,7 +19,7 @@ FOLDER = "cells"
 
 @dataclass(frozen=True)
 class Cell:
-    """A finished run.
+    """A finished run. Nothing in it is a path of the machine that it was computed on.
 
     settings: runs.Run.settings of the run's lineage. digest: of these. data_set: name, version and contents, as
     result.json has them. weights: SHA-256 of the encoder that an evaluation is of. processor_seconds: user and system,
@@ -72,7 +72,7 @@ def read(results: Path, run: Run) -> Cell | None:
         return None
     content = run_files.read_json(path, tuple(TYPES))
     if content is None or not _whole(content):
-        raise UserError(f"{path} is damaged, and is not taken")
+        raise UserError(f"{FOLDER}/{path.name} is damaged, and is not taken")
     return Cell(**{name: content[name] for name in TYPES})
 
 

@@ -31,12 +31,12 @@ def why_not(run: Run, workdir: Path) -> str:
     begun = None
     for each in run.lineage():
         if _result(each, workdir) is None:
-            return f"{workdir / each.name}, which it started from, is not there any more"
+            return f"{each.name}, which it started from, is not there any more"
         if different := _differing(each, workdir):
-            return f"{workdir / each.name} is of another config: {', '.join(different[:3])}"
+            return f"{each.name} in the workdir is of another config: {', '.join(different[:3])}"
         starts = _starts(each, workdir)
         if begun is not None and starts and _time(starts[0]) < begun:
-            return f"{workdir / each.name} is older than what it started from"
+            return f"{each.name} in the workdir is older than what it started from"
         begun = _time(starts[-1]) if starts else begun
     return ""
 
@@ -85,7 +85,7 @@ def _cell(run: Run, workdir: Path) -> Cell:
     data = result.get("data_set")
     return Cell(
         name=run.name,
-        command=start.get("command", ""),
+        command=run.command(Path("runs"), f"python {MAIN}"),  # the start's own has paths of its machine
         settings=[each.settings for each in run.lineage()],
         digest=run.digest,
         seed=run.seed,

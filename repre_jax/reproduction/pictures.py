@@ -47,7 +47,7 @@ def draw(table: Table, workdir: Path, folder: Path) -> list[str]:
         path, shown = path_of(folder, picture), runs(table, picture)
         absent = [run.name for run in shown if finished.cell_of(run, workdir) is None]
         if absent:
-            troubles.append(f"{path.name} was not drawn: {', '.join(absent)} are not in {workdir}.")
+            troubles.append(f"{path.name} was not drawn: {', '.join(absent)} are not in the workdir.")
             continue
         run_files.make_folder(folder, parents=True)
         folders = [str(workdir / run.name) for run in shown]

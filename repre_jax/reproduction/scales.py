@@ -1,8 +1,7 @@
 """Scales: how large the runs are that a table is made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from repre_jax.reproduction.paper import SWIN_T, VIT_B, VIT_S
 from repre_jax.reproduction.runs import STEP, Run
@@ -24,7 +23,6 @@ class Scale:
     encoders: those of Table 1.
     flags: of pre-training, of what it measures on the way.
     step_batch: records a step where the step alone is measured; None for the config's.
-    data: what each evaluation is measured on, by its config.
     """
 
     name: str
@@ -41,7 +39,6 @@ class Scale:
     encoders: tuple[str, ...]
     flags: tuple[str, ...] = ()
     step_batch: int | None = None
-    data: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def pretraining(self, framework: str, encoder: str, epochs: int, seed: int, variant: str, dense: bool) -> Run:
         """A pre-training. variant: 'baseline' without RePre, '' with it as the paper has it, or an ablation's."""
@@ -80,7 +77,6 @@ FULL = Scale(
     by_epochs=True,
     encoders=(VIT_S, VIT_B, SWIN_T),
     step_batch=256,
-    data={"linear": "ImageNet", "detect": "COCO", "segment": "Cityscapes"},
 )
 SCENES = Scale(
     name="scenes",
@@ -96,7 +92,6 @@ SCENES = Scale(
     by_epochs=False,
     encoders=(VIT_S,),
     flags=("--config.knn.times=2", "--config.knn.hog=False"),  # which only say how often it looks at itself
-    data={"linear": "scenes/objects", "detect": "scenes/dense", "segment": "scenes/dense"},
 )
 TINY = Scale(
     name="tiny",
@@ -111,6 +106,5 @@ TINY = Scale(
     untrained=True,
     by_epochs=False,
     encoders=(VIT_S,),
-    data=SCENES.data,
 )
 SCALES = {scale.name: scale for scale in (SCENES, FULL, TINY)}

@@ -39,11 +39,6 @@ class Difference:
     positive: int
     negative: int
 
-    @property
-    def told(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
-
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
     """ours - theirs, both by seed, of the seeds that both have; None where there are none."""

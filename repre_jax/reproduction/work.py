@@ -44,7 +44,7 @@ def look(runs: Iterable[Run], workdir: Path, results: Path, *, write: bool = Tru
             continue
         if cell is not None:
             keys = ", ".join(cells.differing(cell, run)[:3])
-            found.refused[run] = f"{cells.path_of(results, run)} is of another config, and is not taken: {keys}"
+            found.refused[run] = f"{cells.FOLDER}/{run.name}.json is of another config, and is not taken: {keys}"
         cell = finished.cell_of(run, workdir)
         if cell is not None:
             if write:

@@ -10,7 +10,7 @@ from repre_jax.core import run_files
 from repre_jax.frameworks import FRAMEWORKS
 from repre_jax.report import document
 from repre_jax.report.document import section, tag
-from repre_jax.reproduction import pictures, results, statistics
+from repre_jax.reproduction import finished, pictures, results, statistics
 from repre_jax.reproduction.results import Number
 from repre_jax.reproduction.statistics import Difference, Summary
 from repre_jax.reproduction.table import Measure, Table
@@ -216,7 +216,11 @@ def troubles(table: Table, seeds: Sequence[int], found: Found) -> list[str]:
     wanted = list(dict.fromkeys(table.in_order(seeds)))
     missing = [run for run in wanted if run not in found.cells and run not in found.failed]
     lines = [f"{len(missing)} of {len(wanted)} cells were not run."] if missing else []
-    lines += [f"{run.name} failed: {log}" for run, log in found.failed.items() if run in wanted]
+    lines += [
+        f"{run.name} failed: {finished.LOGS}/{log.name} in the workdir"
+        for run, log in found.failed.items()
+        if run in wanted
+    ]
     lines += [f"{why}." for run, why in found.refused.items() if run in wanted]
     data: dict[str, dict[str, str]] = {}
     for cell in (found.cells[run] for run in wanted if run in found.cells):
