@@ -3,6 +3,7 @@
 None was timed on an accelerator yet: what is expected is a guess, until a part has been run once.
 """
 
+import hashlib
 import os
 import shlex
 import sys
@@ -36,15 +37,16 @@ def module(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", name, *arguments)
 
 
-def all_parts(platform: str, out: Path, torch: str, sources: str) -> list[Part]:
-    """What says most, first. torch: an interpreter that has it, for the rows beside PyTorch. sources: of the code, of
-    which a demo that was stopped goes on."""
+def all_parts(platform: str, out: Path, torch: str, code_and_device: str) -> list[Part]:
+    """What says most, first. torch: an interpreter that has it, for the rows beside PyTorch. code_and_device: names
+    both; a demo that was stopped goes on with the same ones only."""
     rows = table.ON_CPU if platform == "cpu" else table.ELSEWHERE
     of_table = [
         Part(f"table-{place}", module("benchmarks.table", "--only", str(place), "--torch-python", torch, *_to(out)), 5)
         for place in range(1, len(rows) + 1)
     ]
-    make = ("make", "demo", "VENV=none", f"PYTHON={sys.executable}", f"DEMO_DIR=runs/demo-{sources[:8]}")
+    key = hashlib.sha256(code_and_device.encode()).hexdigest()[:8]
+    make = ("make", "demo", "VENV=none", f"PYTHON={sys.executable}", f"DEMO_DIR=runs/demo-{key}")
     return [
         Part("doctor", module("repre_jax.tools.doctor"), 2),
         Part("attention", module("benchmarks.attention"), 7),

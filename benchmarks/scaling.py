@@ -4,9 +4,9 @@
                                [--only batch,image,depth,fusion,devices] [--config.KEY=VALUE ...]
 
 Memory is what XLA's program of the step takes on a device, FLOPs are by formula. Steps that would take longer than
---longest seconds, or more memory than there is, are compiled and not timed: '-'. Devices are fake ones of the CPU,
-which share its cores, so that they are not timed: memory, and the bytes that collectives make on a device in a step,
-read from the compiled program.
+--longest seconds, or more memory than there is, are compiled and not timed, others may not compile: the last column
+says why. Devices are fake ones of the CPU, which share its cores, so that they are not timed: memory, and the bytes
+that collectives make on a device in a step, read from the compiled program.
 On an accelerator attention is what a start of a run would choose there for that size, and each row names it.
 """
 
@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ VIT_DEPTHS, SWIN_DEPTHS = (4, 8, 12, 24), (2, 6, 12, 18)  # of a Swin its third 
 FUSIONS = (1, 2, 4)
 DEVICES = (1, 2, 4, 8)
 TIMED = 4  # steps, after one of warm-up
+MEMORY, NOT_TIMED = "memory, MiB", "not timed, since it"
 Row = dict[str, Any]
 
 
@@ -58,60 +59,63 @@ def run() -> None:
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     stem = arguments.out / f"scaling-{jax.default_backend()}"
-    tables = {}
+    print("\n".join(lines), flush=True)
+    tables: dict[str, list[Row]] = {}
     for name in arguments.only.split(","):
-        tables[name] = TABLES[name](config, arguments, overrides)
-        lines += ["", *markdown(tables[name])]
-        print("\n".join(lines[-len(tables[name]) - 3 :]), flush=True)
-        stem.with_suffix(".md").write_text("\n".join(lines) + "\n")  # what is measured stays, whatever comes next
+        tables[name] = []
+        for found in TABLES[name](config, arguments, overrides):
+            tables[name].append(found)
+            written = [*lines, *(line for rows in tables.values() for line in ("", *markdown(rows)))]
+            stem.with_suffix(".md").write_text("\n".join(written) + "\n")  # it stays, whatever comes next
+        print("\n".join(["", *markdown(tables[name])]), flush=True)
         draw(tables, lines[1]).savefig(stem.with_suffix(".png"), dpi=110)
     print(f"\n{stem}.md, {stem}.png")
 
 
-def of_batch(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+def of_batch(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> Iterator[Row]:
     def change(sized: ConfigDict, value: int) -> None:
         sized.batch_size = value
 
-    return [row(config, "batch", value, change, arguments.longest) for value in BATCHES]
+    yield from (row(config, "batch", value, change, arguments.longest) for value in BATCHES)
 
 
-def of_image(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+def of_image(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> Iterator[Row]:
     def change(sized: ConfigDict, value: int) -> None:
         sized.data.image_size = (value, value)
 
-    return [row(config, "image side", value, change, arguments.longest) for value in SIDES]
+    yield from (row(config, "image side", value, change, arguments.longest) for value in SIDES)
 
 
-def of_depth(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+def of_depth(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> Iterator[Row]:
     vit = config.encoder.name in VITS
 
     def change(sized: ConfigDict, value: int) -> None:
         sized.encoder.depth = (value,) if vit else (2, 2, value, 2)
 
-    return [row(config, "depth", value, change, arguments.longest) for value in (VIT_DEPTHS if vit else SWIN_DEPTHS)]
+    yield from (
+        row(config, "depth", value, change, arguments.longest) for value in (VIT_DEPTHS if vit else SWIN_DEPTHS)
+    )
 
 
-def of_fusion(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> list[Row]:
+def of_fusion(config: ConfigDict, arguments: argparse.Namespace, _: list[str]) -> Iterator[Row]:
     def change(sized: ConfigDict, value: int) -> None:
         sized.repre.enabled, sized.repre.fusion_layers = value > 0, max(1, value)
 
-    return [row(config, "fusion layers", value, change, arguments.longest) for value in (0, *FUSIONS)]
+    yield from (row(config, "fusion layers", value, change, arguments.longest) for value in (0, *FUSIONS))
 
 
-def of_devices(config: ConfigDict, arguments: argparse.Namespace, overrides: list[str]) -> list[Row]:
+def of_devices(config: ConfigDict, arguments: argparse.Namespace, overrides: list[str]) -> Iterator[Row]:
     """Each in a process of its own: JAX learns of the number when it starts."""
-    rows = []
     for count in DEVICES:
         flag = f"--xla_force_host_platform_device_count={count}"
         variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
         sizes = [f"--config.batch_size={max(config.batch_size, 2 * DEVICES[-1])}", *overrides]
         command = [sys.executable, "-m", "benchmarks.collectives", "--config", arguments.config, *sizes]
         done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append({"devices": count, **json.loads(done.stdout)})
-    return rows
+        yield {"devices": count, **json.loads(done.stdout)}
 
 
-TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], list[Row]]] = {
+TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], Iterator[Row]]] = {
     "batch": of_batch,
     "image": of_image,
     "depth": of_depth,
@@ -121,29 +125,37 @@ TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], list[Row
 
 
 def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict, int], None], longest: float) -> Row:
-    """One size. Timed is the mean of TIMED steps."""
+    """One size. Timed is the mean of TIMED steps; one that does not compile, or finds no memory, leaves no more than
+    the reason, so that the next one is measured."""
     sized = config.copy_and_resolve_references()
     change(sized, value)
     sized = steps.settled(sized)
     terminal.say(f"{name} {value} ...")
+    found = {name: value} | dict.fromkeys(("images/s", "ms a step", MEMORY, "GFLOP", "compile, s"))
+    found |= {"attention": sized.encoder.attention, NOT_TIMED: None}
+    try:
+        for more in _measured(sized, longest):
+            found |= more
+    except jax.errors.JaxRuntimeError as error:
+        found[NOT_TIMED] = f"fails: {str(error).strip().splitlines()[0][:120]}"
+    return found
+
+
+def _measured(sized: ConfigDict, longest: float) -> Iterator[Row]:
+    """The columns as they come to be known."""
     program, compile_seconds = steps.compile_step(sized)
     work, needed = flops.of_step(program.method, sized), memory.of_program(program.compiled)
-    found = {
-        name: value,
-        "images/s": None,
-        "ms a step": None,
-        "memory, MiB": round(needed / 2**20),
-        "GFLOP": round(work / 1e9, 1),
-        "compile, s": round(compile_seconds, 1),
-        "attention": sized.encoder.attention,
-    }
+    yield {MEMORY: round(needed / 2**20), "GFLOP": round(work / 1e9, 1), "compile, s": round(compile_seconds, 1)}
     expected = work / 1e12 / hardware.measured_tflops(sized.dtype, repeats=3) * 2  # at half of the ceiling
-    if expected <= longest and needed < 0.8 * memory.per_device():
+    if expected > longest:
+        yield {NOT_TIMED: f"would take {expected:.0f} s"}
+    elif needed >= 0.8 * memory.per_device():
+        yield {NOT_TIMED: "is too large for the device"}
+    else:
         step = steps.ready(sized, program)
         step.take(1)  # of warm-up
         seconds = step.take(TIMED)
-        found |= {"images/s": round(sized.batch_size / seconds, 2), "ms a step": round(1e3 * seconds, 1)}
-    return found
+        yield {"images/s": round(sized.batch_size / seconds, 2), "ms a step": round(1e3 * seconds, 1)}
 
 
 def markdown(rows: list[Row]) -> list[str]:
@@ -164,7 +176,7 @@ def draw(tables: dict[str, list[Row]], title: str) -> plt.Figure:
     for column, rows in enumerate(tables.values()):
         name, places = next(iter(rows[0])), range(len(rows))
         speeds = "images/s" if "images/s" in rows[0] else collectives.SENT
-        for axis, what in zip(axes[:, column], (speeds, "memory, MiB"), strict=True):
+        for axis, what in zip(axes[:, column], (speeds, MEMORY), strict=True):
             known = [(place, one[what]) for place, one in enumerate(rows) if one[what] is not None]
             axis.plot(*zip(*known, strict=True), "o-", color="#2563a6") if known else axis.text(0.3, 0.5, "not timed")
             highest = max((value for _, value in known), default=0) or 1

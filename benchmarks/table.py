@@ -3,9 +3,9 @@
   python -m benchmarks.table [--torch-python PYTHON] [--turns 7] [--out benchmarks/results] [--only N]
 
 On a CPU the two CPU rows, on an accelerator all others, by the attention that a start of a run would choose there and
-that the table names; a row that fails says so and the next one goes on. PYTHON is an
-interpreter with torch and timm, this one unless told. Writes table-DEVICE.md and, with all that was measured,
-table-DEVICE.json. --only N: the Nth row alone; the others stay as they are there.
+that the table names; a row that fails says so, the next one goes on, and the exit status is 1. PYTHON is an interpreter
+with torch and timm, this one unless told. Writes table-DEVICE.md and, with all that was measured, table-DEVICE.json.
+--only N: the Nth row alone; the others stay as they are there.
 """
 
 import argparse
@@ -71,17 +71,14 @@ ELSEWHERE = (
 )
 
 
-def run() -> None:
+def run() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--turns", default="7")
     parser.add_argument("--only", type=int, help="the number of one row, from 1")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
-    # This process leaves the device to those that measure.
-    ask = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    backend = subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    commit = environment.commit()
+    backend, commit = default_backend(), environment.commit()
     lines = [
         environment.command(),
         f"{console.machine()}; {backend}; {time.strftime('%Y-%m-%d')}; commit {commit}",
@@ -95,13 +92,21 @@ def run() -> None:
     rows = ON_CPU if backend == "cpu" else ELSEWHERE
     known = stem.with_suffix(".json")
     everything = json.loads(known.read_text()) if arguments.only and known.exists() else {}
-    for row in rows[arguments.only - 1 : arguments.only] if arguments.only else rows:
+    asked = rows[arguments.only - 1 : arguments.only] if arguments.only else rows
+    for row in asked:
         # The commit as it was before the first row's results changed a file.
         everything[row.name] = measured(row, arguments) | {"commit": commit}
         print(cells(row, everything[row.name]), flush=True)
         known.write_text(json.dumps(everything, indent=1) + "\n")
         listed = [cells(row, everything[row.name]) for row in rows if row.name in everything]
         stem.with_suffix(".md").write_text("\n".join([*lines, *listed]) + "\n")
+    return int(any("failed" in everything[row.name] for row in asked))
+
+
+def default_backend() -> str:
+    """JAX's; another process asks, so that this one leaves the device to those that measure."""
+    ask = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    return subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -130,4 +135,6 @@ def cells(row: Row, found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.exit_status(run, "Interrupted."))
+    with command_line.ending("Interrupted; the rows that were printed are written.") as this:
+        this.status = run()
+    sys.exit(this.status)

@@ -1,5 +1,6 @@
 """The programs that measure speed: their arithmetic, and that they run."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import collectives, flops, products, scaling, steps, task_steps, train_step
+from benchmarks import collectives, flops, products, scaling, steps, table, task_steps, train_step
 from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.builders.attention_kinds import Found
 from repre_jax.core.errors import UserError
@@ -172,6 +173,33 @@ def test_tables_and_plot():
     figure = scaling.draw({"batch": rows, "devices": others}, "title")
     lines = [[tuple(line.get_ydata()) for line in axis.lines] for axis in figure.axes]
     assert lines == [[(1234.5,)], [(0.5,)], [(5, 9)], [(3,)]]
+
+
+def test_a_size_that_fails_leaves_the_reason_and_the_others_are_measured(monkeypatch):
+    """It may do so where it is compiled, or where it runs."""
+
+    def compile_step(sized):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore")
+
+    monkeypatch.setattr(steps, "compile_step", compile_step)
+    config = steps.parse("configs/moco_vit_s.py:tiny", [])
+    rows = list(scaling.of_batch(config, argparse.Namespace(longest=1.0), []))
+    assert [row["batch"] for row in rows] == list(scaling.BATCHES)
+    assert {row[scaling.NOT_TIMED] for row in rows} == {"fails: RESOURCE_EXHAUSTED: Out of memory"}
+    assert scaling.markdown(rows)[2].startswith("| 64 | - | - |")
+
+
+def test_a_row_of_the_table_that_fails_is_in_the_exit_status(tmp_path, monkeypatch, capsys):
+    def measured(row, _):
+        return {"failed": "no word"} if row is rows[1] else {"median_ms": 1.0, "images_per_second": 2.0}
+
+    rows = table.ON_CPU
+    monkeypatch.setattr(table, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(table, "measured", measured)
+    for number, status in (("1", 0), ("2", 1)):
+        monkeypatch.setattr(sys, "argv", ["table", "--only", number, "--out", str(tmp_path)])
+        assert table.run() == status
+    assert "not measured: no word" in capsys.readouterr().out
 
 
 @pytest.mark.slow
