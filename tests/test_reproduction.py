@@ -4,13 +4,16 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from repre_jax.builders import methods
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
+from repre_jax.models.detection import necks
 from repre_jax.reproduction import cells, finished, paper, results, scales, statistics, tables, work, writing
 from repre_jax.reproduction.cells import Cell
 from repre_jax.reproduction.runs import Run
@@ -193,6 +196,14 @@ def test_tables_share_runs():
     )
     assert RUN in table1 & table4 & table5
     assert not any(run in table1 for run in table4 if "swin" in run.config)
+
+
+@pytest.mark.parametrize("scale", scales.SCALES.values(), ids=scales.SCALES)
+def test_a_detector_can_read_the_encoders_of_table2(scale):
+    sources = [next(run.lineage()) for run in tables.table("table2", scale).in_order(range(1))]
+    for run in {run for run in sources if run.config != "finetune"}:  # which has the encoder of --config.encoder.name
+        config, _ = command_line.parse(["main.py", *run.arguments(Path("runs"))])
+        necks.build(methods.encoder_of(config), 16)
 
 
 @pytest.mark.parametrize("name", tables.TABLES)
