@@ -9,7 +9,9 @@ from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.models import platform, self_attention
+from repre_jax.running.workdir import locked
 from repre_jax.system import environment
+from repre_jax.tasks import pretrain
 
 
 def config_of(name, variant="tiny"):
@@ -85,7 +87,8 @@ def test_a_task_on_a_trained_encoder_chooses_likewise(tmp_path, monkeypatch):
     chosen, record = attention.of_trained(config, encoder, tmp_path, (16, 16), learns=False)
     assert (chosen.attention, config.encoder.attention, record["attention"]["kind"]) == ("cudnn",) * 3
     assert [(each.times, each.learns) for each in asked] == [(encoder.depth, False)]
-    assert attention.of_trained(config, encoder, tmp_path, (16, 16)) == (encoder, {}), "nothing is left open"
+    noted = {"attention": {"kind": "cudnn", "compared": {}}}
+    assert attention.of_trained(config, encoder, tmp_path, (16, 16)) == (encoder, noted), "nothing is left open"
 
 
 def test_windows_are_compared_stage_by_stage():
@@ -128,6 +131,34 @@ def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == ""
     run_files.write_rows(tmp_path / run_files.STARTS, [start])
     assert attention.settle(config, tmp_path)[1]["attention"] == {"kind": "pallas", "compared": {}}
+
+
+def test_the_last_start_counts_whoever_chose_its_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
+    monkeypatch.setattr(attention_kinds, "compare", lambda kinds, *_, **__: {"pallas": attention_kinds.Found(0.0, 1.0)})
+    config = config_of("moco_vit_s", "tiny")
+    old = {"step": 0, "devices": environment.devices()}  # of a version without the choice
+    run_files.write_json(tmp_path / run_files.CONFIG, {"encoder": {"attention": "xla"}})
+    run_files.write_rows(tmp_path / run_files.STARTS, [old])
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "xla"
+
+    run_files.write_json(tmp_path / run_files.CONFIG, {"encoder": {"attention": "auto"}})
+    config.encoder.attention = "xla"
+    _, named = attention.settle(config, tmp_path)
+    run_files.write_rows(tmp_path / run_files.STARTS, [old | {"attention": {"kind": "pallas"}}, old | named])
+    config.encoder.attention = "auto"
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "xla"
+    assert capsys.readouterr().out == ""
+
+    run_files.write_rows(tmp_path / run_files.STARTS, [old | {"attention": {"kind": "cudnn"}}])  # not of float32
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "pallas"
+    assert "chosen anew: the last start's, cudnn, does not take this config" in capsys.readouterr().out
+
+
+def test_nothing_is_compared_for_a_workdir_that_another_process_is_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(attention, "settle", lambda *_: pytest.fail("it has compared"))
+    with locked(tmp_path), pytest.raises(UserError, match="Another process is at work"):
+        pretrain.run(config_of("moco_vit_s", "tiny"), tmp_path)
 
 
 def test_on_a_cpu_it_is_attend(tmp_path):

@@ -1,8 +1,9 @@
 """Which kind of attention a run takes where config.encoder.attention is 'auto'.
 
 On a CPU it is 'xla'. On an accelerator a start compares the kinds that there are for it with self_attention.attend in
-float32, values and gradients, on a few images, times those that agree and takes the fastest. starts.jsonl has what was
-found, and a run that goes on keeps it, unless it goes on on other devices.
+float32, values and gradients, on a few images, times those that agree and takes the fastest. starts.jsonl has the kind
+of every start and what was found. A run that goes on keeps that of its last start, chosen or asked for by name, unless
+it goes on on other devices, or with another dtype that the kind does not take.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ KINDS = {"gpu": ("pallas", "xla", "cudnn"), "tpu": ("pallas", "xla")}
 def settle(config: ConfigDict, workdir: Path) -> tuple[ConfigDict, dict[str, Any]]:
     """The config of a pre-training with a kind in place of 'auto', and what the record of this start says of it."""
     if config.encoder.attention != AUTO:
-        return config, {}
+        return config, _recorded(config.encoder.attention)
     kind, record = _chosen(config, workdir, lambda: attentions(config))
     settled = config.copy_and_resolve_references()
     settled.encoder.attention = kind
@@ -43,7 +44,7 @@ def of_trained(
     """The same for a trained encoder that a task trains on images of `size`, or reads without a gradient: the encoder
     with the kind that the config then has, too, and the record."""
     if config.encoder.attention != AUTO:
-        return encoder, {}
+        return encoder, _recorded(config.encoder.attention)
     kind, record = _chosen(config, workdir, lambda: attention_kinds.of_encoder(encoder, size, learns=learns))
     config.encoder.attention = kind
     return encoder.clone(attention=kind), record
@@ -67,11 +68,22 @@ def _chosen(
     finished = runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
     if kinds := KINDS.get(platform.compiled_for(), ()):
         kind = _kept(workdir, kinds, told=not finished) or ""
-        if not kind and not finished:
+        if not finished and not (kind and _taken(kind, attentions())):
             kind, found = choose(attentions(), timed=not config.deterministic)
             compared = {name: dataclasses.asdict(each) for name, each in found.items()}
-    kind = kind or "xla"
-    return kind, {"attention": {"kind": kind, "compared": compared}}
+    return kind or "xla", _recorded(kind or "xla", compared)
+
+
+def _recorded(kind: str, compared: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
+    return {"attention": {"kind": kind, "compared": dict(compared)}}
+
+
+def _taken(kind: str, attentions: Sequence[Attention]) -> bool:
+    """Whether a kind that was kept takes what the run has now; says so where not."""
+    if all(attention_kinds.takes(kind, each) for each in attentions):
+        return True
+    terminal.say(f"Attention is chosen anew: the last start's, {kind}, does not take this config.")
+    return False
 
 
 def choose(attentions: Sequence[Attention], *, timed: bool = True) -> tuple[str, dict[str, Found]]:
@@ -117,13 +129,14 @@ def describe(kind: str, found: Mapping[str, Found]) -> str:
 
 
 def _kept(workdir: Path, kinds: Sequence[str], *, told: bool) -> str | None:
-    """That of the run's last start, in process 0, if its devices are those here. told: whether another is named."""
+    """That of the run's last start, in process 0, if its devices are those here. A start that noted none, before there
+    was a choice, had its config's. told: whether another is named."""
     starts = run_files.read_metrics(workdir / run_files.STARTS) if runtime.is_main() else []
-    before = [row for row in starts if row.get("attention")]
     here, kind = environment.devices(), None
-    if before and before[-1].get("devices") == here:
-        kind = before[-1]["attention"].get("kind")
-    elif before and told:
-        terminal.say(f"Attention is chosen anew: the last start was on {before[-1].get('devices')}, this is {here}.")
+    if starts and starts[-1].get("devices") == here:
+        saved = (run_files.read_config(workdir, ()) or {}).get("encoder", {}).get("attention")
+        kind = starts[-1].get("attention", {}).get("kind", saved)
+    elif starts and told:
+        terminal.say(f"Attention is chosen anew: the last start was on {starts[-1].get('devices')}, this is {here}.")
     number = runtime.largest(kinds.index(kind) + 1 if kind in kinds else 0)
     return kinds[number - 1] if number else None

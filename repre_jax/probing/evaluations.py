@@ -17,7 +17,7 @@ from repre_jax.data.sources import DataSet
 from repre_jax.models import encoders
 from repre_jax.pretrained.backbone import Backbone
 from repre_jax.report import console
-from repre_jax.running import resume, same_data
+from repre_jax.running import lifecycle, resume, same_data
 from repre_jax.system import terminal
 
 # What a head, or an encoder with one, that was trained for some steps cannot change.
@@ -44,6 +44,7 @@ def with_attention(
 ) -> tuple[Backbone, dict[str, Any]]:
     """The encoder with the kind of attention that it is to be trained by on images of `size`, or read by where it is
     frozen and learns nothing; and what the record of this start says of that."""
+    lifecycle.check_alone(config, workdir)
     encoder, record = attention.of_trained(config, found.encoder, workdir, size, learns=learns)
     return dataclasses.replace(found, encoder=encoder), record
 

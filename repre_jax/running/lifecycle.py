@@ -132,6 +132,15 @@ class Session:
         terminal.warn(text)
 
 
+def check_alone(config: ConfigDict, workdir: Path) -> None:
+    """Looks, before a start waits for other processes or takes long, whether all have one config, and whether somebody
+    is at work in the workdir; `begun` looks again. Raises UserError."""
+    runtime.check_same("config", resume.shared(resume.plain(config)))
+    if runtime.is_main():
+        with locked(workdir):
+            pass
+
+
 @contextlib.contextmanager
 def begun(
     config: ConfigDict,

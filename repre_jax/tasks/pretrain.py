@@ -26,7 +26,7 @@ from repre_jax.models import decoder, encoders
 from repre_jax.pretrained import warm_start
 from repre_jax.report import console
 from repre_jax.report.figures import reconstructions, sheet
-from repre_jax.running import loop, resume, training_task
+from repre_jax.running import lifecycle, loop, resume, training_task
 from repre_jax.running.lifecycle import ShouldStop
 from repre_jax.running.training import Training
 from repre_jax.system import runtime, terminal
@@ -49,6 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Pre-trains as running/training_task.run says; the workdir gets figures/reconstructions.png and .pdf, too."""
     if config.batch_size:
         check(config)
+    lifecycle.check_alone(config, workdir)
     config, chosen = attention.settle(config, workdir)
     config = batch_size.settle(config, workdir)
     check(config)
