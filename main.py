@@ -1,6 +1,22 @@
-"""RePre in JAX: `python main.py --config configs/moco_vit_s.py[:variant,...] [--workdir W] [--config.key=value ...]`.
+"""RePre in JAX: vision transformers pre-trained by contrast and reconstruction, and evaluated.
 
-Reads the command line and runs the config's task. With --quiet it prints only warnings, errors and the summary.
+  python main.py --config CONFIG[:VARIANT,...] [--workdir W] [--config.KEY=VALUE ...]
+
+  python main.py --config configs/moco_vit_s.py:digits               embedded digits, minutes on a CPU
+  python main.py --config configs/moco_vit_s.py --config.seed=1      a key of the config
+  python main.py --config configs/moco_vit_s.py --dry-run            its table, memory and time; writes nothing
+  python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
+  python main.py --config configs/moco_vit_s.py:?                    which variants there are
+
+  --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on where it stopped
+  --dry-run            of a pre-training: what it would be; nothing is written
+  --quiet              only warnings, errors and the summary
+  --completion SHELL   prints a script for bash or zsh: source <(python main.py --completion bash)
+
+exit status: 0 done; 1 a mistake or failure, which the message explains; 128 + N ended by signal N, as 130 by
+Ctrl-C and 143 by SIGTERM: what a run has trained is saved, and the same command goes on.
+Other tools: python -m repre_jax.tools.NAME --help, NAME one of compare, detect, doctor, export, figures, inspect,
+prepare, reproduce, results, segment.
 """
 
 import importlib
@@ -14,9 +30,9 @@ if __name__ == "__main__":
 
 from repre_jax.core.errors import UserError
 from repre_jax.system import compile_cache, runtime
-from repre_jax.system.command_line import ending, parse, usage
+from repre_jax.system.command_line import completion, ending, parse, usage
 
-QUIET = "--quiet"
+QUIET, DRY_RUN, COMPLETION = "--quiet", "--dry-run", "--completion"
 TASKS = ("pretrain", "knn", "linear", "dense_probe", "finetune", "segment", "detect")
 
 
@@ -27,12 +43,15 @@ def main(argv: list[str]) -> int:
         return 0
     interrupted = "Interrupted. The same command goes on from the last checkpoint, if there is one."
     with ending(interrupted, quiet=QUIET in argv) as this:
-        run([argument for argument in argv if argument != QUIET])
+        if argv[1:2] == [COMPLETION]:
+            print(completion(" ".join(argv[2:])), end="")
+        else:
+            run([each for each in argv if each not in (QUIET, DRY_RUN)], dry=DRY_RUN in argv)
     return this.status
 
 
-def run(argv: list[str]) -> None:
-    """Raises UserError for a mistake in the command line, and whatever the task raises.
+def run(argv: list[str], *, dry: bool = False) -> None:
+    """dry: see --dry-run. Raises UserError for a mistake in the command line, and whatever the task raises.
 
     Of the tasks it imports the one that it runs: this file is imported by each process that reads data, too.
     """
@@ -42,7 +61,7 @@ def run(argv: list[str]) -> None:
     if config.compile_cache:
         compile_cache.keep()
     with runtime.started(deterministic=config.deterministic, **config.distributed):
-        importlib.import_module(f"repre_jax.tasks.{config.task}").run(config, workdir)
+        importlib.import_module(f"repre_jax.tasks.{'dry_run' if dry else config.task}").run(config, workdir)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from configs import embedded
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import UnknownVariant, UserError
 
 FROZEN_PATCHES = ("^encoder/patch_embed/", "lr_scale", 0.0)  # moco-v3 vits.py:49-51, --stop-grad-conv1
 UNDECAYED = ("/(bias|scale)$", "weight_decay", 0.0)  # tensors of one axis (dino utils.py:632-643)
@@ -187,10 +187,7 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
     names = [name for name in names if "=" not in name]
     unknown = [name for name in names if name not in VARIANTS] + [f"{n}=" for n in numbers if n not in NUMBERS]
     if unknown:
-        raise UserError(
-            f"Unknown variant {unknown[0]!r}.\n"
-            f"  expected: {', '.join(VARIANTS)}, {', '.join(f'{name}=NUMBER' for name in NUMBERS)}, joined by commas"
-        )
+        raise UnknownVariant(unknown[0], VARIANTS, [f"{name}=NUMBER" for name in NUMBERS])
     if len(numbers) < len(given):
         raise UserError(
             f"Variants {', '.join('='.join(pair) for pair in given)}: one name twice.\n  change:   keep one"

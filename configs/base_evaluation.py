@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from ml_collections import ConfigDict, config_dict
 
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import UnknownVariant, UserError
 
 # What makes up a published protocol or recipe: keys, groups of them, and single keys of other groups.
 PUBLISHED_OF_GROUPS = (("encoder", "drop_path"), ("data", "test_interpolation"))
@@ -154,8 +154,7 @@ def with_variants(
     names = [name.strip() for name in variants.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown:
-        expected = f"{', '.join(known)}, joined by commas" if known else "none: this config has no variants"
-        raise UserError(f"Unknown variant {unknown[0]!r}.\n  expected: {expected}")
+        raise UnknownVariant(unknown[0], known)
     chosen = [name for name in names if name in one_of]
     if len(set(chosen)) > 1:
         raise UserError(f"Variants {' and '.join(chosen)} exclude each other.\n  change:   keep one of them")

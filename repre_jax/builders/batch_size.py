@@ -54,11 +54,13 @@ def find(config: ConfigDict) -> int:
         if size not in needed:
             needed[size] = _memory(config, size)
         if needed[size] <= SHARE * limit:
-            terminal.say(f"Batch size {size:,}: a step takes {_gib(needed[size])} of {_gib(limit)} a device.")
+            terminal.say(
+                f"Batch size {size:,}: a step takes {memory.gib(needed[size])} of {memory.gib(limit)} a device."
+            )
             return size
-    takes = "more than" if needed[first] >= REFUSED else f"{_gib(needed[first])} of"
+    takes = "more than" if needed[first] >= REFUSED else f"{memory.gib(needed[first])} of"
     raise UserError(
-        f"batch_size 0: not even {first} images fit: a step takes {takes} {_gib(limit)} a device.\n"
+        f"batch_size 0: not even {first} images fit: a step takes {takes} {memory.gib(limit)} a device.\n"
         "  change:   --config.encoder.remat_mlp=True, --config.encoder.remat=True, a smaller encoder,\n"
         "            or a smaller --config.data.image_size"
     )
@@ -90,7 +92,3 @@ def _fits_framework(config: ConfigDict, batch_size: int) -> bool:
     except UserError:
         return False
     return True
-
-
-def _gib(count: float) -> str:
-    return f"{count / 2**30:,.2f} GiB"

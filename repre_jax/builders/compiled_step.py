@@ -79,10 +79,15 @@ def build(config: ConfigDict, dataset: DataSet | None = None, devices: Sequence[
 def compile_step(config: ConfigDict, devices: Sequence[jax.Device] = ()) -> Program:
     """devices: as `build`. Raises UserError for a config that does not fit together."""
     step = build(config, devices=devices)
+    return Program(**vars(step), compiled=compiled(config, step))
+
+
+def compiled(config: ConfigDict, step: Step) -> jax.stages.Compiled:
+    """See Program."""
     layout = step.state_sharding
     state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), step.shapes, layout)
     jitted = sharding.jit_step(step.method.train_step, layout, step.mesh)
-    return Program(**vars(step), compiled=jitted.lower(state, batch_of(config, step.mesh)).compile())
+    return jitted.lower(state, batch_of(config, step.mesh)).compile()
 
 
 def batch_of(config: ConfigDict, mesh: Mesh) -> Views:

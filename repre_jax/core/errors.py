@@ -1,5 +1,7 @@
 """What ends a run on purpose. main.py prints the text, without a traceback, and exits with `status`."""
 
+from collections.abc import Collection, Sequence
+
 
 class UserError(Exception):
     """Something that the user can mend. The text says what was expected, what was given and what to change.
@@ -9,6 +11,16 @@ class UserError(Exception):
     """
 
     status = 1
+
+
+class UnknownVariant(UserError):
+    """A config has no variant of this name. known: those that it has."""
+
+    def __init__(self, name: str, known: Collection[str], more: Sequence[str] = ()):
+        words = ", ".join((*known, *more))
+        expected = f"{words}, joined by commas" if words else "none: this config has no variants"
+        super().__init__(f"Unknown variant {name!r}.\n  expected: {expected}")
+        self.known = tuple(known)
 
 
 class Gone(UserError):

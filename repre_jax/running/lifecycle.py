@@ -106,14 +106,7 @@ class Session:
     @contextlib.contextmanager
     def watched(self, devices: int) -> Iterator[Watchdog]:
         """While entered, a process that hangs is ended, and a full device memory becomes a message."""
-        full = memory.explained(
-            batch_size=self.config.batch_size,
-            devices=devices,
-            accumulate=self.config.get("accumulate"),
-            remat=self.config.encoder.remat,
-            remat_mlp=self.config.encoder.remat_mlp,
-            shard_state=self.config.get("shard_state"),
-        )
+        full = memory.of_config(self.config, devices)
         with full, Watchdog(self.config.distributed.step_timeout, runtime.label(), runtime.end_process) as watchdog:
             yield watchdog
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from repre_jax.core.errors import UserError
 
@@ -51,6 +52,23 @@ def of_program(compiled: jax.stages.Compiled) -> int:
         raise UserError("XLA does not plan memory for this device.\n  change:   --config.batch_size to a number")
     results = plan.output_size_in_bytes - plan.alias_size_in_bytes
     return plan.argument_size_in_bytes + results + plan.temp_size_in_bytes
+
+
+def gib(count: float) -> str:
+    """For people: '1.20 GiB'."""
+    return f"{count / 2**30:,.2f} GiB"
+
+
+def of_config(config: ConfigDict, devices: int) -> contextlib.AbstractContextManager[None]:
+    """`explained` with a config's settings, of steps on so many devices."""
+    return explained(
+        batch_size=config.batch_size,
+        devices=devices,
+        accumulate=config.get("accumulate"),
+        remat=config.encoder.remat,
+        remat_mlp=config.encoder.remat_mlp,
+        shard_state=config.get("shard_state"),
+    )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from ml_collections import ConfigDict, config_flags
 from repre_jax.core import access, config_paths, open_files
 from repre_jax.core.errors import Ended, Stopped, UserError
 from repre_jax.core.renamed_keys import renamed
+from repre_jax.system import completion as complete
 from repre_jax.system import end_signals, jax_defaults, overrides, own_configs, shipped, streams, terminal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
-NO_TASK = ("base", "figures", "__init__")  # how files in configs/ begin that main.py does not run
-FLAGS = ("config", "workdir", "quiet", "help")
-EXPECTED = "  expected: --config, --workdir, --quiet or --config.KEY=VALUE"
+NO_TASK = ("base", "embedded", "figures", "__init__")  # how files in configs/ begin that main.py does not run
+FLAGS = ("config", "workdir", "dry-run", "quiet", "completion", "help")
+EXPECTED = "  expected: --config, --workdir, --dry-run, --quiet or --config.KEY=VALUE"
 CONFIGS = "configs"
 
 
@@ -214,18 +216,32 @@ def _parse_flags(argv: list[str], path: Path, config: ConfigDict | None = None) 
         raise UserError(f"Config file {path} fails{where}: {type(error).__name__}: {error}") from None
 
 
+def config_files() -> list[Path]:
+    """Every config that --config can name, those of ./configs first."""
+    return [file for folder in _config_folders() for file in sorted(folder.glob("*.py")) if _is_task(file)]
+
+
 def list_configs() -> str:
     """A line for messages: every config that --config can name."""
-    files = (file for folder in _config_folders() for file in folder.glob("*.py"))
-    return f"  known:    {', '.join(sorted({str(Path(CONFIGS, file.name)) for file in files if _is_task(file)}))}"
+    return f"  known:    {', '.join(sorted({str(Path(CONFIGS, file.name)) for file in config_files()}))}"
 
 
 def _is_task(file: Path) -> bool:
     return not file.stem.startswith(NO_TASK)
 
 
+def completion(shell: str) -> str:
+    """The script that --completion prints. Raises UserError for a shell that none is for."""
+    files = config_files()
+    for file in files[:1]:
+        _let_import_configs(file)
+    return complete.script(shell, files, FLAGS)
+
+
 def usage(text: str | None) -> str:
-    """What --help prints. text: the program's docstring, which calls it 'python main.py'."""
-    about = (text or "").replace("python main.py", shipped.program())
+    """What --help prints, one screen. text: the program's docstring, which calls it 'python main.py'."""
+    about = (text or "").replace("python main.py", shipped.program()).rstrip()
     keys = [shipped.shown(f"configs/{name}.py") for name in ("base", "base_evaluation")]
-    return f"{about}\n{list_configs()}\n  keys:     {keys[0]}, of evaluations {keys[1]}"
+    names = ", ".join(sorted({file.stem for file in config_files()}))
+    listed = textwrap.fill(names, 110, initial_indent="  configs:  ", subsequent_indent=" " * 12)
+    return f"{about}\n\n{listed}\n  keys:     {keys[0]}, of evaluations {keys[1]}"
