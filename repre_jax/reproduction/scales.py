@@ -19,6 +19,7 @@ class Scale:
     supervised: of configs/finetune.py, by encoder. segment, detect, probe: of the other evaluations.
     untrained: whether the linear probe has the encoder as it was before its first step beside it.
     classified: the data that supervised pre-training has labels of; '' for the config's own.
+    twice: the variant of a pre-training twice as long, where a scale knows no lengths.
     by_epochs: whether the paper's lengths are told apart; else each row stands once.
     encoders: those of Table 1.
     flags: of pre-training, of what it measures on the way.
@@ -34,6 +35,7 @@ class Scale:
     detect: str
     probe: str
     classified: str
+    twice: str
     untrained: bool
     by_epochs: bool
     encoders: tuple[str, ...]
@@ -73,6 +75,7 @@ FULL = Scale(
     detect="",
     probe="",
     classified="",
+    twice="",
     untrained=False,
     by_epochs=True,
     encoders=(VIT_S, VIT_B, SWIN_T),
@@ -88,6 +91,7 @@ SCENES = Scale(
     detect="scenes",
     probe="scenes",
     classified="scenes/objects",
+    twice="epochs=10",
     untrained=True,
     by_epochs=False,
     encoders=(VIT_S,),
@@ -103,6 +107,7 @@ TINY = Scale(
     detect="tiny",
     probe="tiny",
     classified="scenes/objects",
+    twice="total_steps=16",
     untrained=True,
     by_epochs=False,
     encoders=(VIT_S,),

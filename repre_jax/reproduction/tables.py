@@ -6,7 +6,7 @@ from functools import partial
 
 from repre_jax.core.errors import UserError
 from repre_jax.frameworks import FRAMEWORKS
-from repre_jax.reproduction import paper
+from repre_jax.reproduction import ablation, measured, paper
 from repre_jax.reproduction.paper import SWIN_T, VIT_S
 from repre_jax.reproduction.runs import Run
 from repre_jax.reproduction.scales import SUPERVISED, Scale
@@ -27,28 +27,6 @@ def table(name: str, scale: Scale) -> Table:
     if name not in TABLES:
         raise UserError(f"There is no table {name!r}.\n  expected: {', '.join(TABLES)}")
     return TABLES[name](scale)
-
-
-def _evaluated(config: str, variants: str, run: Run) -> Run:
-    return Run(config, variants, run.seed, parent=run)
-
-
-def _linear(scale: Scale, run: Run) -> Run:
-    framework = run.config.partition("_")[0]
-    return _evaluated("linear", scale.linear.get(framework, scale.linear[""]), run)
-
-
-def _own(run: Run) -> Run:
-    """What pre-training says of itself."""
-    return run
-
-
-def _classification(scale: Scale) -> tuple[Measure, ...]:
-    untrained = "top1_untrained" if scale.untrained else ""
-    return (
-        Measure("top-1, linear", "top1", partial(_linear, scale), untrained=untrained),
-        Measure("top-1, k-NN", "knn_top1", _own, untrained="knn_top1_untrained"),
-    )
 
 
 def _trained(
@@ -87,7 +65,7 @@ def _pairs(scale: Scale, cells: Sequence[paper.Linear]) -> tuple[Row, ...]:
 def _table1(scale: Scale) -> Table:
     cells = [cell for cell in (*paper.TABLE1, *paper.MORE) if cell.encoder in scale.encoders]
     heads = (*_heads(scale, "framework", "encoder"), "RePre")
-    return Table("table1", "Linear evaluation", scale, heads, _classification(scale), _pairs(scale, cells))
+    return Table("table1", "Linear evaluation", scale, heads, measured.classification(scale), _pairs(scale, cells))
 
 
 def _figure3(scale: Scale) -> Table:
@@ -96,11 +74,11 @@ def _figure3(scale: Scale) -> Table:
     cells = [cell for cell in every if cell.encoder in encoders and cell.epochs == EPOCHS]
     heads = (*_heads(scale, "framework", "encoder"), "RePre")
     title = "What RePre adds to linear evaluation, by framework and encoder"
-    return Table("figure3", title, scale, heads, _classification(scale)[:1], _pairs(scale, cells), chart=True)
+    return Table("figure3", title, scale, heads, measured.classification(scale)[:1], _pairs(scale, cells), chart=True)
 
 
 def _table2(scale: Scale) -> Table:
-    detect = partial(_evaluated, "detect", scale.detect)
+    detect = partial(measured.evaluated, "detect", scale.detect)
     measures = (Measure("box AP", "box_ap", detect), Measure("mask AP", "mask_ap", detect))
     longest = {cell.framework: cell.epochs for cell in sorted(paper.TABLE2, key=lambda cell: cell.epochs)}
     cells = [cell for cell in paper.TABLE2 if scale.by_epochs or cell.epochs == longest[cell.framework]]
@@ -123,7 +101,7 @@ def _table2(scale: Scale) -> Table:
 
 
 def _table3(scale: Scale) -> Table:
-    segment = partial(_evaluated, "segment", scale.segment)
+    segment = partial(measured.evaluated, "segment", scale.segment)
     measures = (Measure("mIoU", "miou", segment), Measure("mAcc", "macc", segment))
     without, repre = (_trained(scale, "dino", VIT_S, EPOCHS, variant, dense=True) for variant in ("baseline", ""))
     supervised = partial(scale.supervised_pretraining, VIT_S, EPOCHS, True)
@@ -147,7 +125,9 @@ def _table4(scale: Scale) -> Table:
             labels, counted = (_title(framework), ENCODERS[encoder], features), "" if variant else framework
             rows.append(Row(labels, trained, (figure,), without, counted))
     heads = ("framework", "encoder", "features")
-    return Table("table4", "The last feature, or several depths", scale, heads, _classification(scale), tuple(rows))
+    return Table(
+        "table4", "The last feature, or several depths", scale, heads, measured.classification(scale), tuple(rows)
+    )
 
 
 def _table5(scale: Scale) -> Table:
@@ -161,34 +141,20 @@ def _table5(scale: Scale) -> Table:
             counted = "" if variant else "moco_v3"
             rows.append(Row(labels, trained, (figure,), first if fusion else None, counted))
     heads = ("encoder", "fusion layers")
-    return Table("table5", "Fusion layers of the decoder, MoCo v3", scale, heads, _classification(scale), tuple(rows))
+    return Table(
+        "table5", "Fusion layers of the decoder, MoCo v3", scale, heads, measured.classification(scale), tuple(rows)
+    )
 
 
 def _dense(scale: Scale) -> Table:
     """Not the paper's: what lines read off the patch tokens of Table 1's encoders, and of one trained with labels."""
-    probe = partial(_evaluated, "dense_probe", scale.probe)
-    measures = []
-    for title, key in (  # all that the probe measures, so that none was chosen
-        ("object AP", "object_ap"),
-        ("linear mIoU", "linear_miou"),
-        ("detail, R²", "detail_r2"),
-        ("detail without colour, R²", "detail_within_r2"),
-    ):
-        for depth, named in (("last", "last block"), ("all", "all levels")):
-            own = f"{key}_{depth}"
-            measures.append(Measure(f"{title}, {named}", own, probe, untrained=f"{own}_untrained"))
-    for title, key in (
-        ("effective rank of tokens", "token_rank"),
-        ("effective rank of pooled features", "pooled_rank"),
-    ):
-        measures.append(Measure(title, key, probe, factor=1.0, untrained=f"{key}_untrained"))
     labels = (SUPERVISED, ENCODERS[VIT_S], *_length(scale, EPOCHS), "-")
     supervised = Row(labels, partial(scale.supervised_pretraining, VIT_S, EPOCHS, False))
     cells = [cell for cell in (*paper.TABLE1, *paper.MORE) if cell.encoder == VIT_S and cell.epochs == EPOCHS]
     rows = (*_pairs(scale, cells), supervised)
     rows = tuple(dataclasses.replace(row, paper=()) for row in rows)
     heads = (*_heads(scale, "pre-training", "encoder"), "RePre")
-    return Table("dense", "Dense measures of frozen encoders", scale, heads, tuple(measures), rows)
+    return Table("dense", "Dense measures of frozen encoders", scale, heads, measured.dense(scale), rows)
 
 
 def _figure4(scale: Scale) -> Table:
@@ -207,7 +173,7 @@ def _figure4(scale: Scale) -> Table:
     )
     title = "Attention maps and t-SNE, decoding the last layer or several depths, MoCo v3"
     other = "the row that decodes the last layer alone"
-    measures = _classification(scale)
+    measures = measured.classification(scale)
     return Table("figure4", title, scale, ("features",), measures, rows, other=other, pictures=pictures)
 
 
@@ -220,8 +186,8 @@ def _cost(scale: Scale) -> Table:
             step = partial(scale.step, framework, encoder, preset)
             rows.append(Row(labels, step))
     measures = (
-        Measure("% of time added", "time_over_off", _own, offset=-100.0),
-        Measure("% of FLOPs added", "flops_over_off", _own, offset=-100.0),
+        Measure("% of time added", "time_over_off", measured.own, offset=-100.0),
+        Measure("% of FLOPs added", "flops_over_off", measured.own, offset=-100.0),
     )
     heads = ("framework", "encoder", "decoder")
     notes = (f"The paper says: an average of {paper.WORKLOAD:g} % of workload (section 4.1).",)
@@ -237,6 +203,7 @@ TABLES: dict[str, Callable[[Scale], Table]] = {
     "table4": _table4,
     "table5": _table5,
     "dense": _dense,
+    "ablation": ablation.table,
     "figure4": _figure4,
     "cost": _cost,
 }

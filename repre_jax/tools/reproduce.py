@@ -4,7 +4,7 @@
 
 Tables: table1 (linear evaluation by framework), figure3 (the same as differences), table2 (detection), table3
 (segmentation), table4 (one feature or several), table5 (fusion layers), dense (measures of table1's frozen encoders),
-figure4 (attention maps and t-SNE), cost; or all of these.
+ablation (weights of the losses, decoder, views, length), figure4 (attention maps and t-SNE), cost; or all of these.
 Scales: scenes (embedded images, hours on two processor cores), full (ImageNet, COCO, Cityscapes, as the paper), tiny
 (a smoke test: its numbers mean nothing).
 
