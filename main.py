@@ -1,22 +1,18 @@
 """RePre in JAX: vision transformers pre-trained by contrast and reconstruction, and evaluated.
 
   python main.py --config CONFIG[:VARIANT,...] [--workdir W] [--config.KEY=VALUE ...]
-
   python main.py --config configs/moco_vit_s.py:digits               embedded digits, minutes on a CPU
-  python main.py --config configs/moco_vit_s.py --config.seed=1      a key of the config
   python main.py --config configs/moco_vit_s.py --dry-run            its table, memory and time; writes nothing
-  python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
   python main.py --config configs/moco_vit_s.py:?                    which variants there are
+  python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
 
   --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on where it stopped
   --dry-run            of a pre-training: what it would be; nothing is written
   --quiet              only warnings, errors and the summary
   --completion SHELL   prints a script for bash or zsh: source <(python main.py --completion bash)
 
-exit status: 0 done; 1 a mistake or failure, which the message explains; 128 + N ended by signal N, as 130 by
-Ctrl-C and 143 by SIGTERM: what a run has trained is saved, and the same command goes on.
-Other tools: python -m repre_jax.tools.NAME --help, NAME one of compare, detect, doctor, export, figures, inspect,
-prepare, reproduce, results, segment.
+Exit status: 0 done; 1 a mistake or failure, which the message explains; 128 + N ended by signal N, saved.
+Tools, repre_jax.tools.NAME: compare, detect, doctor, export, figures, inspect, prepare, reproduce, results, segment.
 """
 
 import importlib
@@ -51,9 +47,8 @@ def main(argv: list[str]) -> int:
 
 
 def run(argv: list[str], *, dry: bool = False) -> None:
-    """dry: see --dry-run. Raises UserError for a mistake in the command line, and whatever the task raises.
-
-    Of the tasks it imports the one that it runs: this file is imported by each process that reads data, too.
+    """dry: see --dry-run. Raises UserError for a mistake in the command line, and whatever the task raises. Of the tasks
+    it imports the one that it runs: this file is imported by each process that reads data, too.
     """
     config, workdir = parse(argv)
     if config.get("task") not in TASKS:

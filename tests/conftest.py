@@ -3,9 +3,9 @@
 Two show all that many devices can get wrong but what depends on their number: tests/eight_devices has those tests, and
 `make test` runs it by itself with REPRE_TEST_DEVICES=8. On two cores a tiny run takes eight devices a third longer.
 
-XLA leaves out most optimisations, writes fused loops in its older way, which halves what compiling a step costs, and
-does not cut a program into 32 for as many threads, which takes a quarter off the rest: compiling is most of what the
-tests do. The demo's test, and whatever runs on an accelerator, compile as users do.
+XLA leaves out most optimisations, writes fused loops in its older way, which jaxlib had until 0.12 and which halves
+what compiling a step costs, and does not cut a program into 32 for as many threads, which takes a quarter off the rest:
+compiling is most of what the tests do. The demo's test, and whatever runs on an accelerator, compile as users do.
 
 REPRE_TEST_PLATFORM=cuda (or tpu) runs the tests on an accelerator instead; those that need two or eight devices
 then skip where there are fewer.
@@ -20,14 +20,17 @@ import os
 import shutil
 from pathlib import Path
 
+from tests.helpers.versions import HAS_OLD_LOOPS, OLD_LOOPS
+
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = os.environ.get("REPRE_TEST_PLATFORM")
 DEVICES = os.environ.get("REPRE_TEST_DEVICES", "2")
 os.environ["JAX_PLATFORMS"] = PLATFORM or "cpu"
 if not PLATFORM:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    faster = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    flags = f"--xla_force_host_platform_device_count={DEVICES} {faster}"
+    flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_cpu_parallel_codegen_split_count=1"
+    if HAS_OLD_LOOPS:
+        flags += f" --{OLD_LOOPS}=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

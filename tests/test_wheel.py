@@ -101,8 +101,8 @@ def test_the_command_starts_anew_for_large_pages_and_names_itself(start, tmp_pat
     for command in (["repre-jax"], ["repre_jax"]):
         said = start(tmp_path, *command, "--help", PYTHONPATH=paths, **{huge_pages.VARIABLE: ""})
         assert said.count("started ") == (2 if huge_pages._lacking() else 1)
-        assert "`repre-jax --config configs/moco_vit_s.py[:variant,...]" in said
-        assert "known:    configs/byol_vit_b.py, configs/byol_vit_s.py" in said
+        assert "  repre-jax --config configs/moco_vit_s.py:digits " in said
+        assert "configs:  byol_vit_b, byol_vit_s, " in said
         (keys,) = re.findall(r"keys:     (\S+), of evaluations (\S+)", said)
         assert all(Path(file).is_file() and ROOT not in Path(file).parents for file in keys)
     said = start(tmp_path, "repre-jax", "--config=moco_vit_s:digits", "--config.data.name=none", status=1)

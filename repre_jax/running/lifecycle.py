@@ -126,8 +126,8 @@ class Session:
 
 
 def check_alone(config: ConfigDict, workdir: Path) -> None:
-    """Looks, before a start waits for other processes or takes long, whether all have one config, and whether somebody
-    is at work in the workdir; `begun` looks again. Raises UserError."""
+    """For a start that first waits for other processes, or takes long: raises UserError as `begun` then would, where
+    they have another config, or somebody is at work in the workdir."""
     runtime.check_same("config", resume.shared(resume.plain(config)))
     if runtime.is_main():
         with locked(workdir):

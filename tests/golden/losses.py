@@ -15,10 +15,12 @@ import numpy as np
 import main
 from repre_jax.builders import augmentation, methods
 from repre_jax.core.types import Views
+from tests.helpers.versions import HAS_OLD_LOOPS, OLD_LOOPS
 
 FILE = Path(__file__).with_suffix(".json")
 STEPS = 3
-COMPILED = {"xla_cpu_use_fusion_emitters": True}  # as usual; tests/conftest.py turns it off, which rounds otherwise
+# As usual; tests/conftest.py turns it off, which rounds otherwise.
+COMPILED: dict[str, bool] = {OLD_LOOPS: True} if HAS_OLD_LOOPS else {}
 LOGGED = ("loss", "contrastive", "reconstruction", "gradient_norm")
 COLOURS = (  # every operation of the device's augmentation, which the digits go without
     "--config.augment.jitter=(0.4,0.4,0.2,0.1)",
