@@ -34,22 +34,20 @@ TASKS = ("pretrain", "knn", "linear", "dense_probe", "finetune", "segment", "det
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit status."""
-    if {"-h", "--help"} & set(argv):
-        print(usage(__doc__))
-        return 0
     interrupted = "Interrupted. The same command goes on from the last checkpoint, if there is one."
     with ending(interrupted, quiet=QUIET in argv) as this:
-        if argv[1:2] == [COMPLETION]:
-            print(completion(" ".join(argv[2:])), end="")
+        if {"-h", "--help"} & set(argv):
+            print(usage(__doc__), flush=True)
+        elif argv[1:2] == [COMPLETION]:
+            print(completion(" ".join(argv[2:])), end="", flush=True)
         else:
             run([each for each in argv if each not in (QUIET, DRY_RUN)], dry=DRY_RUN in argv)
     return this.status
 
 
 def run(argv: list[str], *, dry: bool = False) -> None:
-    """dry: see --dry-run. Raises UserError for a mistake in the command line, and whatever the task raises. Of the tasks
-    it imports the one that it runs: this file is imported by each process that reads data, too.
-    """
+    """dry: see --dry-run. Raises UserError for a mistake in the command line, and whatever the task raises. Of the
+    tasks it imports the one that it runs: this file is imported by each process that reads data, too."""
     config, workdir = parse(argv)
     if config.get("task") not in TASKS:
         raise UserError(f"Unknown task {config.get('task')!r}.\n  expected: {', '.join(sorted(TASKS))}")
