@@ -145,6 +145,7 @@ def table(found: dict[str, Any]) -> str:
         ("step", f"{found['config']}, RePre {found['repre']}, batch {found['batch']}, {found['image_size']} pixels"),
         ("attention", attention.describe(found["attention"], compared)),
         ("device", f"{found['device']}; {found['machine']}; {found['date']}; jax {found['versions']['jax']}"),
+        ("load", f"{found['load_average']:.1f}, the average of the last minute before"),
         ("compile", f"{found['compile_seconds']:.1f} s"),
         ("time", f"{times(found)}, {found['images_per_second']:,.1f} images/s"),
         ("work", f"{found['gflop_formula']:,.2f} GFLOP by formula, {found['gflop_xla']:,.2f} by XLA"),
@@ -195,7 +196,8 @@ def run() -> None:
         os.environ |= {"ATEN_CPU_CAPABILITY": capability, "DNNL_MAX_CPU_ISA": flags, "MKL_ENABLE_INSTRUCTIONS": flags}
     if arguments.peer == "torch":
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two processes share the device's memory
-    found = measure(arguments, overrides)
+    load = os.getloadavg()[0]  # what else the machine had to do
+    found = measure(arguments, overrides) | {"load_average": load}
     print(json.dumps(found, indent=1) if arguments.json else table(found))
 
 

@@ -178,7 +178,8 @@ def _figure4(scale: Scale) -> Table:
 
 
 def _cost(scale: Scale) -> Table:
-    """Of the pre-training step, by benchmarks/train_step.py, in turns with the same step without RePre."""
+    """Of the pre-training step, by benchmarks/train_step.py, in turns with the same step without RePre, so that what
+    else the machine does meets both; how much that was stands beside it."""
     rows = []
     for framework, encoder in (("moco_v3", VIT_S), ("moco_v3", SWIN_T), ("moby", SWIN_T), ("dino", VIT_S)):
         for preset in ("paper", "light"):
@@ -188,6 +189,7 @@ def _cost(scale: Scale) -> Table:
     measures = (
         Measure("% of time added", "time_over_off", measured.own, offset=-100.0),
         Measure("% of FLOPs added", "flops_over_off", measured.own, offset=-100.0),
+        Measure("load of others, processes", "load_average", measured.own, factor=1.0),
     )
     heads = ("framework", "encoder", "decoder")
     notes = (f"The paper says: an average of {paper.WORKLOAD:g} % of workload (section 4.1).",)
