@@ -6,12 +6,12 @@
   python main.py --config configs/moco_vit_s.py:?                    which variants there are
   python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
 
-  --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on where it stopped
-  --dry-run            of a pre-training: what it would be; nothing is written
+  --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on from the last checkpoint
+  --dry-run            of a pre-training: what it would be, or what is left of it; nothing is written
   --quiet              only warnings, errors and the summary
   --completion SHELL   prints a script for bash or zsh: source <(python main.py --completion bash)
 
-Exit status: 0 done; 1 a mistake or failure, which the message explains; 128 + N ended by signal N, saved.
+Exit status: 0 done; 1 a mistake or failure, which the message explains; 128 + N ended by signal N: 130, Ctrl-C.
 Tools, repre_jax.tools.NAME: compare, detect, doctor, export, figures, inspect, prepare, reproduce, results, segment.
 """
 
@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     with ending(interrupted, quiet=QUIET in argv) as this:
         if {"-h", "--help"} & set(argv):
             print(usage(__doc__), flush=True)
-        elif argv[1:2] == [COMPLETION]:
-            print(completion(" ".join(argv[2:])), end="", flush=True)
+        elif any(each.split("=")[0] == COMPLETION for each in argv):
+            print(completion(argv), end="", flush=True)
         else:
             run([each for each in argv if each not in (QUIET, DRY_RUN)], dry=DRY_RUN in argv)
     return this.status

@@ -6,16 +6,23 @@ import jax.numpy as jnp
 import pytest
 
 from repre_jax.builders import attention, attention_kinds, methods
-from repre_jax.core import run_files
+from repre_jax.core import manifest, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.models import platform, self_attention
 from repre_jax.running.workdir import locked
-from repre_jax.system import environment
+from repre_jax.system import environment, runtime
 from repre_jax.tasks import pretrain
 
 
 def config_of(name, variant="tiny"):
     return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def save(workdir):
+    """A step, as far as is looked."""
+    folder = workdir / run_files.CHECKPOINTS / "10"
+    folder.mkdir(parents=True)
+    run_files.write_json(manifest.path_of(folder), {"files": {"some": [1, "digest"]}})
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +127,20 @@ def test_a_run_keeps_its_kind_on_the_same_devices(tmp_path, monkeypatch, capsys)
     start = record | {"step": 0, "devices": environment.devices()}
     start["attention"] = start["attention"] | {"kind": "pallas"}
     run_files.write_rows(tmp_path / run_files.STARTS, [start])
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn", "it has saved nothing: was it the kind?"
+    save(tmp_path)
+    capsys.readouterr()
     assert attention.settle(config, tmp_path)[0].encoder.attention == "pallas"
 
     run_files.write_rows(tmp_path / run_files.STARTS, [start | {"devices": "8 x NVIDIA A100"}])
     assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn"
     assert "chosen anew: the last start was on 8 x NVIDIA A100" in capsys.readouterr().out
 
-    (tmp_path / run_files.RESULT).write_text("{}")  # a finished run: it compares nothing, and keeps what it had
+    (tmp_path / run_files.RESULT).write_text("{}")
+    config.may_change = ("epochs",)  # a finished run that goes on
+    assert attention.settle(config, tmp_path)[0].encoder.attention == "cudnn"
+    assert "chosen anew: the last start was on 8 x NVIDIA A100" in capsys.readouterr().out
+    config.may_change = ()  # one that does not: it compares nothing, and keeps what it had
     assert attention.settle(config, tmp_path)[1]["attention"] == {"kind": "xla", "compared": {}}
     assert capsys.readouterr().out == ""
     run_files.write_rows(tmp_path / run_files.STARTS, [start])
@@ -137,6 +151,7 @@ def test_the_last_start_counts_whoever_chose_its_kind(tmp_path, monkeypatch, cap
     monkeypatch.setattr(platform, "compiled_for", lambda: "gpu")
     monkeypatch.setattr(attention_kinds, "compare", lambda kinds, *_, **__: {"pallas": attention_kinds.Found(0.0, 1.0)})
     config = config_of("moco_vit_s", "tiny")
+    save(tmp_path)
     old = {"step": 0, "devices": environment.devices()}  # of a version without the choice
     run_files.write_json(tmp_path / run_files.CONFIG, {"encoder": {"attention": "xla"}})
     run_files.write_rows(tmp_path / run_files.STARTS, [old])
@@ -159,6 +174,16 @@ def test_nothing_is_compared_for_a_workdir_that_another_process_is_at(tmp_path, 
     monkeypatch.setattr(attention, "settle", lambda *_: pytest.fail("it has compared"))
     with locked(tmp_path), pytest.raises(UserError, match="Another process is at work"):
         pretrain.run(config_of("moco_vit_s", "tiny"), tmp_path)
+
+
+def test_configs_of_hosts_are_compared_before_kinds_are(tmp_path, monkeypatch):
+    """Hosts whose configs differ would otherwise wait for each other's choice."""
+    called = []
+    monkeypatch.setattr(runtime, "check_same", lambda what, mine: called.append(what))
+    monkeypatch.setattr(attention, "settle", lambda config, workdir: called.append("choice") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pretrain.run(config_of("moco_vit_s", "tiny"), tmp_path)
+    assert called == ["config", "choice"]
 
 
 def test_on_a_cpu_it_is_attend(tmp_path):

@@ -16,7 +16,7 @@ from repre_jax.running import loop
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "--config=configs/moco_vit_s.py"
 TINY = CONFIG + ":tiny"
-FLAGS = "expected: --config, --workdir, --dry-run, --quiet or --config.KEY=VALUE"
+FLAGS = "expected: --config, --workdir, --dry-run, --quiet, --completion or --config.KEY=VALUE"
 
 MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),

@@ -2,8 +2,8 @@
 
 On a CPU it is 'xla'. On an accelerator a start compares the kinds that there are for it with self_attention.attend in
 float32, values and gradients, on a few images, times those that agree and takes the fastest. starts.jsonl has the kind
-of every start and what was found. A run that goes on keeps that of its last start, chosen or asked for by name, unless
-it goes on on other devices, or with another dtype that the kind does not take.
+of every start and what was found. A run that goes on from a checkpoint keeps that of its last start, chosen or asked
+for by name, unless it goes on on other devices, or with another dtype that the kind does not take.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.builders import attention_kinds, augmentation, methods
 from repre_jax.builders.attention_kinds import Attention, Found
-from repre_jax.core import run_files
+from repre_jax.core import manifest, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.models import platform, self_attention
 from repre_jax.models.encoders import Encoder
@@ -62,12 +62,12 @@ def attentions(config: ConfigDict) -> list[Attention]:
 def _chosen(
     config: ConfigDict, workdir: Path, attentions: Callable[[], Sequence[Attention]]
 ) -> tuple[str, dict[str, Any]]:
-    """The kind, and what the record of this start says of it. A finished run compares nothing, since mostly its summary
-    alone is to be had; with may_change it may go on, with the kind that it had."""
+    """The kind, and what the record of this start says of it. A finished run compares nothing, since its summary alone
+    is to be had, unless may_change lets it go on."""
     kind, compared = "", {}
-    finished = runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
+    finished = not config.may_change and runtime.largest(int(run_files.exists(workdir / run_files.RESULT)))
     if kinds := KINDS.get(platform.compiled_for(), ()):
-        kind = _kept(workdir, kinds, told=not finished) or ""
+        kind = _kept(workdir, kinds, told=not finished) if finished or _saved(workdir) else ""
         if not finished and not (kind and _taken(kind, attentions())):
             kind, found = choose(attentions(), timed=not config.deterministic)
             compared = {name: dataclasses.asdict(each) for name, each in found.items()}
@@ -128,15 +128,21 @@ def describe(kind: str, found: Mapping[str, Found]) -> str:
     return kind + (f" ({'; '.join(said)})" if said else "")
 
 
-def _kept(workdir: Path, kinds: Sequence[str], *, told: bool) -> str | None:
+def _saved(workdir: Path) -> bool:
+    """Whether the run goes on from a step; else its kind may be why it failed before the first was saved."""
+    steps = manifest.finished(workdir / run_files.CHECKPOINTS) if runtime.is_main() else []
+    return runtime.largest(len(steps)) > 0
+
+
+def _kept(workdir: Path, kinds: Sequence[str], *, told: bool) -> str:
     """That of the run's last start, in process 0, if its devices are those here. A start that noted none, before there
     was a choice, had its config's. told: whether another is named."""
     starts = run_files.read_metrics(workdir / run_files.STARTS) if runtime.is_main() else []
-    here, kind = environment.devices(), None
+    here, kind = environment.devices(), ""
     if starts and starts[-1].get("devices") == here:
         saved = (run_files.read_config(workdir, ()) or {}).get("encoder", {}).get("attention")
         kind = starts[-1].get("attention", {}).get("kind", saved)
     elif starts and told:
         terminal.say(f"Attention is chosen anew: the last start was on {starts[-1].get('devices')}, this is {here}.")
     number = runtime.largest(kinds.index(kind) + 1 if kind in kinds else 0)
-    return kinds[number - 1] if number else None
+    return kinds[number - 1] if number else ""

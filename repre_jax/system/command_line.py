@@ -28,7 +28,7 @@ from repre_jax.system import end_signals, jax_defaults, overrides, own_configs, 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # what a user can mend
 NO_TASK = ("base", "embedded", "figures", "__init__")  # how files in configs/ begin that main.py does not run
 FLAGS = ("config", "workdir", "dry-run", "quiet", "completion", "help")
-EXPECTED = "  expected: --config, --workdir, --dry-run, --quiet or --config.KEY=VALUE"
+EXPECTED = "  expected: --config, --workdir, --dry-run, --quiet, --completion or --config.KEY=VALUE"
 CONFIGS = "configs"
 
 
@@ -230,8 +230,11 @@ def _is_task(file: Path) -> bool:
     return not file.stem.startswith(NO_TASK)
 
 
-def completion(shell: str) -> str:
-    """The script that --completion prints. Raises UserError for a shell that none is for."""
+def completion(argv: list[str]) -> str:
+    """The script that --completion SHELL, or --completion=SHELL, prints; other words but --quiet are refused. Raises
+    UserError for these, and for a shell that none is for."""
+    words = [word for each in argv[1:] if each != "--quiet" for word in each.split("=", 1)]
+    shell = words[1] if words[0] == "--completion" and len(words) == 2 else " ".join(words[1:])
     files = config_files()
     for file in files[:1]:
         _let_import_configs(file)

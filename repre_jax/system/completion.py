@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _repre_jax_variants() {{
   esac
 }}
 _repre_jax() {{
-  local line=${{COMP_LINE:0:COMP_POINT}} part=${{COMP_WORDS[COMP_CWORD]}} word before value lead kept= found=() each
+  local line=${{COMP_LINE:0:$COMP_POINT}} part=${{COMP_WORDS[COMP_CWORD]}} word before value lead kept= found each
   word=${{line##*[[:space:]]}}
   before=${{line%"$word"}} before=${{before%"${{before##*[![:space:]]}}"}} before=${{before##*[[:space:]]}}
   COMPREPLY=()
@@ -27,22 +28,47 @@ _repre_jax() {{
   lead=${{word%"$part"}}  # what the shell takes for words before
   if [[ $word == --config=* ]]; then kept=--config= value=${{word#--config=}}
   elif [[ $before == --config ]]; then value=$word
-  elif [[ $word == -* ]]; then mapfile -t COMPREPLY < <(compgen -W '{flags}' -- "$word"); return
+  elif [[ $word == -* ]]; then COMPREPLY=($(compgen -W '{flags}' -- "$word")); return
   else return; fi
   if [[ $value == *:* ]]; then
     local list=${{value#*:}} name=${{value%%:*}}
     local last=${{list##*,}}
     kept+=${{value%"$last"}}
     name=${{name##*/}}
-    mapfile -t found < <(compgen -W "$(_repre_jax_variants "${{name%.py}}")" -- "$last")
+    found=$(compgen -W "$(_repre_jax_variants "${{name%.py}}")" -- "$last")
   elif [[ $value == */* ]]; then return  # a path
-  else mapfile -t found < <(compgen -W '{configs}' -- "$value"); fi
-  for each in "${{found[@]}}"; do each=$kept$each; COMPREPLY+=("${{each#"$lead"}}"); done
+  else found=$(compgen -W '{configs}' -- "$value"); fi
+  for each in $(echo $found); do each=$kept$each; COMPREPLY+=("${{each#"$lead"}}"); done
 }}
-_repre_jax_python() {{ COMPREPLY=(); [[ ${{COMP_WORDS[1]}} != main.py ]] || _repre_jax; }}
 complete -o default -F _repre_jax {script}
-complete -o default -F _repre_jax_python python python3
+{clone}
 """
+# What already completes `python` goes on to do so where it does not run main.py.
+OF_CLONE = {
+    "bash": r"""
+_repre_jax_python() {
+  COMPREPLY=()
+  if [[ ${COMP_WORDS[1]} == main.py ]]; then _repre_jax
+  elif [[ -n $_repre_jax_before ]]; then "$_repre_jax_before" "$@"; fi
+}
+_repre_jax_found=$(complete -p python 2>/dev/null || true)
+case $_repre_jax_found in
+  *_repre_jax_python*) ;;
+  *' -F '*) _repre_jax_before=${_repre_jax_found##*-F }; _repre_jax_before=${_repre_jax_before%% *} ;;
+  *) _repre_jax_before= ;;
+esac
+complete -o bashdefault -o default -F _repre_jax_python python python3
+""",
+    "zsh": r"""
+_repre_jax_python() {
+  if [[ ${words[2]} == main.py ]]; then _bash_complete -o default -F _repre_jax
+  elif [[ -n $_repre_jax_before ]]; then $_repre_jax_before
+  else _default; fi
+}
+[[ ${_comps[python]} == _repre_jax_python ]] || _repre_jax_before=${_comps[python]}
+compdef _repre_jax_python python python3
+""",
+}
 FOR_ZSH = "autoload -U +X compinit bashcompinit && compinit && bashcompinit"
 
 
@@ -60,6 +86,7 @@ def script(shell: str, files: Iterable[Path], flags: Iterable[str]) -> str:
         variants="\n".join(f"    {name}) echo '{' '.join(known[name])}' ;;" for name in sorted(known)),
         configs=" ".join(sorted(known)),
         flags=" ".join(f"--{flag}" for flag in flags),
+        clone=OF_CLONE[shell].strip(),
     )
     return (f"{FOR_ZSH}\n" if shell == "zsh" else "") + text.lstrip("\n")
 
@@ -70,7 +97,8 @@ def variants(file: Path) -> tuple[str, ...]:
     if spec is None or spec.loader is None:
         return ()
     module = importlib.util.module_from_spec(spec)
-    with contextlib.suppress(Exception):  # of a user's own file, which is to hinder nobody
+    # A user's own file is to hinder nobody, and what it prints is no part of the script.
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
         spec.loader.exec_module(module)
         get_config: Callable[[str], object] = module.get_config
         try:

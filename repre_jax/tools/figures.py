@@ -58,8 +58,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("kind", choices=(*DRAW, *DENSE, "all"), metavar="KIND", help="one of those above")
-    parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE")
+    parser.add_argument("kind", choices=(*DRAW, *DENSE, "all"), metavar="KIND", help=argparse.SUPPRESS)
+    parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE", help=argparse.SUPPRESS)
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
     parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
