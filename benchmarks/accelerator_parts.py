@@ -5,14 +5,16 @@ None was timed on an accelerator yet: what is expected is a guess, until a part 
 
 import hashlib
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import scaling, table
+from benchmarks.sources import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+MARK = "REPRE_PART"  # a variable that every process of a part has: OUT and its name
 TESTS_AT_ONCE = 8  # files of tests, which are as many parts as it takes
 PLATFORMS = {"gpu": "cuda", "tpu": "tpu", "cpu": ""}  # as REPRE_TEST_PLATFORM
 
@@ -31,6 +33,10 @@ class Part:
         """As it can be typed."""
         words = [word.replace(sys.executable, "python") for word in self.command]
         return " ".join([*(f"{name}={value}" for name, value in self.variables.items()), shlex.join(words)])
+
+    def key(self) -> str:
+        """What tells it from others: the same wherever its results go."""
+        return re.sub(r" --out \S+", "", self.shown())
 
 
 def module(name: str, *arguments: str) -> tuple[str, ...]:

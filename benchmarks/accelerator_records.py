@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accelerator_parts import ROOT, Part
+from benchmarks.accelerator_parts import Part
+from benchmarks.sources import ROOT
 from repre_jax.core.errors import UserError
 from repre_jax.system import environment
 
@@ -21,17 +22,19 @@ SUBJECT = "Record what an accelerator measured"  # of commits
 
 @dataclass(frozen=True)
 class Here:
-    """What a record is of. sources: SHA-256 of the code."""
+    """What a record is of. sources: SHA-256 of the code. versions: of JAX and its plugins."""
 
     device: str
     machine: str
     commit: str | None
     sources: str
+    versions: str
 
 
 def write(part: Part, at: Here, out: Path, *, rc: int | None, seconds: float | None, why: str = "") -> None:
     said = why or ("done" if rc == 0 else f"failed, exit status {rc}")
-    found = {"part": part.name, "command": part.shown(), "said": said, "rc": rc, "seconds": seconds, **vars(at)}
+    found = {"part": part.name, "command": part.shown(), "said": said, "rc": rc, "seconds": seconds}
+    found |= vars(at) | of(part, at)
     found["date"] = time.strftime("%Y-%m-%d %H:%M")
     (out / f"{part.name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (out / f"{part.name}{BEGUN}").unlink(missing_ok=True)
@@ -43,9 +46,12 @@ def done(part: Part, at: Here, out: Path) -> bool:
 
 
 def same(part: Part, at: Here, found: dict[str, Any]) -> bool:
-    """Whether a record is of this command, code and device."""
-    keys = (part.shown(), at.sources, at.device)
-    return (found.get("command"), found.get("sources"), found.get("device")) == keys
+    """Whether a record is of this command, code, device and these versions."""
+    return all(found.get(name) == value for name, value in of(part, at).items())
+
+
+def of(part: Part, at: Here) -> dict[str, str]:
+    return {"key": part.key(), "sources": at.sources, "device": at.device, "versions": at.versions}
 
 
 def expected(part: Part, at: Here, out: Path) -> float:
@@ -68,7 +74,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def heading(part: Part, at: Here) -> str:
-    return f"{part.shown()}\n{at.device}; {at.machine}; {time.strftime('%Y-%m-%d')}; commit {at.commit}\n"
+    about = (at.device, at.machine, time.strftime("%Y-%m-%d"), at.versions, f"commit {at.commit}")
+    return f"{part.shown()}\n{'; '.join(about)}\n"
 
 
 def forget(parts: Sequence[Part], asked: Sequence[str], out: Path) -> list[str]:
@@ -92,7 +99,7 @@ def summarise(parts: Sequence[Part], at: Here, out: Path) -> None:
             lines.append(f"| {part.name} | not done | - | - | - | - |")
             continue
         seconds = "-" if found["seconds"] is None else f"{found['seconds']:.0f}"
-        old = "" if found["sources"] == at.sources else ", by other code"
+        old = "" if same(part, at, found) else ", by other code" if found["sources"] != at.sources else ", elsewhere"
         sha, _, changes = (found["commit"] or "unknown").partition(" ")
         lines.append(
             f"| {part.name} | {found['said']}{old} | {seconds} | {found['device']} | {found['date']} "
@@ -101,22 +108,24 @@ def summarise(parts: Sequence[Part], at: Here, out: Path) -> None:
     (out / "summary.md").write_text("\n".join(lines) + "\n")
 
 
-def check_clone() -> None:
+def check_clone(out: Path) -> None:
+    """Raises UserError where --commit will not be able to commit `out`."""
     if environment.commit() is None:
         raise UserError("--commit: this is not a clone of a git repository.\n  change:   leave --commit out")
+    if not out.is_relative_to(ROOT):
+        raise UserError(f"--commit: {out} is not in this clone.\n  change:   --out to a folder in {ROOT}")
 
 
 def commit(out: Path) -> str:
     """Commits what is in `out` and nothing else; returns what there is to say of it."""
-    _git("add", "--", str(out))
-    if not _git("status", "--porcelain", "--", str(out)):
-        return "Nothing new to commit."
-    _git("commit", "-m", SUBJECT, "--", str(out))
+    for arguments in (
+        ("add", "--", str(out)),
+        ("status", "--porcelain", "--", str(out)),
+        ("commit", "-m", SUBJECT, "--", str(out)),
+    ):
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"git {arguments[0]} failed, nothing is lost: {(done.stderr or done.stdout).strip()}"
+        if arguments[0] == "status" and not done.stdout:
+            return "Nothing new to commit."
     return f"Committed: {out}"
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"git {arguments[0]} failed, nothing is lost: {(done.stderr or done.stdout).strip()}")
-    return done.stdout.strip()

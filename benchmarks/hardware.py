@@ -1,6 +1,7 @@
 """What a device could do: by its maker's data sheet, and by a matrix product measured here."""
 
 import contextlib
+import functools
 import time
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def data_sheet_tflops(dtype: str) -> float | None:
     return DATA_SHEETS[max(fitting, key=len)] if fitting and dtype == "bfloat16" and " MIG " not in kind else None
 
 
+@functools.cache
 def measured_tflops(dtype: str, repeats: int = 10) -> float:
-    """Of the fastest of some square products of random matrices on one device."""
+    """Of the fastest of some square products of random matrices on one device; measured once in a process."""
     side = SIDE.get(jax.default_backend(), 8192)
     a, b = (jax.random.normal(key, (side, side), dtype) for key in jax.random.split(jax.random.key(0)))
     product = jax.jit(jnp.matmul)

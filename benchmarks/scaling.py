@@ -111,8 +111,12 @@ def of_devices(config: ConfigDict, arguments: argparse.Namespace, overrides: lis
         variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}"}
         sizes = [f"--config.batch_size={max(config.batch_size, 2 * DEVICES[-1])}", *overrides]
         command = [sys.executable, "-m", "benchmarks.collectives", "--config", arguments.config, *sizes]
-        done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
-        yield {"devices": count, **json.loads(done.stdout)}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = (done.stderr.strip() or "no word").splitlines()[-1][:120]
+            yield {"devices": count, "fails": why}
+        else:
+            yield {"devices": count, **json.loads(done.stdout)}
 
 
 TABLES: dict[str, Callable[[ConfigDict, argparse.Namespace, list[str]], Iterator[Row]]] = {
@@ -129,11 +133,12 @@ def row(config: ConfigDict, name: str, value: int, change: Callable[[ConfigDict,
     the reason, so that the next one is measured."""
     sized = config.copy_and_resolve_references()
     change(sized, value)
-    sized = steps.settled(sized)
     terminal.say(f"{name} {value} ...")
-    found = {name: value} | dict.fromkeys(("images/s", "ms a step", MEMORY, "GFLOP", "compile, s"))
-    found |= {"attention": sized.encoder.attention, NOT_TIMED: None}
+    columns = ("images/s", "ms a step", MEMORY, "GFLOP", "compile, s", "attention", NOT_TIMED)
+    found = {name: value} | dict.fromkeys(columns)
     try:
+        sized = steps.settled(sized)
+        found["attention"] = sized.encoder.attention
         for more in _measured(sized, longest):
             found |= more
     except jax.errors.JaxRuntimeError as error:
@@ -162,11 +167,11 @@ def markdown(rows: list[Row]) -> list[str]:
     def text(value: Any) -> str:
         return "-" if value is None else value if isinstance(value, str) else f"{value:,}"
 
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for one in rows for name in one))
     return [
         f"| {' | '.join(names)} |",
         "|" + "---|" * len(names),
-        *(f"| {' | '.join(text(one[name]) for name in names)} |" for one in rows),
+        *(f"| {' | '.join(text(one.get(name)) for name in names)} |" for one in rows),
     ]
 
 
@@ -177,7 +182,7 @@ def draw(tables: dict[str, list[Row]], title: str) -> plt.Figure:
         name, places = next(iter(rows[0])), range(len(rows))
         speeds = "images/s" if "images/s" in rows[0] else collectives.SENT
         for axis, what in zip(axes[:, column], (speeds, MEMORY), strict=True):
-            known = [(place, one[what]) for place, one in enumerate(rows) if one[what] is not None]
+            known = [(place, one[what]) for place, one in enumerate(rows) if one.get(what) is not None]
             axis.plot(*zip(*known, strict=True), "o-", color="#2563a6") if known else axis.text(0.3, 0.5, "not timed")
             highest = max((value for _, value in known), default=0) or 1
             axis.set(xlabel=name, ylabel=what, xlim=(-0.3, len(rows) - 0.7), ylim=(0, 1.08 * highest))

@@ -5,7 +5,7 @@
 On a CPU the two CPU rows, on an accelerator all others, by the attention that a start of a run would choose there and
 that the table names; a row that fails says so, the next one goes on, and the exit status is 1. PYTHON is an interpreter
 with torch and timm, this one unless told. Writes table-DEVICE.md and, with all that was measured, table-DEVICE.json.
---only N: the Nth row alone; the others stay as they are there.
+--only N: the Nth row alone; the others stay as they are there, if the same code measured them on the same device.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import sources
 from repre_jax.report import console
 from repre_jax.system import command_line, environment
 
@@ -78,10 +79,11 @@ def run() -> int:
     parser.add_argument("--only", type=int, help="the number of one row, from 1")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
-    backend, commit = default_backend(), environment.commit()
+    (backend, device), commit = asked_of_jax(), environment.commit()
+    by = {"by": [device, console.machine(), sources.digest()]}
     lines = [
         environment.command(),
-        f"{console.machine()}; {backend}; {time.strftime('%Y-%m-%d')}; commit {commit}",
+        f"{console.machine()}; {device}; {time.strftime('%Y-%m-%d')}; commit {commit}",
         "",
         "| row | measured | goal | step, ms | images/s | attention | first losses, ours and PyTorch's |",
         "|---|---|---|---|---|---|---|",
@@ -91,11 +93,11 @@ def run() -> int:
     stem = arguments.out / f"table-{backend}"
     rows = ON_CPU if backend == "cpu" else ELSEWHERE
     known = stem.with_suffix(".json")
-    everything = json.loads(known.read_text()) if arguments.only and known.exists() else {}
+    before = json.loads(known.read_text()) if arguments.only and known.exists() else {}
+    everything = {name: found for name, found in before.items() if found.get("by") == by["by"]}
     asked = rows[arguments.only - 1 : arguments.only] if arguments.only else rows
     for row in asked:
-        # The commit as it was before the first row's results changed a file.
-        everything[row.name] = measured(row, arguments) | {"commit": commit}
+        everything[row.name] = measured(row, arguments) | by
         print(cells(row, everything[row.name]), flush=True)
         known.write_text(json.dumps(everything, indent=1) + "\n")
         listed = [cells(row, everything[row.name]) for row in rows if row.name in everything]
@@ -103,10 +105,12 @@ def run() -> int:
     return int(any("failed" in everything[row.name] for row in asked))
 
 
-def default_backend() -> str:
-    """JAX's; another process asks, so that this one leaves the device to those that measure."""
-    ask = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    return subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+def asked_of_jax() -> tuple[str, str]:
+    """Its backend, and '1 x NVIDIA H200'. Another process asks: this one leaves the device to those that measure."""
+    what = "import jax; d = jax.devices(); print(jax.default_backend(), f'{len(d)} x {d[0].device_kind}', sep='|')"
+    done = subprocess.run([sys.executable, "-c", what], stdout=subprocess.PIPE, text=True, check=True)
+    backend, device = done.stdout.strip().splitlines()[-1].split("|")
+    return backend, device
 
 
 def measured(row: Row, arguments: argparse.Namespace) -> dict[str, Any]:

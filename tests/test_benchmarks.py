@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import collectives, flops, products, scaling, steps, table, task_steps, train_step
+from benchmarks import collectives, flops, products, scaling, sources, steps, table, task_steps, train_step
 from repre_jax.builders import attention, attention_kinds, methods
 from repre_jax.builders.attention_kinds import Found
 from repre_jax.core.errors import UserError
@@ -174,14 +174,22 @@ def test_tables_and_plot():
     lines = [[tuple(line.get_ydata()) for line in axis.lines] for axis in figure.axes]
     assert lines == [[(1234.5,)], [(0.5,)], [(5, 9)], [(3,)]]
 
+    failed = [{"devices": 1, "fails": "no word"}, *others]
+    assert scaling.markdown(failed)[::2] == [
+        "| devices | fails | collectives, MiB | memory, MiB |",
+        "| 1 | no word | - | - |",
+    ]
+    assert [list(axis.lines[0].get_ydata()) for axis in scaling.draw({"devices": failed}, "title").axes] == [[0.5], [3]]
 
-def test_a_size_that_fails_leaves_the_reason_and_the_others_are_measured(monkeypatch):
-    """It may do so where it is compiled, or where it runs."""
 
-    def compile_step(sized):
+@pytest.mark.parametrize("where", ["settled", "compile_step"])
+def test_a_size_that_fails_leaves_the_reason_and_the_others_are_measured(where, monkeypatch):
+    """It may do so where attention is chosen, where it is compiled, or where it runs."""
+
+    def full(sized):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore")
 
-    monkeypatch.setattr(steps, "compile_step", compile_step)
+    monkeypatch.setattr(steps, where, full)
     config = steps.parse("configs/moco_vit_s.py:tiny", [])
     rows = list(scaling.of_batch(config, argparse.Namespace(longest=1.0), []))
     assert [row["batch"] for row in rows] == list(scaling.BATCHES)
@@ -190,16 +198,30 @@ def test_a_size_that_fails_leaves_the_reason_and_the_others_are_measured(monkeyp
 
 
 def test_a_row_of_the_table_that_fails_is_in_the_exit_status(tmp_path, monkeypatch, capsys):
+    """And a row that another device measured, or other code, does not stay beside it."""
+
     def measured(row, _):
         return {"failed": "no word"} if row is rows[1] else {"median_ms": 1.0, "images_per_second": 2.0}
 
-    rows = table.ON_CPU
-    monkeypatch.setattr(table, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(table, "measured", measured)
-    for number, status in (("1", 0), ("2", 1)):
+    def run(number):
         monkeypatch.setattr(sys, "argv", ["table", "--only", number, "--out", str(tmp_path)])
-        assert table.run() == status
+        return table.run()
+
+    rows = table.ON_CPU
+    monkeypatch.setattr(table, "asked_of_jax", lambda: ("cpu", "2 x cpu"))
+    monkeypatch.setattr(table, "measured", measured)
+    assert (run("1"), run("2")) == (0, 1)
     assert "not measured: no word" in capsys.readouterr().out
+    known = tmp_path / "table-cpu.json"
+    assert list(json.loads(known.read_text())) == [rows[0].name, rows[1].name]
+    monkeypatch.setattr(sources, "digest", lambda: "other code")
+    assert run("2") == 1
+    assert list(json.loads(known.read_text())) == [rows[1].name]
+    monkeypatch.setattr(table, "asked_of_jax", lambda: ("cpu", "1 x cpu"))
+    assert run("1") == 0
+    assert list(json.loads(known.read_text())) == [rows[0].name]
+    text = (tmp_path / "table-cpu.md").read_text()
+    assert "1 x cpu" in text and rows[1].name not in text
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import jax
 from repre_jax.system import shipped
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+RESULTS = ("benchmarks/results", "docs/results")  # of a clone: what is measured by its code, and does not change it
 VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "GLIBC_TUNABLES")  # and whatever begins with JAX_
 
 
@@ -56,13 +57,15 @@ def command() -> str:
 
 
 def commit() -> str | None:
-    """Of this clone, with '+ changes' when files differ from it; None for an installed wheel and without git."""
+    """Of this clone, with '+ changes' when files other than RESULTS differ from it; None for an installed wheel and
+    without git."""
     if not shipped.is_clone():
         return None
     try:
         if _git("rev-parse", "--show-toplevel") != str(shipped.root()):
             return None
-        return _git("rev-parse", "HEAD") + (" + changes" if _git("status", "--porcelain") else "")
+        left_out = [f":(exclude){folder}" for folder in RESULTS]
+        return _git("rev-parse", "HEAD") + (" + changes" if _git("status", "--porcelain", "--", ".", *left_out) else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
