@@ -48,7 +48,7 @@ def draw(shown: Sequence[Detected], names: Sequence[str], *, title: str, caption
         {"ground truth": _truth, "detections": _found, "mistakes": _mistakes} if known else {"detections": _found}
     )
     shown = [_reduced(each) for each in shown]
-    shape = np.max([each.image.shape[:2] for each in shown], axis=0)
+    shape = tuple(np.max([each.image.shape[:2] for each in shown], axis=0))
     figure, axes = sheet.images(len(shown), list(columns), shape, title=title, caption=caption, side=SIDE, under=0.2)
     for row, each in zip(axes, shown, strict=True):
         for axis, column in zip(row, columns.values(), strict=True):

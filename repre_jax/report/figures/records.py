@@ -45,7 +45,7 @@ def draw(
     columns = {"image": _image}
     columns |= {"objects": _objects} if any(each.boxes is not None for each in records) else {}
     columns |= {"label map": _label_map} if any(each.label_map is not None for each in records) else {}
-    shape = np.max([each.image.shape[:2] for each in records], axis=0)
+    shape = tuple(np.max([each.image.shape[:2] for each in records], axis=0))
     sized = functools.partial(sheet.images, shape=shape, title=title, caption=caption, side=SIDE, under=0.2)
     if len(columns) == 1:
         abreast = min(len(records), ABREAST)

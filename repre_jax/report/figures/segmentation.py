@@ -42,7 +42,7 @@ def draw(shown: Sequence[Segmented], classes: Classes, *, title: str, caption: s
     legend = _legend(shown, classes)
     shares = [None if each.label_map is None else correct(each.label_map, each.predicted) for each in shown]
     shown = [_reduced(each) for each in shown]
-    shape = np.max([each.image.shape[:2] for each in shown], axis=0)
+    shape = tuple(np.max([each.image.shape[:2] for each in shown], axis=0))
     figure, axes = sheet.images(len(shown), list(columns), shape, title=title, caption=caption, side=SIDE, under=0.2)
     for row, each in zip(axes, shown, strict=True):
         for axis, column in zip(row, columns.values(), strict=True):
