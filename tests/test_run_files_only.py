@@ -12,6 +12,7 @@ PACKAGE = Path(run_files.__file__).resolve().parents[1]
 DOOR = "core/run_files.py"
 # What has nothing to do with runs; all else goes through the door.
 NOT_OF_RUNS = {
+    "core/buckets.py": "files of a run in a bucket, for run_files alone",
     "core/access.py": "whether what an error names may be read",
     "core/plain_paths.py": "a link among the temporary files",
     "data/coco/images.py": "COCO's archives and folders of images",

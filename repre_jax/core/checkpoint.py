@@ -22,12 +22,22 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from repre_jax.core import manifest, open_files, orbax_messages, plain_paths, run_files, state_shapes
+from repre_jax.core import (
+    buckets,
+    config_paths,
+    manifest,
+    open_files,
+    orbax_messages,
+    plain_paths,
+    run_files,
+    state_shapes,
+)
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.core.types import TrainState
 
 DAMAGED = ".damaged"
+CUT_SHORT = "its writing was cut short"
 DRAFT = ".orbax-checkpoint-tmp"  # orbax's ending of what it has not finished
 OLD_FIELD = "extra"  # of states saved by version 0.1.0, for what is now framework_state or batch_stats
 SAID = 80  # letters of what a library says that a message quotes
@@ -60,8 +70,9 @@ class Ignored:
 
     @property
     def aside(self) -> Path | None:
-        """Where it goes when a run starts; None for a draft, which is removed."""
-        return None if DRAFT in self.folder.name else self.folder.with_name(self.folder.name + DAMAGED)
+        """Where it goes when a run starts; None for a draft, which is removed: in a bucket it is named as its step."""
+        draft = DRAFT in self.folder.name or (buckets.holds(self.folder) and self.why == CUT_SHORT)
+        return None if draft else self.folder.with_name(self.folder.name + DAMAGED)
 
     def __str__(self) -> str:
         return f"{self.folder.name}: {self.why}; {f'now {self.aside.name}' if self.aside else 'removed'}"
@@ -72,7 +83,8 @@ class Checkpoints:
 
     def __init__(self, directory: str | os.PathLike, keep: Keep = Keep()):
         orbax_messages.silence()
-        self.directory = Path(directory).absolute()  # orbax accepts a relative path and then fails at the first save
+        # orbax accepts a relative path and then fails at the first save
+        self.directory = config_paths.absolute(directory)
         self.keep = keep
         self.error: UserError | None = None
         self._background: threading.Thread | None = None
@@ -86,6 +98,8 @@ class Checkpoints:
 
         Raises UserError where there is no such path.
         """
+        if buckets.holds(self.directory):
+            return self.directory
         try:
             path, unlink = plain_paths.plainly_named(self.directory)
         except OSError as error:
@@ -121,7 +135,7 @@ class Checkpoints:
         """The newest checkpoint whose every file is as it was written, and what is to be ignored on the way to it."""
         finished = self.measures()
         ignored = [
-            Ignored(path, "its writing was cut short")
+            Ignored(path, CUT_SHORT)
             for path in run_files.matching(self.directory, "*")
             if run_files.is_folder(path)
             and path.name.partition(DRAFT)[0].isdigit()
@@ -304,12 +318,16 @@ class Checkpoints:
                 manifest.write(self.directory / str(step), step=step, measure=measure)
                 measures = self.measures()
                 for old in measures.keys() - self.keep.of(measures):
-                    # A draft from here on, so that the next start finishes what a kill leaves of it.
-                    leaving = run_files.move(self.directory / str(old), self.directory / f"{old}{DRAFT}")
-                    run_files.remove(manifest.path_of(self.directory / str(old)))
-                    run_files.remove_folder(leaving)
+                    self._remove(old)
         except Exception as error:
             self._failed(step, error)
+
+    def _remove(self, step: int) -> None:
+        """A draft, or without a manifest, from the first moment on: the next start removes what a kill leaves of it."""
+        folder = self.directory / str(step)
+        leaving = folder if buckets.holds(folder) else run_files.move(folder, self.directory / f"{step}{DRAFT}")
+        run_files.remove(manifest.path_of(folder))
+        run_files.remove_folder(leaving)
 
     def _failed(self, step: int, error: Exception) -> None:
         """Notes the error, and removes what was written of the step, which may be what filled the disk.

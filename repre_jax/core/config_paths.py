@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repre_jax.core import buckets
 from repre_jax.core.errors import UserError
 
 if TYPE_CHECKING:  # tools/doctor.py works where packages are missing
@@ -20,10 +21,13 @@ KEYS = (
 
 
 def absolute(path: str | os.PathLike) -> Path:
-    """The path from the root, '~' taken for the home folder of whoever it names.
+    """The path from the root, '~' taken for the home folder of whoever it names; of gs://BUCKET/... core/buckets.py's.
 
-    Raises UserError where nobody knows that folder: of an unknown user, or of this one in many containers.
+    Raises UserError where nobody knows that folder: of an unknown user, or of this one in many containers; and for what
+    core/buckets.py refuses.
     """
+    if buckets.is_address(path):
+        return buckets.path(path)
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
@@ -38,11 +42,28 @@ def absolute(path: str | os.PathLike) -> Path:
         ) from None
 
 
+def typed(text: str | os.PathLike) -> Path:
+    """A path as it was typed, for a command line's parser: pathlib would make gs:/ of gs://."""
+    return absolute(text) if buckets.is_address(text) else Path(text)
+
+
+def resolved(path: str | os.PathLike) -> Path:
+    """absolute, with all links followed."""
+    whole = absolute(path)
+    return whole if buckets.holds(whole) else whole.resolve()
+
+
 def stored(key: str, value: Any) -> Any:
     """The value of a config's key with its path made absolute; any other value as it is."""
     if key not in KEYS or not isinstance(value, str) or not value:
         return value
     if key != "data.name":
+        if key.startswith("data.") and buckets.is_address(value):
+            raise UserError(
+                f"{key} is {value}: images are read at random places, from files on a disk.\n"
+                "  expected: a folder\n"
+                f"  change:   copy it (gcloud storage cp -r {value} .), or mount the bucket (gcsfuse)"
+            )
         return str(absolute(value))
     return f"{FOLDER}{absolute(value.removeprefix(FOLDER))}" if value.startswith(FOLDER) else value
 
@@ -63,7 +84,7 @@ def is_relative(key: str, value: Any) -> bool:
     if key not in KEYS or not isinstance(value, str) or (key == "data.name" and not value.startswith(FOLDER)):
         return False
     path = value.removeprefix(FOLDER)
-    return not path.startswith(("/", "~"))
+    return not path.startswith(("/", "~", buckets.SCHEME))
 
 
 def same(key: str, before: Any, now: Any) -> bool:

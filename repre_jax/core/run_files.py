@@ -10,12 +10,12 @@
   figures/, export/, predictions/   what the tools write
   tensorboard/, wandb.json, .lock
 
-No other module opens, lists, renames or removes a file of a run (tests/test_run_files_only.py): for runs in a bucket
-this one changes. Only orbax, tensorboardX and W&B, which are handed a path, open files below it themselves.
+No other module opens, lists, renames or removes a file of a run (tests/test_run_files_only.py), so that runs can lie in
+a bucket: there core/buckets.py does what is different. Only orbax, tensorboardX and W&B, which are handed a path, open
+files below it themselves.
 
-Paths are pathlib's. Not etils.epath's, although orbax brings it: its stat() fails for a file whose owner has no name,
-as in many containers, and rounds times to seconds, which the page's choice of the newest figure would feel; and a
-bucket has no rename, append, fsync or flock, on which replacing(), MetricsFile and the lock of a workdir are built.
+On disks paths are pathlib's. Not etils.epath's, which those of buckets are: its stat() fails for a file whose owner has
+no name, as in many containers, and rounds times to seconds, which the page's choice of the newest figure would feel.
 Errors are the system's, OSError, for the callers to explain.
 """
 
@@ -31,10 +31,12 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from io import BufferedRandom, BufferedReader, BufferedWriter, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, Literal, overload
+from typing import IO, Any, Literal, cast, overload
 
 import numpy as np
 
+from repre_jax.core import buckets
+from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 
 CONFIG, DATA, STARTS, METRICS = "config.json", "data.json", "starts.jsonl", "metrics.jsonl"
@@ -54,7 +56,7 @@ DRAFT = ".draft"  # how the name of a file ends that is being written
 
 def has_checkpoints(run: Path) -> bool:
     """Whether training has begun there: what makes a folder a run."""
-    return (run / CHECKPOINTS).is_dir()
+    return is_folder(run / CHECKPOINTS)
 
 
 def is_run(names: Collection[str]) -> bool:
@@ -108,6 +110,10 @@ def replace(path: Path, text: str) -> None:
 def replacing(path: Path, mode: str) -> Iterator[IO]:
     """A file to write, which takes the place of `path` when the block ends: in one go, and on the disk by then. So a
     reader, or whoever comes after a crash, never sees half a file; after an error the one before is there."""
+    if buckets.holds(path):
+        with buckets.written_whole(path, mode) as file:
+            yield file
+        return
     draft = path.with_name(f"{path.name}.{os.getpid()}{DRAFT}")  # a tool may write what its run is writing, too
     try:
         with draft.open(mode) as file:
@@ -119,7 +125,7 @@ def replacing(path: Path, mode: str) -> Iterator[IO]:
 
 
 def to_disk(file: IO) -> None:
-    """What was written to it so far, out of all buffers."""
+    """What was written to it so far, out of all buffers, of a file on a disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -133,20 +139,33 @@ def open_file(path: Path, mode: Literal["r+b"]) -> BufferedRandom: ...
 @overload
 def open_file(path: Path, mode: Literal["r", "a"]) -> TextIOWrapper: ...
 def open_file(path: Path, mode: str) -> IO:
-    """As open() does. A file that is written whole goes by replacing()."""
+    """As open() does; in a bucket to be read, or to be written whole. A file that is written whole goes by
+    replacing(), a line behind others by append()."""
     return path.open(mode)
 
 
+def append(path: Path, text: str) -> None:
+    """Writes it behind what is there."""
+    with buckets.written_whole(path, "a") if buckets.holds(path) else path.open("a") as file:
+        file.write(text)
+
+
 def read_text(path: Path, errors: str = "strict") -> str:
-    return path.read_text(errors=errors)
+    return read_bytes(path).decode(errors=errors) if buckets.holds(path) else path.read_text(errors=errors)
 
 
 def read_bytes(path: Path) -> bytes:
-    return path.read_bytes()
+    with buckets.told():
+        return path.read_bytes()
 
 
 def new_array(path: Path, dtype: np.typing.DTypeLike, shape: tuple[int, ...]) -> None:
-    """An .npy file of that shape; what is not written yet takes no room on most disks."""
+    """An .npy file of that shape; what is not written yet takes no room on most disks. Raises UserError in a bucket."""
+    if buckets.holds(path):
+        raise UserError(
+            f"Features cannot be kept in a bucket: {path} would have to be written in place.\n"
+            "  change:   --workdir to a folder; init_from may lie in a bucket"
+        )
     np.lib.format.open_memmap(path, "w+", dtype, shape)
 
 
@@ -156,44 +175,55 @@ def read_array(path: Path) -> np.memmap:
 
 
 def exists(path: Path) -> bool:
-    return path.exists()
+    with buckets.told():
+        return path.exists()
 
 
 def is_file(path: Path) -> bool:
-    return path.is_file()
+    with buckets.told():
+        return path.is_file()
 
 
 def is_folder(path: Path) -> bool:
-    return path.is_dir()
+    """In a bucket: whether something lies below."""
+    with buckets.told():
+        return path.is_dir()
 
 
 def bytes_of(path: Path) -> int:
     """How long a file is."""
-    return path.stat().st_size
+    return cast(Any, path.stat()).length if buckets.holds(path) else path.stat().st_size
 
 
 def written_at(path: Path) -> float:
     """When a file was written: seconds, as time.time() counts."""
-    return path.stat().st_mtime
+    return cast(Any, path.stat()).mtime if buckets.holds(path) else path.stat().st_mtime
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
     """What lies in a folder under such names, '*' for all, sorted; [] where there is no folder."""
-    return sorted(folder.glob(pattern))
+    with buckets.told():
+        return sorted(folder.glob(pattern))
 
 
 def files_below(folder: Path) -> list[str]:
     """All files in it and its folders, by their paths from it, sorted."""
+    if buckets.holds(folder):
+        return buckets.files_below(folder)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def make_folder(folder: Path, parents: bool = False) -> None:
-    """Makes it where it is not there. parents: those above it too."""
-    folder.mkdir(parents=parents, exist_ok=True)
+    """Makes it where it is not there. parents: those above it too. A bucket has no folders but by what is in them."""
+    if not buckets.holds(folder):
+        folder.mkdir(parents=parents, exist_ok=True)
 
 
 def check_writable(folder: Path) -> None:
     """Raises OSError when no file can be made in the folder."""
+    if buckets.holds(folder):
+        buckets.check_writable(folder)
+        return
     with tempfile.TemporaryFile(dir=folder):
         pass
 
@@ -202,7 +232,7 @@ def check_writable(folder: Path) -> None:
 def made(folder: Path) -> Iterator[None]:
     """While entered, `folder` is there: it and those above it are made where they are not, and removed where nothing is
     in them in the end, however that comes."""
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    new = [] if buckets.holds(folder) else [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         make_folder(folder, parents=True)
         yield
@@ -217,7 +247,7 @@ def drafts(folder: Path) -> Iterator[Path]:
     """An empty folder within `folder`, of which nobody else knows; removed in the end with all that is in it."""
     within = folder / f"{DRAFT}{secrets.token_hex(4)}"
     try:
-        within.mkdir()
+        make_folder(within)
         yield within
     finally:
         remove_folder(within, ignore_errors=True)
@@ -225,21 +255,27 @@ def drafts(folder: Path) -> Iterator[Path]:
 
 def move(path: Path, to: Path) -> Path:
     """Gives a file or folder another name, in the place of a file that has it; returns that."""
-    return path.replace(to)
+    return buckets.move(path, to) if buckets.holds(path) else path.replace(to)
 
 
 def remove(path: Path, missing_ok: bool = False) -> None:
-    path.unlink(missing_ok=missing_ok)
+    with buckets.told():
+        path.unlink(missing_ok=missing_ok)
 
 
 def remove_folder(folder: Path, ignore_errors: bool = False) -> None:
     """With all that is in it."""
+    if buckets.holds(folder):
+        with contextlib.suppress(*([OSError] if ignore_errors else [])), buckets.told():
+            buckets.remove_folder(folder)
+        return
     shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 
 def remove_empty(folder: Path) -> None:
     """Raises OSError when something is in it."""
-    folder.rmdir()
+    if not buckets.holds(folder):
+        folder.rmdir()
 
 
 class MetricsFile:
@@ -266,8 +302,7 @@ class MetricsFile:
         if again:
             self._rewrite([*read_metrics(self.path)[:-1], self.last])
         elif self._writes:
-            with open_file(self.path, "a") as file:
-                file.write(json.dumps(self.last, allow_nan=False) + "\n")
+            append(self.path, json.dumps(self.last, allow_nan=False) + "\n")
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         if self._writes:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, load_file, save
 
-from repre_jax.core import run_files
+from repre_jax.core import buckets, config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.interop import pth
 
@@ -20,7 +20,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises UserError when the file is missing, damaged or of another kind.
     """
-    path = Path(path)
+    path = config_paths.typed(path)
     kind = path.with_suffix("").suffix if path.suffix == ".tar" else path.suffix
     if kind not in READERS:
         raise UserError(f"The weights file {path} is of an unknown kind.\n  expected: {', '.join(READERS)}")
@@ -40,10 +40,10 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises UserError for another name, a folder that does not exist, or when it cannot be written, as on a full disk.
     """
-    path = Path(path)
+    path = config_paths.typed(path)
     if path.suffix not in WRITERS:
         raise UserError(f"Weights cannot be written to {path}.\n  expected: a name ending in {' or '.join(WRITERS)}")
-    if not run_files.is_folder(path.parent):
+    if not (buckets.holds(path) or run_files.is_folder(path.parent)):
         raise UserError(f"Weights cannot be written to {path}: the folder does not exist.")
     whole = {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()}
     try:
@@ -57,6 +57,10 @@ def _widened(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    return load(run_files.read_bytes(path)) if buckets.holds(path) else load_file(path)
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with run_files.open_file(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
@@ -68,7 +72,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
 
 
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
-    ".safetensors": load_file,
+    ".safetensors": _read_safetensors,
     ".npz": _read_npz,
     ".pth": pth.read,
     ".pt": pth.read,

@@ -90,12 +90,12 @@ def warn_of_shared(config: ConfigDict, dataset: DataSet) -> None:
 def _changed_since(config: ConfigDict, found: Backbone, dataset: DataSet) -> list[str]:
     """What differs from the data of the run, where these are its own splits of them. None of it is an error."""
     run = found.origin.get("init_from")
-    theirs = run_files.read_config(Path(run), ("data",)) if run else None
+    theirs = run_files.read_config(config_paths.typed(run), ("data",)) if run else None
     if not run or not theirs:
         return []
     if not all(config_paths.same(f"data.{key}", theirs["data"].get(key), config.data[key]) for key in OF_SPLITS):
         return []
-    lines = same_data.since_last_start(resume.History(described=run_files.read_data(Path(run))), dataset)
+    lines = same_data.since_last_start(resume.History(described=run_files.read_data(config_paths.typed(run))), dataset)
     return [line for line in lines if not (found.value_range and line.startswith("data.value_range:"))]  # _other_range
 
 
@@ -252,7 +252,7 @@ def check_name(config: ConfigDict, key: str, file: str) -> None:
 def knn_of_run(config: ConfigDict, origin: dict[str, Any], dataset: DataSet) -> dict[str, Any] | None:
     """What the run itself measured of its online encoder after its last step; None where that is another step, network,
     data set, part of it or image size, or the data set's classes or files have changed since."""
-    run = Path(origin["init_from"])
+    run = config_paths.typed(origin["init_from"])
     result = run_files.read_json(run / run_files.RESULT, ("knn_top1", "knn_k", "steps"))
     theirs = run_files.read_config(run, ("data", "knn"))
     if not result or not theirs or result["knn_top1"] is None:

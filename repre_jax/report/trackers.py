@@ -16,7 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from repre_jax.core import run_files
+from repre_jax.core import buckets, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.system import terminal
 
@@ -79,7 +79,12 @@ class WandB:
         try:
             settings = wandb.Settings(silent=terminal.hushed())
             self._run = wandb.init(
-                dir=run, name=run.name, config=dict(config), resume="allow", settings=settings, **known
+                dir=None if buckets.holds(run) else run,
+                name=run.name,
+                config=dict(config),
+                resume="allow",
+                settings=settings,
+                **known,
             )
         except wandb.Error as error:
             raise UserError(f"Weights & Biases does not start: {str(error).splitlines()[0]}\n{REMEDY}") from None
@@ -119,5 +124,9 @@ def check(wandb: str | None) -> None:
 
 def start(run: Path, continue_from: int, config: Mapping[str, Any]) -> list[Tracker]:
     """Those that the config, as JSON would give it back, asks for."""
-    found: list[Tracker] = [TensorBoard(run, continue_from)] if config["tensorboard"] else []
+    found: list[Tracker] = []
+    if config["tensorboard"] and buckets.holds(run):
+        terminal.say("TensorBoard's files are left out, since none can grow in a bucket: report.html has the curves.")
+    elif config["tensorboard"]:
+        found = [TensorBoard(run, continue_from)]
     return [*found, WandB(run, continue_from, config["wandb"], config)] if config["wandb"] else found

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from repre_jax.core import locks, run_files
+from repre_jax.core import buckets, locks, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.run_files import LOCK
+from repre_jax.running import bucket_mark
 
 
 @contextlib.contextmanager
@@ -19,6 +20,10 @@ def locked(folder: Path) -> Iterator[None]:
     A folder that is still empty at the end is removed again.
     Raises UserError when it cannot be made or written, or another process is at work in it.
     """
+    if buckets.holds(folder):
+        with bucket_mark.marked(folder):
+            yield
+        return
     made = [path for path in (folder, *folder.parents) if not run_files.exists(path)]
     with _locked_file(folder) as lock:
         lock.truncate(0)
@@ -36,6 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work in it; False where nothing can tell, as on a file system without locks."""
+    if buckets.holds(folder):
+        return bucket_mark.is_fresh(folder)
     try:
         with run_files.open_file(folder / LOCK, "r") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -49,7 +56,7 @@ def is_locked(folder: Path) -> bool:
 def lock_token(folder: Path) -> str:
     """What the process that has locked the folder wrote into it, '' where there is nothing."""
     try:
-        return run_files.read_text(folder / LOCK)
+        return run_files.read_text(folder / LOCK).partition("\n")[0]
     except OSError:
         return ""
 

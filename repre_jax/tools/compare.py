@@ -21,7 +21,9 @@ from repre_jax.system import command_line
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=f"the workdir of a run; 2 to {LOOKS} of them")
+    parser.add_argument(
+        "runs", type=config_paths.typed, nargs="+", metavar="RUN", help=f"the workdir of a run; 2 to {LOOKS} of them"
+    )
     parser.add_argument("--out", default="compare.html", help="default: compare.html in this folder")
     arguments = parser.parse_args(argv)
     return command_line.exit_status(
@@ -30,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _compare(runs: Sequence[Path], out: Path) -> None:
-    folders = [config_paths.absolute(folder).resolve() for folder in runs]
+    folders = [config_paths.resolved(folder) for folder in runs]
     if not 2 <= len(folders) <= LOOKS:
         raise UserError(f"{len(folders)} run{'' if len(folders) == 1 else 's'} given.\n  expected: 2 to {LOOKS}")
     for folder in folders:

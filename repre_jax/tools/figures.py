@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("kind", choices=(*DRAW, *DENSE, "all"), metavar="KIND", help=argparse.SUPPRESS)
-    parser.add_argument("of", nargs="*", type=Path, metavar="RUN|FILE", help=argparse.SUPPRESS)
+    parser.add_argument("of", nargs="*", type=config_paths.typed, metavar="RUN|FILE", help=argparse.SUPPRESS)
     parser.add_argument("--images", nargs="+", type=Path, default=[], metavar="PATH")
-    parser.add_argument("--out", type=Path, help="one .png or .pdf, in place of both")
+    parser.add_argument("--out", type=config_paths.typed, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")
     parser.add_argument("--config", metavar="FILE", help=f"of a run to be, for {INPUTS}; else {CONFIG}")
@@ -174,8 +174,8 @@ def _refuse_among_images(out: Path, data_name: str | None) -> None:
     """Raises UserError where `out` would be an image of that folder; in a run's own folder it would not."""
     if not data_name or not data_name.startswith(config_paths.FOLDER):
         return
-    images = config_paths.absolute(data_name.removeprefix(config_paths.FOLDER)).resolve()
-    folder = out.parent.resolve()
+    images = config_paths.resolved(data_name.removeprefix(config_paths.FOLDER))
+    folder = config_paths.resolved(out.parent)
     above = [each for each in (folder, *folder.parents) if each.is_relative_to(images)]
     if above and not any(run_files.is_run({path.name for path in run_files.matching(each, "*")}) for each in above):
         raise UserError(
@@ -201,7 +201,7 @@ def _paths(arguments: argparse.Namespace, kind: str) -> list[Path]:
 def _writable(paths: Sequence[Path]) -> Iterator[None]:
     """Raises UserError before anything is computed where the figures cannot be written. Their folder, and those above
     it, are made where they are not there, and removed where nothing is in them in the end."""
-    folder = paths[0].absolute().parent
+    folder = config_paths.absolute(paths[0]).parent
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(run_files.made(folder))

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from repre_jax.core import config_paths, run_files
+from repre_jax.core import buckets, config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.report import comparison
 from repre_jax.report.curves import LOOKS
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scale", choices=tuple(scales.SCALES), default="scenes")
     parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...; default 3")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only runs whose names hold this, * for anything")
-    parser.add_argument("--workdir", type=Path, help="of the runs; default runs/reproduce/SCALE")
+    parser.add_argument("--workdir", type=config_paths.typed, help="of the runs; default runs/reproduce/SCALE")
     parser.add_argument("--results", type=Path, help="of cells and tables; default docs/results, of tiny the workdir's")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--no-run", action="store_true", help="run nothing: write the table of what is there")
@@ -62,6 +62,10 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         raise UserError(f"--seeds is {arguments.seeds}.\n  expected: at least 1")
     scale, seeds = scales.SCALES[arguments.scale], range(arguments.seeds)
     workdir = config_paths.absolute(arguments.workdir or Path("runs/reproduce") / scale.name)
+    if buckets.holds(workdir):
+        raise UserError(
+            f"--workdir is {workdir}.\n  expected: a folder; its runs are started here, with logs beside them"
+        )
     usual = workdir / "results" if scale.name == "tiny" or not shipped.is_clone() else shipped.root() / RESULTS
     results = config_paths.absolute(arguments.results or usual)
     folder = results / scale.name

@@ -58,9 +58,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("run", type=config_paths.typed, metavar="RUN")
     which_images.add_flags(parser, "classes")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
+    parser.add_argument("--out", type=config_paths.typed, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
     parser.add_argument(
         "--coloured", action="store_true", help=f"pictures in the classes' colours, too, to DIR{COLOURED}"
     )
@@ -112,8 +112,8 @@ def _own(arguments: argparse.Namespace, found: Segmenter, out: Path) -> Pictures
             f"Two images would have one label map, {min(twice)}.\n"
             "  change:   one command for each, with --out to another folder"
         )
-    theirs = {path.resolve() for _, path in pictures}
-    if replaced := [out / name for name in names if (out / name).resolve() in theirs]:
+    theirs = {config_paths.resolved(path) for _, path in pictures}
+    if replaced := [out / name for name in names if config_paths.resolved(out / name) in theirs]:
         raise UserError(
             f"{replaced[0]} is one of the images, and would be replaced by a label map.\n"
             "  change:   --out=DIR, another folder"
@@ -188,8 +188,8 @@ def _refuse_among_images(out: Path, data_name: str) -> None:
     """Raises UserError where the label maps would be images of a data set that is a folder."""
     if not data_name.startswith(FOLDER):
         return
-    images = config_paths.absolute(data_name.removeprefix(FOLDER)).resolve()
-    if out.resolve().is_relative_to(images):
+    images = config_paths.resolved(data_name.removeprefix(FOLDER))
+    if config_paths.resolved(out).is_relative_to(images):
         raise UserError(
             f"--out is {out}, in the folder of images {images}: label maps would be some of them.\n"
             "  change:   --out=DIR, another folder"

@@ -1,0 +1,129 @@
+"""A mark in a workdir that lies in a bucket, which has no locks: who is at work there, and that they still are."""
+
+import contextlib
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from repre_jax.core import run_files
+from repre_jax.core.errors import UserError
+from repre_jax.core.run_files import LOCK
+from repre_jax.system import terminal
+
+BEAT = 20.0  # seconds after which the holder writes its mark anew
+SILENT = 3  # so many beats without a new one, and the holder is dead
+SETTLING = 1.0  # seconds after which, of two that began at once, the one who wrote last has the workdir
+
+
+@contextlib.contextmanager
+def marked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder of a bucket meanwhile. A process that was killed keeps them out for as long as
+    it takes to see it dead: no time on its own host, SILENT beats on others.
+
+    Raises UserError when nothing can be written there, or another process is at work in it.
+    """
+    mark, token, count = folder / LOCK, uuid.uuid4().hex, 0
+    ended = threading.Event()
+
+    def write() -> None:
+        run_files.replace(mark, f"{token}\n{_this()}\n{count}\n")
+
+    def beat() -> None:
+        nonlocal count
+        while not ended.wait(BEAT):
+            count += 1
+            with contextlib.suppress(OSError):  # the next one may get through
+                if not _read(mark).startswith(token):
+                    terminal.warn(f"Warning: another process has taken over {folder}, which heard nothing of this one.")
+                    return
+                write()
+
+    try:
+        _wait_for_silence(folder)
+        write()
+        time.sleep(SETTLING)
+        if not _read(mark).startswith(token):
+            raise _at_work(folder)
+    except OSError as error:
+        why = error.strerror or "there is no such bucket"
+        raise UserError(
+            f"The workdir {folder} cannot be written: {why}.\n"
+            "  change:   --workdir, or make the bucket; where it is refused, `gcloud auth application-default login`"
+        ) from None
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            if _read(mark).startswith(token):
+                run_files.remove(mark, missing_ok=True)
+
+
+def is_fresh(folder: Path) -> bool:
+    """Whether a living process has marked the folder, as far as can be told at once."""
+    try:
+        content = _read(folder / LOCK)
+        recent = bool(content) and time.time() - run_files.written_at(folder / LOCK) < SILENT * BEAT
+        return recent and not _is_dead(content)
+    except OSError:
+        return False
+
+
+def _wait_for_silence(folder: Path) -> None:
+    """Raises UserError when the mark's holder gives a sign of life."""
+    mark = folder / LOCK
+    content = _read(mark)
+    if not content or _is_dead(content) or _holder(content) == _this():  # a container that was started anew
+        return
+    wait = f"waiting up to {SILENT * BEAT:.0f} s for a sign of it"
+    terminal.warn(f"{folder} is marked by another process ({_holder(content)}): {wait}.")
+    end = time.monotonic() + SILENT * BEAT
+    while time.monotonic() < end:
+        time.sleep(BEAT / 20)
+        now = _read(mark)
+        if not now:
+            return
+        if now != content:
+            raise _at_work(folder)
+
+
+def _at_work(folder: Path) -> UserError:
+    return UserError(f"Another process is at work in {folder}.\n  change:   wait for it or end it; or --workdir=...")
+
+
+def _read(mark: Path) -> str:
+    """'' where there is none."""
+    try:
+        return run_files.read_text(mark)
+    except FileNotFoundError:
+        return ""
+
+
+def _this() -> str:
+    return f"{platform.node()} {os.getpid()}"
+
+
+def _holder(content: str) -> str:
+    """'HOST PID'."""
+    return [*content.splitlines(), "", ""][1]
+
+
+def _is_dead(content: str) -> bool:
+    """Whether it is of a process of this host that is not there any more."""
+    host, _, pid = _holder(content).rpartition(" ")
+    if host != platform.node() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,48 @@
+"""A server of buckets, by gcp-storage-emulator, that also says and heeds generations, as Google's does and orbax needs.
+
+python tests/helpers/bucket_server.py PORT BUCKET
+"""
+
+import sys
+from http import HTTPStatus
+
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import objects
+
+HEADER = "X-Goog-Generation"
+
+
+def generation(storage, bucket, name):
+    """'0' of an object that is not there."""
+    try:
+        return storage.get_file_obj(bucket, name)["generation"]
+    except NotFound:
+        return "0"
+
+
+def with_generations(download, insert):
+    def downloaded(request, response, storage, *args, **kwargs):
+        here = generation(storage, request.params["bucket_name"], request.params["object_id"])
+        if here != "0" and request.query.get("ifGenerationNotMatch", [""])[0] == here:
+            response.status = HTTPStatus.NOT_MODIFIED
+            return
+        response[HEADER] = here
+        download(request, response, storage, *args, **kwargs)
+
+    def inserted(request, response, storage, *args, **kwargs):
+        wanted, name = request.query.get("ifGenerationMatch"), request.query.get("name")
+        if wanted and name and generation(storage, request.params["bucket_name"], name[0]) != wanted[0]:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            return
+        insert(request, response, storage, *args, **kwargs)
+
+    return downloaded, inserted
+
+
+if __name__ == "__main__":
+    objects.download, objects.insert = with_generations(
+        objects.download, objects.insert
+    )  # before the server takes them
+    from gcp_storage_emulator.server import create_server
+
+    create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket=sys.argv[2]).run()
