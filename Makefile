@@ -3,6 +3,7 @@
 # make bench  what RePre costs, on this machine
 # make docs   the site of docs/, in site/; broken links fail
 # make deviceless  what XLA makes of a step for a GPU and a TPU that are not there
+# make hub     exported encoders, opened by Hugging Face transformers
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache
 #
 # Each makes a virtual environment in .venv first, with JAX for the accelerator it finds.
@@ -43,6 +44,9 @@ endif
 # JAX's plugins for chips that are not there, 1.2 GB, have an environment of their own; JAX finds them wherever they are.
 DEVICELESS := .venv-deviceless/bin/python
 READY_DEVICELESS := .venv-deviceless/.ready
+# So has PyTorch, with which Hugging Face transformers opens what we export.
+HUB := .venv-hub/bin/python
+READY_HUB := .venv-hub/.ready
 # So has what builds the site.
 READY_DOCS := .venv-docs/.ready
 
@@ -54,7 +58,7 @@ TESTS ?= test
 # Of the long tests only those in these files; else all.
 SLOW ?=
 
-.PHONY: demo scenes test test-slow docs deviceless minutes lint bench
+.PHONY: demo scenes test test-slow docs deviceless hub minutes lint bench
 
 demo: $(READY)
 	$(PY) main.py --config configs/moco_vit_s.py:digits --workdir $(DEMO_DIR)
@@ -87,6 +91,9 @@ test-slow: $(READY_DEV)
 
 deviceless: $(READY_DEV) $(READY_DEVICELESS)
 	REPRE_DEVICELESS_PYTHON=$(DEVICELESS) $(PY) -m pytest -m slow tests/test_deviceless.py
+
+hub: $(READY_DEV) $(READY_HUB)
+	REPRE_HUB_PYTHON=$(HUB) $(PY) -m pytest -m slow tests/test_hub_parity.py
 
 docs: $(READY_DOCS)
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
@@ -121,6 +128,11 @@ $(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt requirements-gc
 $(READY_DEVICELESS): requirements.txt requirements-deviceless.txt
 	$(PYTHON) -m venv .venv-deviceless
 	$(DEVICELESS) -m pip install --quiet --disable-pip-version-check -r requirements-deviceless.txt
+	@touch $@
+
+$(READY_HUB): requirements-transformers.txt
+	$(PYTHON) -m venv .venv-hub
+	$(HUB) -m pip install --quiet --disable-pip-version-check -r requirements-transformers.txt
 	@touch $@
 
 $(READY_DOCS): requirements-docs.txt

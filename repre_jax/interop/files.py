@@ -35,8 +35,10 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     return {name: _widened(array) for name, array in arrays.items()}
 
 
-def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
     """Writes a .safetensors or .npz file, as its name says; bfloat16 as float32, since npz has no bfloat16.
+
+    metadata: texts by name for the header of a .safetensors file; of an .npz file, which has none, they are left out.
 
     Raises UserError for another name, a folder that does not exist, or when it cannot be written, as on a full disk.
     """
@@ -48,7 +50,7 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     whole = {name: np.asarray(_widened(array), order="C") for name, array in arrays.items()}
     try:
         with run_files.open_file(path, "wb") as file:
-            WRITERS[path.suffix](file, whole)
+            WRITERS[path.suffix](file, whole, metadata)
     except OSError as error:
         raise UserError(f"Weights cannot be written to {path}: {error.strerror or error}.") from None
 
@@ -66,7 +68,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def _write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
+def _write_npz(file: BinaryIO, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None) -> None:
+    del metadata
     named: dict[str, Any] = {**arrays}
     np.savez(file, **named)
 
@@ -78,7 +81,9 @@ READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".pt": pth.read,
     ".bin": pth.read,
 }
-WRITERS: dict[str, Callable[[BinaryIO, dict[str, np.ndarray]], object]] = {
-    ".safetensors": lambda file, arrays: file.write(save(arrays)),  # save_file's are the owner's alone to read
+WRITERS: dict[str, Callable[[BinaryIO, dict[str, np.ndarray], dict[str, str] | None], object]] = {
+    ".safetensors": lambda file, arrays, metadata: file.write(
+        save(arrays, metadata)
+    ),  # save_file's are the owner's alone to read
     ".npz": _write_npz,
 }

@@ -52,6 +52,7 @@ LEFT_OUT = (
     (r"(optimizer|lr_scheduler|(fp16_)?scaler|amp|dino_loss)\.", "training state"),
     (r"(projector|projector_k|predictor|student\.head|teacher\.head)\.|queue", "framework heads and queues"),
     (r"(head|fc)\.", "classifier or projector"),
+    (r"pooler\.", "transformers' pooling layer"),
     (r".*\.(relative_position_index|attn_mask)$", "index buffers"),
 )
 

@@ -13,7 +13,7 @@ from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.renamed_keys import with_new_names
 from repre_jax.frameworks import FRAMEWORKS
-from repre_jax.interop import files, state_dicts, timm, timm_names
+from repre_jax.interop import files, hub, state_dicts, timm, timm_names
 from repre_jax.models.encoders import Encoder
 from repre_jax.models.vit import ViT
 
@@ -25,7 +25,8 @@ OF_CARD = ("framework", "branch", "step", "sha256", "preprocessing", "config")  
 class WeightFile:
     """What a file holds and whose it is.
 
-    arrays: by their names in the file. sha256: of the file, hexadecimal. card: what is written beside it, {} for none.
+    arrays: by their names in the file; of the hub's by timm's. sha256: of the file, hexadecimal. card: what is written
+    beside it, {} for none.
     framework, network, step: of the run, as its card says, or the published file itself; None where nobody says.
     """
 
@@ -75,17 +76,23 @@ class WeightFile:
 
 
 def parameters(
-    arrays: dict[str, np.ndarray],
+    named: dict[str, np.ndarray],
     encoder: Encoder,
     image_size: tuple[int, int],
     network: str | None = None,
     *,
     sure: bool = False,
 ) -> dict[str, Any]:
-    """Parameters from what files.read gives, under timm's names, a framework's or our own paths: interop.timm.load."""
-    if timm_names.are_ours(arrays):
-        arrays = timm_names.renamed(arrays)
-    return timm.load(arrays, encoder, network=network, resize=True, image_size=image_size, sure=sure)
+    """Parameters from what `arrays` gives, under timm's names, a framework's or our own paths: interop.timm.load."""
+    if timm_names.are_ours(named):
+        named = timm_names.renamed(named)
+    return timm.load(named, encoder, network=network, resize=True, image_size=image_size, sure=sure)
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """What files.read gives, but under timm's names where the file has those of Hugging Face's hub."""
+    found = files.read(path)
+    return hub.to_timm(found) if hub.are_the_hubs(found) else found
 
 
 def read(path: Path, network: str | None = None) -> WeightFile:
@@ -93,7 +100,7 @@ def read(path: Path, network: str | None = None) -> WeightFile:
 
     Raises UserError when the file cannot be read, is not the one that its card describes, or has no such network.
     """
-    arrays, digest, card = files.read(path), sha256(path), read_card(path)
+    found, digest, card = arrays(path), sha256(path), read_card(path)
     if card and card["sha256"] != digest:
         raise UserError(
             f"{path} is not the file that {card_of(path)} describes: its SHA-256 differs.\n"
@@ -104,8 +111,8 @@ def read(path: Path, network: str | None = None) -> WeightFile:
             raise UserError(
                 f"{path} holds the {card['branch']} encoder, not the {network} one.\n  change:   leave network out"
             )
-        return WeightFile(path, arrays, digest, card, card["framework"], card["branch"])
-    framework, held = state_dicts.framework_of(arrays)
+        return WeightFile(path, found, digest, card, card["framework"], card["branch"])
+    framework, held = state_dicts.framework_of(found)
     if network is None and held:
         usual = evaluated_network(framework)
         network = usual if usual in held else held[0]
@@ -114,7 +121,7 @@ def read(path: Path, network: str | None = None) -> WeightFile:
         if framework:
             what = f"a file of {framework} with the {held[0]} encoder alone"
         raise UserError(f"network is {network!r}, but {path} holds {what}.\n  change:   leave network out")
-    return WeightFile(path, arrays, digest, {}, framework, network)
+    return WeightFile(path, found, digest, {}, framework, network)
 
 
 def evaluated_network(framework: str | None) -> str:

@@ -1,10 +1,11 @@
 """Writes the encoder of a run to a file for other programs, with a card beside it that says what it is.
 
-  python -m repre_jax.tools.export RUN [--network online|target] [--format timm|npz] [--step N] [--output FILE]
-      [--force]
+  python -m repre_jax.tools.export RUN [--network online|target] [--format timm|transformers|npz] [--step N]
+      [--output FILE] [--force]
 
 timm: safetensors under timm's own names and layouts, which timm.create_model with the card's arguments loads strictly.
-npz: our own parameter paths, such as 'block_1/attn/qkv/kernel'. --config.init_from=FILE takes both.
+transformers: a folder that transformers.AutoModel.from_pretrained opens, and AutoImageProcessor.
+npz: our own parameter paths, such as 'block_1/attn/qkv/kernel'. --config.init_from=FILE takes all three.
 Before the file gets its name it is read back, and its encoder must give the checkpoint's features. Any machine will do.
 """
 
@@ -25,16 +26,19 @@ from repre_jax.builders import augmentation, methods
 from repre_jax.core import config_paths, run_files, sharding
 from repre_jax.core.errors import UserError
 from repre_jax.data import deep
-from repre_jax.interop import files, timm, timm_models
+from repre_jax.interop import files, hub, hub_config, timm, timm_models
 from repre_jax.models import encoders, swin, vit
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained import saved_run, weight_file
 from repre_jax.report import console
 from repre_jax.system import command_line, environment
 
-FORMATS = {"timm": ".safetensors", "npz": ".npz"}
+# What the name of the file ends in; transformers' is a folder, and its file has the name that transformers looks for.
+FORMATS = {"timm": ".safetensors", "transformers": "", "npz": ".npz"}
+IN_FOLDER = "model.safetensors"
 IMAGES = 2  # that both encoders are compared on
 TOLERANCE = 1e-6  # relative; float32 of the same parameters should not differ at all
+OUTPUT = f"the file, of transformers the folder; else RUN/{run_files.EXPORT}/FRAMEWORK-ENCODER-NETWORK-STEP"
 INTERPOLATION = "bicubic"  # of test images in our evaluations (configs/base_evaluation.py)
 NOT_SHAPE = ("parent", "name", "dtype", "remat", "drop_path")  # fields of an encoder that its features do not depend on
 
@@ -51,9 +55,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="timm")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
-    parser.add_argument(
-        "--output", type=config_paths.typed, help=f"else RUN/{run_files.EXPORT}/FRAMEWORK-ENCODER-NETWORK-STEP"
-    )
+    parser.add_argument("--output", type=config_paths.typed, help=OUTPUT)
     parser.add_argument("--force", action="store_true", help="replace a file that is already there")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")
@@ -67,14 +69,16 @@ def _export(arguments: argparse.Namespace) -> None:
     saved.config.encoder.update(drop_path=0.0, remat=False)  # as it is used, not trained
     encoder, size = methods.encoder_of(saved.config), augmentation.image_size(saved.config)
     path = _path(arguments, run, saved)
-    more = {}
+    more, opened_by = {}, {}
+    if arguments.format == "transformers":
+        opened_by = hub_config.config(encoder, size)
     if arguments.format == "timm":
         name = timm_models.NAMES[saved.config.encoder.name]
         more = {"timm": {"model": name, "arguments": timm_models.arguments(encoder, size)}}
     with _drafts(path.parent) as folder:  # first of all: who cannot write there need not wait
         params = jax.device_get(saved.load(sharding.make_mesh(jax.device_count())))
         draft = folder / path.name
-        files.write(draft, _arrays(arguments.format, params, encoder, size))
+        _write(draft, arguments.format, params, encoder, size)
         difference = _difference(params, _read_back(draft, encoder, size), encoder, size)
         if difference > TOLERANCE:
             raise UserError(
@@ -84,23 +88,37 @@ def _export(arguments: argparse.Namespace) -> None:
             )
         card = _card(draft, saved, encoder, size, difference) | more
         run_files.write_json(weight_file.card_of(draft), card)
-        # The card first: beside another file it is refused by its SHA-256, while a file without a card would be taken.
-        for ready in (weight_file.card_of(draft), draft):
+        if arguments.format == "transformers":
+            run_files.write_json(draft.with_name(hub_config.FILE), opened_by)
+            run_files.write_json(
+                draft.with_name(hub_config.PREPROCESSOR), hub_config.preprocessor(card["preprocessing"])
+            )
+        # The file last: a card beside another one is refused by its SHA-256, while a file without one would be taken.
+        for ready in (*_beside(draft, arguments.format), draft):
             run_files.move(ready, path.with_name(ready.name))
     print(console.table(_told(card, path, encoder)))
 
 
-def _arrays(kind: str, params: Any, encoder: Encoder, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """What the file holds, by name."""
-    if kind == "timm":
-        return timm.dump(params, encoder, image_size=size)
-    return traverse_util.flatten_dict(params, sep="/")
+def _write(file: Path, kind: str, params: Any, encoder: Encoder, size: tuple[int, int]) -> None:
+    """The file of weights."""
+    if kind == "transformers":
+        files.write(file, hub.dump(params, encoder), hub.METADATA)
+    elif kind == "timm":
+        files.write(file, timm.dump(params, encoder, image_size=size))
+    else:
+        files.write(file, traverse_util.flatten_dict(params, sep="/"))
+
+
+def _beside(file: Path, kind: str) -> list[Path]:
+    """What lies beside the file: its card, and what transformers reads."""
+    names = (hub_config.FILE, hub_config.PREPROCESSOR) if kind == "transformers" else ()
+    return [*(file.with_name(name) for name in names), weight_file.card_of(file)]
 
 
 def _read_back(file: Path, encoder: Encoder, size: tuple[int, int]) -> Any:
     """The parameters, as any evaluation reads them, but without a word."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return weight_file.parameters(files.read(file), encoder, size)
+        return weight_file.parameters(weight_file.arrays(file), encoder, size)
 
 
 def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> Path:
@@ -111,13 +129,15 @@ def _path(arguments: argparse.Namespace, run: Path, saved: saved_run.Saved) -> P
         path = run / run_files.EXPORT / f"{'-'.join(names)}{ending}"
     else:
         path = config_paths.absolute(arguments.output)
-        if path.suffix != ending:
+        if ending and path.suffix != ending:
             raise UserError(
                 f"--output is {path}, and --format is {arguments.format}.\n"
                 f"  expected: a file name ending in {ending}\n"
                 f"  change:   --output, or --format to one of {', '.join(FORMATS)}"
             )
-    there = [file for file in (path, weight_file.card_of(path)) if run_files.exists(file)]
+    if arguments.format == "transformers":
+        path /= IN_FOLDER
+    there = [file for file in (path, *_beside(path, arguments.format)) if run_files.exists(file)]
     if there and not arguments.force:
         raise UserError(f"{there[0]} is there already.\n  change:   --force replaces it; or --output=FILE")
     return path
