@@ -4,7 +4,7 @@ tests/test_advice.py parses the commands of the pages, tests/test_doc_commands.p
 """
 
 import ast
-import importlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -188,7 +188,7 @@ def test_blocks_that_point_nowhere_are_found(tmp_path):
     page.write_text(
         "```bash\npython a.py --x \\\n  --y  # why\n\nmake z\n```\n"
         "<!-- needs: hours; instead: tiny -->\n```bash\nX=1 python main.py --config configs/a.py:b --workdir w\n"
-        "python main.py --config configs/a.py\nls\n```\n"
+        "python main.py --config configs/a.py:tiny\nls\n```\n"
         "<!-- needs: a chip -->\n```bash\nls\n```\n<!-- needs: it; instead:\nls -a\n-->\n```bash\nls\n```\n"
         "<!-- given: a = 1 -->\n```python\na\n```\n```text\nls\n```\n"
     )
@@ -201,3 +201,10 @@ def test_blocks_that_point_nowhere_are_found(tmp_path):
     ]
     assert (third.kind, third.runs, fourth.kind, fourth.runs) == ("read only", [], "twin", ["ls -a"])
     assert (code.given, code.kind, code.line, text.commands) == ("a = 1", "run", 24, [])
+
+
+def test_the_drawing_is_what_its_program_draws():
+    spec = importlib.util.spec_from_file_location("drawing", ROOT / ".ci" / "drawing.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.TARGET.read_text() == drawing.drawing()

@@ -75,13 +75,13 @@ def split(text: str) -> list[str]:
 
 
 def tiny(command: str) -> str:
-    """The command with the variant tiny; unchanged where it does not start main.py."""
-    return re.sub(
-        r"(main\.py .*?--config )(\S+?\.py)(:\S+)?(?=\s|$)",
-        lambda found: f"{found[1]}{found[2]}{found[3] + ',' if found[3] else ':'}tiny",
-        command,
-        count=1,
-    )
+    """The command with the variant tiny; unchanged where it does not start main.py, or has it."""
+
+    def with_it(found: re.Match) -> str:
+        variants = found[2].split(",") if found[2] else []
+        return found[1] + ":" + ",".join([*variants, *(() if "tiny" in variants else ("tiny",))])
+
+    return re.sub(r"(main\.py .*?--config \S+?\.py)(?::(\S+))?(?=\s|$)", with_it, command, count=1)
 
 
 def blocks(page: Path) -> list[Block]:
