@@ -97,6 +97,7 @@ hub: $(READY_DEV) $(READY_HUB)
 
 docs: $(READY_DOCS)
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	.venv-docs/bin/python -m tests.helpers.documented
 	@echo "To read: site/index.html"
 
 minutes: $(READY_DEV)

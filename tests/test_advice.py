@@ -1,6 +1,10 @@
-"""Every command that a page or a message on data sets advises is typed here, or stands in NOT_HERE with the reason."""
+"""Every command that a page or a message on data sets advises is typed here, or stands in NOT_HERE with the reason.
+
+So is what tests/test_doc_commands.py runs in place of those that need more than a test has.
+"""
 
 import importlib
+import importlib.util
 import re
 import shlex
 
@@ -10,9 +14,11 @@ from repre_jax.core.errors import UserError
 from repre_jax.data import locate, sources
 from repre_jax.system import command_line
 from repre_jax.tools import prepare as tool
+from tests.helpers import documented
+from tests.helpers.documented import pages
 from tests.helpers.miniature import CLASSES, picture
 from tests.helpers.prepared import Pets, change_info, prepare
-from tests.test_docs import ROOT, pages
+from tests.test_docs import ROOT
 
 COMMAND = re.compile(r"(?:python|repre-jax|make|pip|tfds|srun|docker) \S.*")
 # Begins with -> why it is not typed here.
@@ -29,6 +35,7 @@ NOT_HERE = {
     "python -m repre_jax.tools.reproduce": "trains for hours; tests/test_reproduction.py runs it, tiny",
 }
 PROGRAMS = ("python main.py", "python -m repre_jax.tools.export", "repre-jax --help")  # as sentences name them
+MAIN = (["repre-jax"], ["python", "main.py"], ["python", "-m", "repre_jax"])
 PLACES = {
     "DIR": "pictures",
     "PATH": "pictures",
@@ -38,22 +45,23 @@ PLACES = {
 }
 
 
-def commands(text):
-    """Those in fenced blocks and between backticks, continued lines joined, remarks left out."""
-    found = []
-    for block in re.findall(r"^```.*?\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        lines = re.sub(r"\\\n\s*", "", block).splitlines()
-        found += [line for line in lines if COMMAND.fullmatch(line)]
-    plain = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    found += [inner for inner in re.findall(r"`([^`]+)`", plain) if COMMAND.fullmatch(inner)]
-    return [re.split(r"\s{2,}#|\s#\s|;", each)[0].strip() for each in found]
+def commands(page):
+    """Those of its blocks, what is run for them, and those between backticks."""
+    found = [command for block in documented.blocks(page) for command in (*block.commands, *block.runs)]
+    plain = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found += [
+        re.split(r";", inner)[0]
+        for inner in re.findall(r"`([^`]+)`", re.sub(r"<!--.*?-->", "", plain, flags=re.DOTALL))
+    ]
+    found = [re.sub(r"^(?:[A-Z_]+=\S+ )+", "", each).strip() for each in found]
+    return [each for each in found if COMMAND.fullmatch(each)]
 
 
 ADVISED = sorted(
     {
         command
         for page in pages(ROOT)
-        for command in commands(page.read_text())
+        for command in commands(page)
         if not command.startswith(tuple(NOT_HERE)) and command not in PROGRAMS and "..." not in command
     }
 )
@@ -88,10 +96,16 @@ def test_a_command_of_a_page_is_understood(command, here, data_dir, monkeypatch,
     words = [PLACES.get(word, word) for word in shlex.split(command)]
     words = [re.sub(r"=folder:photos$", "=folder:pictures", word) for word in words]
     words = [re.sub(r"=(SEED|SCALE)$", "=1", word) for word in words]
-    if words[0] == "repre-jax" or words[1] == "main.py":
-        command_line.parse(["main.py", *words[1 if words[0] == "repre-jax" else 2 :]])
+    starts = next((n for n in (1, 2, 3) if words[:n] in MAIN), None)
+    if starts:
+        of_main = {"--dry-run", "--help"} & {*words}  # which it reads itself
+        if words[starts:] != ["--help"]:
+            command_line.parse(["main.py", *(word for word in words[starts:] if word not in of_main)])
         return
     assert words[:2] == ["python", "-m"], command
+    if any(word.startswith("gs://") for word in words):  # tests/test_buckets.py starts them, where there is a bucket
+        assert importlib.util.find_spec(words[2])
+        return
     status = importlib.import_module(words[2]).main(words[3:])  # argparse would end it by SystemExit
     error = capsys.readouterr().err
     assert "Traceback" not in error

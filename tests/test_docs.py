@@ -1,5 +1,10 @@
-"""README.md and docs/: short where it is read first, and nothing in them points to what is not there."""
+"""README.md and docs/: short where it is read first, and nothing in them points to what is not there.
 
+tests/test_advice.py parses the commands of the pages, tests/test_doc_commands.py runs them.
+"""
+
+import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,6 +12,8 @@ import pytest
 
 from configs import base, base_evaluation, dense_probe, detect, figures, finetune, knn, linear, segment
 from repre_jax.core import run_files
+from tests.helpers import documented
+from tests.helpers.documented import pages
 
 ROOT = Path(__file__).resolve().parent.parent
 README_LINES = 200
@@ -18,13 +25,9 @@ PATH = re.compile(
     r"((?:repre_jax|configs|benchmarks|tests|docs|\.ci)/[\w./-]+|main\.py|requirements[\w-]*\.txt)"
 )
 MODULE = re.compile(r"python -m ((?:repre_jax|benchmarks)(?:\.[a-z_]+)+)(?!\w|\.\w)")
+MADE = "benchmarks/results/accelerator"  # where such a measurement was made, by benchmarks.accelerator
 KEY = re.compile(r"--config\.([a-z_0-9.]*[a-z_0-9])")
 TARGET = re.compile(r"`make ([a-z-]+)")
-
-
-def pages(root: Path) -> list[Path]:
-    """Those that are written by hand."""
-    return [root / "README.md", *sorted((root / "docs").glob("*.md")), *sorted((root / "docs").glob("*/README.md"))]
 
 
 def anchors(text: str) -> set[str]:
@@ -58,7 +61,7 @@ def not_in_the_index(root: Path) -> list[str]:
 def missing_paths(root: Path, text: str) -> list[str]:
     """Paths in a page that the repository does not have; links count from the page's folder and have their own test."""
     named = (path.rstrip(".") for path in PATH.findall(re.sub(r"\]\([^)]*\)", "]", text)))
-    return sorted({path for path in named if not (root / path).exists()})
+    return sorted({path for path in named if not (root / path).exists() and not path.startswith(MADE)})
 
 
 def missing_modules(root: Path, text: str) -> list[str]:
@@ -118,3 +121,90 @@ def test_names_that_are_not_there_are_found():
     ]
     assert missing_modules(ROOT, "`python -m repre_jax.tools.NAME --help`") == []
     assert unknown_keys("--config.network=target --config.branch=target --config.data.name=x") == ["branch"]
+
+
+def not_in(excerpt: str, text: str) -> list[str]:
+    """Lines of an excerpt that the text does not have, or not in this order; remarks and `...` may differ."""
+    lines = iter([re.split(r"\s+#", line)[0].strip() for line in text.splitlines()])
+    wanted = (re.split(r"\s+#", line)[0].strip() for line in excerpt.splitlines())
+    return [line for line in wanted if line and "..." not in line and line not in lines]
+
+
+def missing_names(code: str) -> list[str]:
+    """What Python code imports, or reads of an imported module of ours, that is not there."""
+    missing, modules, tree = [], {}, ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "repre_jax":
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                if not hasattr(module, name) and importlib.util.find_spec(f"{node.module}.{name}") is None:
+                    missing.append(f"{node.module}.{name}")
+        elif isinstance(node, ast.Import):
+            modules |= {
+                each.name: importlib.import_module(each.name) for each in node.names if each.name == "repre_jax"
+            }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            if module is not None and not hasattr(module, node.attr):
+                missing.append(f"{node.value.id}.{node.attr}")
+    return missing
+
+
+BLOCKS = [block for page in pages(ROOT) for block in documented.blocks(page)]
+MARKS = re.compile(r"<!--\s*(?:needs|given|of):")
+
+
+def named(block):
+    return f"{block.page.relative_to(ROOT)}:{block.line}"
+
+
+def test_a_block_says_what_it_is_and_what_is_run_of_it():
+    assert [named(block) for block in BLOCKS if block.language not in documented.LANGUAGES] == []
+    assert [named(block) for block in BLOCKS if block.language == "bash" and not block.commands] == []
+    assert [named(block) for block in BLOCKS if block.kind == "twin" and not block.runs] == []
+    assert [named(block) for block in BLOCKS if block.needs == ""] == []
+    for page in pages(ROOT):  # a comment that a blank line parts from its block says nothing
+        marked = [block for block in BLOCKS if block.page == page and (block.needs or block.given or block.of)]
+        assert len(MARKS.findall(page.read_text())) == len(marked), page
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "python"], ids=named)
+def test_a_python_block_stands_in_its_file_or_imports_what_there_is(block):
+    if block.of:
+        assert not_in(block.text, (ROOT / block.of).read_text()) == []
+    else:
+        assert missing_names(f"{block.given}\n{block.text}") == []
+
+
+def test_blocks_that_point_nowhere_are_found(tmp_path):
+    assert not_in("a = 1  # one\n...\nc\n", "a = 1\nb\nc  # three\n") == []
+    assert not_in("c\na = 1\n", "a = 1\nc\n") == ["a = 1"]
+    assert missing_names("from repre_jax.models import nobody, decoder\nimport repre_jax\nrepre_jax.load()") == [
+        "repre_jax.models.nobody",
+        "repre_jax.load",
+    ]
+    page = tmp_path / "a.md"
+    page.write_text(
+        "```bash\npython a.py --x \\\n  --y  # why\n\nmake z\n```\n"
+        "<!-- needs: hours; instead: tiny -->\n```bash\nX=1 python main.py --config configs/a.py:b --workdir w\n"
+        "python main.py --config configs/a.py:tiny\nls\n```\n"
+        "<!-- needs: a chip -->\n```bash\nls\n```\n<!-- needs: it; instead:\nls -a\n-->\n```bash\nls\n```\n"
+        "<!-- given: a = 1 -->\n```python\na\n```\n```text\nls\n```\n"
+    )
+    first, second, third, fourth, code, text = documented.blocks(page)
+    assert first.runs == first.commands == ["python a.py --x --y", "make z"]
+    assert second.runs == [
+        "X=1 python main.py --config configs/a.py:b,tiny --workdir w",
+        "python main.py --config configs/a.py:tiny",
+        "ls",
+    ]
+    assert (third.kind, third.runs, fourth.kind, fourth.runs) == ("read only", [], "twin", ["ls -a"])
+    assert (code.given, code.kind, code.line, text.commands) == ("a = 1", "run", 24, [])
+
+
+def test_the_drawing_is_what_its_program_draws():
+    spec = importlib.util.spec_from_file_location("drawing", ROOT / ".ci" / "drawing.py")
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.TARGET.read_text() == drawing.drawing()
