@@ -122,7 +122,7 @@ $(VENV)/.ready-scenes: requirements-scenes.txt $(VENV)/.ready-$(ACCELERATOR)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-scenes.txt
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt requirements-gcs.txt $(VENV)/.ready-$(ACCELERATOR)
+$(VENV)/.ready-dev: requirements-dev.txt requirements-scenes.txt requirements-gcs.txt requirements-hub.txt $(VENV)/.ready-$(ACCELERATOR)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

@@ -25,6 +25,7 @@ NOT_OF_RUNS = {
     "data/imagenet.py": "ImageNet's archives and folders",
     "data/label_folder.py": "label maps in folders, and the names of their classes",
     "data/locate.py": "what TFDS has prepared",
+    "data/parquet.py": "shards of images",
     "data/prepared.py": "what TFDS has prepared",
     "data/record_files.py": "what TFDS has prepared",
     "data/scenes/intact.py": "files of other packages",

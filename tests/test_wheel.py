@@ -15,7 +15,7 @@ import repre_jax
 from repre_jax.system import huge_pages
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cuda", "tpu", "scenes", "gcs", "docs", "dev")
+EXTRAS = ("cuda", "tpu", "scenes", "gcs", "hub", "docs", "dev")
 TEST_ONLY = ("XLA_FLAGS", "PYTHONPATH")  # eight fake devices, and whatever leads to the clone
 
 

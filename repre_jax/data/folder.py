@@ -100,6 +100,12 @@ def scan(root: Path) -> Folder:
     notes += [note for found in listings.values() for note in found.notes()]
     found = {split: tuple(some.files) for split, some in listings.items() if some.files or split == "train"}
     if not found["train"]:
+        if shards := [path.name for place in (root, root / "data") for path in place.glob("*.parquet")]:
+            raise UserError(
+                f"{shown(root)} holds parquet shards, such as {shown(min(shards))}, and no images.\n"
+                "  expected: files in which a single image is quickly found; training reads them in a random order\n"
+                "  change:   python -m repre_jax.tools.prepare imagenet2012 --from DIR converts ImageNet's shards"
+            )
         raise UserError(
             f"There are no images in {shown(folders['train'])}.\n"
             f"  expected: files called *{', *'.join(listing.SUFFIXES)}" + "".join(f"\n  {note}" for note in notes)

@@ -1,4 +1,5 @@
-"""ImageNet-1K in TFDS's own layout, without TensorFlow: from the two official archives or from extracted folders.
+"""ImageNet-1K in TFDS's own layout, without TensorFlow: from the two official archives, from extracted folders, or from
+the parquet shards of Hugging Face's hub.
 
 Labels, file names and features follow TFDS's builder (datasets/imagenet2012/imagenet2012_dataset_builder.py and
 imagenet_common.py, version 5.1.0), whose lists of classes and of validation labels are read from the installed package.
@@ -9,7 +10,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops
+from repre_jax.data import crops, imagenet_parquet, parquet
 
 COUNTS = {"train": 1_281_167, "validation": 50_000}
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "validation": ("val", "validation", "ILSVRC2012_img_val")}
+SHARDS = {"train": ("train",), "validation": ("validation", "val")}
 SHOWN = 8  # names in a message
 
 
@@ -58,16 +60,22 @@ class Images:
 
 @dataclass(frozen=True)
 class Found:
-    """The images of each split, and where they were found."""
+    """The images of each split, and where they were found; of shards which ones their numbers say are missing."""
 
     entries: Mapping[str, Sequence[Entry]]
     places: Mapping[str, Path]
+    shards: Mapping[str, imagenet_parquet.Listed] = field(default_factory=dict)
+    absent_shards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def images(self, split: str) -> "Images | imagenet_parquet.Listed":
+        """Random access to a split's."""
+        return self.shards[split] if split in self.shards else Images(self.entries[split])
 
     def size(self) -> int:
         """Bytes of all images."""
-        return sum(
-            Path(e.path).stat().st_size if e.size < 0 else e.size for split in self.entries.values() for e in split
-        )
+        own = [e for split, entries in self.entries.items() if split not in self.shards for e in entries]
+        lone = sum(Path(e.path).stat().st_size if e.size < 0 else e.size for e in own)
+        return lone + sum(listed.size() for listed in self.shards.values())
 
     def missing(self) -> list[str]:
         """What the full ImageNet has and this has not, one line each."""
@@ -76,18 +84,22 @@ class Found:
             entries = self.entries.get(split)
             if entries is None:
                 folders = ", ".join(f"{folder}/" for folder in FOLDERS[split])
-                lines.append(f"{split}: neither {ARCHIVES[split]} nor a folder {folders} was found")
+                lines.append(
+                    f"{split}: neither {ARCHIVES[split]} nor a folder {folders} nor {split}-*.parquet was found"
+                )
             elif len(entries) != count:
-                lines.append(f"{split}: {len(entries):,} of {count:,} images{_absent(split, entries)}")
+                shards = self.absent_shards.get(split)
+                absent = f"; missing {_some(shards)}" if shards else _absent(split, entries)
+                lines.append(f"{split}: {len(entries):,} of {count:,} images{absent}")
         return lines
 
 
 def find(folder: Path) -> Found:
-    """Lists the images below `folder` without reading them; archives are preferred to folders.
+    """Lists the images below `folder` without reading them; archives are preferred to folders, and both to shards.
 
     Raises UserError for an archive that cannot be read, or an image in no class that ImageNet has.
     """
-    entries, places = {}, {}
+    entries, places, shards, absent = {}, {}, {}, {}
     for split in COUNTS:
         archive = folder / ARCHIVES[split]
         candidates = [folder / name for name in FOLDERS[split] if (folder / name).is_dir()]
@@ -95,6 +107,11 @@ def find(folder: Path) -> Found:
             entries[split], places[split] = _from_archive(archive, split), archive
         elif candidates:
             entries[split], places[split] = _from_folder(candidates[0], split), candidates[0]
+        elif (found := parquet.files(folder, SHARDS[split]))[0]:
+            files, absent[split] = found
+            shards[split] = imagenet_parquet.listed(files, class_names(), _package_lines("validation_labels.txt"))
+            entries[split] = [Entry(name, label, "") for name, label in shards[split].names]
+            places[split] = files[0].parent
     for split, images in entries.items():
         unknown = sorted({entry.label for entry in images} - set(class_names()))
         if unknown:
@@ -105,7 +122,7 @@ def find(folder: Path) -> Found:
         twice = [name for name, count in Counter(entry.file_name for entry in images).items() if count > 1]
         if twice:
             raise UserError(f"{places[split]} has two images of one name: {_some(sorted(twice))}.")
-    return Found({split: images for split, images in entries.items() if images}, places)
+    return Found({split: images for split, images in entries.items() if images}, places, shards, absent)
 
 
 def class_names() -> list[str]:
@@ -141,11 +158,9 @@ class ImageNet(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # nothing to download
-        return {
-            split: self._generate_examples(split, Images(entries)) for split, entries in self._found.entries.items()
-        }
+        return {split: self._generate_examples(split, self._found.images(split)) for split in self._found.entries}
 
-    def _generate_examples(self, split: str, images: Images) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, split: str, images: Images | imagenet_parquet.Listed) -> Iterator[tuple[str, dict]]:
         for record in self._read(split, images):
             yield record["file_name"], record
 

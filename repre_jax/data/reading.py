@@ -11,7 +11,7 @@ from PIL import Image
 
 from repre_jax.core import passing
 from repre_jax.core.errors import UserError
-from repre_jax.data import crops, folder, imagenet
+from repre_jax.data import crops, folder, imagenet, imagenet_parquet
 from repre_jax.data.cityscapes import archives
 from repre_jax.data.coco import images as coco
 from repre_jax.system import terminal
@@ -21,7 +21,7 @@ SHOWN = 50  # files in a message
 WANTED = ("readable image", "readable images")
 UNREADABLE = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError, UserError)
 Found = (
-    imagenet.Images | folder.ImageFolder | archives.Pairs | coco.Listed
+    imagenet.Images | imagenet_parquet.Listed | folder.ImageFolder | archives.Pairs | coco.Listed
 )  # whose records have 'image', which is converted
 AHEAD = 64  # images that are read and checked ahead of the writer
 

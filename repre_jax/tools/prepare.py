@@ -1,6 +1,7 @@
 """Writes a data set in TFDS's layout, as ArrayRecord, without TensorFlow.
 
-  python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, or train/ and val/ folders
+  python -m repre_jax.tools.prepare imagenet2012 --from DIR     DIR: the official archives, train/ and val/ folders, or
+                                                                the hub's parquet shards
   python -m repre_jax.tools.prepare cityscapes --from DIR       DIR: the two official zips, or what they extract to
   python -m repre_jax.tools.prepare coco --from DIR             DIR: the official zips, or what they extract to
   python -m repre_jax.tools.prepare coco --from DIR --name N --images FOLDER --annotations FILE ...
@@ -117,11 +118,14 @@ def _imagenet(arguments: argparse.Namespace, root: Path) -> str:
     missing = found.missing()
     for split, place in found.places.items():
         terminal.say(f"  {split:<11} {len(found.entries.get(split, ())):>9,} images in {place}")
+    for split, listed in found.shards.items():
+        terminal.say(f"  {split:<11} {listed.compared:>9,} labels compared with what names of files or classes tell")
     if not found.entries.get("train") or (missing and not arguments.partial):
         lines = "".join(f"\n  missing:  {line}" for line in missing)
         raise UserError(
             f"ImageNet is not whole in {arguments.origin}.{lines}\n"
-            "  fetch:    both archives from https://image-net.org (free, with an account) into that folder\n"
+            "  fetch:    both archives from https://image-net.org (free, with an account) into that folder"
+            f"{', or these shards again' if found.shards else ''}\n"
             + ("  change:   --partial, to go on with what is there" if found.entries else "")
         )
     reader = reading.Reader(lambda image, split: imagenet.as_rgb_jpeg(image), skip=arguments.skip_unreadable)
