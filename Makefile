@@ -1,7 +1,7 @@
 # make demo   pre-trains on digits, draws, judges          make test       lint and the tests
 # make scenes the same on emoji on pale photographs      make test-slow  the long tests
 # make bench  what RePre costs, on this machine
-# make docs   the site of docs/, in site/; broken links fail
+# make docs   the site of docs/, in site/; broken links fail; and how many of its commands tests run
 # make deviceless  what XLA makes of a step for a GPU and a TPU that are not there
 # make hub     exported encoders, opened by Hugging Face transformers
 # make minutes  the processor seconds of `make test` (TESTS=test-slow: of those) without a warm compile cache

@@ -25,7 +25,7 @@ from tests.helpers import documented
 from tests.helpers.documented import ROOT, pages
 from tests.helpers.miniature import CLASSES, picture
 
-OF_A_CLONE = ("main.py", "configs", "repre_jax", "benchmarks", "Makefile", "requirements.txt")
+OF_A_CLONE = ("main.py", "configs", "repre_jax", "benchmarks", "tests", "Makefile")
 # The runs that pages speak of: what each is a copy of, by the command that made it.
 MADE = {
     "runs/demo": "--config configs/moco_vit_s.py:tiny",
@@ -56,7 +56,7 @@ PYTHON = [block for block in BLOCKS if block.language == "python" and block.kind
 
 
 def make(folder):
-    for name in OF_A_CLONE:
+    for name in (*OF_A_CLONE, *(path.name for path in ROOT.glob("requirements*.txt"))):
         (folder / name).symlink_to(ROOT / name)
     (folder / "docs").mkdir()
     for split in ("train", "val"):
