@@ -14,12 +14,12 @@ import pytest
 
 import main
 import repre_jax
-from repre_jax.core import buckets, config_paths, run_files
+from repre_jax.core import buckets, config_paths, manifest, run_files
 from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.running import bucket_mark
 from repre_jax.running.workdir import is_locked, lock_token, locked
-from repre_jax.tools import compare, export, figures, inspect, reproduce, results
+from repre_jax.tools import compare, export, figures, inspect, reproduce, results, segment
 from tests.helpers import bucket
 from tests.helpers.devices import xla_flags
 from tests.helpers.patience import HANGS
@@ -57,14 +57,76 @@ def test_addresses_stay_what_they_are(server):
             config_paths.absolute(address)
     with pytest.raises(UserError, match=r"data.dir is gs://bucket/data: images are read at random places"):
         config_paths.stored("data.dir", "gs://bucket/data")
+    with pytest.raises(UserError, match=r"data.name is folder:gs://bucket/data: images are read at random places"):
+        config_paths.stored("data.name", "folder:gs://bucket/data")
 
 
-def test_without_gcsfs_its_extra_is_named(monkeypatch):
+@pytest.mark.parametrize("tool", [compare, export, figures, inspect, results, reproduce])
+def test_tools_refuse_other_addresses_without_a_traceback(tool, capsys):
+    before = {figures: ["attention"], reproduce: ["table4", "--workdir"]}.get(tool, [])
+    with pytest.raises(SystemExit) as ended:
+        tool.main([*before, "s3://bucket/run"])
+    assert ended.value.code == 2
+    assert "s3://bucket/run cannot be used." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [(reproduce, ["table4", "--results"]), (figures, ["attention", "RUN", "--images"]), (segment, ["RUN", "--images"])],
+)
+def test_what_must_be_on_a_disk_is_said(tool, arguments, capsys):
+    with pytest.raises(SystemExit):
+        tool.main([*arguments, "gs://bucket/x"])
+    assert "gs://bucket/x is on no disk.\n  expected: a folder or file of this machine" in capsys.readouterr().err
+
+
+def test_what_may_not_be_listed_is_not_taken_for_missing(folder, capsys):
+    """Nor for damaged: a start would begin anew where the checkpoints are."""
+    run = folder / "unlisted" / "run"
+    checkpoints = run / run_files.CHECKPOINTS
+    run_files.replace(checkpoints / "8.manifest.json", "{}")
+    run_files.replace(run / run_files.METRICS, '{"step": 8}\n')
+    for look in (run_files.is_folder, run_files.exists, run_files.is_file, run_files.files_below):
+        with pytest.raises(buckets.BucketError):
+            look(checkpoints)
+    with pytest.raises(buckets.BucketError):
+        run_files.matching(checkpoints, "*")
+    assert main.main([*TINY, f"--workdir={run}"]) == 1
+    assert "cannot be written: the bucket says: Forbidden: " in capsys.readouterr().err
+    assert inspect.main([str(run)]) == 1
+    assert f"{run}/checkpoints cannot be used: the bucket says: Forbidden: " in capsys.readouterr().err
+    assert run_files.read_text(run / run_files.METRICS) == '{"step": 8}\n'
+
+
+def test_what_may_not_be_read_is_not_taken_for_damaged(folder):
+    checkpoint = folder / "8"
+    run_files.replace(checkpoint / "unread" / "state", "x")
+    written = {"files": {"unread/state": {"bytes": 1, "sha256": "0"}}}
+    run_files.write_json(manifest.path_of(checkpoint), written)
+    with pytest.raises(buckets.BucketError, match="Forbidden: "):
+        manifest.fault(checkpoint)
+    with pytest.raises(buckets.BucketError, match="Forbidden: "):
+        run_files.read_json(checkpoint / "unread" / "state")
+
+
+@pytest.mark.parametrize("said", ["UNAVAILABLE: no connection", "a PERMISSION_DENIED of it"])
+def test_a_checkpoint_that_cannot_be_asked_for_is_not_damaged(said):
+    path = config_paths.absolute("gs://bucket/run")
+    with pytest.raises(buckets.BucketError, match=said):
+        buckets.check_answered(path, ValueError(said))
+    buckets.check_answered(path, ValueError("NOT_FOUND: no such array"))
+    buckets.check_answered(Path("run"), ValueError(said))
+
+
+def test_without_gcsfs_its_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(
         UserError, match=r"needs gcsfs, which is not installed.\n  change:   pip install 'repre-jax\[gcs"
     ):
         config_paths.absolute("gs://bucket/run")
+    with pytest.raises(SystemExit):
+        inspect.main(["gs://bucket/run"])
+    assert "needs gcsfs, which is not installed." in capsys.readouterr().err
 
 
 def test_files_of_a_run(folder):
@@ -196,6 +258,16 @@ def test_a_run_and_what_is_made_of_it(folder, tmp_path, monkeypatch, capsys):
 def test_no_bucket_is_no_traceback(server, capsys):
     assert main.main([*TINY, "--workdir=gs://no-such-bucket/run"]) == 1
     assert "The workdir gs://no-such-bucket/run cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_out_of_reach_is_not_taken_for_empty():
+    """Slow: gcsfs tries again for half a minute."""
+    command = [sys.executable, "-m", "repre_jax.tools.inspect", "gs://bucket/run"]
+    variables = os.environ | bucket.variables(9)
+    ended = subprocess.run(command, check=False, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=HANGS)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("gs://bucket/run/checkpoints cannot be used: the bucket says: Cannot connect to ")
 
 
 @pytest.mark.slow

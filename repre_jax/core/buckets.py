@@ -2,16 +2,21 @@
 
 Such a path is etils.epath's, as orbax takes it; epath asks gcsfs. core/run_files.py does by it what a bucket has, and
 what it has not in another way: a file is written whole from memory, where a disk would be appended to or renamed on.
+What is there is asked of gcsfs itself: to epath a bucket that refuses, or cannot be reached, is an empty one, and a run
+would begin anew where its checkpoints are.
 """
 
 import contextlib
+import errno
+import fnmatch
+import functools
 import io
 import logging
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 from repre_jax.core.errors import UserError
 
@@ -19,6 +24,25 @@ SCHEME = "gs://"
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/]*)")  # 'gs:/bucket', too: what pathlib makes of 'gs://bucket'
 # gcsfs's own settings: what it would ask each bucket for first, with rights that a run need not have.
 VARIABLE = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
+LIBRARIES = ("gcsfs", "google", "aiohttp", "requests")  # whose exceptions gcsfs raises
+# What tensorstore, which reads arrays, says of a bucket that it cannot ask.
+UNANSWERED = ("UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
+ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
+class BucketError(UserError, OSError):
+    """A bucket has refused, or could not be reached: nothing is known of what is in it. To whoever handles OSError it
+    is one, EIO, as of a disk that fails; where nobody does, its text is for the user."""
+
+    def __init__(self, path: Path, said: str):
+        super().__init__(errno.EIO, f"the bucket says: {said}", str(path))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.filename} cannot be used: {self.strerror}\n"
+            "  change:   the connection or the rights; for those of this machine's user "
+            "`gcloud auth application-default login`"
+        )
 
 
 def is_address(path: str | os.PathLike) -> bool:
@@ -64,17 +88,43 @@ def holds(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turns what gcsfs raises, refused or unreachable, into OSError, as of a disk."""
+def told(path: Path) -> Iterator[None]:
+    """Turns what gcsfs raises of a bucket that refuses or cannot be reached into BucketError; that a file is not there
+    stays FileNotFoundError. What is raised of a path on a disk stays as it is."""
     try:
         yield
-    except (OSError, UserError):
+    except (*ANSWERS, UserError):
         raise
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("gcsfs", "google", "aiohttp", "requests"):
+        of_library = type(error).__module__.partition(".")[0] in LIBRARIES
+        of_bucket = of_library or isinstance(error, OSError) or str(error).startswith("Bad Request")
+        if not (holds(path) and of_bucket):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OSError(5, f"the bucket says: {said}") from error
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise BucketError(path, ": ".join(lines[:2]) or type(error).__name__) from error
+
+
+def check_answered(path: Path, error: Exception) -> None:
+    """Raises BucketError when this is what tensorstore says of a bucket that refuses or cannot be reached."""
+    if holds(path) and any(code in str(error) for code in UNANSWERED):
+        raise BucketError(path, str(error).splitlines()[0]) from error
+
+
+@functools.cache
+def _system() -> Any:
+    """gcsfs's, the one that epath has."""
+    import fsspec
+
+    return fsspec.filesystem("gcs", finalize_on_close=True)
+
+
+def kind(path: Path) -> Literal["file", "directory"] | None:
+    """What it is, None where nothing is. A folder is what has something below it."""
+    with told(path):
+        try:
+            return _system().info(str(path))["type"]
+        except FileNotFoundError:
+            return None
 
 
 @contextlib.contextmanager
@@ -82,11 +132,11 @@ def written_whole(path: Path, mode: str) -> Iterator[IO]:
     """A file in memory, whose content becomes the object's in one go when the block ends, unless it raises; 'a', 'ab':
     behind what the object holds."""
     file: Any = io.BytesIO() if "b" in mode else io.StringIO()
-    with told():
-        if "a" in mode and path.exists():
+    with told(path):
+        if "a" in mode and kind(path):
             file.write(path.read_bytes() if "b" in mode else path.read_text())
     yield file
-    with told():
+    with told(path):
         if "b" in mode:
             path.write_bytes(file.getvalue())
         else:
@@ -94,33 +144,52 @@ def written_whole(path: Path, mode: str) -> Iterator[IO]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """As run_files.files_below: each folder is asked for, since epath goes no deeper."""
-    found = []
-    for each in folder.iterdir() if folder.is_dir() else ():
-        found += [f"{each.name}/{below}" for below in files_below(each)] if each.is_dir() else [each.name]
-    return sorted(found)
+    """As run_files.files_below."""
+    start = str(folder).removeprefix(SCHEME) + "/"
+    with told(folder):
+        try:
+            names = _system().find(str(folder))
+        except FileNotFoundError:  # no such bucket
+            names = []
+    return sorted(name.removeprefix(start) for name in names if name.startswith(start))
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """As run_files.matching."""
+    *above, pattern = pattern.split("/")
+    folder = folder.joinpath(*above)
+    with told(folder):
+        try:
+            entries = _system().ls(str(folder), detail=False)
+        except FileNotFoundError:
+            entries = []
+    start = str(folder).removeprefix(SCHEME) + "/"
+    names = (entry.removeprefix(start) for entry in entries if entry.startswith(start))
+    return sorted(folder / name for name in names if name and fnmatch.fnmatchcase(name, pattern))
 
 
 def move(path: Path, to: Path) -> Path:
     """Copies a file or folder, and removes it: a bucket has no other way."""
-    if path.is_dir():
-        for name in files_below(path):
-            (to / name).write_bytes((path / name).read_bytes())
-        remove_folder(path)
-    else:
-        to.write_bytes(path.read_bytes())
-        path.unlink()
+    with told(path):
+        if kind(path) == "directory":
+            for name in files_below(path):
+                (to / name).write_bytes((path / name).read_bytes())
+            remove_folder(path)
+        else:
+            to.write_bytes(path.read_bytes())
+            path.unlink()
     return to
 
 
 def remove_folder(folder: Path) -> None:
-    if folder.exists():
-        cast(Any, folder).rmtree()
+    with told(folder):
+        if kind(folder):
+            cast(Any, folder).rmtree()
 
 
 def check_writable(folder: Path) -> None:
     """Raises OSError when nothing can be written there."""
-    with told():
+    with told(folder):
         probe = folder / f".probe-{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()

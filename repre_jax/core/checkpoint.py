@@ -167,6 +167,7 @@ class Checkpoints:
             passing = isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, NotADirectoryError))
             if passing or open_files.are_used_up(error):
                 raise
+            buckets.check_answered(folder, error)
             said = orbax_messages.reason(error)[:SAID]
             return f"its arrays cannot be found, though its files are as they were written ({said})"
         return None

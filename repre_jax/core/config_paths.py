@@ -1,5 +1,6 @@
 """Paths that users give, made absolute: what a run stores leads to the same place wherever it is read from."""
 
+import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ KEYS = (
     "init_from",
     "evaluate",
 )  # of configs, whose values are or hold a path
+# Where something that lies in a bucket must be on a disk.
+COPY = (
+    "  expected: a folder or file of this machine\n"
+    "  change:   copy it (gcloud storage cp -r {} .), or mount the bucket (gcsfuse)"
+)
 
 
 def absolute(path: str | os.PathLike) -> Path:
@@ -43,8 +49,23 @@ def absolute(path: str | os.PathLike) -> Path:
 
 
 def typed(text: str | os.PathLike) -> Path:
-    """A path as it was typed, for a command line's parser: pathlib would make gs:/ of gs://."""
+    """A path as it was typed: pathlib would make gs:/ of gs://."""
     return absolute(text) if buckets.is_address(text) else Path(text)
+
+
+def argument(text: str) -> Path:
+    """typed, as the type of an argument of argparse, which says what is wrong with it."""
+    try:
+        return typed(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def on_disk(text: str) -> Path:
+    """The type of an argument of argparse whose files must lie on a disk of this machine."""
+    if buckets.is_address(text):
+        raise argparse.ArgumentTypeError(f"{text} is on no disk.\n{COPY.format(text)}")
+    return Path(text)
 
 
 def resolved(path: str | os.PathLike) -> Path:
@@ -57,13 +78,12 @@ def stored(key: str, value: Any) -> Any:
     """The value of a config's key with its path made absolute; any other value as it is."""
     if key not in KEYS or not isinstance(value, str) or not value:
         return value
+    place = value.removeprefix(FOLDER)
+    if key.startswith("data.") and buckets.is_address(place):
+        raise UserError(
+            f"{key} is {value}: images are read at random places, from files on a disk.\n{COPY.format(place)}"
+        )
     if key != "data.name":
-        if key.startswith("data.") and buckets.is_address(value):
-            raise UserError(
-                f"{key} is {value}: images are read at random places, from files on a disk.\n"
-                "  expected: a folder\n"
-                f"  change:   copy it (gcloud storage cp -r {value} .), or mount the bucket (gcsfuse)"
-            )
         return str(absolute(value))
     return f"{FOLDER}{absolute(value.removeprefix(FOLDER))}" if value.startswith(FOLDER) else value
 

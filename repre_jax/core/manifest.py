@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from repre_jax.core import run_files
+from repre_jax.core import buckets, run_files
 
 SUFFIX = ".manifest.json"
 
@@ -45,7 +45,8 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def fault(folder: Path) -> str | None:
-    """What is wrong with a folder that has a manifest, None when every file is as it was written."""
+    """What is wrong with a folder that has a manifest, None when every file is as it was written. Raises BucketError
+    when that cannot be told."""
     manifest = read(folder)
     if manifest is None:
         return "its manifest is damaged"
@@ -54,6 +55,8 @@ def fault(folder: Path) -> str | None:
         return f"its file {missing[0]} is missing"
     try:
         found = _measure(folder, list(manifest["files"]))
+    except buckets.BucketError:
+        raise
     except OSError as error:
         return f"it cannot be read: {error}"
     for name, expected, measured in zip(manifest["files"], manifest["files"].values(), found, strict=True):
@@ -72,7 +75,7 @@ def size(folder: Path) -> int:
 
 def _measure(folder: Path, names: list[str]) -> list[dict[str, Any]]:
     def one(name: str) -> dict[str, Any]:
-        with run_files.open_file(folder / name, "rb") as file:
+        with buckets.told(folder), run_files.open_file(folder / name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return {"bytes": file.tell(), "sha256": digest}
 

@@ -78,6 +78,8 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any] | None:
     """A JSON object with these keys, None when the file is not there, not whole or something else."""
     try:
         content = json.loads(read_text(path))
+    except buckets.BucketError:
+        raise
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and all(key in content for key in keys) else None
@@ -155,7 +157,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    with buckets.told():
+    with buckets.told(path):
         return path.read_bytes()
 
 
@@ -175,35 +177,33 @@ def read_array(path: Path) -> np.memmap:
 
 
 def exists(path: Path) -> bool:
-    with buckets.told():
-        return path.exists()
+    return buckets.kind(path) is not None if buckets.holds(path) else path.exists()
 
 
 def is_file(path: Path) -> bool:
-    with buckets.told():
-        return path.is_file()
+    return buckets.kind(path) == "file" if buckets.holds(path) else path.is_file()
 
 
 def is_folder(path: Path) -> bool:
     """In a bucket: whether something lies below."""
-    with buckets.told():
-        return path.is_dir()
+    return buckets.kind(path) == "directory" if buckets.holds(path) else path.is_dir()
 
 
 def bytes_of(path: Path) -> int:
     """How long a file is."""
-    return cast(Any, path.stat()).length if buckets.holds(path) else path.stat().st_size
+    with buckets.told(path):
+        return cast(Any, path.stat()).length if buckets.holds(path) else path.stat().st_size
 
 
 def written_at(path: Path) -> float:
     """When a file was written: seconds, as time.time() counts."""
-    return cast(Any, path.stat()).mtime if buckets.holds(path) else path.stat().st_mtime
+    with buckets.told(path):
+        return cast(Any, path.stat()).mtime if buckets.holds(path) else path.stat().st_mtime
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
     """What lies in a folder under such names, '*' for all, sorted; [] where there is no folder."""
-    with buckets.told():
-        return sorted(folder.glob(pattern))
+    return buckets.matching(folder, pattern) if buckets.holds(folder) else sorted(folder.glob(pattern))
 
 
 def files_below(folder: Path) -> list[str]:
@@ -259,14 +259,14 @@ def move(path: Path, to: Path) -> Path:
 
 
 def remove(path: Path, missing_ok: bool = False) -> None:
-    with buckets.told():
+    with buckets.told(path):
         path.unlink(missing_ok=missing_ok)
 
 
 def remove_folder(folder: Path, ignore_errors: bool = False) -> None:
     """With all that is in it."""
     if buckets.holds(folder):
-        with contextlib.suppress(*([OSError] if ignore_errors else [])), buckets.told():
+        with contextlib.suppress(*([OSError] if ignore_errors else [])):
             buckets.remove_folder(folder)
         return
     shutil.rmtree(folder, ignore_errors=ignore_errors)

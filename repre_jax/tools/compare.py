@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "runs", type=config_paths.typed, nargs="+", metavar="RUN", help=f"the workdir of a run; 2 to {LOOKS} of them"
+        "runs", type=config_paths.argument, nargs="+", metavar="RUN", help=f"the workdir of a run; 2 to {LOOKS} of them"
     )
     parser.add_argument("--out", default="compare.html", help="default: compare.html in this folder")
     arguments = parser.parse_args(argv)

@@ -48,9 +48,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", type=config_paths.typed, metavar="RUN")
+    parser.add_argument("run", type=config_paths.argument, metavar="RUN")
     which_images.add_flags(parser, "categories")
-    parser.add_argument("--out", type=config_paths.typed, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
+    parser.add_argument("--out", type=config_paths.argument, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
     parser.add_argument("--score", type=float, help="that a detection must exceed; else the run's, 0.05 by default")
     arguments = which_images.parsed(parser, argv)

@@ -46,7 +46,7 @@ NOT_SHAPE = ("parent", "name", "dtype", "remat", "drop_path")  # fields of an en
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=config_paths.typed, help="the workdir of a run that trains an encoder")
+    parser.add_argument("run", type=config_paths.argument, help="the workdir of a run that trains an encoder")
     parser.add_argument(
         "--network",
         "--branch",  # its name until 0.1.0
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="timm")
     parser.add_argument("--step", type=int, help="of the checkpoint; else the newest whole one")
-    parser.add_argument("--output", type=config_paths.typed, help=OUTPUT)
+    parser.add_argument("--output", type=config_paths.argument, help=OUTPUT)
     parser.add_argument("--force", action="store_true", help="replace a file that is already there")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_platforms", "cpu")

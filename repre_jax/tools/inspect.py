@@ -26,7 +26,7 @@ SCALARS = 2  # parts of no more numbers are counters and the key
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=config_paths.typed, help="the workdir of a run")
+    parser.add_argument("run", type=config_paths.argument, help="the workdir of a run")
     parser.add_argument("--step", type=int, help="of the checkpoint to look into; else the newest whole one")
     parser.add_argument("--verify", action="store_true", help="compare every checkpoint's files with its manifest")
     arguments = parser.parse_args(argv)

@@ -21,7 +21,7 @@ from repre_jax.system import command_line
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=config_paths.typed, nargs="+", metavar="RUN", help="the workdir of a run")
+    parser.add_argument("runs", type=config_paths.argument, nargs="+", metavar="RUN", help="the workdir of a run")
     arguments = parser.parse_args(argv)
     return command_line.exit_status(lambda: print(text(arguments.runs)), "Interrupted.")
 

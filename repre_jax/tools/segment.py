@@ -58,9 +58,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", type=config_paths.typed, metavar="RUN")
+    parser.add_argument("run", type=config_paths.argument, metavar="RUN")
     which_images.add_flags(parser, "classes")
-    parser.add_argument("--out", type=config_paths.typed, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
+    parser.add_argument("--out", type=config_paths.argument, metavar="DIR", help=f"else RUN/{run_files.PREDICTIONS}")
     parser.add_argument(
         "--coloured", action="store_true", help=f"pictures in the classes' colours, too, to DIR{COLOURED}"
     )

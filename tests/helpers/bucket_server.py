@@ -1,4 +1,6 @@
 """A server of buckets, by gcp-storage-emulator, that also says and heeds generations, as Google's does and orbax needs.
+A folder named unlisted may be written and read, but not listed, as by rights without storage.objects.list; what is in
+one named unread may be listed, but not read.
 
 python tests/helpers/bucket_server.py PORT BUCKET
 """
@@ -39,10 +41,27 @@ def with_generations(download, insert):
     return downloaded, inserted
 
 
+def with_rights(listing, download):
+    def listed(request, response, *args, **kwargs):
+        if "/unlisted/" in request.query.get("prefix", [""])[0]:
+            response.status = HTTPStatus.FORBIDDEN
+        else:
+            listing(request, response, *args, **kwargs)
+
+    def downloaded(request, response, *args, **kwargs):
+        if "/unread/" in request.params["object_id"]:
+            response.status = HTTPStatus.FORBIDDEN
+        else:
+            download(request, response, *args, **kwargs)
+
+    return listed, downloaded
+
+
 if __name__ == "__main__":
     objects.download, objects.insert = with_generations(
         objects.download, objects.insert
     )  # before the server takes them
+    objects.ls, objects.download = with_rights(objects.ls, objects.download)
     from gcp_storage_emulator.server import create_server
 
     create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket=sys.argv[2]).run()
