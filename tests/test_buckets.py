@@ -19,7 +19,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.running import bucket_mark
 from repre_jax.running.workdir import is_locked, lock_token, locked
-from repre_jax.tools import compare, export, figures, inspect, reproduce, results, segment
+from repre_jax.tools import compare, doctor, export, figures, inspect, prepare, reproduce, results, segment
 from tests.helpers import bucket
 from tests.helpers.devices import xla_flags
 from tests.helpers.patience import HANGS
@@ -55,9 +55,9 @@ def test_addresses_stay_what_they_are(server):
     for address in ("s3://bucket/runs", "gs://", "https://example.org/x"):
         with pytest.raises(UserError, match=r"cannot be used.\n  expected: a folder, or one in a bucket"):
             config_paths.absolute(address)
-    with pytest.raises(UserError, match=r"data.dir is gs://bucket/data: images are read at random places"):
+    with pytest.raises(UserError, match=r"data.dir=gs://bucket/data is on no disk"):
         config_paths.stored("data.dir", "gs://bucket/data")
-    with pytest.raises(UserError, match=r"data.name is folder:gs://bucket/data: images are read at random places"):
+    with pytest.raises(UserError, match=r"data.name=folder:gs://bucket/data is on no disk"):
         config_paths.stored("data.name", "folder:gs://bucket/data")
 
 
@@ -78,6 +78,17 @@ def test_what_must_be_on_a_disk_is_said(tool, arguments, capsys):
     with pytest.raises(SystemExit):
         tool.main([*arguments, "gs://bucket/x"])
     assert "gs://bucket/x is on no disk.\n  expected: a folder or file of this machine" in capsys.readouterr().err
+
+
+def test_doctor_looks_at_a_bucket(folder, capsys):
+    doctor.main([f"--workdir={folder}", "--data-dir=gs://bucket/data"])
+    said = capsys.readouterr().out
+    assert f"{folder} can be written" in said
+    assert "gs://bucket/data is on no disk.\n  expected: a folder" in said
+    doctor.main(["--workdir=gs://no-such-bucket/run"])
+    assert "gs://no-such-bucket/run cannot be written: there is no such bucket" in capsys.readouterr().out
+    assert prepare.main(["convert", "gs://bucket/data"]) == 1
+    assert "gs://bucket/data is on no disk" in capsys.readouterr().err
 
 
 def test_what_may_not_be_listed_is_not_taken_for_missing(folder, capsys):

@@ -19,11 +19,6 @@ KEYS = (
     "init_from",
     "evaluate",
 )  # of configs, whose values are or hold a path
-# Where something that lies in a bucket must be on a disk.
-COPY = (
-    "  expected: a folder or file of this machine\n"
-    "  change:   copy it (gcloud storage cp -r {} .), or mount the bucket (gcsfuse)"
-)
 
 
 def absolute(path: str | os.PathLike) -> Path:
@@ -61,10 +56,25 @@ def argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def on_disk(text: str) -> Path:
-    """The type of an argument of argparse whose files must lie on a disk of this machine."""
-    if buckets.is_address(text):
-        raise argparse.ArgumentTypeError(f"{text} is on no disk.\n{COPY.format(text)}")
+def local(path: str | os.PathLike, given: str | None = None) -> Path:
+    """absolute, of what is read at random places, or by something that knows no buckets. given: as a message quotes it.
+
+    Raises UserError for what is on no disk, too.
+    """
+    if buckets.is_address(path):
+        raise UserError(
+            f"{given or os.fspath(path)} is on no disk.\n  expected: a folder or file of this machine\n"
+            f"  change:   copy it (gcloud storage cp -r {os.fspath(path)} .), or mount the bucket (gcsfuse)"
+        )
+    return absolute(path)
+
+
+def local_argument(text: str) -> Path:
+    """A path as it was typed, which local takes: the type of an argument of argparse."""
+    try:
+        local(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return Path(text)
 
 
@@ -78,14 +88,10 @@ def stored(key: str, value: Any) -> Any:
     """The value of a config's key with its path made absolute; any other value as it is."""
     if key not in KEYS or not isinstance(value, str) or not value:
         return value
-    place = value.removeprefix(FOLDER)
-    if key.startswith("data.") and buckets.is_address(place):
-        raise UserError(
-            f"{key} is {value}: images are read at random places, from files on a disk.\n{COPY.format(place)}"
-        )
-    if key != "data.name":
-        return str(absolute(value))
-    return f"{FOLDER}{absolute(value.removeprefix(FOLDER))}" if value.startswith(FOLDER) else value
+    if key == "data.name":
+        place = value.removeprefix(FOLDER)
+        return value if place == value else f"{FOLDER}{local(place, f'{key}={value}')}"
+    return str(local(value, f"{key}={value}") if key.startswith("data.") else absolute(value))
 
 
 def refuse_nothing(key: str, value: Any) -> None:

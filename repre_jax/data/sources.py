@@ -154,10 +154,10 @@ def share_records(first: str, second: str) -> bool:
 
 
 def data_root(data_dir: str | None) -> Path:
-    """The folder that holds data sets, absolute. Raises UserError where that is nobody's home."""
+    """The folder that holds data sets, absolute. Raises UserError where that is nobody's home, or in a bucket."""
     named = data_dir or os.environ.get("TFDS_DATA_DIR")
     if named:
-        return config_paths.absolute(named)
+        return config_paths.local(named)
     try:
         # TFDS takes an empty variable for a path
         return config_paths.absolute(tfds.core.constants.DATA_DIR or "~/tensorflow_datasets")

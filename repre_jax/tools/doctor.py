@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from repre_jax.core import config_paths
+from repre_jax.core import buckets, config_paths
 from repre_jax.core.errors import UserError
 from repre_jax.system import shipped, streams
 from repre_jax.tools.checkup import NEW, Problem, Section, devices, software, storage
@@ -73,9 +73,12 @@ def _data(sources: ModuleType, data_dir: str | None) -> list[Problem]:
 def runs(workdir: str) -> Section:
     """The folder of runs, as --workdir names it."""
     try:
-        return storage.disk(config_paths.absolute(workdir), "main.py's --workdir=DIR, to another folder")
+        folder = config_paths.absolute(workdir)
     except UserError as error:
         return _unknown(error)
+    if buckets.holds(folder):
+        return storage.bucket(folder)
+    return storage.disk(folder, "main.py's --workdir=DIR, to another folder")
 
 
 def _unknown(error: UserError) -> Section:

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("kind", choices=(*DRAW, *DENSE, "all"), metavar="KIND", help=argparse.SUPPRESS)
     parser.add_argument("of", nargs="*", type=config_paths.argument, metavar="RUN|FILE", help=argparse.SUPPRESS)
-    parser.add_argument("--images", nargs="+", type=config_paths.on_disk, default=[], metavar="PATH")
+    parser.add_argument("--images", nargs="+", type=config_paths.local_argument, default=[], metavar="PATH")
     parser.add_argument("--out", type=config_paths.argument, help="one .png or .pdf, in place of both")
     parser.add_argument("--seed", type=int, help="of the choice of images and classes; default 0, or the config's")
     parser.add_argument("--records", type=int, help="how many images; default 6")

@@ -87,10 +87,11 @@ def _run(arguments: argparse.Namespace) -> None:
     given = arguments.place if converts else arguments.origin
     if not given:  # as an unset variable leaves it; it would be the current folder
         raise UserError(f"A folder is missing: {given!r}.\n  change:   {'convert DIR' if converts else '--from=DIR'}")
+    origin = config_paths.local(given)
     if converts:
         print(_convert(arguments), flush=True)
         return
-    arguments.origin = config_paths.absolute(arguments.origin)
+    arguments.origin = origin
     if not arguments.origin.is_dir():
         raise UserError(f"{arguments.origin} is not a folder.\n  change:   --from=DIR")
     prepare = {"imagenet2012": _imagenet, "cityscapes": cityscapes.prepare, "coco": coco.prepare, "folder": _folder}[

@@ -43,7 +43,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--only", default="", metavar="PATTERN", help="only runs whose names hold this, * for anything")
     parser.add_argument("--workdir", type=config_paths.argument, help="of the runs; default runs/reproduce/SCALE")
     parser.add_argument(
-        "--results", type=config_paths.on_disk, help="of cells and tables; default docs/results, of tiny the workdir's"
+        "--results",
+        type=config_paths.local_argument,
+        help="of cells and tables; default docs/results, of tiny the workdir's",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--no-run", action="store_true", help="run nothing: write the table of what is there")

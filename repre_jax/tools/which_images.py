@@ -18,7 +18,7 @@ KEY = re.compile(r"--?(?:no)?config\.data\.[^=]+=.*", re.DOTALL)
 
 def add_flags(parser: argparse.ArgumentParser, classes: str) -> None:
     """classes: what the tool calls them."""
-    parser.add_argument("--images", nargs="+", type=config_paths.on_disk, default=[], metavar="PATH")
+    parser.add_argument("--images", nargs="+", type=config_paths.local_argument, default=[], metavar="PATH")
     parser.add_argument("--split", help="of the data set, as TFDS writes it; else the run's test split")
     parser.add_argument(
         "--data", metavar="NAME", help=f"another data set of the same {classes}, with its own splits, or folder:PATH"

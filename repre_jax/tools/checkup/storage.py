@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from repre_jax.core import buckets
 from repre_jax.system import kept_programs
 from repre_jax.tools.checkup import Problem, Section, gigabytes
 
@@ -147,6 +148,16 @@ def disk(folder: Path, change: str) -> Section:
     rows = [("disk", f"{gigabytes(free)} free in {folder}{'' if place == folder else ', which is not there yet'}")]
     few = [Problem(f"Only {gigabytes(free)} are free in {folder}; {gigabytes(FREE)} are advised.", change)]
     return Section(rows, few if free < FREE else [])
+
+
+def bucket(folder: Path) -> Section:
+    """Whether a file can be written there."""
+    try:
+        buckets.check_writable(folder)
+    except OSError as error:
+        what = f"{folder} cannot be written: {error.strerror or 'there is no such bucket'}"
+        return Section([("bucket", what)], [Problem(f"{what}.", "make it, or `gcloud auth application-default login`")])
+    return Section([("bucket", f"{folder} can be written")], [])
 
 
 def compiled() -> Section:
