@@ -10,6 +10,7 @@
 #   VENV=none         use the Python on PATH and what is installed there (Docker, Colab, no network)
 #   ACCELERATOR=cpu   or cuda, tpu: what to install, instead of looking
 #   PYTHON=python3.12 which Python makes the environment
+#   LINT=none         `make test` without lint, whose types are those of the newest versions of what we stand on
 
 VENV ?= .venv
 # The first Python of at least 3.11 that runs; `python` first where the environment is not ours to make.
@@ -81,7 +82,7 @@ scenes: $(READY_SCENES)
 	@echo "What these numbers say, and what they do not: docs/scenes.md"
 	@echo "Curves and figures of the pre-training: $(SCENES_DIR)/report.html"
 
-test: lint
+test: $(if $(filter none,$(LINT)),$(READY_DEV),lint)
 	$(PY) -m pytest -m "not slow" $(TWO)
 	REPRE_TEST_DEVICES=8 $(PY) -m pytest -m "not slow" $(EIGHT)
 
