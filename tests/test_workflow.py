@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,15 @@ def test_it_runs_the_pythons_that_the_package_says():
     assert versions[0] == declared
     assert re.search(rf"include: \[\{{python: \"{declared}\", versions: oldest", WORKFLOW)
     assert "run: make test" in WORKFLOW and "\ntest: " in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make, as the workflow does")
+def test_the_oldest_versions_are_tested_without_lint():
+    (flag,) = re.findall(r"'oldest' && '(LINT=\w+)'", WORKFLOW)
+
+    def printed(*flags):
+        command = ["make", "-n", "test", "VENV=none", f"PYTHON={sys.executable}", *flags]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert "-m mypy" in printed() and "-m mypy" not in printed(flag)
+    assert "-m pytest" in printed(flag)
