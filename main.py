@@ -3,7 +3,7 @@
   python main.py --config CONFIG[:VARIANT,...] [--workdir W] [--config.KEY=VALUE ...]
   python main.py --config configs/moco_vit_s.py:digits               embedded digits, minutes on a CPU
   python main.py --config configs/moco_vit_s.py --dry-run            its table, memory and time; writes nothing
-  python main.py --config configs/moco_vit_s.py:?                    which variants there are
+  python main.py --config 'configs/moco_vit_s.py:?'                  which variants there are
   python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
 
   --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on from the last checkpoint

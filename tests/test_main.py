@@ -21,10 +21,11 @@ FLAGS = "expected: --config, --workdir, --dry-run, --quiet, --completion or --co
 MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
     "no such config": (["--config=configs/moco_vit_x.py"], ["configs/moco_vit_x.py does not exist", "moco_vit_s.py"]),
+    "mistyped config": (["--config=configs/moco_vits.py"], ["moco_vits.py does not exist. Did you mean 'moco_vit_s'?"]),
     "no such config, with a key": (["--config=none.py", "--config.seed=1"], ["none.py does not exist"]),
     "unknown variant": (
         [CONFIG + ":digit"],
-        ["Unknown variant 'digit'", "digits, scenes, scenes_dense, baseline, light"],
+        ["Unknown variant 'digit'. Did you mean 'digits'?", "digits, scenes, scenes_dense, baseline, light"],
     ),
     "mistyped key": ([TINY, "--config.batch_sise=8"], ["batch_sise", "Did you mean", "batch_size"]),
     "mistyped nested key": (
