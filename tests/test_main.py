@@ -167,6 +167,14 @@ def test_devices_that_do_not_divide_the_batch(two_devices, tmp_path, capsys, mon
         assert f"--config.batch_size={proposal}" in error
 
 
+def test_a_python_without_the_packages_is_told_how_to_get_them():
+    """-S leaves site-packages out, which a Python outside the virtual environment does not have."""
+    command = [sys.executable, "-S", "main.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"The package jax is not installed for {sys.executable}.\n  change:   activate")
+
+
 def test_imagenet_that_is_not_there(tmp_path):
     """The paper's command on a machine without ImageNet, as a user runs it."""
     command = [sys.executable, "main.py", "--config", "configs/moco_vit_s.py", f"--workdir={tmp_path / 'run'}"]
