@@ -3,7 +3,7 @@
   python main.py --config CONFIG[:VARIANT,...] [--workdir W] [--config.KEY=VALUE ...]
   python main.py --config configs/moco_vit_s.py:digits               embedded digits, minutes on a CPU
   python main.py --config configs/moco_vit_s.py --dry-run            its table, memory and time; writes nothing
-  python main.py --config configs/moco_vit_s.py:?                    which variants there are
+  python main.py --config 'configs/moco_vit_s.py:?'                  which variants there are
   python main.py --config configs/linear.py:digits,cached --config.init_from=runs/moco_vit_s-digits
 
   --workdir W          of the run; else runs/CONFIG-VARIANT; the same command goes on from the last checkpoint
@@ -24,9 +24,18 @@ if __name__ == "__main__":
     streams.open_closed()
     huge_pages.restart()  # before the imports that take a second
 
-from repre_jax.core.errors import UserError
-from repre_jax.system import compile_cache, runtime
-from repre_jax.system.command_line import completion, ending, parse, usage
+try:
+    from repre_jax.core.errors import UserError
+    from repre_jax.system import compile_cache, runtime
+    from repre_jax.system.command_line import completion, ending, parse, usage
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("repre_jax"):
+        raise
+    sys.exit(
+        f"The package {error.name} is not installed for {sys.executable}.\n"
+        "  change:   activate the environment that has it, as in  . .venv/bin/activate; or\n"
+        "            pip install -r requirements.txt  (python -m repre_jax.tools.doctor lists what is missing)"
+    )
 
 QUIET, DRY_RUN, COMPLETION = "--quiet", "--dry-run", "--completion"
 TASKS = ("pretrain", "knn", "linear", "dense_probe", "finetune", "segment", "detect")

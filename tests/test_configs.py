@@ -199,6 +199,13 @@ def test_the_encoders_are_the_papers():
     assert (swin.width, swin.depth, swin.heads, swin.window) == (96, (2, 2, 6, 2), (3, 6, 12, 24), 7)
 
 
+@pytest.mark.parametrize("name", ["moco_vit_s", "knn"])
+def test_a_question_mark_lists_the_variants_and_is_no_mistake(name):
+    with pytest.raises(UserError, match=r"^Variants: .*digits.*, joined by commas$") as asked:
+        config_of(name, "?")
+    assert asked.value.status == 0
+
+
 @pytest.mark.parametrize(
     ("variants", "words"),
     [

@@ -30,6 +30,15 @@ def install(folder: Path, name: str, version: str, *requires: str) -> None:
     (place / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *lines, ""]))
 
 
+def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback():
+    """As `head` does: its end of the pipe is closed before the doctor has printed all."""
+    with subprocess.Popen(COMMAND, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "Software:\n"
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 0
+
+
 @pytest.mark.skipif(
     devices.tpu_file() is not None,
     reason="a TPU's device file cannot be hidden, and leaving a TPU idle is a problem that the doctor rightly reports",

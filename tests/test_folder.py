@@ -130,8 +130,12 @@ def test_too_many_unreadable_files_end_a_run_that_can_go_on(tmp_path, monkeypatc
 
 
 def test_what_is_no_folder_of_images_is_named(tmp_path):
-    with pytest.raises(UserError, match="is not there"):
-        sources.open_dataset(f"folder:{tmp_path / 'none'}")
+    (tmp_path / "photos").mkdir()
+    for missing, said in (("none", r"is not there\.\n"), ("phots", r"is not there\. Did you mean 'photos'\?\n")):
+        with pytest.raises(UserError, match=said):
+            sources.open_dataset(f"folder:{tmp_path / missing}")
+    with pytest.raises(UserError, match=r"is not there\.\n"):
+        sources.open_dataset(f"folder:{tmp_path / 'none' / 'photos'}")
     with pytest.raises(UserError, match=r"no images in .*\n.*\*.jpg"):
         sources.open_dataset(f"folder:{tmp_path}")
 

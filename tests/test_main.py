@@ -21,10 +21,11 @@ FLAGS = "expected: --config, --workdir, --dry-run, --quiet, --completion or --co
 MISTAKES = {
     "no config": ([], ["--config is missing", "expected: a config file", "configs/moco_vit_s.py"]),
     "no such config": (["--config=configs/moco_vit_x.py"], ["configs/moco_vit_x.py does not exist", "moco_vit_s.py"]),
+    "mistyped config": (["--config=configs/moco_vits.py"], ["moco_vits.py does not exist. Did you mean 'moco_vit_s'?"]),
     "no such config, with a key": (["--config=none.py", "--config.seed=1"], ["none.py does not exist"]),
     "unknown variant": (
         [CONFIG + ":digit"],
-        ["Unknown variant 'digit'", "digits, scenes, scenes_dense, baseline, light"],
+        ["Unknown variant 'digit'. Did you mean 'digits'?", "digits, scenes, scenes_dense, baseline, light"],
     ),
     "mistyped key": ([TINY, "--config.batch_sise=8"], ["batch_sise", "Did you mean", "batch_size"]),
     "mistyped nested key": (
@@ -164,6 +165,14 @@ def test_devices_that_do_not_divide_the_batch(two_devices, tmp_path, capsys, mon
         error = capsys.readouterr().err
         assert f"batch_size {size} cannot be split evenly over 2 devices" in error
         assert f"--config.batch_size={proposal}" in error
+
+
+def test_a_python_without_the_packages_is_told_how_to_get_them():
+    """-S leaves site-packages out, which a Python outside the virtual environment does not have."""
+    command = [sys.executable, "-S", "main.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"The package jax is not installed for {sys.executable}.\n  change:   activate")
 
 
 def test_imagenet_that_is_not_there(tmp_path):

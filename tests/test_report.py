@@ -52,7 +52,7 @@ def test_the_plan_says_what_changes_over_the_run():
     for words in (
         "200 of 100 images = 20 epochs of 10.0 steps; warm-up 20",
         "adamw, weight decay 0.04 -> 0.4",
-        "0 -> 0.1 -> 0 (0.256 per 256 images), as moco_v3's",
+        "0 -> 0.1 -> 0 (0.256 per 256 images), schedule moco_v3",
         "momentum       0.99 -> 1",
     ):
         assert words in text
@@ -137,3 +137,22 @@ def test_a_batch_that_holds_a_record_more_than_once_says_so(records, batch_size,
         assert copies(records, int(said.split("to at most ")[1].split(",")[0])) is None
     else:
         assert records < 4 and said.endswith("change:   more images")
+
+
+@pytest.mark.parametrize(
+    ("test", "classes", "sizes"),
+    [
+        (12, 2, "1,048 train, 12 test, 2 classes, in"),
+        (0, 2, "1,048 train, 2 classes, no test split, so no k-NN, in"),
+        (12, None, "1,048 train, 12 test, no labels, so no k-NN, in"),
+        (0, None, "1,048 train, no test split and no labels, so no k-NN, in"),
+    ],
+)
+def test_what_a_data_set_lacks_is_said_once(test, classes, sizes):
+    identity = {"name": "pets", "version": "1.0.0", "train_records": 1048, "test_records": test}
+    assert console.dataset(identity, "/data", classes) == f"pets 1.0.0: {sizes} /data"
+
+
+def test_an_encoder_s_origin_is_told_with_the_present_names_of_keys():
+    stored = {"init_from": "runs/demo", "framework": "moco_v3", "branch": "online", "step": 8, "sha256": None}
+    assert console.origin(stored) == "init_from runs/demo, framework moco_v3, network online, step 8"

@@ -1,6 +1,13 @@
 """What ends a run on purpose. main.py prints the text, without a traceback, and exits with `status`."""
 
-from collections.abc import Collection, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """What a message adds to a name that is not known: " Did you mean 'digits'?", or nothing where none is close."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 class UserError(Exception):
@@ -14,13 +21,19 @@ class UserError(Exception):
 
 
 class UnknownVariant(UserError):
-    """A config has no variant of this name. known: those that it has."""
+    """A config has no variant of this name. known: those that it has.
+
+    The name '?' asks for them: then the text lists them, and nothing is wrong.
+    """
 
     def __init__(self, name: str, known: Collection[str], more: Sequence[str] = ()):
         words = ", ".join((*known, *more))
         expected = f"{words}, joined by commas" if words else "none: this config has no variants"
-        super().__init__(f"Unknown variant {name!r}.\n  expected: {expected}")
+        mistake = f"Unknown variant {name!r}.{meant(name, known)}\n  expected: {expected}"
+        asked = name == "?"
+        super().__init__(f"Variants: {expected}" if asked else mistake)
         self.known = tuple(known)
+        self.status = 0 if asked else 1
 
 
 class Gone(UserError):

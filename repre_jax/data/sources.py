@@ -1,5 +1,6 @@
 """Finds a prepared TFDS data set, or a folder of images, and gives random access to its records, without TensorFlow."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from repre_jax.core import config_paths
 from repre_jax.core.config_paths import FOLDER
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import UserError, meant
 from repre_jax.core.types import Records
 from repre_jax.data import crops, deep, first_use, folder, identity, prepared, record_files, split_syntax
 from repre_jax.data.label_classes import Classes
@@ -168,13 +169,20 @@ def data_root(data_dir: str | None) -> Path:
         ) from None
 
 
+def _beside(path: Path) -> list[str]:
+    """Names of the folders beside it; none where their folder is not there or cannot be entered."""
+    with contextlib.suppress(OSError):
+        return [other.name for other in path.parent.iterdir() if other.is_dir()]
+    return []
+
+
 def _open_folder(name: str, train_split: str, test_split: str | None, value_range: deep.Ranges | None) -> DataSet:
     config_paths.refuse_nothing("data.name", name)
     root = config_paths.absolute(name.removeprefix(FOLDER))
     if not root.exists():
         raise UserError(
-            f"{root}, the folder of images, is not there.\n"
-            "  expected: a folder; a path that a run has stored leads to where its images lay then\n"
+            f"{root}, the folder of images, is not there.{meant(root.name, _beside(root))}\n"
+            "  expected: a folder; the path that a run has stored is where its images lay when it began\n"
             "  change:   --config.data.name=folder:PATH, to where they lie now"
         )
     found = folder.scan(root)

@@ -47,7 +47,10 @@ class Unreadable:
             lines = "".join(f"\n  {line}" for line in list(self._lines.values())[:SHOWN])
             raise UserError(
                 f"{len(self):,} of {len(self.source):,} records could not be read.{lines}\n"
-                "  change:   the data, or --config.data.max_unreadable to a larger share of the records"
+                f"  expected: at most {self.largest_share:g} of all, data.max_unreadable\n"
+                "  change:   mend or replace them under the same names, and give the same command again; or\n"
+                "            --config.data.max_unreadable to a larger share; or delete them, and --workdir to another\n"
+                "            folder, since that makes it another data set"
             )
 
     def __len__(self) -> int:

@@ -1,12 +1,13 @@
 """An exported encoder as Python objects, for programs that use it without a config: repre_jax.load_encoder."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from repre_jax.builders import augmentation, methods
-from repre_jax.core import config_paths
+from repre_jax.core import config_paths, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.models.encoders import Encoder
 from repre_jax.pretrained import weight_file
@@ -21,6 +22,13 @@ def load_encoder(path: str | Path) -> tuple[Encoder, dict[str, Any], dict[str, A
     Raises UserError when the file or its card is missing, damaged, or one does not belong to the other.
     """
     path = config_paths.absolute(path)
+    if run_files.is_folder(path):
+        raise UserError(
+            f"{path} is a folder.\n"
+            "  expected: a file that python -m repre_jax.tools.export wrote\n"
+            f"  change:   of a run: python -m repre_jax.tools.export {shlex.quote(str(path))} writes that file;\n"
+            "            of an export for transformers: the path of model.safetensors in it"
+        )
     source = weight_file.read(path)
     if not source.card:
         raise UserError(

@@ -171,12 +171,11 @@ def rows(
     config: ConfigDict, encoder: encoders.Encoder, origin: dict[str, Any], data: DetectionData
 ) -> list[console.Row]:
     """Rows of the first table: what is trained or measured, and on what."""
-    known = ", ".join(f"{name} {value}" for name, value in origin.items() if value is not None)
     settings, dataset = config.detect, data.dataset
     kind = "Mask R-CNN" if settings.masks else "Faster R-CNN, without masks"
     return [
         ("encoder", encoders.describe(encoder)),
-        ("", known),
+        ("", console.origin(origin)),
         ("detector", f"{kind}, {settings.width} channels; matrix products in {config.dtype}"),
         ("data set", console.dataset(dataset.identity(), dataset.directory, dataset.classes)),
         ("test images", f"shorter side {settings.test_short}, longer at most {settings.test_longest}"),

@@ -151,14 +151,13 @@ def check_classes(dataset: DataSet) -> None:
 
 def rows(config: ConfigDict, found: Backbone, dataset: DataSet, width: int | None = None) -> list[console.Row]:
     """Rows of an evaluation's first table: what is judged, by a feature of `width` numbers, and on what."""
-    origin = ", ".join(f"{name} {value}" for name, value in found.origin.items() if value is not None)
     numbers = f", {width:,} numbers" if width else ""
     train = len(dataset.train)
     part = f"{config.data.labels:.4g} of the labels, draw {config.data.draw}: {train:,} training records"
     identity = dataset.identity() | {"train_records": train}
     return [
         ("encoder", encoders.describe(found.encoder)),
-        ("", origin),
+        ("", console.origin(found.origin)),
         ("feature", f"{config.feature}{numbers}; matrix products in {config.dtype}"),
         ("data set", console.dataset(identity, dataset.directory, dataset.classes)),
         *([("", part)] if config.data.labels < 1 else []),

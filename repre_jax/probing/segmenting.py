@@ -159,7 +159,6 @@ def rows(
     config: ConfigDict, encoder: encoders.Encoder, origin: dict[str, Any], data: SegmentationData
 ) -> list[console.Row]:
     """Rows of the first table: what is trained or measured, and on what."""
-    known = ", ".join(f"{name} {value}" for name, value in origin.items() if value is not None)
     settings, dataset = config.segment, data.dataset
     crop, stride = (" x ".join(map(str, sides)) for sides in (config.data.image_size, settings.test_stride))
     size = f"within {' x '.join(map(str, settings.test_size))}" if settings.test_size else "as they are"
@@ -168,7 +167,7 @@ def rows(
     )
     return [
         ("encoder", encoders.describe(encoder)),
-        ("", known),
+        ("", console.origin(origin)),
         ("head", f"{settings.head}{', the encoder is frozen' * settings.frozen}; matrix products in {config.dtype}"),
         ("data set", console.dataset(dataset.identity(), dataset.directory, dataset.classes)),
         ("test images", f"{size}, by windows of {crop} every {stride}{more}{', mirrored too' * settings.test_flip}"),

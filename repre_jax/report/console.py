@@ -73,7 +73,7 @@ def plan(plan: Plan, *, lr_per_256: float, optimizer: str, shape: str, momentum:
     rows = [
         ("steps", f"{images} = {epochs:.4g} epochs of {plan.steps_per_epoch:.1f} steps; warm-up {plan.warmup_steps:,}"),
         ("optimizer", f"{optimizer}, weight decay {course(plan.weight_decay)}"),
-        ("learning rate", f"{ends} ({lr_per_256:.4g} per 256 images), as {shape}'s"),
+        ("learning rate", f"{ends} ({lr_per_256:.4g} per 256 images), schedule {shape}"),
     ]
     return [*rows, ("momentum", course(plan.momentum))] if momentum else rows
 
@@ -108,10 +108,25 @@ def parameter_counts(params: Mapping[str, Any]) -> str:
 
 def dataset(identity: Mapping[str, Any], directory: str, classes: int | None) -> str:
     """For example 'digits 1.0.0: 1,437 train, 360 test, 10 classes, in ~/tensorflow_datasets/digits/1.0.0'."""
-    labels = f"{classes} classes" if classes else "no labels, so no k-NN"
-    test = f"{identity['test_records']:,} test" if identity["test_records"] else "no test split, so no k-NN"
-    sizes = f"{identity['train_records']:,} train, {test}, {labels}"
+    test, labels = identity["test_records"], classes
+    missing = " and ".join(what for what, there in (("no test split", test), ("no labels", labels)) if not there)
+    parts = [
+        f"{identity['train_records']:,} train",
+        *([f"{test:,} test"] if test else []),
+        *([f"{labels} classes"] if labels else []),
+        *([f"{missing}, so no k-NN"] if missing else []),
+    ]
+    sizes = ", ".join(parts)
     return f"{identity['name']} {identity['version']}: {sizes}, in {directory}"
+
+
+def origin(found: Mapping[str, Any]) -> str:
+    """Where an encoder comes from, for example 'init_from runs/demo, framework moco_v3, network online, step 8'.
+
+    found: `origin` of a result. Its key `branch`, the network's name until 0.1.0, stays as it is stored there.
+    """
+    named = {"network" if name == "branch" else name: value for name, value in found.items()}
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
 
 
 def test_images(data: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from repre_jax.core import access, config_paths, open_files
-from repre_jax.core.errors import Ended, Stopped, UserError
+from repre_jax.core.errors import Ended, Stopped, UserError, meant
 from repre_jax.core.renamed_keys import renamed
 from repre_jax.system import completion as complete
 from repre_jax.system import end_signals, jax_defaults, overrides, own_configs, shipped, streams, terminal
@@ -168,7 +168,8 @@ def _config_file(given: str) -> Path:
             file = folder / f"{path.name.removesuffix('.py')}.py"
             if file.is_file():
                 return file
-    raise UserError(f"Config file {path} does not exist.\n{list_configs()}")
+    hint = meant(path.stem, [file.stem for file in config_files()])
+    raise UserError(f"Config file {path} does not exist.{hint}\n{list_configs()}")
 
 
 def _config_folders() -> tuple[Path, Path]:

@@ -166,14 +166,13 @@ def _encode(config: ConfigDict, source: Backbone, params: list[dict[str, Any]], 
 
 def _rows(config: ConfigDict, source: Backbone, data: SegmentationData) -> list[console.Row]:
     """Of the first table: what is measured, and on what."""
-    known = ", ".join(f"{name} {value}" for name, value in source.origin.items() if value is not None)
     settings, dataset, widths = config.dense_probe, data.dataset, patch_tokens.widths(source.encoder)
     side = source.encoder.patch
     background = ", ".join(data.classes.names[number] for number in settings.background) or "none"
     return [
         ("devices", console.devices()),
         ("encoder", encoders.describe(source.encoder)),
-        ("", f"{known}; matrix products in {config.dtype}"),
+        ("", f"{console.origin(source.origin)}; matrix products in {config.dtype}"),
         ("tokens", f"last block {widths['last']:,} numbers, all levels {widths['all']:,}; patches of {side} x {side}"),
         *([("positions", source.resized)] if source.resized else []),
         ("data set", console.dataset(dataset.identity(), dataset.directory, dataset.classes)),

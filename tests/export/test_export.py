@@ -95,6 +95,8 @@ def test_a_file_without_its_card_or_with_anothers_is_refused(tmp_path):
         repre_jax.load_encoder(alone)
     with pytest.raises(UserError, match=r"none.npz does not exist"):
         repre_jax.load_encoder(tmp_path / "none.npz")
+    with pytest.raises(UserError, match=r"run is a folder\.\n(.|\n)*tools\.export .*/run writes that file"):
+        repre_jax.load_encoder(tmp_path / "run")
     weight_file.card_of(file).write_text(weight_file.card_of(file).read_text().replace('"sha256": "', '"sha256": "0'))
     with pytest.raises(UserError, match="its SHA-256 differs"):
         repre_jax.load_encoder(file)
