@@ -103,7 +103,7 @@ def test_a_dry_run_says_what_a_run_would_be_and_writes_nothing(tmp_path, capsys,
     text = capsys.readouterr().out
     assert not workdir.exists()
     assert "\n  framework      moco_v3; " in text
-    assert "GiB a device in a step, as XLA plans it\n" in text
+    assert re.search(r"\n  memory    [\d.]+ GiB a device in a step, as XLA plans it; there are [\d.]+ GiB\n", text)
     assert re.search(r"\n  a step    [\d,]+ ms with reading the data, mean of 3; [\d,]+ images/s\n", text)
     assert re.search(r"\n  an epoch  \d+:\d\d, 89\.8 steps\n  the run   \d+:\d\d, 0\.0890\d epochs, ", text)
 
@@ -133,7 +133,10 @@ def test_a_dry_run_of_a_run_that_was_begun_is_of_what_is_left(tmp_path, capsys, 
 def test_a_step_that_does_not_fit_is_not_taken(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "per_device", lambda: 1 << 20)
     assert main.main(["main.py", "--config=configs/moco_vit_s.py:tiny", "--dry-run", f"--workdir={tmp_path}"]) == 0
-    assert re.search(r"\n  a step  not timed, since it does not fit\n", capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "\n  a step  not timed, since it does not fit; change, in this order:\n" in text
+    assert re.search(r"\n          1\. --config\.accumulate=2 \(\d images a device at once; ", text)
+    assert re.search(r"\n          \d\. --config\.batch_size=8 \(\d images a device\)\n", text)
 
     def untold():
         raise UserError("No device tells how much memory it has.")

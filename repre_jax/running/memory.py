@@ -59,16 +59,21 @@ def gib(count: float) -> str:
     return f"{count / 2**30:,.2f} GiB"
 
 
+def settings(config: ConfigDict, devices: int) -> dict[str, Any]:
+    """What `lighter` and `explain` ask of a config, for steps on so many devices."""
+    return {
+        "batch_size": config.batch_size,
+        "devices": devices,
+        "accumulate": config.get("accumulate"),
+        "remat": config.encoder.remat,
+        "remat_mlp": config.encoder.remat_mlp,
+        "shard_state": config.get("shard_state"),
+    }
+
+
 def of_config(config: ConfigDict, devices: int) -> contextlib.AbstractContextManager[None]:
     """`explained` with a config's settings, of steps on so many devices."""
-    return explained(
-        batch_size=config.batch_size,
-        devices=devices,
-        accumulate=config.get("accumulate"),
-        remat=config.encoder.remat,
-        remat_mlp=config.encoder.remat_mlp,
-        shard_state=config.get("shard_state"),
-    )
+    return explained(**settings(config, devices))
 
 
 @contextlib.contextmanager
@@ -92,8 +97,7 @@ def of_images(error: Exception, *, images: int, dtype: str) -> UserError:
     )
 
 
-def explain(
-    error: Exception,
+def lighter(
     *,
     batch_size: int,
     devices: int,
@@ -101,14 +105,13 @@ def explain(
     remat: bool = True,
     remat_mlp: bool = True,
     shard_state: bool | None = None,
-) -> UserError:
-    """How much each device had to do, and what would make it less, what costs least first.
+) -> list[str]:
+    """What would make a step need less memory, what costs least first, each as a flag and what it does.
 
     batch_size: over all devices. The rest are the config's settings, those that an evaluation has not left out.
     """
     trains, accumulate = accumulate is not None, accumulate or 1
     share = batch_size // devices
-    images = f"{share:,} images a step" + (f", {share // accumulate:,} at once" if accumulate > 1 else "")
     finer = [n for n in range(2 * accumulate, batch_size // 2 + 1, accumulate) if batch_size % (devices * n) == 0]
     smaller = batch_size // 2 // (devices * accumulate) * devices * accumulate
     changes = []
@@ -127,6 +130,16 @@ def explain(
         )
     if smaller >= (2 * accumulate if trains else 1):
         changes.append(f"--config.batch_size={smaller} ({smaller // devices:,} images a device)")
+    return changes
+
+
+def explain(
+    error: Exception, *, batch_size: int, devices: int, accumulate: int | None = None, **more: Any
+) -> UserError:
+    """How much each device had to do, and what would make it less; batch_size and the rest as `lighter` has them."""
+    share, parts = batch_size // devices, accumulate or 1
+    images = f"{share:,} images a step" + (f", {share // parts:,} at once" if parts > 1 else "")
+    changes = lighter(batch_size=batch_size, devices=devices, accumulate=accumulate, **more)
     lines = "\n".join(f"            {number}. {change}" for number, change in enumerate(changes, start=1))
     whose = f"Each of {devices} devices" if devices > 1 else "The device"
     return UserError(

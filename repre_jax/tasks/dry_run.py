@@ -62,7 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with memory.of_config(config, job.step.mesh.size):
         program = compiled_step.compiled(config, job.step)
         planned, fits = _memory(program)
-        times = _times(config, job, past, program) if fits else [("a step", "not timed, since it does not fit")]
+        times = _times(config, job, past, program) if fits else _too_large(config, job.step.mesh.size)
     going_on = [("going on", f"from step {past.step:,} of {plan.total_steps:,}")] if past.step else []
     terminal.warn(
         f"As its first steps show, of which nothing is written:\n{console.table([*going_on, planned, *times])}"
@@ -80,7 +80,14 @@ def _memory(program: jax.stages.Compiled) -> tuple[console.Row, bool]:
         there = memory.per_device()
     except UserError:
         return ("memory", f"{memory.gib(needed)} {what}"), True
-    return ("memory", f"{memory.gib(needed)} of {memory.gib(there)} {what}"), needed <= there
+    return ("memory", f"{memory.gib(needed)} {what}; there are {memory.gib(there)}"), needed <= there
+
+
+def _too_large(config: ConfigDict, devices: int) -> list[console.Row]:
+    """In place of the times of a step that no device has the memory for: what to change."""
+    changes = memory.lighter(**memory.settings(config, devices))
+    numbered = [("", f"{number}. {change}") for number, change in enumerate(changes, start=1)]
+    return [("a step", "not timed, since it does not fit" + "; change, in this order:" * bool(numbered)), *numbered]
 
 
 def _times(config: ConfigDict, job: pretrain.Job, past: History, program: jax.stages.Compiled) -> list[console.Row]:
