@@ -122,7 +122,8 @@ def test_a_dry_run_of_a_run_that_was_begun_is_of_what_is_left(tmp_path, capsys, 
     assert re.search(r"\n  going on      from step 2 of 6\n", text)
     assert re.search(r"\n  what is left  \d+:\d\d, 0\.04\d+ epochs, ", text)
     assert main.main([*command, "--dry-run", "--config.total_steps=6"]) == 1
-    assert "This workdir holds a run with another config:\n  total_steps: 2 -> 6" in capsys.readouterr().err
+    named = f"This workdir holds a run with another config:\n  total_steps: 2 -> 6\n  workdir:  {workdir}\n  change: "
+    assert named in capsys.readouterr().err
     elsewhere = [*command[:2], f"--workdir={other}", "--dry-run"]
     assert main.main([*elsewhere, f"--config.init_from={workdir}", "--config.encoder.width=8"]) == 1
     assert "has another encoder:\n  encoder.width: " in capsys.readouterr().err

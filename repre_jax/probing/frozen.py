@@ -63,7 +63,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     before, described = run_files.read_config(workdir), run_files.read_data(workdir)
     if before is None or not any(run_files.matching(workdir, pattern) for pattern in RESUME_MARKERS):
         return History()
-    changed = resume.check_unchanged(before, settings, "config", settings["may_change"])
+    changed = resume.check_unchanged(before, settings, "config", settings["may_change"], workdir=workdir)
     result = None if changed else run_files.read_json(workdir / run_files.RESULT, ("task", "seconds"))
     return History(result=result, changed=changed, described=described)
 

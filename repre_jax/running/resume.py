@@ -86,7 +86,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
     result = run_files.read_json(workdir / run_files.RESULT, ("steps", "seconds"))
     if result is not None:  # finished; its checkpoints may have been deleted since
         before = run_files.read_config(workdir, ("seed",)) or settings
-        if not check_unchanged(before, settings, "config", may_change):
+        if not check_unchanged(before, settings, "config", may_change, workdir=workdir):
             return History(result["steps"], result["seconds"], result=result, described=described)
     if not run_files.has_checkpoints(workdir):
         return History(described=described)
@@ -96,7 +96,7 @@ def look(workdir: Path, settings: dict[str, Any]) -> History:
         if not step:
             return History(ignored=ignored, described=described)
         record = checkpoints.record(step)
-    changed = check_unchanged(record["config"], settings, "config", may_change)
+    changed = check_unchanged(record["config"], settings, "config", may_change, workdir=workdir)
     data, unreadable = record["data"], record["unreadable"]
     return History(
         step=step,
@@ -218,11 +218,13 @@ def check_unchanged(
     what: str,
     may_change: Sequence[str] = (),
     explained: Mapping[str, str] = MappingProxyType({}),
+    workdir: Path | None = None,
 ) -> list[str]:
     """The differences that `may_change` allows, a line each; those of FREE_KEYS are none.
 
     may_change: keys, or the beginnings of keys up to a dot. what: names the thing compared. explained: what stands
-    behind a key in place of both values, where these tell nothing.
+    behind a key in place of both values, where these tell nothing. workdir: what to call it in the message; the
+    command has not always named it.
     Raises UserError with all other differences.
     """
     old, new = run_files.flat(before), run_files.flat(now)
@@ -242,6 +244,7 @@ def check_unchanged(
         raise UserError(
             f"This workdir holds a run with another {what}:\n"
             + "".join(f"  {lines[key]}\n" for key in refused)
+            + (f"  workdir:  {workdir}\n" if workdir else "")
             + "  change:   the value back, to go on with that run; --workdir, to start a new one; or"
             + f'\n            --config.may_change="({keys},)", to go on with that run and the new value'
         )
