@@ -77,7 +77,7 @@ def test_nothing_installed_is_no_crash(tmp_path):
     assert (done.returncode, done.stderr) == (1, "")
     assert "  jax                       missing\n" in done.stdout
     assert "1. The package packaging is missing" in done.stdout
-    assert "fix: python -m pip install 'jax>=0.10.0,<0.13'" in done.stdout
+    assert "fix: python -m pip install 'jax>=0.10.2,<0.13'" in done.stdout
 
 
 def test_versions_outside_the_bounds_and_missing_packages(tmp_path):
