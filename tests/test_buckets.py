@@ -55,6 +55,9 @@ def test_addresses_stay_what_they_are(server):
     for address in ("s3://bucket/runs", "gs://", "https://example.org/x"):
         with pytest.raises(UserError, match=r"cannot be used.\n  expected: a folder, or one in a bucket"):
             config_paths.absolute(address)
+    for name in ("run*", "run?", "lr=[0.1]"):
+        with pytest.raises(UserError, match=r"in a bucket \* \? \[ \] stand for other names"):
+            config_paths.absolute(f"gs://bucket/{name}/one")
     with pytest.raises(UserError, match=r"data.dir=gs://bucket/data is on no disk"):
         config_paths.stored("data.dir", "gs://bucket/data")
     with pytest.raises(UserError, match=r"data.name=folder:gs://bucket/data is on no disk"):

@@ -22,6 +22,8 @@ from repre_jax.core.errors import UserError
 
 SCHEME = "gs://"
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/]*)")  # 'gs:/bucket', too: what pathlib makes of 'gs://bucket'
+# Which gcsfs, and orbax through it, takes for a pattern when it removes: 'lr=[01]' would remove the files of 'lr=0'.
+PATTERN = re.compile(r"[*?\[\]]")
 # gcsfs's own settings: what it would ask each bucket for first, with rights that a run need not have.
 VARIABLE = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
 LIBRARIES = ("gcsfs", "google", "aiohttp", "requests")  # whose exceptions gcsfs raises
@@ -51,14 +53,19 @@ def is_address(path: str | os.PathLike) -> bool:
 
 
 def path(address: str | os.PathLike) -> Path:
-    """An epath, which has the methods of a pathlib.Path. Raises UserError for another scheme than gs://, no bucket, and
-    where gcsfs is not installed."""
+    """An epath, which has the methods of a pathlib.Path. Raises UserError for another scheme than gs://, no bucket, a
+    name with one of * ? [ ], and where gcsfs is not installed."""
     text = os.fspath(address)
     found = ADDRESS.match(text)
     if found is None or f"{found[1]}://" != SCHEME or not found[2]:
         raise UserError(
             f"{text} cannot be used.\n  expected: a folder, or one in a bucket of Google Cloud Storage: gs://BUCKET/...\n"
             "  change:   the path; another kind of bucket can be mounted, to be used as a folder (FUSE)"
+        )
+    if PATTERN.search(text):
+        raise UserError(
+            f"{text} cannot be used: in a bucket * ? [ ] stand for other names, whose files would be removed.\n"
+            "  expected: a path without these\n  change:   the path, to lr=0.1 instead of lr=[0.1]"
         )
     _prepare(text)
     from etils import epath  # here: orbax brings it, and doctor works where packages are missing
