@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from repre_jax.core.checkpoint import Checkpoints
 from repre_jax.core.errors import UserError
 from repre_jax.running import bucket_mark
 from repre_jax.running.workdir import is_locked, lock_token, locked
+from repre_jax.system import process_names
 from repre_jax.tools import compare, doctor, export, figures, inspect, prepare, reproduce, results, segment
 from tests.helpers import bucket
 from tests.helpers.devices import xla_flags
@@ -183,7 +185,7 @@ def test_a_workdir_is_for_one_process(folder, monkeypatch, capsys):
         token = lock_token(folder)
         assert len(token) == 32 and is_locked(folder)
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(bucket_mark.platform, "node", lambda: "elsewhere")
+            elsewhere.setattr(process_names.platform, "node", lambda: "elsewhere")
             with pytest.raises(UserError, match="Another process is at work in gs://"), locked(folder):
                 pass
         assert "waiting up to 3 s for a sign of it" in capsys.readouterr().out
@@ -201,7 +203,9 @@ def test_a_workdir_is_for_one_process(folder, monkeypatch, capsys):
 
     dead = subprocess.Popen(["true"])
     dead.wait()
-    run_files.replace(mark, f"token\n{bucket_mark.platform.node()} {dead.pid}\n0\n")
+    run_files.replace(mark, f"token\n{platform.node()}/0/1 {dead.pid}\n0\n")
+    assert is_locked(folder), "a container of this host's name: its processes are not seen here"
+    run_files.replace(mark, f"token\n{process_names.place()} {dead.pid}\n0\n")
     assert not is_locked(folder)
     with locked(folder):
         assert "waiting" not in capsys.readouterr().out

@@ -42,6 +42,7 @@ NOT_OF_RUNS = {
     "system/compile_cache.py": "the compile cache, and /proc/cpuinfo",
     "system/kept_programs.py": "the compile cache",
     "system/huge_pages.py": "a setting of the kernel, and the script that was started",
+    "system/process_names.py": "the kernel's id of this boot",
     "system/runtime.py": "/dev/null",
     "system/shipped.py": "where configs/ lie",
     "system/streams.py": "/dev/null",

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import threading
 import time
 import uuid
@@ -12,7 +11,7 @@ from pathlib import Path
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.run_files import LOCK
-from repre_jax.system import terminal
+from repre_jax.system import process_names, terminal
 
 BEAT = 20.0  # seconds after which the holder writes its mark anew
 SILENT = 3  # so many beats without a new one, and the holder is dead
@@ -22,7 +21,7 @@ SETTLING = 1.0  # seconds after which, of two that began at once, the one who wr
 @contextlib.contextmanager
 def marked(folder: Path) -> Iterator[None]:
     """Keeps other runs out of a folder of a bucket meanwhile. A process that was killed keeps them out for as long as
-    it takes to see it dead: no time on its own host, SILENT beats on others.
+    it takes to see it dead: no time where its number still says so (system/process_names.py), SILENT beats elsewhere.
 
     Raises UserError when nothing can be written there, or another process is at work in it.
     """
@@ -80,10 +79,11 @@ def _wait_for_silence(folder: Path) -> None:
     """Raises UserError when the mark's holder gives a sign of life."""
     mark = folder / LOCK
     content = _read(mark)
-    if not content or _is_dead(content) or _holder(content) == _this():  # a container that was started anew
+    if not content or _is_dead(content):
         return
     wait = f"waiting up to {SILENT * BEAT:.0f} s for a sign of it"
-    terminal.warn(f"{folder} is marked by another process ({_holder(content)}): {wait}.")
+    place, _, pid = _holder(content).rpartition(" ")
+    terminal.warn(f"{folder} is marked by another process ({place.partition('/')[0]} {pid}): {wait}.")
     end = time.monotonic() + SILENT * BEAT
     while time.monotonic() < end:
         time.sleep(BEAT / 20)
@@ -107,18 +107,19 @@ def _read(mark: Path) -> str:
 
 
 def _this() -> str:
-    return f"{platform.node()} {os.getpid()}"
+    """'PLACE PID', PLACE as process_names says."""
+    return f"{process_names.place()} {os.getpid()}"
 
 
 def _holder(content: str) -> str:
-    """'HOST PID'."""
+    """As _this."""
     return [*content.splitlines(), "", ""][1]
 
 
 def _is_dead(content: str) -> bool:
-    """Whether it is of a process of this host that is not there any more."""
-    host, _, pid = _holder(content).rpartition(" ")
-    if host != platform.node() or not pid.isdigit():
+    """Whether it is of a process that would be seen from here and is not there any more."""
+    place, _, pid = _holder(content).rpartition(" ")
+    if place != process_names.place() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
