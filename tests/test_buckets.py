@@ -195,11 +195,12 @@ def test_a_workdir_is_for_one_process(folder, monkeypatch, capsys):
     run_files.replace(mark, "token\nelsewhere 1\n0\n")
     assert is_locked(folder)
     with locked(folder):  # after the silence
-        assert lock_token(folder) != "token"
-        run_files.replace(mark, "token\nelsewhere 1\n0\n")
+        token = lock_token(folder)
+        assert token != "token"
+        run_files.remove(mark)
         time.sleep(1.5)
-    assert "another process has taken over" in capsys.readouterr().out
-    assert lock_token(folder) == "token", "whose mark it is not"
+        assert lock_token(folder) == token, "a mark that was only removed is written again"
+    capsys.readouterr()
 
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -209,6 +210,33 @@ def test_a_workdir_is_for_one_process(folder, monkeypatch, capsys):
     assert not is_locked(folder)
     with locked(folder):
         assert "waiting" not in capsys.readouterr().out
+
+
+HOLDER = """
+import sys, time
+from repre_jax.core import config_paths
+from repre_jax.running import bucket_mark, workdir
+bucket_mark.BEAT = 0.5
+with workdir.locked(config_paths.absolute(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_who_lost_the_workdir_writes_nothing_more(folder, server):
+    """As after a pause of the whole process: it ends at its next sign of life, whatever it is doing."""
+    command, variables = [sys.executable, "-c", HOLDER, str(folder)], os.environ | bucket.variables(server)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout.readline() == "in\n"
+            run_files.replace(folder / run_files.LOCK, "token\nelsewhere 1\n0\n")
+            assert holder.wait(timeout=HANGS) == 1
+        finally:
+            holder.kill()
+        assert f"Another process has taken over {folder}, " in holder.stderr.read()
+    assert lock_token(folder) == "token", "whose mark it is not"
 
 
 def test_of_two_that_begin_at_once_one_has_the_workdir(folder, monkeypatch):

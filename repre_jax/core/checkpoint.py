@@ -191,11 +191,11 @@ class Checkpoints:
         for draft in run_files.matching(self.directory, f"*{manifest.SUFFIX}*{run_files.DRAFT}"):
             run_files.remove(draft)
         for item in ignored:
-            run_files.remove(manifest.path_of(item.folder), missing_ok=True)
             if item.aside is None:
                 run_files.remove_folder(item.folder)
             else:
                 run_files.move(item.folder, item.aside)
+            run_files.remove(manifest.path_of(item.folder), missing_ok=True)  # last: without it a bucket's is a draft
 
     def save(self, step: int, state: TrainState, record: dict[str, Any], measure: float | None = None) -> None:
         """Copies the state off the devices, then writes it in the background; a step saved before is kept.

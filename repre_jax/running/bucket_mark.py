@@ -11,7 +11,7 @@ from pathlib import Path
 from repre_jax.core import run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.run_files import LOCK
-from repre_jax.system import process_names, terminal
+from repre_jax.system import process_names, runtime, terminal
 
 BEAT = 20.0  # seconds after which the holder writes its mark anew
 SILENT = 3  # so many beats without a new one, and the holder is dead
@@ -22,6 +22,7 @@ SETTLING = 1.0  # seconds after which, of two that began at once, the one who wr
 def marked(folder: Path) -> Iterator[None]:
     """Keeps other runs out of a folder of a bucket meanwhile. A process that was killed keeps them out for as long as
     it takes to see it dead: no time where its number still says so (system/process_names.py), SILENT beats elsewhere.
+    This process ends at once when another has taken over, after it could not write its mark for so long.
 
     Raises UserError when nothing can be written there, or another process is at work in it.
     """
@@ -36,9 +37,13 @@ def marked(folder: Path) -> Iterator[None]:
         while not ended.wait(BEAT):
             count += 1
             with contextlib.suppress(OSError):  # the next one may get through
-                if not _read(mark).startswith(token):
-                    terminal.warn(f"Warning: another process has taken over {folder}, which heard nothing of this one.")
-                    return
+                content = _read(mark)
+                if content and not content.startswith(token):
+                    runtime.end_process(
+                        f"Another process has taken over {folder}, which heard nothing of this one for "
+                        f"{SILENT * BEAT:.0f} s.\n"
+                        "This one ends and writes nothing more; the other goes on from the last checkpoint."
+                    )
                 write()
 
     try:
