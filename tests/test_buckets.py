@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,7 +42,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def folder(server, request):
     """A folder of the bucket that no other test has."""
-    return config_paths.absolute(f"gs://{bucket.NAME}/{request.node.name}")
+    return config_paths.absolute(f"gs://{bucket.NAME}/{re.sub(r'[^a-z_]', '-', request.node.name)}")
 
 
 def test_addresses_stay_what_they_are(server):
@@ -54,7 +55,7 @@ def test_addresses_stay_what_they_are(server):
     assert not config_paths.is_relative("init_from", str(path))
     assert buckets.holds(path) and not buckets.holds(config_paths.absolute("runs"))
     assert config_paths.typed("runs/one") == Path("runs/one")
-    for address in ("s3://bucket/runs", "gs://", "https://example.org/x"):
+    for address in ("s3://bucket/runs", "GS://bucket/runs", "gs://", "https://example.org/x"):
         with pytest.raises(UserError, match=r"cannot be used.\n  expected: a folder, or one in a bucket"):
             config_paths.absolute(address)
     for name in ("run*", "run?", "lr=[0.1]"):
@@ -239,25 +240,34 @@ def test_who_lost_the_workdir_writes_nothing_more(folder, server):
     assert lock_token(folder) == "token", "whose mark it is not"
 
 
-def test_of_two_that_begin_at_once_one_has_the_workdir(folder, monkeypatch):
-    monkeypatch.setattr(bucket_mark, "SETTLING", 0.5)
-    outcomes, inside = [], threading.Barrier(2)
+def test_of_two_that_find_no_mark_one_has_the_workdir(folder, monkeypatch):
+    """The other one's is written after this one has looked, however long this one's writing takes."""
+    look = bucket_mark._is_left_by_a_dead_one
 
-    def begin():
-        inside.wait()
-        try:
-            with locked(folder):
-                outcomes.append("in")
-                time.sleep(1)
-        except UserError:
-            outcomes.append("out")
+    def look_before_the_other(folder):
+        found = look(folder)
+        run_files.replace(folder / run_files.LOCK, "token\nelsewhere 1\n0\n")
+        return found
 
-    threads = [threading.Thread(target=begin) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["in", "out"]
+    monkeypatch.setattr(bucket_mark, "_is_left_by_a_dead_one", look_before_the_other)
+    with pytest.raises(UserError, match="Another process is at work in gs://"), locked(folder):
+        pass
+    assert lock_token(folder) == "token"
+
+
+def test_of_two_that_take_over_a_dead_ones_mark_the_last_has_the_workdir(folder, monkeypatch):
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    run_files.replace(folder / run_files.LOCK, f"dead\n{process_names.place()} {dead.pid}\n0\n")
+
+    def the_other_writes(seconds):
+        assert seconds == bucket_mark.SETTLING and lock_token(folder) != "dead"
+        run_files.replace(folder / run_files.LOCK, "token\nelsewhere 1\n0\n")
+
+    monkeypatch.setattr(bucket_mark, "time", SimpleNamespace(sleep=the_other_writes))
+    with pytest.raises(UserError, match="Another process is at work in gs://"), locked(folder):
+        pass
+    assert lock_token(folder) == "token"
 
 
 @pytest.mark.slow

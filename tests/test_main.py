@@ -33,6 +33,7 @@ MISTAKES = {
         ["Unknown key 'rate' in --config.optim.rate", "weight_decay"],
     ),
     "mistyped flag": ([TINY, "--workdri=x"], ["Unknown flag --workdri. Did you mean --workdir?", FLAGS]),
+    "flag that takes no value": ([TINY, "--dry-run=true"], ["--dry-run takes no value", FLAGS]),
     "mistyped flag without a value": ([TINY, "--quite"], ["Unknown flag --quite. Did you mean --quiet?", FLAGS]),
     "flag that nothing resembles": ([TINY, "--gpus=8"], ["Unknown flag --gpus.\n", FLAGS]),
     "key without its config": ([TINY, "--optim.lr=1"], ["Unknown flag --optim.lr.\n", FLAGS]),

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, cast
 from repre_jax.core.errors import UserError
 
 SCHEME = "gs://"
-ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/]*)")  # 'gs:/bucket', too: what pathlib makes of 'gs://bucket'
+ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+([^/]*)")  # 'gs:/bucket', too: what pathlib makes of 'gs://bucket'
 # Which gcsfs, and orbax through it, takes for a pattern when it removes: 'lr=[01]' would remove the files of 'lr=0'.
 PATTERN = re.compile(r"[*?\[\]]")
 # gcsfs's own settings: what it would ask each bucket for first, with rights that a run need not have.
@@ -148,6 +148,13 @@ def written_whole(path: Path, mode: str) -> Iterator[IO]:
             path.write_bytes(file.getvalue())
         else:
             path.write_text(file.getvalue())
+
+
+def create(path: Path, text: str) -> None:
+    """Writes a file that is not there yet. Of several that do so at once one gets through; to the others it raises
+    FileExistsError."""
+    with told(path):
+        _system().pipe_file(str(path), text.encode(), mode="create")
 
 
 def files_below(folder: Path) -> list[str]:

@@ -182,7 +182,8 @@ class Checkpoints:
             run_files.check_writable(self.directory)
         except OSError as error:
             raise UserError(
-                f"{self.directory} cannot be written: {error.strerror}.\n  change:   mend that, or --workdir=..."
+                f"{self.directory} cannot be written: {error.strerror or error}.\n"
+                "  change:   mend that, or --workdir=..."
             ) from None
         self._at(0)
         if any(item.aside for item in ignored):

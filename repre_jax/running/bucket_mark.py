@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from repre_jax.core import run_files
+from repre_jax.core import buckets, run_files
 from repre_jax.core.errors import UserError
 from repre_jax.core.run_files import LOCK
 from repre_jax.system import process_names, runtime, terminal
 
 BEAT = 20.0  # seconds after which the holder writes its mark anew
 SILENT = 3  # so many beats without a new one, and the holder is dead
-SETTLING = 1.0  # seconds after which, of two that began at once, the one who wrote last has the workdir
+SETTLING = 1.0  # seconds after which, of two that took over a dead one's mark at once, the last has the workdir
 
 
 @contextlib.contextmanager
@@ -29,27 +29,30 @@ def marked(folder: Path) -> Iterator[None]:
     mark, token, count = folder / LOCK, uuid.uuid4().hex, 0
     ended = threading.Event()
 
-    def write() -> None:
-        run_files.replace(mark, f"{token}\n{_this()}\n{count}\n")
+    def content() -> str:
+        return f"{token}\n{_this()}\n{count}\n"
 
     def beat() -> None:
         nonlocal count
         while not ended.wait(BEAT):
             count += 1
             with contextlib.suppress(OSError):  # the next one may get through
-                content = _read(mark)
-                if content and not content.startswith(token):
+                found = _read(mark)
+                if found and not found.startswith(token):
                     runtime.end_process(
                         f"Another process has taken over {folder}, which heard nothing of this one for "
                         f"{SILENT * BEAT:.0f} s.\n"
                         "This one ends and writes nothing more; the other goes on from the last checkpoint."
                     )
-                write()
+                run_files.replace(mark, content())
 
     try:
-        _wait_for_silence(folder)
-        write()
-        time.sleep(SETTLING)
+        if _is_left_by_a_dead_one(folder):
+            run_files.replace(mark, content())
+            time.sleep(SETTLING)
+        else:
+            with contextlib.suppress(FileExistsError):  # another's, or this one's, when the answer to it was lost
+                buckets.create(mark, content())
         if not _read(mark).startswith(token):
             raise _at_work(folder)
     except OSError as error:
@@ -80,12 +83,15 @@ def is_fresh(folder: Path) -> bool:
         return False
 
 
-def _wait_for_silence(folder: Path) -> None:
-    """Raises UserError when the mark's holder gives a sign of life."""
+def _is_left_by_a_dead_one(folder: Path) -> bool:
+    """Whether there is a mark, whose holder is dead or was silent while this waited; False where there is none.
+
+    Raises UserError when it gives a sign of life.
+    """
     mark = folder / LOCK
     content = _read(mark)
     if not content or _is_dead(content):
-        return
+        return bool(content)
     wait = f"waiting up to {SILENT * BEAT:.0f} s for a sign of it"
     place, _, pid = _holder(content).rpartition(" ")
     terminal.warn(f"{folder} is marked by another process ({place.partition('/')[0]} {pid}): {wait}.")
@@ -94,9 +100,10 @@ def _wait_for_silence(folder: Path) -> None:
         time.sleep(BEAT / 20)
         now = _read(mark)
         if not now:
-            return
+            return False
         if now != content:
             raise _at_work(folder)
+    return True
 
 
 def _at_work(folder: Path) -> UserError:

@@ -206,6 +206,8 @@ def _parse_flags(argv: list[str], path: Path, config: ConfigDict | None = None) 
     except UserError:
         raise
     except flags.UnrecognizedFlagError as error:
+        if error.flagname in FLAGS:
+            raise UserError(f"--{error.flagname} takes no value.\n{EXPECTED}") from None
         close = difflib.get_close_matches(error.flagname, FLAGS, n=1)
         hint = f" Did you mean --{close[0]}?" if close else ""
         raise UserError(f"Unknown flag --{error.flagname}.{hint}\n{EXPECTED}") from None

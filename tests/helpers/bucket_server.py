@@ -32,8 +32,9 @@ def with_generations(download, insert):
         download(request, response, storage, *args, **kwargs)
 
     def inserted(request, response, storage, *args, **kwargs):
-        wanted, name = request.query.get("ifGenerationMatch"), request.query.get("name")
-        if wanted and name and generation(storage, request.params["bucket_name"], name[0]) != wanted[0]:
+        wanted = request.query.get("ifGenerationMatch")
+        name = request.query["name"][0] if "name" in request.query else request.data["meta"]["name"]
+        if wanted and generation(storage, request.params["bucket_name"], name) != wanted[0]:
             response.status = HTTPStatus.PRECONDITION_FAILED
             return
         insert(request, response, storage, *args, **kwargs)
