@@ -35,6 +35,7 @@ from benchmarks.accelerator_records import Here
 from benchmarks.sources import ROOT
 from repre_jax.core.errors import UserError
 from repre_jax.report import console
+from repre_jax.running import workdir
 from repre_jax.system import command_line, environment
 
 LEFT = 75  # the exit status, EX_TEMPFAIL
@@ -163,12 +164,13 @@ def run() -> int:
         return 0
     if arguments.commit:
         records.check_clone(out)
-    try:
-        left = run_slice(wanted, at, out, arguments.slice_minutes)
-    finally:
-        records.summarise(parts, at, out)
-        if arguments.commit:
-            print(records.commit(out), flush=True)
+    with workdir.locked(out):  # another slice would end this one's part as what a killed one left
+        try:
+            left = run_slice(wanted, at, out, arguments.slice_minutes)
+        finally:
+            records.summarise(parts, at, out)
+            if arguments.commit:
+                print(records.commit(out), flush=True)
     print(f"Left: {', '.join(left)}; the same command goes on." if left else f"Nothing is left: {to / 'summary.md'}")
     return LEFT if left else 0
 

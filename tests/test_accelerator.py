@@ -18,6 +18,7 @@ from benchmarks.accelerator_parts import Part
 from benchmarks.accelerator_records import Here
 from benchmarks.sources import ROOT
 from repre_jax.core.errors import UserError
+from repre_jax.running import workdir
 from repre_jax.system import environment
 
 AT = Here("1 x NVIDIA H200", "16 cores", "0123456789abcdef", "aaaa", "jax 1.2.3")
@@ -213,6 +214,9 @@ def test_the_command_line(tmp_path, monkeypatch, ask, capsys):
     for words in (["--only", "failed"], ["--forget", "other"]):
         with pytest.raises(UserError, match="Unknown part"):
             ask(*words)
+
+    with workdir.locked(tmp_path), pytest.raises(UserError, match="Another process is at work in"):
+        ask()  # it would end the other's part
 
     def interrupted(*_):
         raise KeyboardInterrupt
