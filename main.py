@@ -18,24 +18,16 @@ Tools, repre_jax.tools.NAME: compare, detect, doctor, export, figures, inspect, 
 import importlib
 import sys
 
-from repre_jax.system import huge_pages, streams
+from repre_jax.system import huge_pages, missing_packages, streams
 
 if __name__ == "__main__":
     streams.open_closed()
     huge_pages.restart()  # before the imports that take a second
 
-try:
+with missing_packages.explained():
     from repre_jax.core.errors import UserError
     from repre_jax.system import compile_cache, runtime
     from repre_jax.system.command_line import completion, ending, parse, usage
-except ModuleNotFoundError as error:
-    if (error.name or "").startswith("repre_jax"):
-        raise
-    sys.exit(
-        f"The package {error.name} is not installed for {sys.executable}.\n"
-        "  change:   activate the environment that has it, as in  . .venv/bin/activate; or\n"
-        "            pip install -r requirements.txt  (python -m repre_jax.tools.doctor lists what is missing)"
-    )
 
 QUIET, DRY_RUN, COMPLETION = "--quiet", "--dry-run", "--completion"
 TASKS = ("pretrain", "knn", "linear", "dense_probe", "finetune", "segment", "detect")
