@@ -18,7 +18,10 @@ REQUIRED = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("sed") is None, reason="needs sed, as the workflow does")
+@pytest.mark.skipif(
+    shutil.which("sed") is None,
+    reason="runs the workflow's own line, which is sed's, and pytest may be run by itself on a machine without sed",
+)
 def test_the_oldest_versions_are_the_lower_bounds(tmp_path):
     """Of each requirement; a form that sed does not know would be tested with its newest version, and nobody told."""
     (command,) = re.findall(r"^ +(sed .*)$", WORKFLOW, re.MULTILINE)
@@ -39,7 +42,10 @@ def test_it_runs_the_pythons_that_the_package_says():
     assert "run: make test" in WORKFLOW and "\ntest: " in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make, as the workflow does")
+@pytest.mark.skipif(
+    shutil.which("make") is None,
+    reason="reads the Makefile as make does, and pytest may be run by itself on a machine without make",
+)
 def test_the_oldest_versions_are_tested_without_lint():
     (flag,) = re.findall(r"'oldest' && '(LINT=\w+)'", WORKFLOW)
 
