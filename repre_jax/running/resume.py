@@ -1,7 +1,6 @@
 """What a workdir already holds, and whether the run in it may go on."""
 
 import contextlib
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 
 from repre_jax.core import config_paths, run_files
 from repre_jax.core.checkpoint import Checkpoints, Ignored
-from repre_jax.core.errors import Gone, UserError
+from repre_jax.core.errors import Gone, UserError, meant
 from repre_jax.data import identity
 from repre_jax.system import runtime
 
@@ -169,9 +168,8 @@ def check_names(may_change: Sequence[str], settings: dict[str, Any]) -> None:
     known = {*run_files.flat(settings), *(f"data.{name}" for name in identity.KEYS)}
     for name in may_change:
         if not any(f"{key}.".startswith(f"{name}.") for key in known):
-            close = difflib.get_close_matches(str(name), known, n=1)
             raise UserError(
-                f"may_change names {name!r}, which is no key.{f' Did you mean {close[0]!r}?' if close else ''}\n"
+                f"may_change names {name!r}, which is no key.{meant(str(name), known)}\n"
                 "  expected: keys of configs/base.py, or a group such as 'optim'\n"
                 "  change:   --config.may_change=\"('optim.lr', 'epochs')\""
             )

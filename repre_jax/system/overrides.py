@@ -1,11 +1,10 @@
 """The flags --config.KEY=VALUE of a command line, before absl and ml_collections see them."""
 
-import difflib
 import re
 
 from ml_collections import ConfigDict
 
-from repre_jax.core.errors import UserError
+from repre_jax.core.errors import UserError, meant
 
 
 def check_keys(argv: list[str], config: ConfigDict) -> None:
@@ -16,10 +15,8 @@ def check_keys(argv: list[str], config: ConfigDict) -> None:
         for part in filter(None, key.split(".")):
             if not isinstance(node, ConfigDict) or part not in node:
                 known = sorted(node) if isinstance(node, ConfigDict) else []
-                close = difflib.get_close_matches(part, known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise UserError(
-                    f"Unknown key {part!r} in --config.{key}.{hint}\n"
+                    f"Unknown key {part!r} in --config.{key}.{meant(part, known)}\n"
                     f"  expected: {', '.join(known) or 'no key below that'}"
                 )
             node = node[part]
