@@ -103,7 +103,7 @@ def test_a_command_of_a_page_is_understood(command, here, data_dir, monkeypatch,
             command_line.parse(["main.py", *(word for word in words[starts:] if word not in of_main)])
         return
     assert words[:2] == ["python", "-m"], command
-    if any(word.startswith("gs://") for word in words):  # tests/test_buckets.py starts them, where there is a bucket
+    if any(word.startswith("gs://") for word in words):  # tests/buckets starts them, where there is a bucket
         assert importlib.util.find_spec(words[2])
         return
     status = importlib.import_module(words[2]).main(words[3:])  # argparse would end it by SystemExit
